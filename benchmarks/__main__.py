@@ -1,0 +1,34 @@
+"""Run all subjects, or those named as arguments, and print a table of each."""
+
+import sys
+from collections.abc import Callable, Mapping
+
+from benchmarks import claim, drain, enqueue, latency, requests, size
+from benchmarks.machine import described
+from benchmarks.measure import Figure
+from benchmarks.table import written
+
+SUBJECTS: Mapping[str, Callable[[], list[Figure]]] = {
+    "enqueue": enqueue.figures,
+    "drain": drain.figures,
+    "latency": latency.figures,
+    "claim": claim.figures,
+    "requests": requests.figures,
+    "size": size.figures,
+}
+
+
+def main(names: list[str]) -> int:
+    """Returns the exit status: 2 for a name that is none. A missed aim is told, and is no error: machines differ."""
+    unknown = set(names) - SUBJECTS.keys()
+    if unknown:
+        print(f"no such subject: {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}", file=sys.stderr)
+        return 2
+    print(described())
+    for name in names or SUBJECTS:
+        print(f"\n{name}\n{written(SUBJECTS[name]())}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,116 @@
+"""Durable enqueue, one task per call, by 1, 8 and 64 coroutines at once."""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from time import perf_counter, time
+
+import aiosqlite
+
+from afterwards.engines import shared
+from benchmarks.measure import Aim, Figure, apart, folder, in_turns, run
+from benchmarks.tasks import ARGUMENTS, new_task, url
+
+ROUNDS = 5
+SECONDS = 1.0
+
+PRAGMAS = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL")
+
+TABLE = (
+    "CREATE TABLE tasks (id INTEGER PRIMARY KEY, name TEXT, arguments TEXT, state INTEGER, created_at REAL)",
+    "CREATE INDEX tasks_queued ON tasks (id) WHERE state = 0",
+)
+"""What one would write by hand: less than our record."""
+
+INSERT = "INSERT INTO tasks (name, arguments, state, created_at) VALUES (?, ?, 0, ?)"
+
+
+def figures() -> list[Figure]:
+    found = []
+    for callers in (1, 8, 64):
+        with folder() as place:
+            contenders = [partial(apart, contender, place, callers) for contender in (ours, by_hand, loop, batches)]
+            us, aiosqlite_, one, many = in_turns(ROUNDS, *contenders)
+        compared = partial(Figure, ours=us)
+        who = f"{callers} coroutines"
+        found += [
+            compared(what=who, peer="aiosqlite", theirs=aiosqlite_, aim=Aim(15) if callers == 64 else None),
+            compared(what=who, peer="plain loop, one transaction per call", theirs=one),
+            compared(what=who, peer=f"plain loop, executemany of {callers}", theirs=many),
+        ]
+    return found
+
+
+def ours(place: Path, callers: int) -> float:
+    async def measured() -> float:
+        async with shared(url(place / "ours.db")) as engine:
+            return await _rate(lambda: engine.enqueue([new_task(arguments=ARGUMENTS)]), callers)
+
+    return run(measured())
+
+
+def by_hand(place: Path, callers: int) -> float:
+    """One connection of aiosqlite's, each statement a transaction."""
+
+    async def measured() -> float:
+        async with aiosqlite.connect(_prepared(place / "aiosqlite.db"), isolation_level=None) as connection:
+            for pragma in PRAGMAS:
+                await connection.execute(pragma)
+            return await _rate(lambda: connection.execute_insert(INSERT, _row()), callers)
+
+    return run(measured())
+
+
+def loop(place: Path, callers: int) -> float:
+    """No coroutines at all: what the disk and SQLite can do, one commit after the other."""
+    return batches(place, 1)
+
+
+def batches(place: Path, rows: int) -> float:
+    """The same with as many rows per commit as there are callers: what sharing commits can gain at best."""
+    connection = _connected(_prepared(place / "plain.db"))
+    begun, stored = perf_counter(), 0
+    while perf_counter() - begun < SECONDS:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(INSERT, [_row() for _ in range(rows)])
+        connection.execute("COMMIT")
+        stored += rows
+    return stored / (perf_counter() - begun)
+
+
+async def _rate(store: Callable[[], Awaitable[object]], callers: int) -> float:
+    """Calls per second, when so many coroutines each make one after the other."""
+    begun, stored = perf_counter(), 0
+
+    async def caller() -> None:
+        nonlocal stored
+        while perf_counter() - begun < SECONDS:
+            await store()
+            stored += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(callers):
+            group.create_task(caller())
+    return stored / (perf_counter() - begun)
+
+
+def _row() -> tuple[str, str, float]:
+    return "nothing", ARGUMENTS, time()
+
+
+def _prepared(file: Path) -> Path:
+    if not file.exists():
+        connection = _connected(file)
+        for statement in TABLE:
+            connection.execute(statement)
+        connection.close()
+    return file
+
+
+def _connected(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, isolation_level=None)
+    for pragma in PRAGMAS:
+        connection.execute(pragma)
+    return connection

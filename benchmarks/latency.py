@@ -1,0 +1,134 @@
+"""From the call that enqueues to the first line of the task's function, when nothing else is to be done."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from time import monotonic_ns, sleep
+
+from fastapi import FastAPI
+
+from afterwards import Afterwards, task
+from benchmarks.hueys import Hueys
+from benchmarks.measure import Aim, Figure, apart, beside, folder, in_turns, percentile, run
+from benchmarks.tasks import Countdown, url
+
+ROUNDS = 5
+TASKS = 200
+PAUSE = 0.02
+
+Waits = list[float]
+"""Milliseconds, in the order of arrival. The first one, which only shows that somebody is there, is left out."""
+
+countdown = Countdown()
+waits: Waits = []
+
+
+@task
+async def arrive(begun: int) -> None:
+    """Note how long it took to come here. The clock is the same for all processes of a machine."""
+    waits.append((monotonic_ns() - begun) / 1e6)
+    countdown.count()
+
+
+def figures() -> list[Figure]:
+    here, elsewhere, huey = in_turns(
+        ROUNDS,
+        partial(_in_folder, _alone),
+        partial(_in_folder, partial(_between, send, receive)),
+        partial(_in_folder, partial(_between, send_to_huey, receive_as_huey)),
+    )
+    return [*_compared("same process", here, huey), *_compared("between processes", elsewhere, huey)]
+
+
+def alone(file: Path) -> Waits:
+    """Sender and worker share a process and its event loop."""
+
+    async def measured() -> Waits:
+        async with _working(file):
+            await _send()
+            await countdown.over.wait()
+        return waits[1:]
+
+    return run(measured())
+
+
+def receive(file: Path) -> Waits:
+    async def measured() -> Waits:
+        async with _working(file):
+            await countdown.over.wait()
+        return waits[1:]
+
+    return run(measured())
+
+
+def send(file: Path) -> None:
+    async def measured() -> None:
+        async with _working(file, worker=False):
+            await _send()
+
+    run(measured())
+
+
+def receive_as_huey(file: Path) -> Waits:
+    peer = Hueys(file)
+    peer.left = TASKS + 1
+    with peer.consuming():
+        peer.wait()
+    return peer.waits[1:]
+
+
+def send_to_huey(file: Path) -> None:
+    peer = Hueys(file)
+    peer.arrive(monotonic_ns())
+    peer.settle()
+    for _ in range(TASKS):
+        sleep(PAUSE)
+        peer.arrive(monotonic_ns())
+
+
+def _in_folder(contender: Callable[[Path], Waits]) -> Waits:
+    with folder() as place:
+        return contender(place / "tasks.db")
+
+
+def _alone(file: Path) -> Waits:
+    return apart(alone, file)
+
+
+def _between(send: Callable[[Path], None], receive: Callable[[Path], Waits], file: Path) -> Waits:
+    with beside(receive, file) as received:
+        apart(send, file)
+        return received.result()
+
+
+@asynccontextmanager
+async def _working(file: Path, *, worker: bool = True) -> AsyncIterator[None]:
+    app = FastAPI()
+    Afterwards(app, url(file), worker=worker)
+    countdown.left = TASKS + 1
+    async with app.router.lifespan_context(app):
+        yield
+
+
+async def _send() -> None:
+    first = await arrive.enqueue(monotonic_ns())
+    await first.result()
+    for _ in range(TASKS):
+        await asyncio.sleep(PAUSE)
+        await arrive.enqueue(monotonic_ns())
+
+
+def _compared(what: str, ours: list[Waits], theirs: list[Waits]) -> list[Figure]:
+    p50, p99 = _percentiles(ours, 50), _percentiles(ours, 99)
+    against = partial(Figure, peer="huey, looks every 10 ms", unit=" ms")
+    return [
+        against(what=f"{what}, p50", ours=p50, theirs=_percentiles(theirs, 50), aim=Aim(0.2, at_most=True)),
+        against(what=f"{what}, p99", ours=p99, theirs=_percentiles(theirs, 99)),
+        Figure(what=f"{what}, p99", ours=p99, peer="our own p50", theirs=p50, unit=" ms", aim=Aim(3, at_most=True)),
+    ]
+
+
+def _percentiles(rounds: list[Waits], percent: float) -> list[float]:
+    return [percentile(waits, percent) for waits in rounds]

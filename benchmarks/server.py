@@ -1,0 +1,99 @@
+"""An application under uvicorn, as people run it: uvloop, httptools, one process."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+
+from benchmarks.tasks import url
+
+PATIENCE = 20.0
+"""Seconds that a server has to start."""
+
+COUNTED = "fsync,fdatasync"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that accepts connections."""
+
+    port: int
+    pid: int
+    file: Path  # where it keeps its tasks, if it does
+
+    def memory(self) -> float:
+        """MiB that would be free without it: what it shares with others counts in part."""
+        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+        assert found
+        return int(found[1]) / 1024
+
+
+@contextmanager
+def served(app: str, file: Path, *, before: Sequence[str] = ()) -> Iterator[Server]:
+    """Serve ``benchmarks.apps.<app>``, with another command before the server's if need be."""
+    port = _free_port()
+    command = [*before, sys.executable, "-m", "uvicorn", f"benchmarks.apps.{app}:app", "--port", str(port)]
+    quiet = ["--no-access-log", "--log-level", "warning", "--loop", "uvloop", "--http", "httptools"]
+    environment = os.environ | {"AFTERWARDS_URL": url(file)}
+    with subprocess.Popen([*command, *quiet], env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait(port, process)
+            yield Server(port, process.pid, file)
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+def can_count_syncs() -> bool:
+    return shutil.which("strace") is not None
+
+
+@contextmanager
+def counting_syncs(file: Path) -> Iterator[tuple[Server, list[int]]]:
+    """The durable server, watched by strace; when it has ended, the list holds how often it had the disk sync."""
+    report, syncs = file.with_suffix(".strace"), list[int]()
+    strace = ["strace", "-D", "-f", "--seccomp-bpf", "-c", "-e", f"trace={COUNTED}", "-o", str(report)]
+    with served("durable", file, before=strace) as server:
+        yield server, syncs
+    syncs.append(sum(map(_calls, _once_written(report).splitlines())))
+
+
+def _once_written(report: Path) -> str:
+    """The text of a file; strace writes it when the server has ended."""
+    while not (text := report.read_text()):
+        sleep(0.02)
+    return text
+
+
+def _calls(line: str) -> int:
+    """The number of calls in a line of strace's summary."""
+    fields = line.split()
+    return int(fields[3]) if fields and fields[-1] in COUNTED.split(",") else 0
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
+    """Return when the server accepts connections."""
+    deadline = monotonic() + PATIENCE
+    while monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            sleep(0.02)
+        else:
+            return
+    raise RuntimeError(f"the server did not start: {process.args!r}")

@@ -1,0 +1,1 @@
+"""A small shop, as somebody would write it who uses afterwards."""

@@ -1,0 +1,56 @@
+"""Answer at once, and let the client ask what has become of its task: its state, its result, its end.
+
+uvicorn status:app
+curl -X POST "localhost:8000/sums?numbers=1&numbers=2&numbers=39"     # {"task": "0193…"}
+curl localhost:8000/sums/0193…                                        # {"state": "succeeded", …}
+curl -X DELETE localhost:8000/sums/0193…                              # stops it, if it is not too late
+"""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.responses import JSONResponse
+
+from afterwards import Afterwards, BackgroundTasks, UnknownTask, task
+
+app = FastAPI()
+tasks = Afterwards(app)
+
+
+@task
+async def add_up(numbers: list[int], pause: float = 0) -> int:
+    await asyncio.sleep(pause)
+    return sum(numbers)
+
+
+@app.post("/sums", status_code=202)
+async def start_sum(numbers: Annotated[list[int], Query()], background_tasks: BackgroundTasks, pause: float = 0):
+    handle = background_tasks.add_task(add_up, numbers, pause)  # a handle: TaskHandle[int]
+    return {"task": handle.id}
+
+
+@app.get("/sums/{id}")
+async def get_sum(id: str):
+    record = await (await tasks.get(id)).status()
+    return {"state": record.state, "attempt": record.attempt, "result": record.result, "reason": record.reason}
+
+
+@app.delete("/sums/{id}")
+async def stop_sum(id: str):
+    await (await tasks.get(id)).cancel("the client changed its mind")
+
+
+@app.post("/sums-at-once")
+async def sum_at_once(numbers: Annotated[list[int], Query()]) -> int:
+    """`enqueue` belongs to no request: the task starts now, and its result can be awaited."""
+    handle = await add_up.enqueue(numbers)
+    result = await handle.result(timeout=5)
+    if result != sum(numbers):
+        raise HTTPException(500, "arithmetic has changed")
+    return result
+
+
+@app.exception_handler(UnknownTask)
+async def not_found(request: Request, error: UnknownTask) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, status_code=404)

@@ -1,0 +1,56 @@
+"""FastAPI's BackgroundTasks, unchanged to use, that survive."""
+
+from afterwards.app import Afterwards
+from afterwards.background import BackgroundTasks
+from afterwards.client import TaskHandle
+from afterwards.core.errors import (
+    AfterwardsError,
+    Cancel,
+    DuplicateName,
+    EngineError,
+    EngineUnavailable,
+    InvalidDependency,
+    InvalidOption,
+    InvalidTaskFunction,
+    NotFinished,
+    NotInstalled,
+    NotStored,
+    RetryAfter,
+    Snooze,
+    TaskFailed,
+    TooLarge,
+    UnknownTask,
+    UnstorableArgument,
+)
+from afterwards.core.retry import Retry
+from afterwards.core.task import FailedTask, State, Task
+from afterwards.functions import TaskFunction, task
+
+__all__ = [
+    "Afterwards",
+    "AfterwardsError",
+    "BackgroundTasks",
+    "Cancel",
+    "DuplicateName",
+    "EngineError",
+    "EngineUnavailable",
+    "FailedTask",
+    "InvalidDependency",
+    "InvalidOption",
+    "InvalidTaskFunction",
+    "NotFinished",
+    "NotInstalled",
+    "NotStored",
+    "Retry",
+    "RetryAfter",
+    "Snooze",
+    "State",
+    "Task",
+    "TaskFailed",
+    "TaskFunction",
+    "TaskHandle",
+    "TooLarge",
+    "UnknownTask",
+    "UnstorableArgument",
+    "task",
+]

@@ -1,0 +1,85 @@
+"""``Afterwards``: what a user makes. It puts the parts together."""
+
+import json
+from collections.abc import Collection
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI
+
+from afterwards import engines, environment, install
+from afterwards.client import Client, TaskHandle
+from afterwards.core.errors import UnknownFunction, as_span
+from afterwards.core.options import Options
+from afterwards.functions import registry
+from afterwards.serving import serving
+
+
+class Afterwards:
+    """An installation: where an application's tasks are kept, and how they are run.
+
+    ``Afterwards(app)`` anywhere in the file, before or after the routes; or ``Afterwards()`` and ``install(app)`` in an
+    application factory. Nothing is opened before the application starts, or its first task is added.
+
+    ``url`` is ``sqlite:///file.db`` (relative), ``sqlite:////folder/file.db`` or ``memory://``; without it
+    ``AFTERWARDS_URL`` decides, then ``sqlite:///afterwards.db``. Spans are seconds or timedeltas. ``concurrency`` is
+    the number of durable tasks at once in this process (20); when given, it limits plain functions too. ``threads`` is
+    the number of ``def`` functions at once. With ``worker=False`` tasks are only stored here. With ``ordered=False`` a
+    request's tasks do not wait for each other. ``grace`` is the time from the signal to the release of what still
+    runs (20 seconds, 1 in development), ``lease`` how long a worker may be silent before its tasks are taken back,
+    ``retention`` how long the record of a finished task is kept.
+    Raises InvalidOption.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI | None = None,
+        url: str | None = None,
+        *,
+        concurrency: int | None = None,
+        threads: int = 20,
+        queues: Collection[str] | None = None,
+        worker: bool | None = None,
+        ordered: bool = True,
+        grace: float | timedelta | None = None,
+        lease: float | timedelta = 30,
+        retention: float | timedelta = timedelta(days=7),
+    ) -> None:
+        self.options = Options(
+            concurrency=concurrency,
+            threads=threads,
+            queues=None if queues is None else frozenset(queues),
+            worker=_decide(worker),
+            ordered=ordered,
+            grace=as_span(_default_grace() if grace is None else grace),
+            lease=as_span(lease),
+            retention=as_span(retention),
+        )
+        self.client = Client(url or environment.url() or engines.DEFAULT_URL, self.options)
+        if app is not None:
+            self.install(app)
+
+    def install(self, app: FastAPI) -> None:
+        """Attach to an application, once, before it starts. Raises AlreadyStarted."""
+        install.attach(app, self.client, partial(serving, app, self.client, self.options))
+
+    async def get(self, id: str) -> TaskHandle[Any]:
+        """The handle of a task that is stored. Raises UnknownTask, for an id is never just "pending"."""
+        task = await self.client.get(id)
+        try:
+            return registry.get(task.name).handle(id, self.client)
+        except UnknownFunction:
+            return TaskHandle(id, self.client, lambda result: None if result is None else json.loads(result))
+
+
+def _decide(worker: bool | None) -> bool:
+    """Code decides, then the environment, then the default: a worker in every process that serves."""
+    if worker is not None:
+        return worker
+    said = environment.worker()
+    return True if said is None else said
+
+
+def _default_grace() -> float:
+    return 1 if environment.development() else 20

@@ -1,0 +1,351 @@
+"""``BackgroundTasks``: the tasks of one request, injected by FastAPI, and stored before its response leaves."""
+
+import inspect
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Annotated, Any, Never, TypeVar, cast, overload
+
+import fastapi
+import fastapi.routing
+from fastapi import Depends, HTTPException
+from starlette.background import BackgroundTask
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocketDisconnect
+from typing_extensions import ParamSpec
+
+from afterwards import telemetry
+from afterwards.client import Client, Publication, TaskHandle, publication, the_client
+from afterwards.core.errors import EngineError
+from afterwards.core.task import NewTask
+from afterwards.functions import TaskFunction
+from afterwards.plain import PlainTask
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+IN_SCOPE = "afterwards.tasks"
+"""Where a request's scope keeps its tasks: one object, however often it is injected."""
+
+FUNCTION_STACK = "fastapi_function_astack"
+"""Where FastAPI keeps what closes when the handler has returned and before the response begins (0.121 to 0.165)."""
+
+REQUEST_STACK = "fastapi_inner_astack"
+"""Where FastAPI keeps what closes after the response (0.121 to 0.165). Only read: were it gone, a response with a
+``background`` of its own would drop the request's plain tasks again, as it does in FastAPI."""
+
+MIDDLEWARE_STACK = "fastapi_middleware_astack"
+"""Where FastAPI keeps what closes after everything else of a request."""
+
+RETRY_AFTER = {"Retry-After": "1"}
+"""Seconds after which a client should try again when its tasks could not be stored."""
+
+
+class _BackgroundTasks(fastapi.BackgroundTasks):
+    """The tasks of a request.
+
+    Plain functions run in this process after the response, as FastAPI's. Calls of ``@task`` functions are stored when
+    the handler has returned and before the response begins, all or none, and start when the request has ended. If the
+    handler raises, nothing is stored and nothing runs. ``tasks`` lists all of them in the order added.
+    """
+
+    def __init__(self, tasks: Sequence[BackgroundTask] | None = None) -> None:
+        super().__init__()
+        self._publication = publication.get()
+        if self._publication:
+            self._publication.buffers.append(self)
+        self._native: fastapi.BackgroundTasks | None = None  # FastAPI's own, which runs the plain tasks
+        self._connection: HTTPConnection | None = None
+        self._websocket = False
+        self._ordered: bool | None = None  # None: as the installation says
+        self._late = False  # nobody will flush any more: store at once
+        self._handed_over = False  # FastAPI has the plain tasks: what comes now goes behind them
+        for task in tasks or ():
+            self._append(task)
+
+    @overload  # a task function's call gives a handle where FastAPI's gives None: the first that fits decides
+    def add_task(  # type: ignore[overload-overlap]
+        self, func: TaskFunction[P, Any, R], *args: P.args, **kwargs: P.kwargs
+    ) -> TaskHandle[R]: ...
+    @overload
+    def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None: ...
+    def add_task(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> TaskHandle[Any] | None:
+        """Add a call, to run after the response.
+
+        A ``@task`` function's arguments are checked here, and its handle is returned; it can be asked once the task is
+        stored. Raises TypeError and UnstorableArgument for a call that could not be stored, NotInstalled without
+        ``Afterwards(app)``. Added after the response began (streams, the exit of dependencies), it is stored at once.
+        """
+        if not isinstance(func, TaskFunction):
+            self._append(PlainTask(func, *args, **kwargs))
+            return None
+        call = self._call(func, args, kwargs)
+        self._append(call)
+        return call.handle
+
+    def configure(self, *, ordered: bool) -> None:
+        """Say whether the durable tasks added from now on wait for each other, in the order added."""
+        self._ordered = ordered
+
+    async def flush(self) -> None:
+        """Store now what was added so far, all or none; it still starts when the request has ended.
+
+        Raises EngineUnavailable, which ``Afterwards`` answers with 503.
+        """
+        await self._flush([self])
+
+    async def __call__(self) -> None:
+        """Store the durable tasks and run the plain ones, as a response's ``background``."""
+        await self.flush()
+        for task in self.tasks:
+            if not isinstance(task, StoredCall):
+                await task()
+
+    def adopt(self, native: fastapi.BackgroundTasks, connection: HTTPConnection) -> None:
+        """Become the tasks of a connection; ``native`` is what FastAPI will run after the response."""
+        self._native = native
+        self._connection = connection
+        self._websocket = connection.scope["type"] == "websocket"
+        self._late = self._websocket  # its response has begun: what is added is stored at once
+
+    async def leave(self, kind: type[BaseException] | None, *_: object) -> None:
+        """The handler has ended; ``kind`` is what it raised. A client that leaves is how most conversations end."""
+        if kind is None or issubclass(kind, WebSocketDisconnect):
+            await self.hand_over()
+        else:
+            self.discard()
+
+    async def hand_over(self) -> None:
+        """The handler has returned: store the durable tasks, give the plain ones to FastAPI.
+
+        What is added from now on is stored at once. Raises HTTPException 503 when the engine fails.
+        """
+        assert self._native is not None and self._connection is not None
+        try:
+            # Also what was added to objects made by hand, for which Starlette asks only after the response. If this is
+            # cancelled it has stored all or nothing, and what it stored becomes due by itself.
+            await self._flush(self._publication.buffers if self._publication else [])
+        except EngineError as error:
+            telemetry.not_stored(error, [call.func.name for call in self._waiting()], answered=False)
+            raise HTTPException(503, "The task store is unavailable", headers=RETRY_AFTER) from error
+        plain = [task for task in self.tasks if not isinstance(task, StoredCall)]
+        self._late = self._handed_over = True
+        if plain:
+            self._native.tasks += plain
+            await self._see_that_they_run()
+            if len(plain) < len(self.tasks):
+                telemetry.mixed(self._publication.origin if self._publication else None)
+
+    def discard(self) -> None:
+        """The handler raised: nothing is stored, nothing runs. What an exit of a dependency adds now is stored."""
+        if not self._late:  # what a websocket adds is stored at once: it may be stored already
+            self.tasks.clear()
+        self._late = True
+
+    async def _see_that_they_run(self) -> None:
+        """FastAPI drops plain tasks in websockets, and where the response has a ``background`` of its own."""
+        assert self._native is not None and self._connection is not None
+        if self._websocket:
+            await self._native()
+        elif stack := self._connection.scope.get(REQUEST_STACK):
+            cast(AsyncExitStack, stack).push_async_exit(self._run_dropped)
+
+    def _run_late(self, task: PlainTask) -> None:
+        """FastAPI runs it if it comes to it; added too late for that, it runs when all dependencies have closed."""
+        assert self._native is not None and self._connection is not None
+        self._native.tasks.append(task)
+        if stack := self._connection.scope.get(MIDDLEWARE_STACK):
+            cast(AsyncExitStack, stack).push_async_exit(self._run_dropped)
+
+    async def _run_dropped(self, kind: type[BaseException] | None, *_: object) -> None:
+        assert self._native is not None
+        if kind is None:
+            for task in self._native.tasks:
+                if isinstance(task, PlainTask) and not task.started:
+                    await task()
+
+    def _append(self, task: BackgroundTask) -> None:
+        task = self._adopted(task)
+        self.tasks.append(task)
+        if isinstance(task, StoredCall) and self._late:
+            assert self._publication is not None
+            self._publication.soon(self._flush_late)
+        elif isinstance(task, PlainTask) and self._handed_over:
+            self._run_late(task)
+
+    def _adopted(self, task: BackgroundTask) -> BackgroundTask:
+        """The same call as one of ours, where it was made with Starlette's class."""
+        if isinstance(task, (StoredCall, PlainTask)):
+            return task
+        if isinstance(func := getattr(task, "func", None), TaskFunction):
+            return self._call(func, task.args, task.kwargs)
+        if type(task) is BackgroundTask:  # not a subclass, whose ways we do not know
+            return PlainTask(task.func, *task.args, **task.kwargs)
+        return PlainTask(task)
+
+    def _call(self, func: TaskFunction[Any, Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> "StoredCall":
+        if self._publication is None:  # made outside a request, whose end nothing has to wait for
+            self._publication = Publication(the_client(f"task {func.name!r}"), None, at_once=True)
+            self._publication.buffers.append(self)
+        client = self._publication.client
+        ordered = client.options.ordered if self._ordered is None else self._ordered
+        return StoredCall(func, args, kwargs, client, chained=ordered and not func.settings.delayed)
+
+    async def _flush(self, buffers: Sequence["_BackgroundTasks"]) -> None:
+        """Store what these have, as one chain in the order added."""
+        request = self._publication
+        if request is None:
+            return
+        async with request.flushing:
+            calls = [call for buffer in buffers for call in buffer._waiting()]
+            if not calls:
+                return
+            if len(buffers) > 1:
+                calls.sort(key=lambda call: call.number)
+            tasks, last = _chain(calls, request)
+            await request.store(tasks)
+            request.last = last
+            for call in calls:
+                call.mark_stored()
+
+    async def _flush_late(self) -> None:
+        try:
+            await self.flush()
+        except EngineError as error:
+            telemetry.not_stored(error, [call.func.name for call in self._waiting()], answered=True)
+
+    def _waiting(self) -> list["StoredCall"]:
+        """What is added and not stored, in the order added."""
+        self.tasks[:] = [self._adopted(task) for task in self.tasks]
+        return [task for task in self.tasks if isinstance(task, StoredCall) and not task.stored]
+
+
+def _chain(calls: Sequence["StoredCall"], request: Publication) -> tuple[list[NewTask], str | None]:
+    """The calls as they are stored, each after the one before it but for those that left the chain; and its end."""
+    tasks, last = [], request.last
+    for call in calls:
+        after, held = last if call.chained else None, request.holds and not call.func.settings.waits
+        tasks.append(call.new_task(request.client, origin=request.origin, after=after, held=held))
+        last = call.id if call.chained else last
+    return tasks, last
+
+
+_numbers = itertools.count()
+
+
+class StoredCall(BackgroundTask):
+    """One call of a task function, in its request's buffer until it is stored. Nothing runs it from here."""
+
+    func: TaskFunction[Any, Any, Any]
+    args: Any
+    kwargs: Any
+
+    def __init__(
+        self,
+        func: TaskFunction[Any, Any, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        client: Client,
+        *,
+        chained: bool,
+    ) -> None:
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs
+        self.is_async = func.is_async
+        self.arguments = func.codec.dump(args, kwargs)
+        self.id = client.new_id()
+        self.handle = func.handle(self.id, client, stored=False)
+        self.chained = chained  # comes after the request's task before it
+        self.number = next(_numbers)  # in the order added, whatever object it was added to
+        self.stored = False
+
+    def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool) -> NewTask:
+        return self.func.new_task(client, self.arguments, id=self.id, origin=origin, after=after, held=held)
+
+    def mark_stored(self) -> None:
+        self.stored = True
+        self.handle.mark_stored()
+
+    async def __call__(self) -> None:
+        """Do nothing: the worker runs it."""
+
+
+async def _inject_and_push(connection: HTTPConnection, native: fastapi.BackgroundTasks) -> _BackgroundTasks:
+    """The request's tasks; what shall happen when the handler has returned is put on FastAPI's own stack."""
+    if IN_SCOPE not in connection.scope:
+        tasks = connection.scope[IN_SCOPE] = _BackgroundTasks()
+        tasks.adopt(native, connection)
+        _push_outermost(connection.scope[FUNCTION_STACK], tasks.leave)
+    return cast(_BackgroundTasks, connection.scope[IN_SCOPE])
+
+
+def _push_outermost(stack: AsyncExitStack, leave: Callable[..., Any]) -> None:
+    """Leave behind all others: a session whose commit fails before the response takes the tasks with it."""
+    inside = stack.pop_all()
+    stack.push_async_exit(leave)
+    stack.push_async_exit(inside)
+
+
+async def _collect(connection: HTTPConnection, native: fastapi.BackgroundTasks) -> AsyncIterator[_BackgroundTasks]:
+    """The same in public API alone, at three times the cost per request."""
+    if IN_SCOPE in connection.scope:
+        yield connection.scope[IN_SCOPE]
+        return
+    tasks = connection.scope[IN_SCOPE] = _BackgroundTasks()
+    tasks.adopt(native, connection)
+    async with AsyncExitStack() as stack:
+        stack.push_async_exit(tasks.leave)
+        yield tasks
+
+
+async def _inject_collected(tasks: Annotated[Any, Depends(_collect, scope="function")]) -> Any:
+    """A dependency without a scope of its own, so that request-scoped ``yield`` dependencies may take the tasks too."""
+    return tasks
+
+
+def _injection() -> Callable[..., Any]:
+    """How to inject: the quick way where this FastAPI has the stack that it needs, else the public one."""
+    try:
+        has_stack = f'scope["{FUNCTION_STACK}"]' in inspect.getsource(fastapi.routing)
+    except OSError:  # installed without its source
+        has_stack = False
+    return _inject_and_push if has_stack else _inject_collected
+
+
+class _Alias(type(Annotated[int, None]), _root=True):  # type: ignore[call-arg, misc]
+    """``Annotated[Any, Depends(...)]`` for FastAPI, and a class for everybody else.
+
+    FastAPI gives its own object to a parameter annotated with a subclass of ``BackgroundTasks``; this it cannot.
+    """
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> _BackgroundTasks:
+        return _BackgroundTasks(*args, **kwargs)
+
+    def __instancecheck__(self, instance: object) -> bool:
+        return isinstance(instance, _BackgroundTasks)
+
+    def __subclasscheck__(self, cls: type) -> bool:
+        return issubclass(cls, _BackgroundTasks)
+
+    def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type, ...]:
+        return (_BackgroundTasks,)
+
+    def __or__(self, other: object) -> Never:
+        raise TypeError(
+            "BackgroundTasks cannot be optional: FastAPI would pass None, and what is added would be lost. They are "
+            "always injected: write `background_tasks: BackgroundTasks`"
+        )
+
+    __ror__ = __or__
+
+    def __repr__(self) -> str:
+        return "afterwards.BackgroundTasks"
+
+
+if TYPE_CHECKING:  # the type checkers see the class; FastAPI sees the alias
+    BackgroundTasks = _BackgroundTasks
+else:
+    BackgroundTasks = _Alias(Any, (Depends(_injection()),))

@@ -1,0 +1,1 @@
+"""What is decided without waiting, without a clock and without I/O."""

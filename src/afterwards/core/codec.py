@@ -1,0 +1,109 @@
+"""How the arguments and the result of a task function become JSON text, and come back equal."""
+
+from collections.abc import Callable, Collection, Mapping
+from inspect import Parameter, signature
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from afterwards.core.errors import TooLarge, Unreadable, UnstorableArgument, UnstorableResult
+from afterwards.core.json_type import Json
+from afterwards.core.refusal import CHANGED, UNUSABLE, first_fault, schema_of
+from afterwards.core.schema import closed
+from afterwards.core.signature import NAMED, POSITIONAL, argument_type, arguments_type, binder, resolved
+from afterwards.core.values import any_stream, is_stream
+
+ARGUMENTS_LIMIT: Final = 256 * 1024  # bytes of UTF-8
+RESULT_LIMIT: Final = 64 * 1024  # bytes of UTF-8
+
+
+class Codec:
+    """A task function's arguments as JSON, by the types of its signature."""
+
+    def __init__(self, function: Callable[..., Any], *, name: str, injected: Collection[str] = ()) -> None:
+        """`injected` names the parameters that are filled when the task runs: they are no arguments."""
+        self._task = name
+        self._parameters = tuple(signature(function).parameters.values())
+        own = [parameter for parameter in self._parameters if parameter.name not in injected]
+        self._types = {parameter.name: argument_type(function, parameter, name) for parameter in own}
+        self._json = Json(closed(schema_of(arguments_type(own, self._types))))
+        self._bind = binder(function, own)
+        self._by_name = all(parameter.kind in NAMED for parameter in self._parameters)
+
+    def dump(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """One call's arguments as a JSON object, without those left to their defaults; proved to come back equal.
+
+        Raises what a direct call raises if they do not fit the signature.
+        """
+        given = self._bind(*args, **kwargs)
+        # Streams are looked for before anything is written: writing one would empty it.
+        raw = None if any_stream(args) or any_stream(kwargs.values()) else self._json.dump(given)
+        if raw is None:
+            raise self._refusal(given)
+        if len(raw) > ARGUMENTS_LIMIT:
+            raise TooLarge(self._task, "arguments", len(raw), ARGUMENTS_LIMIT)
+        return raw.decode()
+
+    def load(self, text: str) -> dict[str, Any]:
+        """The arguments by parameter, each of its annotated type, without those left to their defaults."""
+        try:
+            values: dict[str, Any] = self._json.load(text)
+        except (ValidationError, UnicodeEncodeError) as error:
+            raise Unreadable(self._task, "arguments", first_fault(error)) from error
+        return values
+
+    def spread(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """How to call the function: with what `load` gave, and beside it the values of all injected parameters."""
+        kwargs = dict(values)
+        if self._by_name:
+            return (), kwargs
+        args = self._positions(kwargs)
+        for parameter in self._parameters:
+            if parameter.kind is Parameter.VAR_KEYWORD:
+                kwargs.update(kwargs.pop(parameter.name, {}))
+        return args, kwargs
+
+    def _positions(self, values: dict[str, Any]) -> tuple[Any, ...]:
+        """Take out what must be given by position; a default fills a gap before one of them."""
+        rest = next((values.pop(p.name, ()) for p in self._parameters if p.kind is Parameter.VAR_POSITIONAL), ())
+        kinds = POSITIONAL if rest else (Parameter.POSITIONAL_ONLY,)
+        places = [parameter for parameter in self._parameters if parameter.kind in kinds]
+        while places and not rest and places[-1].name not in values:
+            places.pop()
+        return (*(values.pop(place.name, place.default) for place in places), *rest)
+
+    def _refusal(self, given: dict[str, Any]) -> UnstorableArgument:
+        faults = ((name, Json(schema_of(self._types[name])).fault(value)) for name, value in given.items())
+        name, fault = next(((name, fault) for name, fault in faults if fault), (", ".join(given), CHANGED))
+        return UnstorableArgument(self._task, name, fault)
+
+
+class ResultCodec:
+    """What a task function returns as JSON, by its return annotation; without a usable one, only plain JSON values."""
+
+    def __init__(self, function: Callable[..., Any], *, name: str) -> None:
+        self._task = name
+        try:
+            self._json = Json(schema_of(resolved(function, "return", signature(function).return_annotation)))
+        except UNUSABLE:
+            self._json = Json(schema_of(Any))
+
+    def dump(self, value: Any) -> str | None:
+        """The result as JSON text, proved to come back equal; None for None."""
+        if value is None:
+            return None
+        raw = None if is_stream(value) else self._json.dump(value)
+        if raw is None:
+            raise UnstorableResult(self._task, self._json.fault(value) or CHANGED)
+        if len(raw) > RESULT_LIMIT:
+            raise TooLarge(self._task, "result", len(raw), RESULT_LIMIT)
+        return raw.decode()
+
+    def load(self, text: str | None) -> Any:
+        """The result, of its annotated type."""
+        if text is None:
+            return None
+        try:
+            return self._json.load(text)
+        except (ValidationError, UnicodeEncodeError) as error:
+            raise Unreadable(self._task, "result", first_fault(error)) from error

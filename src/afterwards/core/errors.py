@@ -1,0 +1,215 @@
+"""Every error that this package raises, under one root."""
+
+from datetime import timedelta
+
+
+class AfterwardsError(Exception):
+    """The root of all errors of this package."""
+
+
+class InvalidOption(AfterwardsError, ValueError):
+    """An option has a value that it cannot have."""
+
+
+class InvalidTaskFunction(AfterwardsError, TypeError):
+    """What was decorated cannot be called again by another process."""
+
+
+class DuplicateName(AfterwardsError, ValueError):
+    """Two places claim the same task name."""
+
+
+class UnknownFunction(AfterwardsError, LookupError):
+    """No task function of this process has the name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f'no task function is named "{name}" here: import the module that defines it, '
+            "or give its old name to the function that took its place"
+        )
+        self.name = name
+
+
+class UnknownTask(AfterwardsError, LookupError):
+    """No task has the id: it was never stored, or it was pruned."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"no task has the id {id}: it was never stored here, or its retention is over")
+        self.id = id
+
+
+class UnusableAnnotation(InvalidTaskFunction):
+    """A parameter's annotation is no type that can be written as JSON and read back."""
+
+    def __init__(self, task: str, parameter: str, reason: str) -> None:
+        super().__init__(f'task "{task}", parameter "{parameter}": {reason}')
+        self.task = task
+        self.parameter = parameter
+
+
+class UnstorableArgument(AfterwardsError, TypeError):
+    """An argument would not come back from JSON as it is."""
+
+    def __init__(self, task: str, parameter: str, reason: str) -> None:
+        super().__init__(f'task "{task}", parameter "{parameter}": {reason}')
+        self.task = task
+        self.parameter = parameter
+
+
+class UnstorableResult(AfterwardsError, TypeError):
+    """What a task function returned would not come back from JSON as it is."""
+
+    def __init__(self, task: str, reason: str) -> None:
+        super().__init__(f'task "{task}", result: {reason}')
+        self.task = task
+
+
+class TooLarge(AfterwardsError, ValueError):
+    """Arguments or a result are longer, as JSON text, than what is stored. Both sizes are bytes."""
+
+    def __init__(self, task: str, what: str, size: int, limit: int) -> None:
+        super().__init__(
+            f'task "{task}", {what}: {size:,} bytes as JSON, the limit is {limit:,}: '
+            "keep the data elsewhere, and pass its path or id"
+        )
+        self.task = task
+        self.size = size
+        self.limit = limit
+
+
+class Unreadable(AfterwardsError, ValueError):
+    """Stored text does not fit the task function as it is now: its signature or a type has changed since."""
+
+    def __init__(self, task: str, what: str, reason: str) -> None:
+        super().__init__(f'task "{task}", {what}: what is stored does not fit the signature any more: {reason}')
+        self.task = task
+
+
+class InvalidDependency(AfterwardsError, TypeError):
+    """A task function, or something that it depends on, is declared in a way that no worker can resolve."""
+
+    def __init__(self, chain: str, problem: str) -> None:
+        super().__init__(f"{chain} {problem}")
+        self.chain = chain
+
+
+class NeedsHttp(InvalidDependency):
+    """Only an HTTP request could fill the parameter, and a task runs without one."""
+
+    def __init__(self, chain: str, problem: str, fix: str) -> None:
+        super().__init__(chain, f"{problem}, and a task runs without an HTTP request: {fix}")
+
+
+class UnresolvedAnnotation(InvalidDependency, NameError):
+    """The annotation of a parameter cannot be evaluated, so nobody knows what fills it."""
+
+    def __init__(self, chain: str, annotation: object, reason: str) -> None:
+        super().__init__(
+            chain,
+            f"has the annotation {annotation!r}, which cannot be evaluated ({reason}): "
+            "its names must exist in the function's module at run time, not only under TYPE_CHECKING",
+        )
+        self.annotation = annotation
+
+
+class NoHttpRequest(AfterwardsError, RuntimeError):
+    """A dependency of a task read something that belongs to an HTTP request."""
+
+    def __init__(self, chain: str, attribute: str) -> None:
+        super().__init__(
+            f"{chain} read {attribute}, and a task runs without an HTTP request. Of `Request`, .app and .state work "
+            "here: read anything else in the endpoint, and pass it to the task as an argument"
+        )
+        self.chain = chain
+        self.attribute = attribute
+
+
+class SwallowedException(AfterwardsError, RuntimeError):
+    """A dependency caught what the task raised, and did not raise it again: the task has failed all the same."""
+
+    def __init__(self, chain: str, error: BaseException) -> None:
+        super().__init__(
+            f"{chain} caught {type(error).__name__}({error}) at its `yield` and did not raise it again: "
+            "end that `except` with `raise`"
+        )
+        self.chain = chain
+        self.error = error
+
+
+class NotInstalled(AfterwardsError, RuntimeError):
+    """A task function was added where no ``Afterwards(app)`` can store it."""
+
+
+class NotStored(AfterwardsError, RuntimeError):
+    """A handle was asked about a task that is still in the request's buffer."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(
+            f"task {id} is not stored yet: tasks are stored when the handler returns. "
+            "To ask earlier, store them now: await background_tasks.flush()"
+        )
+        self.id = id
+
+
+class TaskFailed(AfterwardsError):
+    """The task whose result was asked for ended without one."""
+
+
+class NotFinished(AfterwardsError, TimeoutError):
+    """The task had not finished when the time to wait for its result was over."""
+
+
+class NativeBackgroundTasks(AfterwardsError, RuntimeError):
+    """A task function ran through FastAPI's or Starlette's own background task, which does not store it."""
+
+
+class EngineError(AfterwardsError):
+    """The engine refused or could not do what was asked."""
+
+
+class EngineUnavailable(EngineError):
+    """The engine cannot be reached now; the same call may succeed later. Whether it took effect is unknown."""
+
+
+class UnsupportedEngine(EngineError, ValueError):
+    """The URL names an engine that this installation does not have."""
+
+
+class UnsafeFileSystem(EngineError):
+    """The SQLite file lies where its locks do not hold."""
+
+
+class RetryAfter(AfterwardsError):
+    """Raised by a task function: run me again after this long. Counts as a failure, against ``retries``."""
+
+    def __init__(self, delay: float | timedelta, reason: str = "") -> None:
+        super().__init__(reason or "asked to be retried")
+        self.delay = as_span(delay)
+
+
+class Snooze(AfterwardsError):
+    """Raised by a task function: run me again after this long. Not a failure."""
+
+    def __init__(self, delay: float | timedelta) -> None:
+        super().__init__("snoozed")
+        self.delay = as_span(delay)
+
+
+class Cancel(AfterwardsError):
+    """Raised by a task function: stop here and record me as cancelled."""
+
+    def __init__(self, reason: str = "cancelled by the task itself") -> None:
+        self.reason = str(reason)
+        super().__init__(self.reason)
+
+
+LONGEST_SPAN = timedelta(days=36500)
+
+
+def as_span(value: float | timedelta) -> timedelta:
+    """A span given as seconds or as a timedelta."""
+    span = value if isinstance(value, timedelta) else timedelta(seconds=value)
+    if not timedelta() <= span <= LONGEST_SPAN:
+        fault = "negative" if span < timedelta() else "too long"
+        raise InvalidOption(f"{value!r} is {fault}: a span of time is zero to {LONGEST_SPAN.days} days, in seconds")
+    return span

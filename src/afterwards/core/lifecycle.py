@@ -1,0 +1,289 @@
+"""Every change of a task's state, as a pure function. Engines store what these return, or translate them."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+
+from afterwards.core.retry import Retry
+from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task, said_by, shortened
+
+HOLD = timedelta(seconds=60)
+"""How far ahead a held task is scheduled: if its process dies before publishing it, it becomes due by itself."""
+
+MOST_CRASHES = 3
+"""With so many crashes as the suspect, a task ends in ``failed``."""
+
+NOW = timedelta()
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The function returned; ``result`` is JSON, or None for nothing."""
+
+    result: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raised:
+    """The function raised, took too long, or could not be called."""
+
+    error: BaseException
+    kind: FailureKind = FailureKind.RAISED
+    traceback: str = ""
+    delay: timedelta | None = None  # the function's own wish for the wait before the next attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Snoozed:
+    """The function asked to run again later."""
+
+    delay: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The attempt ended because somebody, or the function itself, asked for it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The worker gave the task back before it ended; nothing is charged."""
+
+    reason: str = "the worker shut down"
+
+
+Outcome = Succeeded | Raised | Snoozed | Cancelled | Released
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What a task shall be after an attempt. Waits are spans; the engine adds its own clock."""
+
+    lease: Lease
+    state: State
+    wait: timedelta = NOW
+    failed: int = 0
+    crashed: int = 0
+    suspect: bool = False
+    result: str | None = None
+    reason: str | None = None
+    failure: Failure | None = None
+    lost: bool = False  # decided by another worker: holds only while the lease is still expired
+    then: NewTask | None = None  # stored in the same transaction, unless the lease is refused
+
+
+def store(new: NewTask, before: Task | None, now: datetime) -> Task:
+    """The record of a new task; ``before`` is the task that it comes after, where the engine still has it."""
+    waits = before is not None and before.state is not State.SUCCEEDED
+    state, run_at = (State.WAITING, new.run_at or now + new.wait) if waits else _standing(new, now)
+    task = Task(
+        id=new.id,
+        name=new.name,
+        arguments=new.arguments,
+        created_at=now,
+        state=state,
+        queue=new.queue,
+        priority=new.priority,
+        overrides=new.overrides,
+        retention=new.retention,
+        origin=new.origin,
+        after=new.after,
+        run_at=run_at,
+    )
+    if new.failure:
+        return replace(
+            task,
+            state=State.FAILED,
+            plain=True,
+            attempt=1,
+            failed=1,
+            run_at=None,
+            finished_at=now,
+            failures=(new.failure,),
+        )
+    return follow(task, before, now) if waits else task
+
+
+def follow(task: Task, before: Task | None, now: datetime) -> Task:
+    """What becomes of a waiting task now that the one before it stands where it stands (None: there is none)."""
+    if before is None or before.state is State.SUCCEEDED:
+        return _due(task, now)
+    if before.state.finished:
+        how = "failed" if before.state is State.FAILED else "was cancelled"
+        cancelled = _cancelled(task, f"{before.name} ({before.id}), which comes before it, {how}", now)
+        return replace(cancelled, cause=before.cause or before.id)
+    return task
+
+
+def publish(task: Task, now: datetime) -> Task:
+    """The held task whose request has ended."""
+    return replace(task, state=State.QUEUED, run_at=None)
+
+
+def hold(task: Task, now: datetime) -> Task:
+    """The held task whose request still goes on."""
+    return replace(task, run_at=now + HOLD)
+
+
+def due(task: Task, now: datetime) -> Task:
+    """The scheduled task, queued if its time has come."""
+    return _due(task, now) if task.state is State.SCHEDULED else task
+
+
+def claim(task: Task, worker: str, lease: timedelta, now: datetime) -> Task:
+    """The task as its worker takes it: the attempt is counted here, before user code runs."""
+    return replace(
+        task,
+        state=State.RUNNING,
+        attempt=task.attempt + 1,
+        run_at=None,
+        worker=worker,
+        lease_until=now + lease,
+        started_at=now,
+        progress=None,
+    )
+
+
+def settle(task: Task, outcome: Outcome, retry: Retry, *, worker: str, now: datetime, random: float) -> Settled:
+    """How an attempt ends its task, or leaves it for another one."""
+    settled = partial(Settled, lease=task.lease, failed=task.failed, crashed=task.crashed)
+    match outcome:
+        case Succeeded(result):
+            return settled(state=State.SUCCEEDED, result=result)
+        case Cancelled(reason):
+            return settled(state=State.CANCELLED, reason=shortened(reason))
+        case Snoozed(delay):
+            return settled(state=State.SCHEDULED, wait=delay)
+        case Released(reason):
+            failure = _failure(task, worker, now, FailureKind.RELEASED, reason)
+            return settled(state=State.QUEUED, suspect=task.suspect, failure=failure)
+        case Raised():  # pragma: no branch (there is no other outcome)
+            return _raised(task, outcome, retry, worker=worker, now=now, random=random)
+
+
+def lose(task: Task, *, now: datetime) -> Settled:
+    """What becomes of a task whose worker died or let the lease run out: the first time it is only a suspect."""
+    crashed = task.crashed + task.suspect
+    failure = _failure(
+        task, task.worker or "", now, FailureKind.CRASHED, "the worker died, or stopped renewing the lease"
+    )
+    return Settled(
+        lease=task.lease,
+        state=State.FAILED if crashed >= MOST_CRASHES else State.SCHEDULED,
+        failed=task.failed,
+        crashed=crashed,
+        suspect=True,
+        failure=failure,
+        lost=True,
+    )
+
+
+def finish(task: Task, settled: Settled, now: datetime) -> Task | None:
+    """The stored task after its attempt; None refuses a lease that is no longer the task's."""
+    if task.state is not State.RUNNING or task.attempt != settled.lease.attempt:
+        return None
+    if settled.lost and task.lease_until and task.lease_until > now:
+        return None  # renewed after it was seen expired
+    after = replace(
+        task,
+        state=settled.state,
+        failed=settled.failed,
+        crashed=settled.crashed,
+        suspect=settled.suspect and not settled.state.finished,
+        lease_until=None,
+        reason=settled.reason,
+        result=settled.result,
+        cancel_requested=None,
+        failures=(*task.failures, settled.failure) if settled.failure else task.failures,
+    )
+    if settled.state.finished:
+        return replace(after, finished_at=now)
+    if task.cancel_requested is not None:  # the cancel crossed a retry, a snooze or a release: it wins
+        return _cancelled(after, task.cancel_requested, now)
+    return _due(replace(after, run_at=now + settled.wait), now)
+
+
+def cancel(task: Task, reason: str, now: datetime) -> Task:
+    """The task cancelled; asked to stop, if it runs; as it is, if it has finished."""
+    if task.state.finished:
+        return task
+    if task.state is State.RUNNING:
+        return replace(task, cancel_requested=reason)
+    return _cancelled(task, reason, now)
+
+
+def requeue(task: Task, now: datetime) -> Task:
+    """A finished task, to be run again with its counters at zero; its failures stay on record."""
+    return replace(_fresh(task), state=State.QUEUED)
+
+
+def revive(task: Task) -> Task:
+    """A task that was cancelled for the sake of one before it, which now runs again."""
+    return replace(_fresh(task), state=State.WAITING)
+
+
+def cancelled_for_another(task: Task) -> bool:
+    """Whether a requeue of the task before it brings this one back."""
+    return task.state is State.CANCELLED and task.cause is not None
+
+
+def _standing(new: NewTask, now: datetime) -> tuple[State, datetime | None]:
+    """Where a task that waits for no other one begins."""
+    run_at = new.run_at or now + new.wait
+    if run_at > now:
+        return State.SCHEDULED, run_at
+    return (State.SCHEDULED, now + HOLD) if new.held else (State.QUEUED, None)
+
+
+def _raised(task: Task, raised: Raised, retry: Retry, *, worker: str, now: datetime, random: float) -> Settled:
+    failed = task.failed + 1
+    again = failed <= retry.times and retry.covers(raised.error)
+    wait = raised.delay if raised.delay is not None else retry.delay(failed, random)
+    return Settled(
+        lease=task.lease,
+        state=State.SCHEDULED if again else State.FAILED,
+        wait=wait if again else NOW,
+        failed=failed,
+        crashed=task.crashed,
+        failure=Failure(
+            attempt=task.attempt,
+            at=now,
+            worker=worker,
+            kind=raised.kind,
+            type=type(raised.error).__qualname__,
+            message=said_by(raised.error),
+            traceback=shortened(raised.traceback),
+        ),
+    )
+
+
+def _failure(task: Task, worker: str, now: datetime, kind: FailureKind, message: str) -> Failure:
+    return Failure(attempt=task.attempt, at=now, worker=worker, kind=kind, message=message)
+
+
+def _due(task: Task, now: datetime) -> Task:
+    if task.run_at is not None and task.run_at > now:
+        return replace(task, state=State.SCHEDULED)
+    return replace(task, state=State.QUEUED, run_at=None)
+
+
+def _cancelled(task: Task, reason: str, now: datetime) -> Task:
+    return replace(task, state=State.CANCELLED, finished_at=now, run_at=None, reason=reason)
+
+
+def _fresh(task: Task) -> Task:
+    return replace(
+        task,
+        failed=0,
+        crashed=0,
+        suspect=False,
+        run_at=None,
+        finished_at=None,
+        cancel_requested=None,
+        reason=None,
+        cause=None,
+        result=None,
+        progress=None,
+    )

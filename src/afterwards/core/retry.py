@@ -1,0 +1,66 @@
+"""When a failed task runs again."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from afterwards.core.errors import InvalidOption
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often and how soon a task runs again after it raised.
+
+    ``times`` counts additional runs: ``Retry(3)`` means four attempts at most. Waits are seconds: ``wait`` before the
+    second attempt, multiplied by ``factor`` before each further one, never above ``max_wait``. With ``jitter`` the wait
+    is drawn evenly from zero to that value, so that tasks which failed together do not come back together.
+    ``on`` names the exceptions that are retried (default: all), ``never`` those that are not; ``never`` wins.
+    """
+
+    times: int = 0
+    wait: float = 1
+    factor: float = 2
+    max_wait: float = 600
+    jitter: bool = True
+    on: type[BaseException] | tuple[type[BaseException], ...] = (BaseException,)
+    never: type[BaseException] | tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.times, bool) or not isinstance(self.times, int) or self.times < 0:
+            raise InvalidOption(f"retries={self.times!r}: give the number of additional runs, zero or more")
+        if self.wait < 0 or self.factor < 1 or self.max_wait < self.wait:
+            raise InvalidOption(
+                f"Retry(wait={self.wait!r}, factor={self.factor!r}, max_wait={self.max_wait!r}): "
+                "wait is at least 0, factor at least 1, max_wait at least wait"
+            )
+        for field in ("on", "never"):
+            object.__setattr__(self, field, _exceptions(field, getattr(self, field)))
+
+    def covers(self, error: BaseException) -> bool:
+        """Whether this exception is one that is retried at all."""
+        return isinstance(error, self.on) and not isinstance(error, self.never)
+
+    def delay(self, failed: int, random: float) -> timedelta:
+        """How long to wait after the given number of failures (1 = the first); ``random`` lies in 0…1.
+
+        >>> Retry(5, wait=1, factor=2, jitter=False).delay(3, random=0.5).total_seconds()
+        4.0
+        >>> Retry(5, wait=1, factor=2).delay(3, random=0.5).total_seconds()
+        2.0
+        >>> Retry(5, wait=1, max_wait=10, jitter=False).delay(2000, random=0.5).total_seconds()
+        10.0
+        """
+        try:
+            ceiling = min(self.max_wait, self.wait * self.factor ** (failed - 1))
+        except OverflowError:
+            ceiling = self.max_wait
+        return timedelta(seconds=ceiling * random if self.jitter else ceiling)
+
+
+def _exceptions(field: str, given: object) -> tuple[type[BaseException], ...]:
+    """One exception class, or several, as a tuple that isinstance takes."""
+    classes = tuple(given) if isinstance(given, Iterable) else (given,)
+    for cls in classes:
+        if not (isinstance(cls, type) and issubclass(cls, BaseException)):
+            raise InvalidOption(f"Retry({field}={cls!r}): give exception classes")
+    return classes

@@ -1,0 +1,180 @@
+"""One call that was added, and its record."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Self
+
+
+class State(StrEnum):
+    """Where a task stands."""
+
+    WAITING = "waiting"  # for the task before it in its chain
+    SCHEDULED = "scheduled"  # for its time: delayed, retried, snoozed, or not published yet
+    QUEUED = "queued"  # for a worker
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def finished(self) -> bool:
+        return self in FINISHED
+
+
+FINISHED = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+
+
+class FailureKind(StrEnum):
+    """Why an attempt did not succeed."""
+
+    RAISED = "raised"
+    TIMED_OUT = "timed_out"
+    CRASHED = "crashed"  # its worker died, or did not renew the lease
+    RELEASED = "released"  # given back at shutdown; never counted
+    REFUSED = "refused"  # the stored arguments do not fit the function any more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An attempt that did not succeed. The exception is text only: it is never rebuilt."""
+
+    attempt: int
+    at: datetime
+    worker: str
+    kind: FailureKind
+    type: str = ""
+    message: str = ""
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to decide on a task, named by the attempt it was given for. Attempt 0 is the sender's."""
+
+    task_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTask:
+    """What a sender asks for: one call, before an engine stores it."""
+
+    id: str
+    name: str
+    arguments: str  # a JSON object, parameter to value
+    queue: str = "default"
+    priority: int = 0  # higher first
+    overrides: str | None = None  # options that this call set for itself, as JSON
+    retention: timedelta = timedelta(days=7)  # how long the record stays after the task finished
+    origin: str | None = None  # who asked, as "POST /signup/{email}"
+    after: str | None = None  # the task that must succeed first
+    wait: timedelta = timedelta()  # from the engine's now
+    run_at: datetime | None = None  # instead of `wait`, an instant
+    held: bool = False  # stored before its request ended: nobody may start it until it is published
+    failure: Failure | None = None  # a plain function that failed: recorded, never run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A task as an engine keeps it: what was asked, where it stands, and its failures."""
+
+    id: str  # UUIDv7, 36 characters
+    name: str
+    arguments: str
+    created_at: datetime
+    state: State
+    queue: str = "default"
+    priority: int = 0
+    overrides: str | None = None
+    retention: timedelta = timedelta(days=7)
+    origin: str | None = None
+    after: str | None = None
+    plain: bool = False  # the record of a plain function's failure; cannot run again
+
+    attempt: int = 0  # counts claims, never goes down: it fences late workers
+    failed: int = 0  # failures that count against `retries`; zero again after a requeue
+    crashed: int = 0  # crashes in which this task was the suspect; zero again after a requeue
+    suspect: bool = False  # was running when a worker was lost
+    run_at: datetime | None = None  # when a scheduled task is due
+    worker: str | None = None  # who holds the lease, or held the last one
+    lease_until: datetime | None = None
+    started_at: datetime | None = None  # of the last attempt
+    finished_at: datetime | None = None
+    cancel_requested: str | None = None  # the reason, while a running task is asked to stop
+    reason: str | None = None  # why it was cancelled
+    cause: str | None = None  # the task before it whose end cancelled this one
+    progress: str | None = None
+    result: str | None = None  # JSON
+    failures: tuple[Failure, ...] = ()  # oldest first
+
+    @property
+    def lease(self) -> Lease:
+        return Lease(self.id, self.attempt)
+
+    @property
+    def retrying(self) -> bool:
+        """Whether it waits for another attempt after a failure."""
+        return self.state is State.SCHEDULED and self.failed > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedTask:
+    """What an ``on_failure`` function is told: which task failed for good, and its last failure."""
+
+    id: str
+    name: str
+    attempt: int
+    kind: FailureKind
+    type: str
+    message: str
+    traceback: str
+
+    @classmethod
+    def of(cls, task: Task, failure: Failure) -> Self:
+        return cls(
+            id=task.id,
+            name=task.name,
+            attempt=failure.attempt,
+            kind=failure.kind,
+            type=failure.type,
+            message=failure.message,
+            traceback=failure.traceback,
+        )
+
+
+def task_id(now: datetime, randomness: bytes) -> str:
+    """A UUIDv7 (RFC 9562, 5.7) from an instant and ten random bytes: later ids sort after earlier ones, by millisecond.
+
+    >>> from datetime import UTC
+    >>> task_id(datetime(2022, 2, 22, 19, 22, 22, tzinfo=UTC), bytes(10))
+    '017f22e2-79b0-7000-8000-000000000000'
+    """
+    milliseconds = int(now.timestamp() * 1000)
+    low = int.from_bytes(randomness)
+    value = milliseconds << 80 | 0x7 << 76 | (low >> 68 & 0xFFF) << 64 | 0b10 << 62 | low & (1 << 62) - 1
+    digits = f"{value:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def shortened(text: str) -> str:
+    """A text that fits into a record: its beginning and its end, 64 KiB together."""
+    raw = text.encode(errors="replace")  # half a surrogate pair can be in a string, but in no store
+    if len(raw) <= TEXT_LIMIT:
+        return raw.decode()
+    half = TEXT_LIMIT // 2 - len(_CUT)
+    return raw[:half].decode(errors="ignore") + _CUT + raw[-half:].decode(errors="ignore")
+
+
+def said_by(error: BaseException) -> str:
+    """The text of an exception, also of one that fails to give it."""
+    try:
+        return shortened(str(error))
+    except Exception:  # the user's code
+        return "(its text cannot be had)"
+
+
+TEXT_LIMIT = 64 * 1024
+"""Bytes of UTF-8 that a message or a traceback may take."""
+
+_CUT = "\n[...]\n"

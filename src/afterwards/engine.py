@@ -1,0 +1,131 @@
+"""What an engine is: where tasks are kept. The protocols, and the values they exchange."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Protocol, Self
+
+from afterwards.core.lifecycle import Settled
+from afterwards.core.task import Lease, NewTask, State, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a worker can take now."""
+
+    worker: str  # a new id for every start of a process
+    limit: int  # free slots
+    lease: timedelta
+    names: frozenset[str]  # the task functions it knows; it is never given another one
+    queues: frozenset[str] | None = None  # None: all
+    suspects: int = 1  # how many of the tasks may have been running when a worker was lost
+    ids: frozenset[str] | None = None  # these tasks only
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A sign of life for one attempt, with its progress since the last one."""
+
+    lease: Lease
+    progress: str | None = None  # None leaves what is stored
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lease that a heartbeat renewed, and the reason why its task should stop, if somebody asked for that."""
+
+    lease: Lease
+    cancel_requested: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Which tasks to list, newest first. None means any; ``before`` continues below a task that was listed."""
+
+    states: frozenset[State] | None = None
+    names: frozenset[str] | None = None
+    queues: frozenset[str] | None = None
+    before: str | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """How many tasks stand where, and how long the one that is queued longest has been waiting."""
+
+    counts: Mapping[tuple[str, State], int]  # by queue and state; zero is left out
+    oldest: timedelta | None
+
+
+class Sender(Protocol):
+    """What a process needs that adds tasks and asks about them. Every method is atomic."""
+
+    async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
+        """Store tasks, all or none, in this order; one whose id is stored already is left as it is.
+
+        With ``claim``, those that could start at once are stored as running and leased to it, as long as no task that
+        it could take is queued. Returns the tasks as stored. When it returns they survive what the engine promises.
+        """
+        ...
+
+    async def publish(self, leases: Sequence[Lease], *, held: bool = False) -> None:
+        """Queue held tasks, for their request has ended; with ``held``, keep them back for another minute.
+
+        A lease that is not the task's any more is passed over.
+        """
+        ...
+
+    async def get(self, ids: Sequence[str]) -> list[Task]:
+        """The tasks that exist, in the order asked for."""
+        ...
+
+    async def cancel(self, ids: Sequence[str], reason: str) -> list[Task]:
+        """Cancel tasks, and those behind them; a running one is asked to stop. Returns them as they stand."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class Engine(Sender, Protocol):
+    """What a worker needs. Every write names its lease, and is refused when the task has moved on."""
+
+    async def claim(self, claim: Claim) -> list[Task]:
+        """Take due tasks, higher priority first, then in the order stored; each attempt is counted here."""
+        ...
+
+    async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
+        """Renew leases. What is not in the answer is lost. May be called from another thread and event loop."""
+        ...
+
+    async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
+        """Store how attempts ended, and what that means for the tasks behind them. Returns the refused leases."""
+        ...
+
+    async def expired(self, limit: int) -> list[Task]:
+        """Running tasks whose lease has run out, or whose worker is known to be dead."""
+        ...
+
+    async def requeue(self, ids: Sequence[str]) -> list[Task]:
+        """Queue finished tasks again, and bring back those cancelled for their sake. Returns the queued ones."""
+        ...
+
+    async def find(self, query: Query) -> list[Task]:
+        """List tasks, newest first."""
+        ...
+
+    async def stats(self) -> Stats:
+        """Count tasks."""
+        ...
+
+    async def prune(self, limit: int) -> int:
+        """Delete finished tasks whose retention is over, at most ``limit``. Returns how many."""
+        ...
+
+    async def wait(self, timeout: timedelta) -> None:
+        """Return when there may be something to claim: since the last claim, or from now on. Only a hint."""
+        ...

@@ -1,0 +1,114 @@
+"""Where SQLite is not safe: versions with a bug, and file systems without working locks."""
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from afterwards.core.errors import EngineError, UnsafeFileSystem
+
+MOUNTS = Path("/proc/self/mounts")
+
+UNSAFE = frozenset(
+    {
+        # Other machines may have the file open too.
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb",
+        "smb2",
+        "smb3",
+        "smbfs",
+        "afs",
+        "afpfs",
+        "ncpfs",
+        "coda",
+        "ceph",
+        "glusterfs",
+        "lustre",
+        "beegfs",
+        "gpfs",
+        "gfs2",
+        "ocfs2",
+        "orangefs",
+        "pvfs2",
+        "davfs",
+        "davfs2",
+        # The host of this virtual machine may; and shared memory is not kept coherent even among our own processes.
+        "9p",
+        "drvfs",
+        "virtiofs",
+        "vboxsf",
+        "vmhgfs",
+        "prl_fs",
+        "fakeowner",
+        "grpcfuse",
+        "osxfs",
+        # Programs that pretend to be a file system.
+        "sshfs",
+        "s3fs",
+        "gcsfuse",
+        "rclone",
+        "goofys",
+        "mountpoint-s3",
+        "blobfuse",
+        "blobfuse2",
+        "juicefs",
+        "seaweedfs",
+        "gvfsd-fuse",
+        "vmhgfs-fuse",
+    }
+)
+"""Types of file systems on which SQLite's write-ahead log does not work, with or without ``fuse.`` before them."""
+
+
+class Mount(NamedTuple):
+    point: str
+    type: str
+
+
+def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
+    """Whether a commit and a checkpoint at the same instant can damage the file (sqlite.org/wal.html#walresetbug)."""
+    major, minor, patch = version
+    repaired = patch >= {(3, 44): 6, (3, 50): 7}.get((major, minor), patch + 1)
+    return (3, 7, 0) <= version < (3, 51, 3) and not repaired
+
+
+def check_place(path: Path) -> None:
+    """Raises EngineError when the folder is missing: to make it would hide a volume that was not mounted."""
+    if not path.parent.is_dir():
+        raise EngineError(f"there is no folder {path.parent} for {path.name}: create it, or mount the volume it is on")
+    check_file_system(path)
+
+
+def check_file_system(path: Path) -> None:
+    """Raises UnsafeFileSystem. Where the kernel does not tell (it does on Linux), there is nothing to check."""
+    try:
+        mounts = MOUNTS.read_text(errors="surrogateescape")
+    except OSError:
+        return
+    mount = mount_of(str(path), mounts)
+    if mount and is_unsafe(mount.type):
+        raise UnsafeFileSystem(
+            f"{path} lies on {mount.point}, a {mount.type} file system, where SQLite's locks do not hold and tasks "
+            "would be lost: give a path on a local disk (in a container: a named volume, not a folder of the host)"
+        )
+
+
+def is_unsafe(type: str) -> bool:
+    return type.removeprefix("fuse.") in UNSAFE
+
+
+def mount_of(path: str, mounts: str) -> Mount | None:
+    """What a path lies on: the deepest mount point above it, the last one where several are on top of each other."""
+    above = {path, *map(str, PurePosixPath(path).parents)}
+    found = None
+    for line in mounts.splitlines():
+        _, point, type, *_ = map(_unescaped, line.split(" "))
+        if point in above and (found is None or len(point) >= len(found.point)):
+            found = Mount(point, type)
+    return found
+
+
+def _unescaped(field: str) -> str:
+    """A field of the mount table, in which spaces and the like are octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

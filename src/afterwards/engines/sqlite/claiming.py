@@ -1,0 +1,183 @@
+"""Claim tasks and keep their leases. Every function runs in a transaction that others share."""
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import timedelta
+from functools import cache, lru_cache
+from itertools import islice
+from typing import cast
+
+from afterwards.core.task import Task
+from afterwards.engine import Claim, Heartbeat, Held
+from afterwards.engines.sqlite import reading, rows, statements
+from afterwards.engines.sqlite.connection import Connection
+
+MOST_PROMOTED = 1000
+"""Due tasks that one claim queues: when very many become due together, no transaction takes long."""
+
+SIZES = (1, 8, 64, 256)
+"""How many places one statement names, so that few statements are ever prepared; old versions allow 999."""
+
+INNOCENT, SUSPECT = 0, 1
+
+Place = tuple[int, int, int]
+"""Where a queued task stands: minus its priority, its seq, whether it is a suspect."""
+
+Lane = tuple[int, str, str]
+"""Suspects or not, queue, name."""
+
+
+def claim(connection: Connection, claim: Claim) -> list[Task]:
+    promote(connection)
+    places = _few_suspects(sorted(_places(connection, claim)), claim.suspects)
+    seqs = [seq for _, seq, _ in islice(places, claim.limit)]
+    return [task for some in _in_batches(seqs) for task in _take(connection, claim, some)]
+
+
+def is_there_any(connection: Connection, claim: Claim) -> bool:
+    """Whether a claim would take, or promote, anything."""
+    if connection.execute(statements.ANY_DUE, (connection.instant,)).fetchone():
+        return True
+    if claim.ids is not None:
+        return any(True for _ in _places_by_id(connection, claim, claim.ids))
+    suspicions = (INNOCENT, SUSPECT) if claim.suspects else (INNOCENT,)
+    return claim.limit > 0 and any(True for one in suspicions for _ in _lanes(connection, claim, one))
+
+
+def anything_for(connection: Connection, claim: Claim) -> bool:
+    """Whether the worker could take something that is stored already, or may not take it only for its suspicion."""
+    wanted = claim.names, claim.queues, claim.ids
+    if not connection.queued and connection.idle_for == wanted:  # asked before in this transaction
+        return False
+    connection.flush()
+    found = _anything_for(connection, claim)
+    connection.idle_for = None if found else wanted
+    return found
+
+
+def _anything_for(connection: Connection, claim: Claim) -> bool:
+    [ready] = connection.execute(statements.ANYTHING_READY, (connection.instant,)).fetchone()
+    if not ready:
+        return False
+    promote(connection)
+    if claim.ids is not None:
+        return any(True for _ in _places_by_id(connection, claim, claim.ids))
+    return any(True for suspicion in (INNOCENT, SUSPECT) for _ in _lanes(connection, claim, suspicion))
+
+
+def promote(connection: Connection) -> None:
+    """Queue what is due."""
+    if connection.execute(statements.ANY_DUE, (connection.instant,)).fetchone():
+        connection.execute(statements.PROMOTE, (connection.instant, MOST_PROMOTED))
+        connection.queued = True  # others may serve what this worker does not
+
+
+def serves(claim: Claim, queue: str, name: str, id: str) -> bool:
+    return (
+        name in claim.names
+        and (claim.queues is None or queue in claim.queues)
+        and (claim.ids is None or id in claim.ids)
+    )
+
+
+def heartbeat(connection: Connection, beats: Sequence[Heartbeat], lease: timedelta) -> list[Held]:
+    until = connection.after(lease)
+    return [
+        Held(beat.lease, _beaten(connection, beat))
+        for beat in beats
+        if connection.execute(statements.HEARTBEAT, (until, rows.key(beat.lease.task_id), beat.lease.attempt)).rowcount
+    ]
+
+
+def _beaten(connection: Connection, beat: Heartbeat) -> str | None:
+    """Keep the progress of a beat that counted; why the task should stop."""
+    key = rows.key(beat.lease.task_id)
+    if beat.progress is not None:
+        connection.execute(statements.PROGRESS, (beat.progress, key))
+    [reason] = connection.execute(statements.CANCEL_REQUESTED, (key,)).fetchone()
+    return cast("str | None", reason)
+
+
+def expire(connection: Connection, workers: Collection[str]) -> None:
+    """End the leases of workers that are dead."""
+    now = connection.instant
+    connection.executemany(statements.EXPIRE, [(now, worker, now) for worker in workers])
+
+
+def _places(connection: Connection, claim: Claim) -> Iterator[Place]:
+    """Where the best of what the worker may take stand, no more of each lane than it may take of all."""
+    if claim.ids is not None:
+        yield from _places_by_id(connection, claim, claim.ids)
+        return
+    for suspicion, most in ((INNOCENT, claim.limit), (SUSPECT, min(claim.limit, claim.suspects))):
+        if most > 0:
+            for lane in _lanes(connection, claim, suspicion):
+                yield from connection.execute(statements.LANE, (*lane, most))
+
+
+def _places_by_id(connection: Connection, claim: Claim, ids: Iterable[str]) -> Iterator[Place]:
+    for id in ids:
+        for *place, queue, name in connection.execute(statements.QUEUED_BY_ID, (rows.key(id),)).fetchall():
+            if serves(claim, queue, name, id):
+                yield cast(Place, tuple(place))
+
+
+def _lanes(connection: Connection, claim: Claim, suspicion: int) -> Iterator[Lane]:
+    """The lanes in which something is queued for the worker. What others serve is jumped over, however much it is."""
+    for queue in _present(connection, statements.NEXT_QUEUE, (suspicion,), claim.queues):
+        for name in _present(connection, statements.NEXT_NAME, (suspicion, queue), claim.names):
+            yield suspicion, queue, name
+
+
+def _present(
+    connection: Connection, statement: str, above: Sequence[object], wanted: frozenset[str] | None
+) -> Iterator[str]:
+    """Those of the wanted values that an index holds (None: all of them), by one look per value."""
+    start = "" if wanted is None else next(iter(_ordered(wanted)), None)
+    while start is not None and (row := connection.execute(statement, (*above, start)).fetchone()):
+        [found] = row
+        if wanted is None or found in wanted:
+            yield found
+        start = _behind(found, wanted)
+
+
+def _behind(found: str, wanted: frozenset[str] | None) -> str | None:
+    """Where to look next; None when nothing can be left."""
+    if wanted is None:
+        return found + "\0"
+    ordered = _ordered(wanted)
+    index = bisect_right(ordered, found)
+    return ordered[index] if index < len(ordered) else None
+
+
+@lru_cache(maxsize=32)
+def _ordered(wanted: frozenset[str]) -> list[str]:
+    """In the order in which SQLite, too, compares text: by code points."""
+    return sorted(wanted)
+
+
+def _few_suspects(places: Iterable[Place], allowed: int) -> Iterator[Place]:
+    for place in places:
+        allowed -= place[2]
+        if allowed >= 0 or not place[2]:
+            yield place
+
+
+def _take(connection: Connection, claim: Claim, seqs: Sequence[int]) -> list[Task]:
+    """Lease the tasks at these places, in this order."""
+    size = next(size for size in SIZES if size >= len(seqs))
+    padded = [*seqs, *[seqs[-1]] * (size - len(seqs))]
+    until = connection.after(claim.lease)
+    connection.execute(_sized(statements.TAKE, size), (claim.worker, until, connection.instant, *padded))
+    found = {row[-1]: row for row in connection.execute(_sized(statements.TAKEN, size), padded)}
+    return reading.to_tasks(connection, [found[seq] for seq in seqs], unfailed=1)
+
+
+@cache
+def _sized(statement: str, size: int) -> str:
+    return statement.format(seqs=", ".join("?" * size))
+
+
+def _in_batches(seqs: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(seqs), SIZES[-1]):
+        yield seqs[start : start + SIZES[-1]]

@@ -1,0 +1,175 @@
+"""One connection to the file, and its schema."""
+
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from importlib import resources
+from itertools import chain, groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, TypeVar
+
+from afterwards.core.errors import EngineError
+from afterwards.engines.sqlite import rows, statements
+
+APPLICATION_ID = 0x41667477  # "Aftw": what `file` and we know the file by
+MAJOR = 1  # changes when an older version of this package could no longer work on the file
+_STEPS = ("001_tasks.sql",)
+VERSION = MAJOR * 1000 + len(_STEPS)
+
+PRAGMAS = (
+    "PRAGMA synchronous = FULL",  # a commit that was acknowledged survives a power cut
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -16000",
+    "PRAGMA mmap_size = 0",  # mapped pages are where the WAL-reset bug did the most harm
+    "PRAGMA journal_size_limit = 67108864",
+)
+APPLE_PRAGMAS = ("PRAGMA fullfsync = 1", "PRAGMA checkpoint_fullfsync = 1")  # else fsync stops at the disk's cache
+
+BATCHES = (32, 8, 2, 1)
+"""How many rows one statement inserts; with all their values old versions of SQLite allow 999."""
+
+T = TypeVar("T")
+
+Identity = tuple[int, int] | None
+"""Which file a path means; another one after the file was replaced."""
+
+
+class Connection(sqlite3.Connection):
+    """A connection, with what the operations of one transaction share."""
+
+    now: datetime
+    instant: int  # the same in microseconds
+    careful: bool  # something went wrong when this was tried before: a row may exist already
+    queued: bool  # something can be claimed that could not be before
+    idle_for: object  # the claim for which nothing could be found, as long as nothing is queued since
+    unwritten: list[tuple[tuple[str, ...], list[Any]]]  # tasks to insert, in this order: columns and values
+
+    def begin(self, now: datetime, *, careful: bool = False) -> None:
+        self.now = now
+        self.instant = rows.from_instant(now)
+        self.careful = careful
+        self.queued = False
+        self.idle_for = None
+        self.unwritten = []
+
+    def flush(self) -> None:
+        """Insert what is to be inserted, many rows by one statement, which takes half the time."""
+        unwritten, self.unwritten = self.unwritten, []
+        for columns, group in groupby(unwritten, itemgetter(0)):
+            values = [value for _, value in group]
+            for some in in_batches(values):
+                self.execute(statements.insert(columns, len(some)), [*chain.from_iterable(some)])
+
+    def after(self, span: timedelta) -> int:
+        """The instant so long after now."""
+        return rows.from_instant(self.now + span)
+
+
+def in_batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut into pieces of few sizes, so that few statements are ever prepared."""
+    start = 0
+    while left := len(values) - start:
+        size = next(size for size in BATCHES if size <= left)
+        yield values[start : start + size]
+        start += size
+
+
+def identity(path: Path) -> Identity:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def connect(path: Path, *, patience: timedelta) -> Connection:
+    """Open a file for writing; it is made, or brought to this version, if need be.
+
+    Raises EngineError for a file that is not ours to write to, or made by a later major version.
+    """
+    _create(path)
+    connection = _open(path, patience)
+    try:
+        _check(connection, path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        for pragma in PRAGMAS + (APPLE_PRAGMAS if sys.platform == "darwin" else ()):
+            connection.execute(pragma)
+        _migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_to_read(path: Path, *, patience: timedelta) -> Connection:
+    """Open a file that a writer of this process has opened before."""
+    connection = _open(path, patience)
+    for pragma in (*PRAGMAS, "PRAGMA query_only = 1"):
+        connection.execute(pragma)
+    return connection
+
+
+def _create(path: Path) -> None:
+    """Make the file for its owner's eyes only; the files that SQLite puts beside it follow it in that."""
+    # An existing file is not touched: to open and close it would drop all locks that this process has on it.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _open(path: Path, patience: timedelta) -> Connection:
+    existing = f"{path.as_uri()}?mode=rw"  # else a reader would make a file that has nothing in it
+    return sqlite3.connect(
+        existing, uri=True, timeout=patience.total_seconds(), isolation_level=None, factory=Connection
+    )
+
+
+def _check(connection: Connection, path: Path) -> None:
+    """Refuse a file that another program, or a later version of this one, has made."""
+    try:
+        [[application], [version]] = _pragma(connection, "application_id"), _pragma(connection, "user_version")
+        [empty] = connection.execute("SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        raise EngineError(f"{path} is not an SQLite database, or a damaged one: {error}") from error
+    is_new = empty and (application, version) == (0, 0)
+    if application != APPLICATION_ID and not is_new:
+        raise EngineError(f"{path} is the database of another program: give tasks a file of their own")
+    if version // 1000 > MAJOR:
+        raise EngineError(
+            f"{path} was written by a later version of afterwards (schema {version // 1000}, "
+            f"this version knows {MAJOR}): install that version here too"
+        )
+
+
+def _migrate(connection: Connection) -> None:
+    """Apply the steps that the file has not seen; processes that start together take turns."""
+    if _pragma(connection, "user_version")[0] >= VERSION:
+        return
+    connection.execute(statements.BEGIN_WRITING)
+    done = _pragma(connection, "user_version")[0] % 1000
+    for step in _STEPS[done:]:
+        for statement in _statements(resources.files(__package__).joinpath(step).read_text("utf-8")):
+            connection.execute(statement)
+    if done < len(_STEPS):
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute(statements.COMMIT)
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _pragma(connection: Connection, name: str) -> tuple[int]:
+    row: tuple[int] = connection.execute(f"PRAGMA {name}").fetchone()
+    return row

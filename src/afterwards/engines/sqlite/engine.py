@@ -1,0 +1,192 @@
+"""The engine's methods: each hands a function to the thread that writes or the one that reads."""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from afterwards.core import lifecycle
+from afterwards.core.errors import EngineUnavailable, InvalidOption
+from afterwards.core.lifecycle import Released, Settled
+from afterwards.core.retry import Retry
+from afterwards.core.task import Lease, NewTask, Task
+from afterwards.engine import Claim, Heartbeat, Held, Query, Stats
+from afterwards.engines.sqlite import claiming, finishing, reading, rows, storing
+from afterwards.engines.sqlite.checks import check_place
+from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite.opened import Opened, Settings, gate, say_what_is_old
+from afterwards.engines.sqlite.thread import Operation
+
+MOST_PRUNED = 500
+"""Rows that one transaction deletes, so that none takes long."""
+
+
+class SQLiteEngine:
+    """Tasks in one file, for any number of processes of one machine. What was stored survives a power cut.
+
+    It may be opened several times at once, from any event loop; the last one to leave closes it.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        patience: timedelta = timedelta(seconds=5),
+    ) -> None:
+        if str(path) in ("", ":memory:") or str(path).startswith("file:"):
+            raise InvalidOption(f"{str(path)!r} is not the path of a file: for tasks in memory give memory://")
+        self._settings = Settings(path=Path(os.path.realpath(path)), clock=clock, patience=patience)
+        self._opened: Opened | None = None
+        self._users = 0
+
+    async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
+        if not tasks:
+            return []
+        opened = self._here()
+        if claim is None:
+            return await opened.writer.call(partial(storing.enqueue, tasks=tasks), only_adds=True)
+        opened.presence.note(claim.worker)
+        leased: list[Task] = []
+        return await opened.writer.call(
+            partial(storing.enqueue, tasks=tasks, claim=claim, leased=leased),
+            undelivered=lambda stored: self._give_back(opened, leased),
+            only_adds=True,
+        )
+
+    async def publish(self, leases: Sequence[Lease], *, held: bool = False) -> None:
+        if leases:
+            await self._here().writer.call(partial(storing.publish, leases=leases, held=held))
+
+    async def get(self, ids: Sequence[str]) -> list[Task]:
+        return await self._here().reader.call(partial(reading.get, ids=ids)) if ids else []
+
+    async def cancel(self, ids: Sequence[str], reason: str) -> list[Task]:
+        return await self._here().writer.call(partial(finishing.cancel, ids=ids, reason=reason)) if ids else []
+
+    async def claim(self, claim: Claim) -> list[Task]:
+        opened = self._here()
+        opened.wakeup.clear()
+        opened.presence.note(claim.worker)
+        return await opened.writer.call(
+            partial(claiming.claim, claim=claim),
+            needed=partial(claiming.is_there_any, claim=claim),
+            otherwise=[],
+            undelivered=partial(self._give_back, opened),
+        )
+
+    async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
+        if not beats:
+            return []
+        return await self._here().writer.call(partial(claiming.heartbeat, beats=beats, lease=lease))
+
+    async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
+        return await self._here().writer.call(partial(finishing.finish, settled=settled)) if settled else []
+
+    async def expired(self, limit: int) -> list[Task]:
+        """Those whose worker is known to be dead are found at once: their leases are ended here."""
+        opened = self._here()
+        with opened.presence.dead() as workers:
+            if workers:
+                await opened.writer.call(partial(claiming.expire, workers=workers))
+        return await opened.reader.call(partial(reading.expired, limit=limit))
+
+    async def requeue(self, ids: Sequence[str]) -> list[Task]:
+        return await self._here().writer.call(partial(finishing.requeue, ids=ids)) if ids else []
+
+    async def find(self, query: Query) -> list[Task]:
+        return await self._here().reader.call(partial(reading.find, query=query))
+
+    async def stats(self) -> Stats:
+        return await self._here().reader.call(reading.stats)
+
+    async def prune(self, limit: int) -> int:
+        """In several transactions, if there are many: each leaves the others a turn."""
+        pruned = 0
+        while pruned < limit:
+            some = min(limit - pruned, MOST_PRUNED)
+            count = await self._here().writer.call(
+                partial(finishing.prune, limit=some), needed=finishing.is_any_over, otherwise=0
+            )
+            pruned += count
+            if count < some:
+                break
+        return pruned
+
+    async def wait(self, timeout: timedelta) -> None:
+        opened = self._here()
+        due = opened.writer.next_due
+        if due is not None:
+            timeout = min(timeout, rows.to_instant(due) - self._settings.clock())
+        await opened.wakeup.wait(max(timedelta(), timeout))
+
+    async def __aenter__(self) -> Self:
+        """Raises EngineError for a file that is not ours or too new, UnsafeFileSystem, EngineUnavailable."""
+        check_place(self._settings.path)
+        with gate:
+            self._users += 1
+        try:
+            await self._here().writer.call(_nothing, needed=_never)
+        except BaseException:
+            await self._leave(refused=True)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Does what was asked so far."""
+        await self._leave()
+
+    async def _leave(self, *, refused: bool = False) -> None:
+        with gate:
+            self._users -= 1
+            if self._users > 0:
+                return
+            opened, self._opened = self._opened, None
+        if opened is not None and opened.pid == os.getpid():
+            await asyncio.to_thread(opened.stop, refused=refused)
+
+    def _here(self) -> Opened:
+        """What is open in this process: a fork opens its own."""
+        opened = self._opened
+        if opened is None or opened.pid != os.getpid():
+            with gate:
+                opened = self._open()
+        return opened
+
+    def _open(self) -> Opened:
+        if self._users == 0:
+            raise EngineUnavailable(f"{self._settings.path} is not open: enter the engine with `async with` first")
+        if self._opened is None or self._opened.pid != os.getpid():
+            if self._opened and self._opened.in_use:
+                raise EngineUnavailable(f"this process was forked in the middle of a write to {self._settings.path}")
+            say_what_is_old()
+            try:
+                opened = Opened(self._settings)
+                opened.start()
+            except OSError as error:
+                raise EngineUnavailable(f"{self._settings.path} cannot be opened: {error}") from error
+            self._opened = opened
+        return self._opened
+
+    def _give_back(self, opened: Opened, tasks: Sequence[Task]) -> None:
+        """Release what was leased by a call for whose answer nobody waited any more."""
+        now, unheard = self._settings.clock(), Released("nobody waited for the claim any more")
+        settled = [
+            lifecycle.settle(task, unheard, Retry(), worker=task.worker or "", now=now, random=0.0) for task in tasks
+        ]
+        if settled:
+            opened.writer.submit(Operation(partial(finishing.finish, settled=settled)))
+
+
+def _nothing(connection: Connection) -> None:
+    """What is asked of a thread only to see whether it can open the file."""
+
+
+def _never(connection: Connection) -> bool:
+    return False

@@ -1,0 +1,74 @@
+"""What the driver's errors mean here."""
+
+import sqlite3
+
+from afterwards.core.errors import EngineError, EngineUnavailable
+
+UNAVAILABLE = {
+    sqlite3.SQLITE_BUSY: "another program holds the file locked",
+    sqlite3.SQLITE_LOCKED: "another program holds the file locked",
+    sqlite3.SQLITE_PROTOCOL: "another program holds the file locked",
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_IOERR: "the disk does not work",
+    sqlite3.SQLITE_READONLY: "the file cannot be written",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
+    sqlite3.SQLITE_PERM: "the file cannot be opened",
+    sqlite3.SQLITE_AUTH: "the file cannot be opened",
+    sqlite3.SQLITE_NOMEM: "there is no memory left",
+    sqlite3.SQLITE_INTERRUPT: "it was interrupted",
+}
+"""Conditions that pass; the caller may try again."""
+
+REFUSED = {
+    sqlite3.SQLITE_CORRUPT: "the file is damaged: restore a copy, or move it away",
+    sqlite3.SQLITE_NOTADB: "the file is not a database: restore a copy, or move it away",
+    sqlite3.SQLITE_TOOBIG: "a value is too large",
+}
+
+BROKEN = frozenset(
+    {
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+"""After these a connection may go on failing when the file works again."""
+
+
+def is_broken_by(error: Exception) -> bool:
+    return isinstance(error, sqlite3.Error) and _code(error) in BROKEN
+
+
+def translated(error: Exception, path: object) -> Exception:
+    """The error that callers see: what is wrong with the store as ours, everything else as it is."""
+    match error:
+        case sqlite3.Error():
+            return _from_driver(error, path)
+        case OverflowError() | UnicodeEncodeError():
+            return _caused(EngineError(f"{path} cannot keep a value: {error}"), error)
+        case EngineError():  # one for each who is told, for raising it writes to it
+            return _caused(type(error)(*error.args), error)
+        case OSError():
+            return _caused(EngineUnavailable(f"{path}: {error}"), error)
+        case _:
+            return error
+
+
+def _from_driver(error: sqlite3.Error, path: object) -> EngineError:
+    code = _code(error)
+    if code in UNAVAILABLE:
+        return _caused(EngineUnavailable(f"{path}: {UNAVAILABLE[code]} ({error})"), error)
+    return _caused(EngineError(f"{path}: {REFUSED.get(code, 'SQLite refused')} ({error})"), error)
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary code; errors of the sqlite3 module itself have none."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF
+
+
+def _caused(ours: EngineError, error: Exception) -> EngineError:
+    ours.__cause__ = error
+    return ours

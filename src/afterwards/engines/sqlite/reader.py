@@ -1,0 +1,36 @@
+"""The thread that reads, on a connection that cannot write."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from afterwards.engines.sqlite import statements
+from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite.thread import ConnectionThread, Operation
+
+
+class Reader(ConnectionThread):
+    """Reads one thing at a time, each from one state of the file, and is done soon: a long look stops checkpoints."""
+
+    name = "reader"
+
+    def __init__(self, path: Path, connect: Callable[[], Connection], *, clock: Callable[[], datetime]) -> None:
+        super().__init__(path, connect)
+        self._clock = clock
+
+    def _perform(self, operations: Sequence[Operation]) -> None:
+        for operation in operations:
+            try:
+                operation.result = self._read(operation)
+            except Exception as error:  # the one who asked is told, by its error
+                self._failed([operation], error)
+
+    def _read(self, operation: Operation) -> Any:
+        connection = self._connected()
+        connection.begin(self._clock())
+        connection.execute(statements.BEGIN_READING)
+        try:
+            return operation.run(connection)
+        finally:
+            connection.execute(statements.COMMIT)

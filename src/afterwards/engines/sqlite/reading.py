@@ -1,0 +1,85 @@
+"""What is asked of the file without changing it. Every function runs in one transaction."""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from heapq import nlargest
+
+from afterwards.core.task import State, Task
+from afterwards.engine import Query, Stats
+from afterwards.engines.sqlite import rows, statements
+from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite.rows import Row
+
+WHERE = {
+    State.WAITING: "state = 'waiting'",
+    State.SCHEDULED: "state = 'scheduled'",
+    State.QUEUED: "state = 'queued'",
+    State.RUNNING: "state = 'running'",
+    State.SUCCEEDED: "state = 'succeeded'",
+    State.FAILED: "finished_at IS NOT NULL AND state = 'failed'",
+    State.CANCELLED: "finished_at IS NOT NULL AND state = 'cancelled'",
+}
+INDEX = {
+    State.WAITING: "INDEXED BY tasks_waiting",
+    State.SCHEDULED: "INDEXED BY tasks_scheduled",
+    State.QUEUED: "INDEXED BY tasks_queued",
+    State.RUNNING: "INDEXED BY tasks_running",
+    State.SUCCEEDED: "NOT INDEXED",  # most are, so that the newest are found at once
+    State.FAILED: "INDEXED BY tasks_ended",
+    State.CANCELLED: "INDEXED BY tasks_ended",
+}
+
+
+def get(connection: Connection, ids: Iterable[str]) -> list[Task]:
+    found = (connection.execute(statements.GET, (rows.key(id),)).fetchone() for id in ids)
+    return to_tasks(connection, [row for row in found if row is not None])
+
+
+def in_the_order_stored(connection: Connection, ids: Iterable[str]) -> list[str]:
+    """Those of the ids that exist, each once."""
+    places = (connection.execute(statements.PLACE, (rows.key(id),)).fetchone() for id in set(ids))
+    return [rows.to_id(key) for _, key in sorted(place for place in places if place is not None)]
+
+
+def find(connection: Connection, query: Query) -> list[Task]:
+    if frozenset() in (query.states, query.names, query.queues):
+        return []
+    if query.states is None:
+        found = _find(connection, query, [], "")
+    else:
+        found = [row for state in query.states for row in _find(connection, query, [WHERE[state]], INDEX[state])]
+    return to_tasks(connection, nlargest(query.limit, found, key=lambda row: row[-1]))
+
+
+def stats(connection: Connection) -> Stats:
+    counts = {(queue, State(state)): count for queue, state, count in connection.execute(statements.COUNTS)}
+    row = connection.execute(statements.OLDEST).fetchone()
+    oldest = timedelta(microseconds=connection.instant - row[0]) if row else None
+    return Stats(counts=counts, oldest=oldest)
+
+
+def expired(connection: Connection, limit: int) -> list[Task]:
+    return to_tasks(connection, connection.execute(statements.EXPIRED, (connection.instant, limit)).fetchall())
+
+
+def to_tasks(connection: Connection, found: Iterable[Row], *, unfailed: int = 0) -> list[Task]:
+    """Tasks with their failures; those with so many attempts cannot have any."""
+    tasks = []
+    for row in found:
+        may_have_failed = row[rows.ATTEMPT] > unfailed
+        failures = connection.execute(statements.FAILURES, (bytearray(row[0]),)) if may_have_failed else ()
+        tasks.append(rows.to_task(row, tuple(map(rows.to_failure, failures))))
+    return tasks
+
+
+def _find(connection: Connection, query: Query, conditions: Sequence[str], index: str) -> list[Row]:
+    where, values = list(conditions), list[object]()
+    for column, wanted in (("name", query.names), ("queue", query.queues)):
+        if wanted is not None:
+            where.append(f"{column} IN ({', '.join('?' * len(wanted))})")
+            values += wanted
+    if query.before is not None:
+        where.append(statements.BEFORE)
+        values.append(rows.key(query.before))
+    statement = statements.FIND.format(index=index, conditions=" AND ".join(where) or "1")
+    return connection.execute(statement, (*values, query.limit)).fetchall()

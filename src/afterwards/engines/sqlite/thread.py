@@ -1,0 +1,231 @@
+"""A thread that owns a connection, and does what coroutines of any event loop ask of it."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from afterwards.core.errors import EngineUnavailable
+from afterwards.engines.sqlite.connection import Connection, Identity, identity
+from afterwards.engines.sqlite.errors import is_broken_by, translated
+from afterwards.telemetry import log
+
+R = TypeVar("R")
+
+LONGEST_CALL = 30.0
+"""Seconds after which a thread is held to be stuck, and nobody waits for it. Locks are given up long before."""
+
+LONGEST_JOIN = 5.0
+MOST_AT_ONCE = 1000
+
+
+@dataclass(slots=True, eq=False)  # not frozen: one is made per call, and it carries the answer back
+class Operation:
+    """What one call asks of the thread, who waits for it, and how it went."""
+
+    run: Callable[[Connection], Any]
+    future: "asyncio.Future[Any] | None" = None  # None: nobody waits
+    needed: Callable[[Connection], bool] | None = None  # asked first, without a transaction
+    undelivered: Callable[[Any], None] | None = None  # takes back a result for which nobody waits any more
+    only_adds: bool = False  # what it writes may be written later in the transaction
+    result: Any = None  # what is answered if it is not needed, and then what was done
+    error: Exception | None = None
+
+    def answer(self) -> None:
+        """Called on the event loop of the future."""
+        if self.future is None or self.future.done():
+            self.give_up()
+        elif self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+    def give_up(self) -> None:
+        if self.undelivered is not None and self.error is None:
+            self.undelivered(self.result)
+
+
+class Signal(Enum):
+    """What a thread is told besides."""
+
+    LOOK = auto()
+    STOP = auto()
+
+
+class ConnectionThread:
+    """Runs operations on a connection that no other thread ever sees. A subclass says how."""
+
+    name: str
+
+    def __init__(self, path: Path, connect: Callable[[], Connection]) -> None:
+        self._path = path
+        self._connect = connect
+        self._queue: SimpleQueue[Operation | Signal] = SimpleQueue()
+        self._connection: Connection | None = None
+        self._identity: Identity = None
+        self._current: Sequence[Operation] = ()
+        self._busy_since: float | None = None
+        self._dead: Exception | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._main, name=f"afterwards-sqlite-{self.name}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Do what was asked so far, close the connection, and end. What is asked later waits for the next start."""
+        self._queue.put(Signal.STOP)
+
+    def join(self, timeout: float = LONGEST_JOIN) -> bool:
+        """Whether the thread has ended."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return self._thread is None or not self._thread.is_alive()
+
+    def nudge(self) -> None:
+        """Have the thread look around."""
+        self._queue.put(Signal.LOOK)
+
+    async def call(
+        self,
+        run: Callable[[Connection], R],
+        *,
+        needed: Callable[[Connection], bool] | None = None,
+        otherwise: R | None = None,
+        undelivered: Callable[[R], None] | None = None,
+        only_adds: bool = False,
+    ) -> R:
+        """Have the thread run a function; ``otherwise`` is the answer when it is not needed."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self.submit(Operation(run, future, needed, undelivered, only_adds, otherwise))
+        return await future
+
+    def submit(self, operation: Operation) -> None:
+        self._queue.put(operation)
+        if self._dead is not None:  # it died before it could see this one
+            self._fail([operation], self._dead)
+
+    def refuse(self, error: Exception) -> None:
+        """Fail what waits, and what comes."""
+        self._dead = error
+        self._fail_all(error)
+
+    def watch(self) -> None:
+        """Called by another thread now and then: when this one is stuck, say in a system call, nobody shall wait."""
+        since = self._busy_since
+        if since is not None and time.monotonic() - since > LONGEST_CALL:
+            self._fail_all(EngineUnavailable(f"the {self.name} has not answered for {LONGEST_CALL:.0f} s"))
+
+    # In the thread.
+
+    def _main(self) -> None:
+        try:
+            self._work_until_stopped()
+        except BaseException as error:  # whatever it was, nobody may wait for a thread that is gone
+            log.critical(f"the {self.name} of {self._path} died; tasks are refused from now on", exc_info=error)
+            died = EngineUnavailable(f"the {self.name} of {self._path} died: {error!r}; start this process again")
+            died.__cause__ = error
+            self.refuse(died)
+        finally:
+            self._disconnect()
+
+    def _work_until_stopped(self) -> None:
+        signals: Sequence[object] = ()
+        while Signal.STOP not in signals:
+            found = self._next(self._pause())
+            self._current = [one for one in found if isinstance(one, Operation)]
+            if self._current:
+                self._busy_since = time.monotonic()
+                self._perform(self._current)
+                self._busy_since = None
+                _deliver(self._current)
+            signals = [one for one in found if isinstance(one, Signal)] if len(self._current) < len(found) else ()
+            self._current = ()
+            self._look_around(nudged=bool(signals))
+
+    def _next(self, pause: float | None) -> list[Operation | Signal]:
+        """What has queued up; nothing when the pause is over."""
+        try:
+            found = [self._queue.get(timeout=pause)]
+        except Empty:
+            return []
+        found += [self._queue.get_nowait() for _ in range(min(self._queue.qsize(), MOST_AT_ONCE))]
+        return found
+
+    def _pause(self) -> float | None:
+        """Seconds until the thread shall look around by itself."""
+        return None
+
+    def _look_around(self, *, nudged: bool) -> None:
+        """Do what is not asked for."""
+
+    def _perform(self, operations: Sequence[Operation]) -> None:
+        """Run operations, and leave in each how it went. Raises nothing that a file can cause."""
+        raise NotImplementedError
+
+    def _connected(self) -> Connection:
+        """The connection, opened by the first who needs it; if that fails, the next one tries again."""
+        if self._connection is not None and identity(self._path) != self._identity:
+            log.error(f"{self._path} was deleted or replaced while it was open: what it held is gone")
+            self._disconnect()
+        if self._connection is None:
+            self._connection = self._open()
+            self._identity = identity(self._path)
+        return self._connection
+
+    def _open(self) -> Connection:
+        return self._connect()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _failed(self, operations: Iterable[Operation], error: Exception) -> None:
+        """Leave in operations how they failed; let go of a connection that would never work again."""
+        if is_broken_by(error) or (self._connection is not None and self._connection.in_transaction):
+            self._disconnect()
+        for operation in operations:
+            operation.error = translated(error, self._path)
+
+    def _waiting(self) -> list[Operation]:
+        found: list[Operation] = []
+        with suppress(Empty):
+            while True:
+                one = self._queue.get_nowait()
+                if isinstance(one, Operation):
+                    found.append(one)
+        return found
+
+    def _fail_all(self, error: Exception) -> None:
+        self._fail([*self._current, *self._waiting()], error)
+
+    def _fail(self, operations: Sequence[Operation], error: Exception) -> None:
+        for operation in operations:
+            operation.error = translated(error, self._path)
+        _deliver(operations)
+
+
+def _deliver(operations: Iterable[Operation]) -> None:
+    """Hand over the answers: one wake-up per event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Operation]] = {}
+    for operation in operations:
+        if operation.future is not None:
+            by_loop.setdefault(operation.future.get_loop(), []).append(operation)
+    for loop, some in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_answer, some)
+        except RuntimeError:  # the loop is closed: nobody waits there any more
+            for operation in some:
+                operation.give_up()
+
+
+def _answer(operations: Iterable[Operation]) -> None:
+    for operation in operations:
+        operation.answer()

@@ -1,0 +1,152 @@
+"""The thread that writes: whatever was asked for during one commit shares the next one."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from afterwards.core.errors import EngineUnavailable
+from afterwards.engines.sqlite import statements
+from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite.processes import WriteLock
+from afterwards.engines.sqlite.thread import ConnectionThread, Operation
+
+
+class OperationFailed(Exception):
+    """One of several operations in a transaction failed."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Writer(ConnectionThread):
+    """Writes many operations in one transaction, and notices what other processes write.
+
+    ``told`` is called after a commit that gave workers something to claim, ``noticed`` when another process may have.
+    """
+
+    name = "writer"
+
+    def __init__(
+        self,
+        path: Path,
+        connect: Callable[[], Connection],
+        *,
+        lock: WriteLock,
+        clock: Callable[[], datetime],
+        patience: timedelta,
+        poll: timedelta,
+        told: Callable[[], None],
+        noticed: Callable[[], None],
+    ) -> None:
+        super().__init__(path, connect)
+        self.next_due: int | None = None  # when the first scheduled task is due, in microseconds
+        self._lock = lock
+        self._clock = clock
+        self._patience = patience.total_seconds()
+        self._poll = poll.total_seconds()
+        self._next_look = 0.0
+        self._version = -1
+        self._told = told
+        self._noticed = noticed
+
+    def _open(self) -> Connection:
+        self._lock.open()
+        self._version = -1
+        with self._lock:  # also for those that only read first: whoever comes first repairs a log that a crash has left
+            return super()._open()
+
+    def _disconnect(self) -> None:
+        with self._lock:  # the last one to close a file writes its log back
+            super()._disconnect()
+        self._lock.close()
+
+    def watch(self) -> None:
+        super().watch()
+        if self._lock.waited > self._patience:
+            self._fail_all(EngineUnavailable(f"another process has been writing for {self._lock.waited:.1f} s"))
+
+    def _perform(self, operations: Sequence[Operation], *, careful: bool = False) -> None:
+        """In one transaction; if an operation fails even with care, each in its own, so that it fails alone."""
+        try:
+            self._together(operations, careful=careful)
+        except OperationFailed as failed:
+            if not careful:
+                self._perform(operations, careful=True)
+            elif len(operations) == 1:
+                self._failed(operations, failed.error)
+            else:
+                for operation in operations:
+                    self._perform([operation], careful=True)
+        except Exception as error:  # nothing can be written now: all of them are told
+            self._failed(operations, error)
+
+    def _together(self, operations: Sequence[Operation], *, careful: bool) -> None:
+        connection = self._connected()
+        connection.begin(self._clock())
+        if not any(operation.needed is None or operation.needed(connection) for operation in operations):
+            return
+        with self._transaction(connection, careful=careful):
+            wanted = [operation for operation in operations if operation.error is None]  # some gave up meanwhile
+            results = _results(connection, wanted)
+            [due] = connection.execute(statements.NEXT_DUE).fetchone()
+        for operation, result in zip(wanted, results, strict=True):
+            operation.result, operation.error = result, None
+        self._tell(connection, due)
+
+    @contextmanager
+    def _transaction(self, connection: Connection, *, careful: bool) -> Iterator[None]:
+        with self._lock:
+            connection.execute(statements.BEGIN_WRITING)
+            try:
+                # Again, for the wait for other processes may have been long.
+                connection.begin(self._clock(), careful=careful)
+                yield
+                connection.execute(statements.COMMIT)
+            except BaseException:
+                if connection.in_transaction:  # a full disk has ended it already
+                    connection.execute(statements.ROLLBACK)
+                raise
+
+    def _tell(self, connection: Connection, due: int | None) -> None:
+        sooner = due is not None and (self.next_due is None or due < self.next_due)
+        self.next_due = due
+        if connection.queued or sooner:
+            self._told()
+
+    # What other processes do.
+
+    def _pause(self) -> float:
+        return max(0.0, self._next_look - time.monotonic())
+
+    def _look_around(self, *, nudged: bool) -> None:
+        if nudged or time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + self._poll
+            with suppress(sqlite3.Error):  # who asks for something is told; nobody has
+                self._look()
+
+    def _look(self) -> None:
+        if self._connection is None:
+            return
+        [version] = self._connection.execute(statements.DATA_VERSION).fetchone()
+        if version != self._version:
+            self._version = version
+            [self.next_due] = self._connection.execute(statements.NEXT_DUE).fetchone()
+            self._noticed()
+
+
+def _results(connection: Connection, operations: Sequence[Operation]) -> list[Any]:
+    results = []
+    try:
+        for operation in operations:
+            if not operation.only_adds:
+                connection.flush()
+            results.append(operation.run(connection))
+        connection.flush()
+    except Exception as error:  # whatever it is, it concerns one operation and no other
+        raise OperationFailed(error) from error
+    return results

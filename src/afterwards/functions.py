@@ -1,0 +1,281 @@
+"""``@task``: functions whose calls can be stored, and the names that they are stored under."""
+
+import asyncio
+import copy
+import inspect
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar, Unpack, cast, overload
+
+from typing_extensions import ParamSpec
+
+from afterwards.client import Client, TaskHandle, publication, the_client
+from afterwards.core.codec import Codec, ResultCodec
+from afterwards.core.errors import DuplicateName, InvalidTaskFunction, UnknownFunction, UnresolvedAnnotation
+from afterwards.core.options import CallSettings, TaskOptions, TaskSettings, check_name
+from afterwards.core.task import FailedTask, NewTask
+from afterwards.native import here, refuse_native
+from afterwards.worker.planning import Plan, plan
+
+P = ParamSpec("P")
+T = TypeVar("T")  # what a direct call gives: for `async def`, a coroutine
+R = TypeVar("R")  # what the function returns in the end
+
+
+class TaskFunction(Generic[P, T, R]):
+    """A function whose calls survive: what ``@task`` makes. Calling it directly is a plain call."""
+
+    def __init__(
+        self,
+        function: Callable[P, T],
+        name: str,
+        settings: TaskOptions,
+        on_failure: Callable[[FailedTask], Any] | None = None,
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.settings = settings
+        self.base = settings  # the function's own, where `settings` are those of one call
+        self.on_failure = on_failure
+        self.place = _place(function)
+        self.__name__ = function.__name__
+        self.__qualname__ = function.__qualname__
+        self.__module__ = function.__module__
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        refuse_native(self, self.name, here())
+        return self.function(*args, **kwargs)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        raise InvalidTaskFunction(
+            f"@task on {owner.__qualname__}.{name}: a method cannot be stored, for its object is gone by the time it "
+            "runs. Make it a function of the module that takes what it needs as arguments"
+        )
+
+    def __repr__(self) -> str:
+        return f"<task function {self.name!r} of {self.__module__}>"
+
+    @property
+    def is_async(self) -> bool:
+        return False
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Its dependencies. Raises when one of them needs HTTP."""
+        return plan(self.function, name=self.name)
+
+    @cached_property
+    def codec(self) -> Codec:
+        """Its arguments. Raises when a type cannot be written as JSON."""
+        return Codec(self.function, name=self.name, injected=self.plan.injected)
+
+    @cached_property
+    def results(self) -> ResultCodec:
+        return ResultCodec(self.function, name=self.name)
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """Store a call now, to start as soon as a worker is free; when this returns, it survives.
+
+        Belongs to no request: it waits for nothing that was added before, and for no request to end.
+        Raises NotInstalled, EngineUnavailable, UnstorableArgument.
+        """
+        client = the_client(f"task {self.name!r}")
+        asked_by = publication.get()
+        new = self.new_task(client, self.codec.dump(args, kwargs), origin=asked_by.origin if asked_by else None)
+        client.start(await client.enqueue([new]))
+        return self.handle(new.id, client)
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """As ``enqueue``, for threads and scripts. Raises RuntimeError on a running event loop."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(self.enqueue(*args, **kwargs))
+        raise RuntimeError(
+            f"{self.name}.enqueue_sync() was called on a running event loop, which it would block: "
+            f"write `await {self.name}.enqueue(...)` in async code"
+        )
+
+    def options(self, **settings: Unpack[CallSettings]) -> Self:
+        """A copy whose calls have other options: ``background_tasks.add_task(f.options(delay=60), x)``."""
+        changed = copy.copy(self)
+        changed.settings = self.settings.called_with(settings)
+        return changed
+
+    def new_task(
+        self,
+        client: Client,
+        arguments: str,
+        *,
+        id: str | None = None,
+        origin: str | None = None,
+        after: str | None = None,
+        held: bool = False,
+    ) -> NewTask:
+        """A call with these arguments, as it will be stored."""
+        settings = self.settings
+        return NewTask(
+            id=id or client.new_id(),
+            name=self.name,
+            arguments=arguments,
+            queue=settings.queue,
+            priority=settings.priority,
+            overrides=None if settings is self.base else settings.overrides(self.base),
+            retention=client.options.retention if settings.retention is None else settings.retention,
+            origin=origin,
+            after=after,
+            held=held,
+            wait=settings.delay or timedelta(),
+            run_at=settings.run_at,
+        )
+
+    def notice(self, failed: FailedTask, client: Client) -> NewTask | None:
+        """The task that tells of a final failure, where ``on_failure`` is a task function."""
+        told = self.on_failure
+        if not isinstance(told, TaskFunction):
+            return None
+        return told.new_task(client, told.codec.dump((failed,), {}))
+
+    def handle(self, id: str, client: Client, *, stored: bool = True) -> TaskHandle[R]:
+        return TaskHandle(id, client, cast(Callable[[str | None], R], self.results.load), stored=stored)
+
+
+class AsyncTaskFunction(TaskFunction[P, Coroutine[Any, Any, R], R]):
+    """A task function that is ``async def``, and looks so to Starlette and FastAPI."""
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        refuse_native(self, self.name, here())
+        return await self.function(*args, **kwargs)
+
+    @property
+    def is_async(self) -> bool:
+        return True
+
+
+class Registry:
+    """The task functions of this process, by name: rows name functions, and only these are ever run."""
+
+    def __init__(self) -> None:
+        self._functions: dict[str, TaskFunction[Any, Any, Any]] = {}
+
+    def add(self, function: TaskFunction[Any, Any, Any]) -> None:
+        """Add a function; the same place may come again (reload, ``__main__`` and its module). Raises DuplicateName."""
+        known = self._functions.get(function.name)
+        if known is not None and known.place != function.place:
+            raise DuplicateName(
+                f"two task functions are named {function.name!r}: {_shown(known)} and {_shown(function)}. "
+                'Give one of them another name: @task(name="...")'
+            )
+        self._functions[function.name] = function
+
+    def get(self, name: str) -> TaskFunction[Any, Any, Any]:
+        try:
+            return self._functions[name]
+        except KeyError:
+            raise UnknownFunction(name) from None
+
+    def names(self) -> frozenset[str]:
+        return frozenset(self._functions)
+
+    def __iter__(self) -> Iterator[TaskFunction[Any, Any, Any]]:
+        return iter(tuple(self._functions.values()))
+
+
+registry = Registry()
+
+
+@overload
+def task(function: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, Coroutine[object, None, R], R]: ...
+@overload
+def task(function: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
+@overload
+def task(**settings: Unpack[TaskSettings]) -> "TaskDecorator": ...
+def task(function: Callable[..., Any] | None = None, /, **settings: Any) -> Any:
+    """Make a function's calls survive: they are stored before the response leaves, and run whatever dies.
+
+    ``@task`` or ``@task(retries=3, timeout=60, queue="mail")``; the options are those of ``TaskSettings``.
+    Arguments are stored as JSON by the types of the signature. Parameters with ``Depends`` are filled when it runs.
+    Raises InvalidTaskFunction for what another process could not call: lambdas, methods, closures, generators.
+    """
+    decorator = TaskDecorator(settings)
+    return decorator if function is None else decorator(function)
+
+
+class TaskDecorator:
+    """What ``@task(...)`` applies to the function below it."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._name = settings.pop("name", None)
+        self._on_failure = settings.pop("on_failure", None)
+        self._settings = TaskOptions().changed(settings)
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]]
+    ) -> TaskFunction[P, Coroutine[object, None, R], R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> TaskFunction[P, R, R]: ...
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        _check_callable(function)
+        name = check_name("task name", function.__name__ if self._name is None else self._name)
+        kind = AsyncTaskFunction if inspect.iscoroutinefunction(function) else TaskFunction
+        made: TaskFunction[Any, Any, Any] = kind(function, name, self._settings, self._on_failure)
+        with suppress(UnresolvedAnnotation):  # a type defined further down: `prepare` comes again at the start
+            prepare(made)
+        registry.add(made)
+        return made
+
+
+def prepare(function: TaskFunction[Any, Any, Any]) -> None:
+    """Build what its calls need, so that a mistake in its signature shows now and not at the first call."""
+    _ = function.codec, function.results
+
+
+def _check_callable(function: Callable[..., Any]) -> None:
+    """Raise InvalidTaskFunction for what has no name by which another process would find the same code."""
+    found = _unstorable(function)
+    if found:
+        what = getattr(function, "__qualname__", repr(function))
+        raise InvalidTaskFunction(f"@task on {what}: {found}")
+
+
+def _unstorable(function: Any) -> str | None:
+    if inspect.ismethod(function) or isinstance(function, (staticmethod, classmethod)) or _in_a_class(function):
+        return "a method cannot be stored. Make it a function of the module that takes what it needs as arguments"
+    if not inspect.isfunction(function):
+        return f"{type(function).__name__} is no function. Decorate a `def` or `async def`"
+    if function.__name__ == "<lambda>":
+        return "a lambda has no name to be found by. Make it a `def`"
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        return "a generator does nothing when it is called. Use a function that returns"
+    if function.__closure__ and "<locals>" in function.__qualname__:
+        names = ", ".join(function.__code__.co_freevars)
+        return (
+            f"it is a closure over {names}, which no other process has. "
+            "Make it a function of the module, and pass what it needs as arguments or by Depends"
+        )
+    return None
+
+
+def _in_a_class(function: Any) -> bool:
+    """Whether it is a method to be: a function in the body of a class, with the object as its first parameter."""
+    parent = getattr(function, "__qualname__", "").rpartition(".")[0]
+    if not parent or parent.endswith("<locals>") or not inspect.isfunction(function):
+        return False
+    return function.__code__.co_varnames[: function.__code__.co_argcount][:1] in (("self",), ("cls",))
+
+
+def _place(function: Callable[..., Any]) -> tuple[str, str]:
+    """Where a function is written: the same for ``__main__`` and for the module of that file."""
+    code = inspect.unwrap(function).__code__
+    return str(Path(code.co_filename).resolve()), function.__qualname__
+
+
+def _shown(function: TaskFunction[Any, Any, Any]) -> str:
+    file, qualname = function.place
+    return f"{qualname} ({file}, line {inspect.unwrap(function.function).__code__.co_firstlineno})"

@@ -1,0 +1,154 @@
+"""How an installation attaches to an application: the boundary of a request, the lifespan, the signals."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+from weakref import WeakSet
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from afterwards import telemetry
+from afterwards.client import Client, Publication, current, publication
+from afterwards.core.errors import AfterwardsError, EngineError
+from afterwards.functions import prepare, registry
+from afterwards.serving import Serving
+
+
+class AlreadyStarted(AfterwardsError, RuntimeError):
+    """An application can be installed into only until it starts."""
+
+
+class AlreadyInstalled(AfterwardsError, RuntimeError):
+    """An application keeps its tasks in one place."""
+
+
+_installed: WeakSet[FastAPI] = WeakSet()
+
+
+def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None:
+    """Put the boundary round the whole application, and the worker into its lifespan.
+
+    Raises AlreadyStarted, AlreadyInstalled.
+    """
+    if app.middleware_stack is not None:
+        raise AlreadyStarted("Afterwards was installed after the application had started: install it when it is made")
+    if app in _installed:
+        raise AlreadyInstalled("this application has its Afterwards already: remove one of the two")
+    _installed.add(app)
+    app.add_exception_handler(EngineError, _unavailable)
+    lifespan = app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving)
+    build = app.build_middleware_stack
+
+    def build_middleware_stack() -> ASGIApp:
+        """Begin to serve: whatever was added after us is inside the boundary, and inside the lifespan, too."""
+        if app.router.lifespan_context is not lifespan:  # a router with a lifespan of its own was included
+            lifespan.step_aside()
+            app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving)
+        return Boundary(build(), client, serving)
+
+    app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]  # the only place outside all
+
+
+class Lifespan:
+    """The application's own lifespan, with the worker in its middle."""
+
+    def __init__(
+        self, serve: Callable[[Any], AbstractAsyncContextManager[Any]], client: Client, serving: Callable[[], Serving]
+    ) -> None:
+        self._serve = serve
+        self._client = client
+        self._serving = serving
+        self._aside = False
+
+    def step_aside(self) -> None:
+        """Leave the worker to another one, which is outside this one."""
+        self._aside = True
+
+    def __call__(self, app: Any) -> AbstractAsyncContextManager[Any]:
+        return self._serve(app) if self._aside else self._work(app)
+
+    @asynccontextmanager
+    async def _work(self, app: Any) -> AsyncIterator[Any]:
+        runner = self._serving()
+        telemetry.make_visible()
+        for function in registry:
+            prepare(function)  # what is wrong with a task function shows now at last
+        try:
+            await self._client.open()
+            async with self._serve(app) as state:
+                with Signals(runner.drain):  # until the worker has ended
+                    async with runner.working(state or {}):
+                        yield state
+        finally:
+            await self._client.close()
+
+
+class Boundary:
+    """The outermost middleware, outside the user's: when it is left, the response was sent and everything is closed."""
+
+    def __init__(self, app: ASGIApp, client: Client, serving: Callable[[], Serving]) -> None:
+        self._app = app
+        self._client = client
+        self._serving = serving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        request = Publication(self._client, scope, loop=asyncio.get_running_loop())
+        client_before, request_before = current.set(self._client), publication.set(request)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            publication.reset(request_before)
+            if request.used:
+                await request.end()
+                await self._serving().request_ended()
+            current.reset(client_before)
+
+
+class Signals:
+    """Calls ``drain`` when the process is told to end, and then whoever handled the signal before.
+
+    Servers tell an application only when its last connection has closed. Works in the main thread; elsewhere the
+    lifespan's end is the first that anybody hears.
+    """
+
+    def __init__(self, drain: Callable[[], None]) -> None:
+        self._drain = drain
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, before in self._before.items():
+            if signal.getsignal(number) == self._handle:  # else somebody came after us, and would be removed
+                signal.signal(number, before)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._drain)
+        before = self._before[number]
+        if callable(before):
+            before(number, frame)
+        elif before == signal.SIG_DFL:
+            signal.signal(number, before)
+            signal.raise_signal(number)
+
+
+async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+    """Answer for a handler that could not enqueue."""
+    telemetry.refused_request(f"{request.method} {request.url.path}", error)
+    return JSONResponse({"detail": "The task store is unavailable"}, status_code=503, headers={"Retry-After": "1"})

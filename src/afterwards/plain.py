@@ -1,0 +1,113 @@
+"""Plain functions: run in this process after the response, as FastAPI runs them, without the endpoints' threads."""
+
+import traceback
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from anyio.lowlevel import RunVar
+from starlette.background import BackgroundTask
+from typing_extensions import ParamSpec
+
+from afterwards import telemetry
+from afterwards.client import Client, Publication, publication
+from afterwards.core.errors import EngineError
+from afterwards.core.options import NAME, Options
+from afterwards.core.task import Failure, FailureKind, NewTask, said_by, shortened
+
+P = ParamSpec("P")
+
+
+_within_another: ContextVar[bool] = ContextVar("afterwards_within_a_plain_task", default=False)
+"""Whether a plain task runs already and this one is part of it: middleware wraps what a response has in tasks anew."""
+
+
+class PlainTask(BackgroundTask):
+    """One call of a plain function. When it fails, the installation records it, and the exception goes on."""
+
+    def __init__(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        super().__init__(func, *args, **kwargs)
+        self.started = False
+        self._publication = publication.get()
+
+    async def __call__(self) -> None:
+        self.started = True
+        client = self._publication.client if self._publication else None
+        try:
+            async with AsyncExitStack() as stack:
+                limits = _limits(client)
+                if limits.tasks and not _within_another.get():
+                    await stack.enter_async_context(limits.tasks)
+                    stack.callback(_within_another.reset, _within_another.set(True))
+                await self._run(limits.threads)
+        except Exception as error:
+            if self._publication and self._publication.recorded is not error:
+                self._publication.recorded = error
+                await _record(self._publication, self.func, error)
+            raise
+
+    async def _run(self, threads: CapacityLimiter) -> None:
+        if self.is_async:
+            await self.func(*self.args, **self.kwargs)
+        else:
+            await anyio.to_thread.run_sync(partial(self.func, *self.args, **self.kwargs), limiter=threads)
+
+
+class Limits:
+    """How much of an installation's plain work runs at once on one event loop."""
+
+    def __init__(self, options: Options) -> None:
+        self.threads = CapacityLimiter(options.threads)
+        self.tasks = CapacityLimiter(options.concurrency) if options.concurrency else None
+
+
+_limits_here: RunVar[dict[Client | None, Limits]] = RunVar("afterwards_plain_limits")
+
+
+def _limits(client: Client | None) -> Limits:
+    """The limits of an installation, or of plain functions without one, on the running event loop."""
+    try:
+        known = _limits_here.get()
+    except LookupError:
+        known = {}
+        _limits_here.set(known)
+    if client not in known:
+        known[client] = Limits(client.options if client else Options())
+    return known[client]
+
+
+async def _record(asked_by: Publication, function: Callable[..., Any], error: Exception) -> None:
+    """Keep a plain function's failure beside those of tasks; without its arguments, which nobody declared."""
+    client = asked_by.client
+    failure = Failure(
+        attempt=1,
+        at=datetime.now(UTC),
+        worker="",
+        kind=FailureKind.RAISED,
+        type=type(error).__qualname__,
+        message=said_by(error),
+        traceback=shortened("".join(traceback.format_exception(error))),
+    )
+    record = NewTask(
+        id=client.new_id(),
+        name=_name(function),
+        arguments="{}",
+        retention=client.options.retention,
+        origin=asked_by.origin,
+        failure=failure,
+    )
+    try:
+        await client.enqueue([record])
+    except EngineError as trouble:
+        telemetry.not_recorded(record.name, trouble)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    """What a plain function is listed as; it need not have a name."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return name if NAME.fullmatch(name) else "plain-function"

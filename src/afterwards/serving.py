@@ -1,0 +1,142 @@
+"""Who runs an application's tasks while it serves: a worker on its own event loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+
+from afterwards import engines, telemetry
+from afterwards.client import Client, current, going_on
+from afterwards.core.lifecycle import HOLD
+from afterwards.core.options import Options
+from afterwards.core.task import FailedTask, NewTask
+from afterwards.functions import registry
+from afterwards.worker.attempt import Runnable, Surroundings, Tell
+from afterwards.worker.dependencies import Resolver
+from afterwards.worker.loop import Worker
+from afterwards.worker.supervisor import keep_doing
+from afterwards.worker.threads import Threads
+
+
+class Serving(Protocol):
+    """Runs tasks for one application."""
+
+    def working(self, state: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
+        """Run tasks meanwhile; ``state`` is what the application's lifespan yielded."""
+        ...
+
+    def drain(self) -> None:
+        """The process was told to end; a second call ends every wait."""
+        ...
+
+    async def request_ended(self) -> None:
+        """A request that stored tasks has ended."""
+        ...
+
+
+def serving(app: FastAPI, client: Client, options: Options) -> Serving:
+    """Who runs this application's tasks: one and the same, as long as nobody else is to do it."""
+    if client not in _serving:
+        _serving[client] = _make(app, client, options)
+    return _serving[client]
+
+
+@contextmanager
+def replaced(make: Callable[[FastAPI, Client, Options], Serving]) -> Iterator[None]:
+    """Meanwhile somebody else runs tasks: tests run them within the request."""
+    global _make, _serving
+    before = _make, _serving
+    _make, _serving = make, WeakKeyDictionary()
+    try:
+        yield
+    finally:
+        _make, _serving = before
+
+
+class Embedded:
+    """A worker in this process, where the options want one; from the application's start-up to its shutdown."""
+
+    def __init__(self, app: FastAPI, client: Client, options: Options) -> None:
+        self._app = app
+        self._client = client
+        self._options = options
+        self._worker: Worker | None = None
+        self._started = False
+
+    @asynccontextmanager
+    async def working(self, state: Mapping[str, Any]) -> AsyncIterator[None]:
+        telemetry.started(
+            engines.shown(self._client.url),
+            concurrency=self._options.slots,
+            threads=self._options.threads,
+            worker=self._options.worker,
+        )
+        self._started = True
+        keeping = asyncio.create_task(keep_doing("keep tasks back", HOLD / 3, self._keep_back))
+        before = current.set(self._client)  # tasks may enqueue tasks
+        try:
+            async with AsyncExitStack() as stack:
+                if self._options.worker:
+                    await stack.enter_async_context(self._embedded(state))
+                yield
+        finally:
+            current.reset(before)
+            keeping.cancel()
+            self._started = False
+
+    def drain(self) -> None:
+        if self._worker is not None:
+            self._worker.drain()
+
+    async def request_ended(self) -> None:
+        if not self._started:
+            telemetry.stored_only(engines.shown(self._client.url))
+
+    @asynccontextmanager
+    async def _embedded(self, state: Mapping[str, Any]) -> AsyncIterator[None]:
+        worker = Worker(
+            engines.shared(self._client.url),
+            registry,
+            self._options,
+            surroundings(self._app, self._options, state),
+            tell=teller(self._client),
+            clock=lambda: datetime.now(UTC),
+        )
+        self._worker = worker  # until it has ended: a second signal hurries its end
+        try:
+            async with worker:
+                self._client.worker = worker
+                try:
+                    yield
+                finally:
+                    self._client.worker = None
+        finally:
+            self._worker = None
+
+    async def _keep_back(self) -> None:
+        """Requests that go on for long keep their tasks from becoming due by themselves."""
+        await self._client.keep_back([lease for request in going_on(self._client) for lease in request.held])
+
+
+def surroundings(app: FastAPI, options: Options, state: Mapping[str, Any]) -> Surroundings:
+    """What the attempts of an application share."""
+    resolver = Resolver(app=app, limiter=CapacityLimiter(options.threads), state=state)
+    return Surroundings(resolver, Threads(options.threads))
+
+
+def teller(client: Client) -> Tell:
+    """Makes the tasks that tell of final failures."""
+
+    def tell(function: Runnable, failed: FailedTask) -> NewTask | None:
+        return registry.get(failed.name).notice(failed, client)
+
+    return tell
+
+
+_make: Callable[[FastAPI, Client, Options], Serving] = Embedded
+_serving: WeakKeyDictionary[Client, Serving] = WeakKeyDictionary()

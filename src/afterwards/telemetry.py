@@ -1,0 +1,160 @@
+"""What is told to the people who run an application: every log line of this package."""
+
+import logging
+import sys
+from collections.abc import Iterable
+from datetime import timedelta
+
+from afterwards.core.lifecycle import Settled
+from afterwards.core.task import Lease, State, Task, said_by
+
+log = logging.getLogger("afterwards")
+
+_said: set[str] = set()
+
+
+def make_visible() -> None:
+    """Show INFO lines on stderr where nobody configured logging: uvicorn configures only its own loggers."""
+    if log.hasHandlers():
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_UvicornLike())
+    log.addHandler(handler)
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.INFO)
+
+
+def once(key: str, level: int, message: str) -> None:
+    """Log a line the first time that its key comes up in this process."""
+    if key not in _said:
+        _said.add(key)
+        log.log(level, message)
+
+
+def started(engine: str, *, concurrency: int, threads: int, worker: bool) -> None:
+    where = f"worker here, {concurrency} tasks and {threads} threads at once" if worker else "no worker in this process"
+    log.info(f"afterwards: {engine}, {where}", extra={"engine": engine, "concurrency": concurrency, "worker": worker})
+
+
+def stored_only(engine: str) -> None:
+    once(
+        f"stored only {engine}",
+        logging.WARNING,
+        "afterwards: the application runs without its lifespan, so tasks are stored but not run in this process; "
+        "run it under a server such as uvicorn, or as `with TestClient(app)`",
+    )
+
+
+def settled(task: Task, settled: Settled, error: BaseException | None, times: int) -> None:
+    """One line per attempt that did not succeed, with its traceback; successes are told at DEBUG."""
+    fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(settled.state)}
+    about = f"{task.name} ({task.id}), attempt {task.attempt}"
+    match settled.state:
+        case State.SUCCEEDED:
+            log.debug(f"task succeeded: {about}", extra=fields)
+        case State.SCHEDULED if error:
+            log.warning(
+                f"task raised {_said_by(error)}: {about}; retry {settled.failed} of {times} "
+                f"in {settled.wait.total_seconds():.1f} s",
+                extra=fields,
+                exc_info=error,
+            )
+        case State.FAILED:
+            log.error(f"task failed: {about}: {_said_by(error)}", extra=fields, exc_info=error)
+        case State.CANCELLED:
+            log.info(f"task cancelled: {about}: {settled.reason}", extra=fields)
+        case State.QUEUED:
+            log.info(f"task given back: {about}", extra=fields)
+        case _:
+            log.debug(f"task snoozed: {about}", extra=fields)
+
+
+def lost(task: Task, settled: Settled) -> None:
+    fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(settled.state)}
+    about = f"{task.name} ({task.id}), attempt {task.attempt} on worker {task.worker}"
+    if settled.state is State.FAILED:
+        log.error(f"task failed: {about}: its worker died for the {settled.crashed}. time while it ran", extra=fields)
+    else:
+        log.warning(f"worker lost: {about} did not end; the task will run again", extra=fields)
+
+
+def refused(leases: Iterable[Lease]) -> None:
+    for lease in leases:
+        log.warning(
+            f"late worker refused: task {lease.task_id} has moved on from attempt {lease.attempt}; "
+            "what this attempt returned is not stored",
+            extra={"task": lease.task_id, "attempt": lease.attempt},
+        )
+
+
+def lease_gone(task: Task) -> None:
+    log.warning(
+        f"lease lost: {task.name} ({task.id}), attempt {task.attempt} is stopped: the task is somebody else's now",
+        extra={"task": task.id, "task_name": task.name, "attempt": task.attempt},
+    )
+
+
+def blocked(name: str, blocked: timedelta, where: str) -> None:
+    log.warning(
+        f"{name} has blocked the event loop for {blocked.total_seconds() * 1000:.0f} ms at {where}: no request is "
+        "answered meanwhile. Await what it waits for, or make it a `def` function, which runs in a thread",
+        extra={"task_name": name, "where": where},
+    )
+
+
+def engine_trouble(doing: str, error: BaseException, wait: timedelta) -> None:
+    log.warning(f"engine: could not {doing}: {error}; next try in {wait.total_seconds():.1f} s", exc_info=error)
+
+
+def not_stored(error: BaseException, names: Iterable[str], *, answered: bool) -> None:
+    """A request's tasks could not be stored; ``answered`` when its response had already begun."""
+    how = "after the response had begun: they are lost" if answered else "so the request is answered with 503"
+    log.error(f"tasks could not be stored ({', '.join(names)}), {how}: {error}", exc_info=error)
+
+
+def refused_request(request: str, error: BaseException) -> None:
+    log.error(f"{request} needs the task store, so it is answered with 503: {error}", exc_info=error)
+
+
+def result_not_stored(task: Task, error: BaseException) -> None:
+    log.warning(
+        f"the result of {task.name} ({task.id}) is not stored, the task has succeeded all the same: {error}",
+        extra={"task": task.id, "task_name": task.name},
+    )
+
+
+def notice_failed(name: str, error: BaseException) -> None:
+    log.error(f"the on_failure function of {name} raised {_said_by(error)}", exc_info=error)
+
+
+def loop_broken(doing: str, error: BaseException) -> None:
+    log.critical(f"worker: could not {doing} because of an error of its own; it goes on", exc_info=error)
+
+
+def not_recorded(name: str, error: BaseException) -> None:
+    log.warning(f"the failure of background task {name} could not be recorded: {error}", extra={"task_name": name})
+
+
+def mixed(origin: str | None) -> None:
+    once(
+        f"mixed {origin}",
+        logging.WARNING,
+        f"{origin or 'a request'} adds plain and @task functions: the plain ones run first, whatever the order",
+    )
+
+
+def draining(running: int, grace: timedelta) -> None:
+    who = "1 task has" if running == 1 else f"{running} tasks have"
+    log.info(f"afterwards: draining, {who} {grace.total_seconds():g} s to end", extra={"running": running})
+
+
+def _said_by(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {said_by(error)}" if error else "no reason given"
+
+
+class _UvicornLike(logging.Formatter):
+    """The look of uvicorn's own lines, so that ours do not stand out among them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lead = f"{record.levelname}:".ljust(10)
+        return lead + super().format(record)

@@ -1,0 +1,303 @@
+"""The tasks behind a task: they wait, follow, are cancelled for its sake, and come back with it."""
+
+from typing import Any
+
+import pytest
+
+from afterwards.core.lifecycle import Cancelled, Outcome
+from afterwards.core.task import Failure, FailureKind, NewTask, State, Task
+from afterwards.engine import Engine, Query
+from afterwards.testing.clock import START, FakeClock
+from afterwards.testing.conformance.support import (
+    FAILURE,
+    LEASE,
+    RELEASE,
+    RETRY,
+    SNOOZE,
+    SOON,
+    SUCCESS,
+    Conformance,
+    ids,
+)
+
+
+class ChainHelpers(Conformance):
+    def chain(self, length: int, **fields: Any) -> list[NewTask]:
+        """Calls, each behind the one before it."""
+        tasks: list[NewTask] = []
+        for _ in range(length):
+            tasks.append(self.task(after=tasks[-1].id if tasks else None, **fields))
+        return tasks
+
+    async def broken(self, engine: Engine, length: int, outcome: Outcome = FAILURE) -> list[Task]:
+        """A chain whose first task has failed."""
+        tasks = self.chain(length)
+        await engine.enqueue(tasks)
+        [first] = await self.claim(engine)
+        await self.finish(engine, first, outcome)
+        return await engine.get(ids(tasks))
+
+
+class Chains(ChainHelpers):
+    """A request's tasks run in the order in which they were added."""
+
+    async def test_the_tasks_behind_wait_and_follow_on_success(self, engine: Engine) -> None:
+        tasks = self.chain(3)
+        stored = await engine.enqueue(tasks)
+        assert [task.state for task in stored] == [State.QUEUED, State.WAITING, State.WAITING]
+        for new in tasks:
+            [task] = await self.claim(engine)
+            assert task.id == new.id
+            await self.succeed(engine, task)
+        assert await self.states(engine, *tasks) == [State.SUCCEEDED] * 3
+
+    async def test_all_that_come_after_the_same_task_follow_it(self, engine: Engine) -> None:
+        first = await self.running(engine)
+        behind = [self.task(after=first.id) for _ in range(3)]
+        await engine.enqueue(behind)
+        await self.succeed(engine, first)
+        assert ids(await self.claim(engine)) == ids(behind)
+
+    @pytest.mark.parametrize("outcome", [RETRY, SNOOZE, RELEASE])
+    async def test_another_attempt_holds_the_tasks_behind(self, engine: Engine, outcome: Outcome) -> None:
+        _, second, third = await self.broken(engine, 3, outcome)
+        assert [second.state, third.state] == [State.WAITING] * 2
+
+    async def test_the_loss_of_a_worker_holds_the_tasks_behind(self, engine: Engine, clock: FakeClock) -> None:
+        tasks = self.chain(2)
+        await engine.enqueue(tasks)
+        running = await self.claim(engine)
+        clock.advance(LEASE)
+        await self.lose(engine, running)
+        assert await self.states(engine, *tasks) == [State.QUEUED, State.WAITING]
+
+    async def test_a_failure_cancels_the_tasks_behind_and_says_why(self, engine: Engine, clock: FakeClock) -> None:
+        first, *behind = await self.broken(engine, 4)
+        assert first.state is State.FAILED
+        assert [(task.state, task.cause, task.finished_at) for task in behind] == [
+            (State.CANCELLED, first.id, clock())
+        ] * 3
+        [reason, *_] = [task.reason for task in behind]
+        assert reason == f"greet ({first.id}), which comes before it, failed"
+        assert await self.claim(engine) == []
+
+    async def test_a_cancelled_attempt_cancels_the_tasks_behind(self, engine: Engine) -> None:
+        first, second, _ = await self.broken(engine, 3, Cancelled("no"))
+        assert (second.state, second.cause) == (State.CANCELLED, first.id)
+        assert second.reason == f"greet ({first.id}), which comes before it, was cancelled"
+
+    @pytest.mark.parametrize("held", [False, True])
+    async def test_cancelling_a_task_cancels_those_behind_it(self, engine: Engine, held: bool) -> None:
+        tasks = self.chain(3, held=held)
+        await engine.enqueue(tasks)
+        await engine.cancel([tasks[0].id], "not wanted")
+        stored = await engine.get(ids(tasks))
+        assert [(task.state, task.cause) for task in stored] == [
+            (State.CANCELLED, None),
+            (State.CANCELLED, tasks[0].id),
+            (State.CANCELLED, tasks[0].id),
+        ]
+
+    async def test_cancelling_in_the_middle_leaves_those_before_it(self, engine: Engine) -> None:
+        first, second, third = self.chain(3)
+        await engine.enqueue([first, second, third])
+        await engine.cancel([second.id], "not wanted")
+        stored = await engine.get(ids([first, second, third]))
+        assert [(task.state, task.cause) for task in stored] == [
+            (State.QUEUED, None),
+            (State.CANCELLED, None),
+            (State.CANCELLED, second.id),
+        ]
+
+    async def test_cancelling_a_running_task_cancels_those_behind_it_when_it_has_stopped(self, engine: Engine) -> None:
+        first, second = self.chain(2)
+        await engine.enqueue([first, second])
+        [running] = await self.claim(engine)
+        await engine.cancel([first.id], "not wanted")
+        assert await self.states(engine, first, second) == [State.RUNNING, State.WAITING]
+        await self.finish(engine, running, RETRY)
+        assert await self.states(engine, first, second) == [State.CANCELLED, State.CANCELLED]
+
+    async def test_a_task_that_kills_its_workers_cancels_those_behind_it(
+        self, engine: Engine, clock: FakeClock
+    ) -> None:
+        first, second = self.chain(2)
+        await engine.enqueue([first, second])
+        while running := await self.claim(engine):
+            clock.advance(LEASE)
+            await self.lose(engine, running)
+        assert await self.states(engine, first, second) == [State.FAILED, State.CANCELLED]
+
+    async def test_several_chains_are_settled_in_one_call(self, engine: Engine) -> None:
+        good, bad = self.chain(3), self.chain(3)
+        await engine.enqueue([*good, *bad])
+        first, other = await self.claim(engine)
+        await engine.finish([self.settled(first, SUCCESS), self.settled(other, FAILURE)])
+        assert await self.states(engine, *good, *bad) == [
+            State.SUCCEEDED,
+            State.QUEUED,
+            State.WAITING,
+            State.FAILED,
+            State.CANCELLED,
+            State.CANCELLED,
+        ]
+
+    async def test_a_long_chain_is_cancelled_and_brought_back_as_a_whole(self, engine: Engine) -> None:
+        tasks = self.chain(1200)
+        await engine.enqueue(tasks)
+        await engine.cancel([tasks[0].id], "not wanted")
+        assert set(await self.states(engine, *tasks)) == {State.CANCELLED}
+        await engine.requeue([tasks[0].id])
+        assert await self.states(engine, *tasks) == [State.QUEUED] + [State.WAITING] * 1199
+
+    async def test_a_task_stored_behind_a_success_is_queued(self, engine: Engine) -> None:
+        first = await self.ended(engine)
+        [task] = await engine.enqueue([self.task(after=first.id)])
+        assert (task.state, task.after) == (State.QUEUED, first.id)
+
+    async def test_a_task_stored_behind_a_pruned_one_is_queued(self, engine: Engine) -> None:
+        [task] = await engine.enqueue([self.task(after=self.task().id)])
+        assert task.state is State.QUEUED
+
+    @pytest.mark.parametrize(("outcome", "how"), [(FAILURE, "failed"), (Cancelled("no"), "was cancelled")])
+    async def test_tasks_stored_behind_a_failure_are_cancelled(
+        self, engine: Engine, clock: FakeClock, outcome: Outcome, how: str
+    ) -> None:
+        first = await self.ended(engine, outcome)
+        second = self.task(after=first.id)
+        stored = await engine.enqueue([second, self.task(after=second.id)])
+        assert [(task.state, task.cause, task.finished_at) for task in stored] == [
+            (State.CANCELLED, first.id, clock())
+        ] * 2
+        assert stored[0].reason == f"greet ({first.id}), which comes before it, {how}"
+
+    async def test_a_task_stored_behind_one_that_runs_waits(self, engine: Engine) -> None:
+        first = await self.running(engine)
+        [task] = await engine.enqueue([self.task(after=first.id)])
+        assert task.state is State.WAITING
+        await self.succeed(engine, first)
+        assert ids(await self.claim(engine)) == [task.id]
+
+    async def test_a_delay_is_kept_behind_another_task(self, engine: Engine, clock: FakeClock) -> None:
+        first = await self.running(engine)
+        [task] = await engine.enqueue([self.task(after=first.id, wait=SOON)])
+        assert task.state is State.WAITING
+        await self.succeed(engine, first)
+        stored = await self.one(engine, task)
+        assert (stored.state, stored.run_at) == (State.SCHEDULED, clock() + SOON)
+
+    async def test_a_delay_that_passed_while_it_waited_counts(self, engine: Engine, clock: FakeClock) -> None:
+        first = await self.running(engine)
+        [task] = await engine.enqueue([self.task(after=first.id, wait=SOON)])
+        clock.advance(SOON)
+        assert await self.claim(engine) == []
+        await self.succeed(engine, first)
+        assert ids(await self.claim(engine)) == [task.id]
+
+
+class Requeueing(ChainHelpers):
+    """A finished task can be run again by hand."""
+
+    @pytest.mark.parametrize("outcome", [SUCCESS, FAILURE, Cancelled("no")])
+    async def test_a_finished_task_starts_afresh(self, engine: Engine, clock: FakeClock, outcome: Outcome) -> None:
+        task = await self.ended(engine, outcome)
+        clock.advance(1)
+        [queued] = await engine.requeue([task.id])
+        assert (queued.state, queued.failed, queued.crashed) == (State.QUEUED, 0, 0)
+        assert (queued.finished_at, queued.reason, queued.result, queued.run_at) == (None, None, None, None)
+        assert (queued.attempt, queued.failures, queued.created_at) == (1, task.failures, task.created_at)
+        assert await self.one(engine, task) == queued
+        [again] = await self.claim(engine)
+        assert again.attempt == 2
+
+    async def test_the_retries_count_from_zero(self, engine: Engine) -> None:
+        task = await self.ended(engine, FAILURE)
+        await engine.requeue([task.id])
+        [again] = await self.claim(engine)
+        await self.finish(engine, again, RETRY)
+        stored = await self.one(engine, task)
+        assert (stored.state, stored.failed) == (State.SCHEDULED, 1)
+
+    async def test_a_task_that_killed_its_workers_is_no_suspect_any_more(
+        self, engine: Engine, clock: FakeClock
+    ) -> None:
+        await engine.enqueue([self.task()])
+        while running := await self.claim(engine):
+            clock.advance(LEASE)
+            await self.lose(engine, running)
+        [failed] = await engine.find(Query())
+        [queued] = await engine.requeue([failed.id])
+        assert (queued.crashed, queued.suspect, queued.failures) == (0, False, failed.failures)
+
+    async def test_a_task_that_has_not_finished_is_left_alone(self, engine: Engine) -> None:
+        running = await self.running(engine)
+        stored = await engine.enqueue([self.task(), self.task(wait=SOON), self.task(after=running.id)])
+        assert await engine.requeue([running.id, *ids(stored), self.task().id]) == []
+        assert await engine.get([running.id, *ids(stored)]) == [running, *stored]
+
+    async def test_a_plain_function_s_record_cannot_run_again(self, engine: Engine) -> None:
+        failure = Failure(attempt=1, at=START, worker="w", kind=FailureKind.RAISED)
+        [record] = await engine.enqueue([self.task(failure=failure)])
+        assert await engine.requeue([record.id]) == []
+        assert await self.one(engine, record) == record
+
+    async def test_those_cancelled_for_its_sake_come_back_behind_it(self, engine: Engine) -> None:
+        first, second, third = await self.broken(engine, 3)
+        assert ids(await engine.requeue([first.id])) == [first.id]
+        stored = await engine.get(ids([first, second, third]))
+        assert [(task.state, task.cause, task.reason, task.finished_at) for task in stored] == [
+            (State.QUEUED, None, None, None),
+            (State.WAITING, None, None, None),
+            (State.WAITING, None, None, None),
+        ]
+        for expected in (first, second, third):
+            [task] = await self.claim(engine)
+            assert task.id == expected.id
+            await self.succeed(engine, task)
+
+    async def test_those_cancelled_by_hand_stay_cancelled_and_those_behind_them(self, engine: Engine) -> None:
+        tasks = self.chain(4)
+        await engine.enqueue(tasks)
+        await engine.cancel([tasks[2].id], "not wanted")
+        await engine.cancel([tasks[0].id], "not wanted either")
+        await engine.requeue([tasks[0].id])
+        assert await self.states(engine, *tasks) == [
+            State.QUEUED,
+            State.WAITING,
+            State.CANCELLED,
+            State.CANCELLED,
+        ]
+
+    async def test_those_that_finished_stay_as_they_are(self, engine: Engine) -> None:
+        first, second = self.chain(2)
+        await engine.enqueue([first, second])
+        for _ in range(2):
+            await self.succeed(engine, *await self.claim(engine))
+        before = await self.one(engine, second)
+        await engine.requeue([first.id])
+        assert await self.one(engine, second) == before
+
+    async def test_one_in_the_middle_brings_back_those_behind_it_only(self, engine: Engine) -> None:
+        first, second, third = await self.broken(engine, 3)
+        assert ids(await engine.requeue([second.id])) == [second.id]
+        assert await self.states(engine, first, second, third) == [State.FAILED, State.QUEUED, State.WAITING]
+
+    @pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
+    async def test_a_chain_requeued_as_a_whole_keeps_its_order(self, engine: Engine, order: list[int]) -> None:
+        tasks = await self.broken(engine, 3)
+        assert ids(await engine.requeue([tasks[number].id for number in order])) == [tasks[0].id]
+        assert await self.states(engine, *tasks) == [State.QUEUED, State.WAITING, State.WAITING]
+
+    async def test_a_requeued_task_that_fails_again_cancels_those_behind_it_again(self, engine: Engine) -> None:
+        tasks = await self.broken(engine, 3)
+        await engine.requeue([tasks[0].id])
+        [first] = await self.claim(engine)
+        await self.finish(engine, first, FAILURE)
+        stored = await engine.get(ids(tasks))
+        assert [task.state for task in stored] == [State.FAILED, State.CANCELLED, State.CANCELLED]
+        assert [failure.attempt for failure in stored[0].failures] == [1, 2]
+
+    async def test_several_are_requeued_together(self, engine: Engine) -> None:
+        tasks = [await self.ended(engine, FAILURE) for _ in range(3)]
+        assert {task.id for task in await engine.requeue(ids(tasks))} == set(ids(tasks))
+        assert await self.states(engine, *tasks) == [State.QUEUED] * 3

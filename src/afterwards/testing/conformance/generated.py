@@ -1,0 +1,396 @@
+"""Whatever is done to an engine leaves it with what the engine in memory has.
+
+Steps are drawn at random, from a seed. They name tasks and attempts by number among those that exist by then, so that
+late workers and repeated calls come up by themselves. A difference is shown as a short list of steps that leads to it.
+"""
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import Random
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+
+from afterwards.core import lifecycle
+from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Released, Snoozed, Succeeded
+from afterwards.core.retry import Retry
+from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task, task_id
+from afterwards.engine import Claim, Engine, Heartbeat, Query
+from afterwards.engines.memory import MemoryEngine
+from afterwards.testing.clock import START, FakeClock
+
+T = TypeVar("T")
+Draw = Callable[[Random], Any]
+
+SECOND = timedelta(seconds=1)
+LEASE = 30 * SECOND
+NAMES = frozenset({"greet", "thank"})
+FAILURE = Failure(attempt=1, at=START, worker="w", kind=FailureKind.RAISED, type="ValueError", message="no")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One call of an enqueue."""
+
+    name: str
+    queue: str
+    priority: int
+    retention: int
+    after: int | None  # 0: the call just before it
+    held: bool
+    wait: int
+    plain: bool
+
+
+@dataclass
+class World:
+    """Two engines, one clock, and what senders and workers remember. Numbers count from the latest backwards."""
+
+    engine: Engine
+    reference: Engine
+    clock: FakeClock
+    ids: list[str] = field(default_factory=list)
+    attempts: list[Task] = field(default_factory=list)  # as their workers took them; also those that are over
+    expired: list[Task] = field(default_factory=list)  # as a reaper saw them
+    stored: dict[str, Task] = field(default_factory=dict)  # after the last step
+
+    async def enqueue(self, calls: list[Asked], slots: int) -> None:
+        tasks = [self._new(asked) for asked in calls]
+        claim = Claim(worker="sender", limit=slots, lease=LEASE, names=NAMES) if slots else None
+        stored = await self._both(lambda engine: engine.enqueue(tasks, claim=claim))
+        self.attempts += [task for task in stored if task.state is State.RUNNING]
+
+    async def publish(self, numbers: list[int], attempt: int, held: bool) -> None:
+        not_due = [task for task in self._tasks(numbers) if not (task.run_at and task.run_at <= self.clock())]
+        leases = [Lease(task.id, attempt) for task in not_due]
+        await self._both(lambda engine: engine.publish(leases, held=held))
+
+    async def claim(
+        self,
+        limit: int = 100,
+        names: frozenset[str] = NAMES,
+        queues: frozenset[str] | None = None,
+        suspects: int = 1,
+        numbers: list[int] | None = None,
+    ) -> None:
+        claim = Claim(
+            worker="worker",
+            limit=limit,
+            lease=LEASE,
+            names=names,
+            queues=queues,
+            suspects=suspects,
+            ids=None if numbers is None else frozenset(self._ids(numbers)),
+        )
+        self.attempts += await self._both(lambda engine: engine.claim(claim))
+
+    async def heartbeat(self, numbers: list[int], progress: str | None) -> None:
+        beats = [Heartbeat(task.lease, progress) for task in self._attempts(numbers)]
+        await self._both(lambda engine: engine.heartbeat(beats, lease=LEASE))
+
+    async def finish(self, numbers: list[int], outcome: Outcome, retries: int) -> None:
+        settled = [
+            lifecycle.settle(task, outcome, Retry(retries), worker="worker", now=self.clock(), random=0.5)
+            for task in self._attempts(numbers)
+        ]
+        await self._both(lambda engine: engine.finish(settled))
+
+    async def look_for_expired(self) -> None:
+        self.expired = await self._both(lambda engine: _in_any_order(engine.expired(limit=1000)))
+
+    async def give_up_what_was_seen_expired(self) -> None:
+        lost = [lifecycle.lose(task, now=self.clock()) for task in self.expired]
+        await self._both(lambda engine: engine.finish(lost))
+
+    async def workers_die(self) -> None:
+        self.clock.advance(LEASE)
+        await self.look_for_expired()
+        await self.give_up_what_was_seen_expired()
+
+    async def a_reaper_is_slow(self, numbers: list[int]) -> None:
+        """Some leases are renewed between its look and its decision."""
+        self.clock.advance(LEASE)
+        await self.look_for_expired()
+        await self.heartbeat(numbers, progress=None)
+        await self.give_up_what_was_seen_expired()
+
+    async def cancel(self, number: int) -> None:
+        await self._both(lambda engine: engine.cancel(self._ids([number]), "not wanted"))
+
+    async def requeue(self, numbers: list[int]) -> None:
+        await self._both(lambda engine: _in_any_order(engine.requeue(self._ids(numbers))))
+
+    async def prune(self) -> None:
+        await self._both(lambda engine: engine.prune(limit=1000))
+
+    async def time_passes(self, seconds: int) -> None:
+        self.clock.advance(seconds)
+
+    async def find(
+        self,
+        states: frozenset[State] | None,
+        names: frozenset[str] | None,
+        queues: frozenset[str] | None,
+        before: int | None,
+        limit: int,
+    ) -> None:
+        below = None if before is None else self._ids([before])[0]
+        query = Query(states=states, names=names, queues=queues, before=below, limit=limit)
+        await self._both(lambda engine: engine.find(query))
+
+    async def check(self, *, by_hand: bool) -> None:
+        """Both hold the same, and it makes sense."""
+        stored = await self._both(lambda engine: engine.get(self.ids))
+        await self._both(_counts)
+        before, self.stored = self.stored, {task.id: task for task in stored}
+        for task in stored:
+            _check_record(task, self.stored)
+            if task.id in before:
+                _check_change(before[task.id], task, by_hand=by_hand)
+
+    async def _both(self, call: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
+        """Do the same to both engines; their answers must be equal."""
+        expected, answer = await call(self.reference), await call(self.engine)
+        assert self._moved(answer) == self._moved(expected)
+        return expected
+
+    def _moved(self, answer: object) -> object:
+        """An answer as if all that has become due had been moved: when it does so is the engine's affair."""
+        match answer:
+            case Task():
+                return lifecycle.due(answer, self.clock())
+            case list():
+                return [self._moved(item) for item in answer]
+            case _:
+                return answer
+
+    def _new(self, asked: Asked) -> NewTask:
+        after = None if asked.after is None or not self.ids else self._ids([asked.after])[0]
+        self.ids.append(task_id(START, (2**79 - len(self.ids)).to_bytes(10)))  # they go down: nothing to order by
+        return NewTask(
+            id=self.ids[-1],
+            name=asked.name,
+            arguments="{}",
+            queue=asked.queue,
+            priority=asked.priority,
+            retention=asked.retention * SECOND,
+            after=after,
+            held=asked.held,
+            wait=asked.wait * SECOND,
+            failure=FAILURE if asked.plain else None,
+        )
+
+    def _ids(self, numbers: Sequence[int]) -> list[str]:
+        return _counted_back(self.ids, numbers) or [task_id(START, bytes(10))]
+
+    def _tasks(self, numbers: Sequence[int]) -> list[Task]:
+        return [self.stored[id] for id in self._ids(numbers) if id in self.stored]
+
+    def _attempts(self, numbers: Sequence[int]) -> list[Task]:
+        return _counted_back(self.attempts, numbers)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something done to both engines."""
+
+    method: Callable[..., Awaitable[None]]
+    arguments: dict[str, Any]
+
+    async def take(self, world: World) -> None:
+        await self.method(world, **self.arguments)
+        await world.check(by_hand=self.method is World.requeue)
+
+    def __str__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+        return f"{self.method.__name__}({arguments})"
+
+
+class GeneratedConformance:
+    """Compares an engine with the one in memory. A subclass opens its engine, empty, once per example.
+
+    class TestMyEngineGenerated(GeneratedConformance):
+        def open(self, clock: FakeClock) -> AbstractAsyncContextManager[Engine]:
+            return MyEngine(clock=clock)
+
+    It draws ``examples``, always the same, but begins no further one after ``seconds``; ``AFTERWARDS_EXAMPLES=10000``
+    draws as many, however long they take.
+    """
+
+    pytestmark = pytest.mark.anyio
+    examples: ClassVar[int] = 100
+    steps: ClassVar[int] = 40
+    seconds: ClassVar[float] = 5
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+    def open(self, clock: FakeClock) -> AbstractAsyncContextManager[Engine]:
+        """A new, empty engine that reads the clock; leaving the context removes it."""
+        raise NotImplementedError("open your engine here")
+
+    async def test_whatever_is_done_leaves_what_it_leaves_in_memory(self) -> None:
+        for seed in self._seeds():
+            random = Random(seed)
+            steps = [_any_step(random) for _ in range(self.steps)]
+            if await self._difference(steps) is not None:
+                shortest = await self._shortened(steps)
+                shown = "\n".join(map(str, shortest))
+                raise AssertionError(f"seed {seed} differs after\n{shown}") from await self._difference(shortest)
+
+    def _seeds(self) -> Iterator[int]:
+        if wanted := os.environ.get("AFTERWARDS_EXAMPLES"):
+            yield from range(int(wanted))
+            return
+        end = time.monotonic() + self.seconds
+        for seed in range(self.examples):
+            yield seed
+            if time.monotonic() > end:
+                return
+
+    async def _difference(self, steps: Sequence[Step]) -> Exception | None:
+        clock = FakeClock()
+        async with self.open(clock) as engine:
+            world = World(engine, MemoryEngine(clock=clock), clock)
+            try:
+                for step in steps:
+                    await step.take(world)
+            except Exception as difference:  # whatever an engine raises here, the one in memory does not
+                return difference
+        return None
+
+    async def _shortened(self, steps: Sequence[Step]) -> list[Step]:
+        """Leave out what the difference does not need: halves first, in the end single steps."""
+        kept = list(steps)
+        size = len(kept)
+        while size := size // 2:
+            for start in reversed(range(0, len(kept), size)):
+                fewer = kept[:start] + kept[start + size :]
+                if await self._difference(fewer) is not None:
+                    kept = fewer
+        return kept
+
+
+def _any_step(random: Random) -> Step:
+    [(_, method, arguments)] = random.choices(STEPS, weights=[weight for weight, _, _ in STEPS])
+    return Step(method, {name: draw(random) for name, draw in arguments.items()})
+
+
+def _among(*values: object) -> Draw:
+    return lambda random: random.choice(values)
+
+
+def _several(draw: Draw, most: int) -> Draw:
+    return lambda random: [draw(random) for _ in range(random.randint(1, most))]
+
+
+def _maybe(draw: Draw) -> Draw:
+    return lambda random: draw(random) if random.random() < 0.3 else None
+
+
+def _call(random: Random) -> Asked:
+    return Asked(
+        name=random.choice(["greet", "greet", "thank"]),
+        queue=random.choice(["default", "default", "mail"]),
+        priority=random.choice([0, 0, -1, 1]),
+        retention=random.choice([100, 1_000_000]),
+        after=random.choice([None, 0, 0, 1, 2]),
+        held=random.random() < 0.2,
+        wait=random.choice([0, 0, 0, 0, 5, 90]),
+        plain=random.random() < 0.05,
+    )
+
+
+_number = _among(*range(8))
+_numbers = _several(_number, most=3)
+_names = _among(NAMES, frozenset({"greet"}), frozenset({"thank"}), frozenset())
+_queues = _among(frozenset({"default", "mail"}), frozenset({"default"}), frozenset({"mail"}), frozenset())
+_states = _among(
+    frozenset({State.RUNNING}),
+    frozenset({State.WAITING, State.CANCELLED}),
+    frozenset({State.SCHEDULED, State.QUEUED}),  # when a task moves from one to the other is the engine's affair
+    frozenset({State.SUCCEEDED, State.FAILED}),
+)
+_outcome = _among(
+    Succeeded('"done"'),
+    Succeeded('"done"'),
+    Raised(error=ValueError("no"), delay=10 * SECOND),
+    Raised(error=ValueError("no"), delay=10 * SECOND),
+    Snoozed(10 * SECOND),
+    Cancelled("by itself"),
+    Released(),
+)
+
+STEPS: list[tuple[int, Callable[..., Awaitable[None]], dict[str, Draw]]] = [
+    (5, World.enqueue, {"calls": _several(_call, most=4), "slots": _among(0, 0, 1, 3)}),
+    (2, World.publish, {"numbers": _numbers, "attempt": _among(0, 0, 1), "held": _among(False, True)}),
+    (4, World.claim, {"suspects": _among(0, 1, 2)}),
+    (3, World.claim, {"limit": _among(1, 2, 3)}),
+    (2, World.claim, {"names": _names, "queues": _maybe(_queues), "numbers": _maybe(_numbers)}),
+    (6, World.finish, {"numbers": _numbers, "outcome": _outcome, "retries": _among(0, 1, 2)}),
+    (2, World.heartbeat, {"numbers": _numbers, "progress": _among(None, "half", "all")}),
+    (1, World.look_for_expired, {}),
+    (1, World.give_up_what_was_seen_expired, {}),
+    (3, World.workers_die, {}),
+    (1, World.a_reaper_is_slow, {"numbers": _numbers}),
+    (2, World.cancel, {"number": _number}),
+    (2, World.requeue, {"numbers": _numbers}),
+    (1, World.requeue, {"numbers": lambda random: list(range(100))}),
+    (1, World.prune, {}),
+    (3, World.time_passes, {"seconds": _among(1, 10, 29, 30, 31, 60, 100)}),
+    (
+        2,
+        World.find,
+        {
+            "states": _maybe(_states),
+            "names": _maybe(_names),
+            "queues": _maybe(_queues),
+            "before": _maybe(_number),
+            "limit": _among(1, 3, 100),
+        },
+    ),
+]
+
+
+def _counted_back(items: Sequence[T], numbers: Sequence[int]) -> list[T]:
+    """The items with these numbers, 0 being the latest; each once."""
+    return [items[index] for index in {-1 - number % len(items): None for number in numbers}] if items else []
+
+
+async def _in_any_order(answer: Awaitable[list[Task]]) -> list[Task]:
+    return sorted(await answer, key=lambda task: task.id)
+
+
+async def _counts(engine: Engine) -> dict[tuple[str, State], int]:
+    """How many tasks stand where; scheduled and queued are one, as moving them is the engine's affair."""
+    counts: dict[tuple[str, State], int] = {}
+    for (queue, state), count in (await engine.stats()).counts.items():
+        key = queue, State.QUEUED if state is State.SCHEDULED else state
+        counts[key] = counts.get(key, 0) + count
+    return counts
+
+
+def _check_record(task: Task, tasks: dict[str, Task]) -> None:
+    """What holds for every record at every time."""
+    assert (task.state is State.RUNNING) == (task.lease_until is not None)
+    assert task.state.finished == (task.finished_at is not None)
+    assert (task.state is State.CANCELLED) == (task.reason is not None)
+    assert task.state is not State.SCHEDULED or task.run_at is not None
+    assert task.state in (State.SCHEDULED, State.WAITING) or task.run_at is None
+    assert task.state is State.RUNNING or task.cancel_requested is None
+    assert task.state is State.CANCELLED or task.cause is None
+    assert task.state is not State.WAITING or not tasks[task.after or ""].state.finished
+    attempts = [failure.attempt for failure in task.failures]
+    assert attempts == sorted(set(attempts)) and len(attempts) <= task.attempt
+
+
+def _check_change(old: Task, new: Task, *, by_hand: bool) -> None:
+    """What holds from one step to the next."""
+    assert old.attempt <= new.attempt <= old.attempt + 1
+    assert new.failures[: len(old.failures)] == old.failures
+    assert by_hand or not old.state.finished or new == old

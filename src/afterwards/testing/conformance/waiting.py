@@ -1,0 +1,104 @@
+"""Wait: a hint that there may be something to claim. These tests use real time, a few milliseconds of it."""
+
+import asyncio
+from collections.abc import Awaitable
+from datetime import timedelta
+
+import pytest
+
+from afterwards.core.lifecycle import HOLD
+from afterwards.engine import Engine
+from afterwards.testing.clock import FakeClock
+from afterwards.testing.conformance.support import FAILURE, LEASE, RELEASE, Conformance
+
+LONG = timedelta(minutes=10)
+PATIENCE = 5.0
+"""Seconds of real time after which a hint is held to be missing."""
+A_MOMENT = timedelta(milliseconds=5)
+
+
+class Waiting(Conformance):
+    """A worker that found nothing sleeps until there may be something."""
+
+    async def test_a_wait_ends_when_its_time_is_over(self, engine: Engine) -> None:
+        await self.hinted(engine.wait(A_MOMENT))
+        await self.hinted(engine.wait(timedelta()))
+
+    async def test_it_ends_when_a_task_is_stored(self, engine: Engine) -> None:
+        await self.hints(engine, engine.enqueue([self.task()]))
+
+    async def test_it_ends_when_a_held_task_is_published(self, engine: Engine) -> None:
+        [task] = await engine.enqueue([self.task(held=True)])
+        await self.hints(engine, engine.publish([task.lease]))
+
+    async def test_it_ends_when_a_task_is_released(self, engine: Engine) -> None:
+        task = await self.running(engine)
+        await self.hints(engine, self.finish(engine, task, RELEASE))
+
+    async def test_it_ends_when_the_task_before_another_succeeds(self, engine: Engine) -> None:
+        task = await self.running(engine)
+        await engine.enqueue([self.task(after=task.id)])
+        await self.hints(engine, self.succeed(engine, task))
+
+    async def test_it_ends_when_a_worker_is_lost(self, engine: Engine, clock: FakeClock) -> None:
+        task = await self.running(engine)
+        clock.advance(LEASE)
+        await self.hints(engine, self.lose(engine, [task]))
+
+    async def test_it_ends_when_a_task_is_requeued(self, engine: Engine) -> None:
+        task = await self.ended(engine, FAILURE)
+        await self.hints(engine, engine.requeue([task.id]))
+
+    async def test_what_was_stored_since_the_last_claim_ends_it_at_once(self, engine: Engine) -> None:
+        await self.claim(engine)
+        await engine.enqueue([self.task()])
+        await self.hinted(engine.wait(LONG))
+
+    async def test_every_waiting_worker_is_told(self, engine: Engine) -> None:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(engine.wait(LONG))
+            await self.settle_down()
+            await engine.enqueue([self.task()])
+
+    async def test_a_worker_in_another_thread_is_told(self, engine: Engine) -> None:
+        async def wait() -> None:
+            await engine.wait(LONG)
+
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+            group.create_task(asyncio.to_thread(asyncio.run, wait()))
+            await self.settle_down()
+            await engine.enqueue([self.task()])
+
+    async def test_it_ends_when_a_task_becomes_due(self, engine: Engine) -> None:
+        await engine.enqueue([self.task(wait=A_MOMENT)])
+        await self.claim(engine)
+        await self.hinted(engine.wait(LONG))
+
+    async def test_it_ends_at_once_when_a_task_is_due(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.enqueue([self.task(held=True)])
+        await self.claim(engine)
+        clock.advance(HOLD)
+        await self.hinted(engine.wait(LONG))
+
+    async def test_a_wait_can_be_given_up(self, engine: Engine) -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await engine.wait(LONG)
+        await self.hints(engine, engine.enqueue([self.task()]))
+
+    async def hints(self, engine: Engine, change: Awaitable[object]) -> None:
+        """A worker that found nothing and waits is told of the change."""
+        await self.claim(engine, names=["nothing that is stored"])
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+            group.create_task(engine.wait(LONG))
+            await self.settle_down()
+            await change
+
+    async def hinted(self, wait: Awaitable[None]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            await wait
+
+    async def settle_down(self) -> None:
+        """Let the others come as far as they can; a hint that comes too early must not be lost either."""
+        await asyncio.sleep(0.005)

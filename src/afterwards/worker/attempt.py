@@ -1,0 +1,205 @@
+"""Run a task's function once, and say how it ended."""
+
+import asyncio
+import inspect
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from random import random
+from time import monotonic
+from types import TracebackType
+from typing import Any, Protocol
+
+from afterwards import telemetry
+from afterwards.core import lifecycle
+from afterwards.core.codec import Codec, ResultCodec
+from afterwards.core.errors import Cancel, RetryAfter, Snooze, TooLarge, Unreadable, UnstorableResult
+from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Settled, Snoozed, Succeeded
+from afterwards.core.options import TaskOptions
+from afterwards.core.task import FailedTask, FailureKind, NewTask, State, Task
+from afterwards.worker.dependencies import Cleanup, Resolver
+from afterwards.worker.planning import Plan
+from afterwards.worker.threads import Threads
+
+
+class Runnable(Protocol):
+    """What a worker needs of a task function."""
+
+    function: Callable[..., Any]
+    settings: TaskOptions
+    on_failure: Callable[[FailedTask], Any] | None
+
+    @property
+    def is_async(self) -> bool: ...
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def codec(self) -> Codec: ...
+    @property
+    def results(self) -> ResultCodec: ...
+
+
+Tell = Callable[[Runnable, FailedTask], NewTask | None]
+"""Makes the task that tells of a final failure, where ``on_failure`` is a task function."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What attempts share: how dependencies are resolved, and where ``def`` functions run."""
+
+    resolver: Resolver
+    threads: Threads
+
+
+def options_of(function: Runnable, task: Task) -> TaskOptions:
+    """The function's options, with those that this call set for itself."""
+    return function.settings if task.overrides is None else function.settings.overridden(task.overrides)
+
+
+async def attempt(function: Runnable, task: Task, surroundings: Surroundings) -> Outcome:
+    """Run the function once. Never raises, but for the cancellation that the worker asked for."""
+    try:
+        values = function.codec.load(task.arguments)
+    except Unreadable as error:
+        return Raised(error=error, kind=FailureKind.REFUSED)
+    try:
+        return await _outcome(function, task, values, surroundings)
+    except Snooze as snooze:
+        return Snoozed(snooze.delay)
+    except Cancel as cancel:
+        return Cancelled(cancel.reason)
+    except _TimedOut as late:
+        return Raised(error=late, kind=FailureKind.TIMED_OUT, traceback=_written(late.__cause__ or late))
+    except asyncio.CancelledError as error:
+        if _being_cancelled():
+            raise
+        return Raised(error=error, traceback=_written(error))
+    except BaseException as error:  # whatever the user's function raises is its outcome
+        delay = error.delay if isinstance(error, RetryAfter) else None
+        return Raised(error=error, delay=delay, traceback=_written(error))
+
+
+def settle(
+    function: Runnable, task: Task, outcome: Outcome, *, worker: str, now: datetime, tell: Tell
+) -> tuple[Settled, FailedTask | None]:
+    """How the attempt ends its task, and what to tell a plain ``on_failure`` once that is stored. Never raises."""
+    try:
+        retry = options_of(function, task).retries
+    except Exception as error:  # options of a later version: nobody here can know what they mean
+        retry, outcome = function.settings.retries, Raised(error=error)
+    settled = lifecycle.settle(task, outcome, retry, worker=worker, now=now, random=random())
+    telemetry.settled(task, settled, outcome.error if isinstance(outcome, Raised) else None, retry.times)
+    return with_notice(function, task, settled, tell)
+
+
+def with_notice(function: Runnable, task: Task, settled: Settled, tell: Tell) -> tuple[Settled, FailedTask | None]:
+    """The final failure together with the task that tells of it, or with what to tell a plain ``on_failure``."""
+    if settled.state is not State.FAILED or settled.failure is None or function.on_failure is None:
+        return settled, None
+    failed = FailedTask.of(task, settled.failure)
+    try:
+        notice = tell(function, failed)
+    except Exception as error:  # `on_failure` does not take what it is told
+        telemetry.notice_failed(task.name, error)
+        return settled, None
+    return (settled, failed) if notice is None else (replace(settled, then=notice), None)
+
+
+async def tell_plainly(function: Runnable, failed: FailedTask, threads: Threads) -> None:
+    """Tell a plain ``on_failure``. What it raises is logged: the failure that it is told of is stored already."""
+    told = function.on_failure
+    assert told is not None
+    try:
+        if inspect.iscoroutinefunction(told):
+            await told(failed)
+        else:
+            await threads.run(partial(told, failed))
+    except (Exception, SystemExit) as error:  # a user's function
+        telemetry.notice_failed(failed.name, error)
+
+
+class _TimedOut(TimeoutError):
+    """The attempt took longer than its timeout."""
+
+
+async def _outcome(function: Runnable, task: Task, values: dict[str, Any], surroundings: Surroundings) -> Outcome:
+    timeout = options_of(function, task).timeout
+    call = _resolved(function, values, surroundings, timeout)
+    result = await (_within(timeout, call) if timeout is not None and function.is_async else call)
+    return Succeeded(_stored_result(function, task, result))
+
+
+async def _resolved(
+    function: Runnable, values: dict[str, Any], surroundings: Surroundings, timeout: timedelta | None
+) -> Any:
+    """Call the function with its arguments and its dependencies, which are closed after it."""
+    if not function.plan.parameters:
+        return await _called(function, values, surroundings.threads, timeout)
+    async with Cleanup() as cleanup:
+        injected = await surroundings.resolver.solve(function.plan, cleanup)
+        return await _called(function, values | injected, surroundings.threads, timeout)
+
+
+async def _called(function: Runnable, values: dict[str, Any], threads: Threads, timeout: timedelta | None) -> Any:
+    args, kwargs = function.codec.spread(values)
+    if function.is_async:
+        return await function.function(*args, **kwargs)
+    call = partial(function.function, *args, **kwargs)
+    return await threads.run(call if timeout is None else partial(_judged, timeout, call))
+
+
+async def _within(timeout: timedelta, call: Any) -> Any:
+    """Stop the call when its time is over."""
+    try:
+        async with asyncio.timeout(timeout.total_seconds()) as deadline:
+            return await call
+    except TimeoutError as error:
+        if deadline.expired():
+            raise _TimedOut(f"took longer than its timeout of {timeout.total_seconds():g} s") from error
+        raise
+
+
+def _judged(timeout: timedelta, call: Callable[[], Any]) -> Any:
+    """Call a function in this thread, which nobody can stop, and judge it when it returns."""
+    begun, error = monotonic(), None
+    try:
+        result = call()
+    except Exception as raised:  # kept as the cause, where the timeout decides
+        result, error = None, raised
+    took = monotonic() - begun
+    if took > timeout.total_seconds():
+        raise _TimedOut(f"took {took:.1f} s, longer than its timeout of {timeout.total_seconds():g} s") from error
+    if error is not None:
+        raise error
+    return result
+
+
+def _stored_result(function: Runnable, task: Task, result: Any) -> str | None:
+    """The result as JSON. One that cannot be stored does not undo what the function did: the loss is logged."""
+    if result is None:
+        return None
+    try:
+        return function.results.dump(result)
+    except (UnstorableResult, TooLarge) as error:
+        telemetry.result_not_stored(task, error)
+        return None
+
+
+def _being_cancelled() -> bool:
+    """Whether somebody cancelled this attempt, as against a function that raises CancelledError by itself."""
+    current = asyncio.current_task()
+    return current is not None and current.cancelling() > 0
+
+
+def _written(error: BaseException) -> str:
+    """The traceback, which from now on begins at the user's first line."""
+    return "".join(traceback.format_exception(error.with_traceback(_users(error.__traceback__))))
+
+
+def _users(frames: TracebackType | None) -> TracebackType | None:
+    first = frames
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("afterwards.worker"):
+        frames = frames.tb_next
+    return frames or first

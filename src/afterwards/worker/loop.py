@@ -1,0 +1,357 @@
+"""The worker: claims as many tasks as it has free slots, runs them, and hands over how they ended."""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from contextvars import copy_context
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from afterwards import telemetry
+from afterwards.core.lifecycle import HOLD, Cancelled, Outcome, Raised, Released, Settled, Snoozed
+from afterwards.core.options import Options
+from afterwards.core.task import FailedTask, Lease, State, Task
+from afterwards.engine import Claim, Engine, Held
+from afterwards.worker.attempt import Runnable, Surroundings, Tell, attempt, settle, tell_plainly
+from afterwards.worker.heartbeat import Heart
+from afterwards.worker.settler import Settler
+from afterwards.worker.supervisor import persist
+from afterwards.worker.upkeep import Upkeep
+from afterwards.worker.watch import Watch
+
+LONGEST_WAIT = timedelta(seconds=5)
+"""How long an idle worker waits before it looks by itself; engines wake it long before."""
+
+LAST_WORDS = 1.0
+"""Seconds that cancelled attempts have to clean up at the end of a shutdown."""
+
+LAST_WRITES = 5.0
+"""Seconds that an engine in trouble may keep a shutdown; what it did not store by then, its leases' end will."""
+
+
+class Functions(Protocol):
+    """The task functions that this process knows."""
+
+    def names(self) -> frozenset[str]: ...
+    def get(self, name: str) -> Runnable: ...
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """A leased task: held back until its request has ended, running, or ended and not stored yet."""
+
+    task: Task
+    function: Runnable
+    asyncio_task: "asyncio.Task[None] | None" = None  # None: held back
+    begun: bool = False
+    ended: bool = False
+    published: bool = False  # its request ended after it had been given back
+    lost: bool = False  # the lease is somebody else's: whatever comes out is dropped
+    stop: Outcome | None = None  # as what the attempt ends when it is cancelled
+    tell: FailedTask | None = None  # what a plain `on_failure` is told once the end is stored
+
+
+class Worker:
+    """Runs tasks in this process, on the event loop that enters it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        functions: Functions,
+        options: Options,
+        surroundings: Surroundings,
+        *,
+        tell: Tell,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.id = uuid.uuid4().hex  # new for every start: a restarted process is another worker
+        self._engine = engine
+        self._functions = functions
+        self._options = options
+        self._surroundings = surroundings
+        self._tell = tell
+        self._clock = clock
+        self._leased: dict[Lease, Running] = {}
+        self._active = 0  # slots taken by held and running tasks
+        self._offered = 0  # slots set aside for what is being claimed or stored
+        self._freed = asyncio.Event()
+        self._suspect_over = asyncio.Event()
+        self._draining = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._settler = Settler(engine, self._stored)
+        self._heart = Heart(engine, options.lease, lambda: tuple(self._leased), self._heard)
+        self._watch = Watch(self._name_of)
+        self._upkeep = Upkeep(engine, functions, options, tell=tell, clock=clock)
+        self._attempts: dict[asyncio.Task[None], Running] = {}
+        self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
+
+    async def __aenter__(self) -> Self:
+        self._context = copy_context()
+        self._loop = asyncio.get_running_loop()
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._heart)
+            await stack.enter_async_context(self._watch)
+            self._loops = await stack.enter_async_context(asyncio.TaskGroup())
+            self._claiming = self._loops.create_task(self._claim_forever())
+            self._settling = self._loops.create_task(self._settler.run())
+            self._keeping = [
+                self._settling,
+                self._loops.create_task(self._upkeep.run()),
+                self._loops.create_task(self._give_back_the_slow()),
+            ]
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Drain, give what still runs after the grace period back, store how everything ended."""
+        if not self._draining.is_set():
+            self.drain()
+        await asyncio.wait([self._releasing])
+        await self._give_back()
+        await _first(self._all_stored(), timeout=LAST_WRITES)
+        for keeping in (self._claiming, *self._keeping):
+            keeping.cancel()
+        self._surroundings.threads.close()
+        await self._stack.__aexit__(None, None, None)
+
+    def drain(self) -> None:
+        """Claim nothing more, and give back what runs when the grace period is over; a second call ends that.
+
+        Called on the event loop. From the signal to the end of the lifespan it may be long: clients stay connected.
+        """
+        if self._draining.is_set():
+            self._hurry.set()
+            return
+        self._draining.set()
+        self._releasing = self._loops.create_task(self._release())
+        if self._leased:
+            telemetry.draining(len(self._leased), self._options.grace)
+
+    # What senders of this process ask for (client.LocalWorker).
+
+    @property
+    def here(self) -> bool:
+        return asyncio.get_running_loop() is self._loop
+
+    def offer(self, tasks: int) -> Claim | None:
+        slots = min(tasks, self._free())
+        if slots < 1 or self._draining.is_set():
+            return None
+        return self._claim(slots)
+
+    def withdraw(self, claim: Claim) -> None:
+        self._offered -= claim.limit
+        self._freed.set()
+
+    def hold(self, task: Task) -> None:
+        self._take(task)
+
+    def start(self, lease: Lease) -> bool:
+        running = self._leased.get(lease)
+        if running is None:
+            return False
+        if running.ended:  # given back, which is being stored: published as soon as it is
+            running.published = True
+            return True
+        if self._draining.is_set():
+            self._end(running, Released())
+        else:
+            self._launch(running)
+        return True
+
+    def stop(self, task: Task) -> None:
+        """Stop a task of this worker that somebody asked to cancel."""
+        running = self._leased.get(task.lease)
+        if running and task.cancel_requested is not None:
+            self._stop(running, Cancelled(task.cancel_requested))
+
+    # Claiming.
+
+    async def _claim_forever(self) -> None:
+        while not self._draining.is_set():
+            try:
+                await self._claim_some()
+            except Exception as error:  # a worker that stopped claiming would be worse than any bug
+                telemetry.loop_broken("claim tasks", error)
+                await asyncio.sleep(1)
+
+    async def _claim_some(self) -> None:
+        self._freed.clear()
+        slots = self._free()
+        if slots < 1:
+            await _first(self._freed.wait(), self._draining.wait())
+            return
+        self._suspect_over.clear()
+        claim = self._claim(slots)
+        try:
+            tasks = await persist("claim tasks", partial(self._engine.claim, claim))
+        finally:
+            self.withdraw(claim)
+        for task in tasks:
+            self._take(task)
+            self.start(task.lease)
+        if len(tasks) < slots:
+            # No engine tells that a suspect has ended here, which lets the next one start.
+            suspect = claim.suspects == 0 or any(task.suspect for task in tasks)
+            others = [self._suspect_over.wait()] if suspect else []
+            await _first(self._engine.wait(LONGEST_WAIT), self._draining.wait(), *others)
+
+    def _claim(self, slots: int) -> Claim:
+        self._offered += slots
+        suspect = any(running.task.suspect for running in self._leased.values())
+        return Claim(
+            worker=self.id,
+            limit=slots,
+            lease=self._options.lease,
+            names=self._functions.names(),
+            queues=self._options.queues,
+            suspects=0 if suspect else 1,
+        )
+
+    def _free(self) -> int:
+        return self._options.slots - self._active - self._offered
+
+    # Running.
+
+    def _take(self, task: Task) -> Running:
+        running = self._leased[task.lease] = Running(task, self._functions.get(task.name))
+        self._active += 1
+        return running
+
+    def _launch(self, running: Running) -> None:
+        running.asyncio_task = self._begin(self._attempt(running))
+        self._attempts[running.asyncio_task] = running
+        self._watch.busy(True)
+
+    def _begin(self, doing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Outside any task group: that would wait for a function that will not be cancelled, and hold up the end."""
+        begun = self._loop.create_task(doing, context=self._context.copy())
+        self._begun.add(begun)
+        begun.add_done_callback(self._begun.discard)
+        return begun
+
+    async def _attempt(self, running: Running) -> None:
+        running.begun = True
+        outcome: Outcome
+        try:
+            outcome = await attempt(running.function, running.task, self._surroundings)
+        except asyncio.CancelledError as error:
+            outcome = running.stop or (Released() if self._all_is_ending else Raised(error=error))
+        if running.stop and isinstance(outcome, Raised | Snoozed):
+            outcome = running.stop
+        self._end(running, outcome)
+
+    @property
+    def _all_is_ending(self) -> bool:
+        """Whether the worker drains, or everything is cancelled, as by a server that is forced to end."""
+        return self._draining.is_set() or self._settling.done() or self._settling.cancelling() > 0
+
+    def _end(self, running: Running, outcome: Outcome) -> None:
+        """Free the slot, and have the end stored."""
+        if running.ended:
+            return
+        running.ended = True
+        self._active -= 1
+        self._freed.set()
+        if running.asyncio_task:
+            self._attempts.pop(running.asyncio_task, None)
+            self._watch.busy(bool(self._attempts))
+        if running.lost:
+            del self._leased[running.task.lease]
+            self._suspect_over.set()
+            return
+        settled, running.tell = settle(
+            running.function, running.task, outcome, worker=self.id, now=self._clock(), tell=self._tell
+        )
+        self._settler.add(settled)
+
+    def _stored(self, batch: Sequence[Settled]) -> None:
+        for settled in batch:
+            running = self._leased.pop(settled.lease, None)
+            if running and running.task.suspect:
+                self._suspect_over.set()
+            if running and running.tell:
+                self._begin(tell_plainly(running.function, running.tell, self._surroundings.threads))
+            if running and running.published and settled.state is State.SCHEDULED:
+                self._begin(self._publish(settled.lease))
+
+    async def _publish(self, lease: Lease) -> None:
+        await persist("publish a task", partial(self._engine.publish, [lease]))
+
+    # Stopping.
+
+    def _stop(self, running: Running, outcome: Outcome, *, even_threads: bool = False) -> None:
+        """Cancel an attempt; a thread cannot be stopped, only no longer waited for."""
+        running.stop = running.stop or outcome
+        if running.asyncio_task is None or not running.begun:
+            self._end(running, outcome)
+        if running.asyncio_task and (running.function.is_async or even_threads or not running.begun):
+            running.asyncio_task.cancel()
+
+    def _heard(self, asked: Sequence[Lease], held: Sequence[Held]) -> None:
+        """What the heartbeat brought back: leases that are lost, tasks that somebody wants to stop."""
+        ours = {one.lease for one in held}
+        for lease in asked:
+            running = self._leased.get(lease)
+            if running and not running.ended and not running.lost and lease not in ours:
+                telemetry.lease_gone(running.task)
+                running.lost = True
+                self._stop(running, Released())
+        for one in held:
+            running = self._leased.get(one.lease)
+            if running and one.cancel_requested is not None:
+                self._stop(running, Cancelled(one.cancel_requested))
+
+    async def _give_back_the_slow(self) -> None:
+        """A request that goes on for long keeps no slot: its tasks are scheduled like any other's."""
+        seen: set[Lease] = set()
+        while True:
+            await asyncio.sleep(1)
+            held = {lease for lease, running in self._leased.items() if running.asyncio_task is None}
+            for lease in held & seen:
+                self._end(self._leased[lease], Snoozed(HOLD))
+            seen = held
+
+    async def _release(self) -> None:
+        """Give back what still runs when the grace period is over, or at the second signal."""
+        if self._attempts:
+            ended = asyncio.wait(list(self._attempts))
+            await _first(ended, self._hurry.wait(), timeout=self._options.grace.total_seconds())
+        await self._give_back()
+
+    async def _give_back(self) -> None:
+        for running in list(self._leased.values()):
+            if not running.ended:
+                outcome = Released() if running.asyncio_task else Snoozed(HOLD)
+                self._stop(running, outcome, even_threads=True)
+        if self._attempts:
+            await asyncio.wait(list(self._attempts), timeout=LAST_WORDS)
+        for asyncio_task, running in list(self._attempts.items()):  # they swallowed the cancellation
+            asyncio_task.cancel()
+            self._end(running, Released())
+
+    async def _all_stored(self) -> None:
+        await asyncio.wait([self._claiming])  # what it claimed while the drain began has been given back
+        if self._settling.done():  # a server that is forced to end cancels everything, and us as well
+            await self._settler.store()
+        await self._settler.settled()
+
+    def _name_of(self, asyncio_task: "asyncio.Task[Any]") -> str | None:
+        running = self._attempts.get(asyncio_task)
+        return f"task {running.task.name} ({running.task.id})" if running else None
+
+
+async def _first(*awaitables: Any, timeout: float | None = None) -> None:
+    """Wait until one of them is done, and cancel the others."""
+    waiting = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=timeout)
+    finally:
+        for one in waiting:
+            one.cancel()

@@ -1,0 +1,65 @@
+"""Store how attempts ended, many at a time."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from afterwards import telemetry
+from afterwards.core.lifecycle import Settled
+from afterwards.engine import Engine
+from afterwards.worker.supervisor import persist
+
+LINGER = 0.005
+"""Seconds between two writes: what ends meanwhile shares the next one. After a pause nothing has to wait."""
+
+
+class Settler:
+    """Gathers what attempts ended as; ``stored`` is told when the engine has it."""
+
+    def __init__(self, engine: Engine, stored: Callable[[Sequence[Settled]], None]) -> None:
+        self._engine = engine
+        self._stored = stored
+        self._gathered: list[Settled] = []
+        self._some = asyncio.Event()
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def add(self, settled: Settled) -> None:
+        self._gathered.append(settled)
+        self._some.set()
+        self._none.clear()
+
+    async def run(self) -> None:
+        """Store what comes, until cancelled."""
+        now = asyncio.get_running_loop().time
+        last = 0.0
+        while True:
+            await self._some.wait()
+            await asyncio.sleep(max(0.0, last + LINGER - now()))
+            await self.store()
+            last = now()
+
+    async def store(self) -> None:
+        """Store what has been gathered."""
+        batch, self._gathered = self._gathered, []
+        self._some.clear()
+        try:
+            await self._finish(batch)
+        except asyncio.CancelledError:
+            self._gathered[:0] = batch
+            raise
+        self._stored(batch)
+        if not self._gathered:
+            self._none.set()
+
+    async def _finish(self, batch: Sequence[Settled]) -> None:
+        try:
+            telemetry.refused(await persist("store how tasks ended", lambda: self._engine.finish(batch)))
+        except Exception as error:  # one that cannot be stored runs again when its lease is over; the others are stored
+            telemetry.loop_broken("store how tasks ended", error)
+            if len(batch) > 1:
+                for one in batch:
+                    await self._finish([one])
+
+    async def settled(self) -> None:
+        """Return when nothing is left to store."""
+        await self._none.wait()

@@ -1,0 +1,69 @@
+"""What any worker does for all: take back what dead workers left, delete what is past its retention."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from afterwards import telemetry
+from afterwards.core import lifecycle
+from afterwards.core.errors import UnknownFunction
+from afterwards.core.lifecycle import Settled
+from afterwards.core.options import Options
+from afterwards.core.task import Task
+from afterwards.engine import Engine
+from afterwards.worker.attempt import Runnable, Tell, with_notice
+from afterwards.worker.supervisor import keep_doing
+
+RECLAIM_EVERY = timedelta(seconds=1)
+PRUNE_EVERY = timedelta(minutes=1)
+AT_ONCE = 500
+"""Rows that one write takes back or deletes, so that no lock is held for long."""
+
+
+class Finder(Protocol):
+    """Finds a task function by name."""
+
+    def get(self, name: str) -> Runnable: ...
+
+
+class Upkeep:
+    """Runs in every worker; several at a time do no harm, for every write is fenced."""
+
+    def __init__(
+        self, engine: Engine, functions: Finder, options: Options, *, tell: Tell, clock: Callable[[], datetime]
+    ) -> None:
+        self._engine = engine
+        self._functions = functions
+        self._reclaim_every = min(RECLAIM_EVERY, options.lease / 3)
+        self._tell = tell
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(keep_doing("take lost tasks back", self._reclaim_every, self.reclaim))
+            group.create_task(keep_doing("prune", PRUNE_EVERY, self.prune))
+
+    async def reclaim(self) -> None:
+        """Settle the tasks of workers that died: the attempt counts, the crash only against a suspect."""
+        while tasks := await self._engine.expired(AT_ONCE):
+            settled = [self._lose(task) for task in tasks]
+            refused = set(await self._engine.finish(settled))
+            for task, one in zip(tasks, settled, strict=True):
+                if one.lease not in refused:
+                    telemetry.lost(task, one)
+            if len(tasks) < AT_ONCE:
+                return
+
+    async def prune(self) -> None:
+        while await self._engine.prune(AT_ONCE) == AT_ONCE:
+            pass
+
+    def _lose(self, task: Task) -> Settled:
+        settled = lifecycle.lose(task, now=self._clock())
+        try:
+            function = self._functions.get(task.name)
+        except UnknownFunction:
+            return settled  # another deploy's: it has nobody here to tell
+        return with_notice(function, task, settled, self._tell)[0]

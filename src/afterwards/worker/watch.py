@@ -1,0 +1,78 @@
+"""Notice a task that blocks the event loop, and name it."""
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from time import monotonic, sleep
+from types import TracebackType
+from typing import Any, Self
+
+from afterwards import telemetry
+
+TOO_LONG = 0.1
+"""Seconds after which a blocked loop is worth a warning."""
+
+
+class Watch:
+    """A thread that asks the event loop for a sign while attempts run, and says which one keeps it from answering."""
+
+    def __init__(self, name_of: Callable[["asyncio.Task[Any]"], str | None]) -> None:
+        self._name_of = name_of
+        self._thread = threading.Thread(target=self._run, name="afterwards-watch", daemon=True)
+        self._busy = threading.Event()
+        self._stopped = False
+        self._answered = threading.Event()
+
+    def busy(self, running: bool) -> None:
+        """Whether there is anything to watch."""
+        if running:
+            self._busy.set()
+        else:
+            self._busy.clear()
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._ident = threading.get_ident()
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stopped = True
+        self._busy.set()
+
+    def _run(self) -> None:
+        while True:
+            self._busy.wait()
+            if self._stopped:
+                return
+            try:
+                self._ask()
+            except RuntimeError:  # the loop is closed: nothing is left to watch
+                return
+            sleep(TOO_LONG / 2)
+
+    def _ask(self) -> None:
+        self._answered.clear()
+        asked = monotonic()
+        self._loop.call_soon_threadsafe(self._answered.set)
+        if self._answered.wait(TOO_LONG):
+            return
+        culprit = self._culprit()
+        self._answered.wait(TOO_LONG * 9)  # one that never ends is told after a second, others when they have ended
+        if culprit:
+            name, where = culprit
+            telemetry.blocked(name, timedelta(seconds=monotonic() - asked), where)
+        self._answered.wait()
+
+    def _culprit(self) -> tuple[str, str] | None:
+        """The running attempt, and the line that it stands at."""
+        task = asyncio.current_task(self._loop)
+        name = self._name_of(task) if task else None
+        frame = sys._current_frames().get(self._ident)
+        if name is None or frame is None:
+            return None
+        return name, f"{frame.f_code.co_filename}:{frame.f_lineno}"

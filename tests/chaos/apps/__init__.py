@@ -1,0 +1,1 @@
+"""The applications that are killed: `uvicorn chaos.apps.orders:app`."""

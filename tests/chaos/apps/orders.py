@@ -1,0 +1,85 @@
+"""Requests that leave chains of tasks behind: some in threads, some that fail once or for good."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from afterwards import Afterwards, BackgroundTasks, Retry, task
+from chaos.history import Diary, What
+from chaos.known import current_task, make_known
+
+make_known()
+app = FastAPI()
+tasks = Afterwards(app, f"sqlite:///{os.environ['CHAOS_DATABASE']}")
+diary = Diary(Path(os.environ["CHAOS_HISTORY"]))
+
+
+class Step(BaseModel):
+    kind: Literal["plainly", "in_a_thread", "at_the_second_try", "never"]
+    seconds: float
+
+
+class Order(BaseModel):
+    steps: list[Step]
+    ordered: bool = True
+
+
+@contextmanager
+def written_down() -> Iterator[None]:
+    diary.write(current_task.get(), What.START)
+    yield
+    diary.write(current_task.get(), What.END)
+
+
+@task
+async def plainly(order: int, position: int, seconds: float) -> None:
+    with written_down():
+        await asyncio.sleep(seconds)
+
+
+@task
+def in_a_thread(order: int, position: int, seconds: float) -> None:
+    with written_down():
+        time.sleep(seconds)
+
+
+@task(retries=Retry(3, wait=0.1))
+async def at_the_second_try(order: int, position: int, seconds: float) -> None:
+    with written_down():
+        await asyncio.sleep(seconds)
+        if current_task.get().failed == 0:
+            raise ConnectionError("on purpose: only the second try succeeds")
+
+
+@task(retries=Retry(1, wait=0.1))
+async def never(order: int, position: int, seconds: float) -> None:
+    with written_down():
+        await asyncio.sleep(seconds)
+        raise ValueError("on purpose: this never succeeds")
+
+
+FUNCTIONS = {function.name: function for function in (plainly, in_a_thread, at_the_second_try, never)}
+
+
+@app.post("/orders/{number}")
+async def order(number: int, order: Order, background_tasks: BackgroundTasks) -> list[str]:
+    background_tasks.configure(ordered=order.ordered)
+    return [
+        background_tasks.add_task(FUNCTIONS[step.kind], number, position, step.seconds).id
+        for position, step in enumerate(order.steps)
+    ]
+
+
+@app.post("/enqueued/{number}")
+async def enqueue(number: int, order: Order) -> list[str]:
+    """One task that belongs to no request."""
+    [step] = order.steps
+    handle = await FUNCTIONS[step.kind].enqueue(number, 0, step.seconds)
+    return [handle.id]

@@ -1,0 +1,63 @@
+"""What clients were told, and what functions did: each process of a server writes it down in a file of its own."""
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from afterwards import Task
+
+
+class What(StrEnum):
+    START = "start"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """A task's function began, or reached its last line."""
+
+    task: str
+    attempt: int
+    what: What
+    at: int  # nanoseconds of a clock that all processes of this machine share
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A request, and the tasks that its 2xx promised; None when no answer came: it was stored, or not."""
+
+    number: int
+    length: int
+    ordered: bool
+    ids: tuple[str, ...] | None
+
+
+class Diary:
+    """The history of this process. What was written survives its death, for the kernel has it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self._file = os.open(folder / f"{os.getpid()}-{time.monotonic_ns()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def write(self, task: Task, what: What) -> None:
+        effect = Effect(task=task.id, attempt=task.attempt, what=what, at=time.monotonic_ns(), pid=os.getpid())
+        os.write(self._file, f"{json.dumps(asdict(effect))}\n".encode())
+
+
+def read(folder: Path) -> list[Effect]:
+    """Everything that all processes wrote, in the order in which it happened."""
+    return sorted((_effect(line) for file in folder.glob("*") for line in _whole_lines(file)), key=lambda one: one.at)
+
+
+def _whole_lines(file: Path) -> Iterable[str]:
+    return file.read_text().split("\n")[:-1]  # what follows the last newline was cut off by the kill
+
+
+def _effect(line: str) -> Effect:
+    fields = json.loads(line)
+    return Effect(**fields | {"what": What(fields["what"])})

@@ -1,0 +1,157 @@
+"""What can be set, and what is refused."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from afterwards.core.errors import AfterwardsError, InvalidOption
+from afterwards.core.options import Options, TaskOptions
+from afterwards.core.retry import Retry
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+def test_the_defaults_are_safe() -> None:
+    options = TaskOptions()
+    assert (options.queue, options.priority, options.retries.times) == ("default", 0, 0)
+    assert (options.timeout, options.delay, options.run_at, options.retention) == (None, None, None, None)
+    assert not options.delayed
+
+
+def test_an_invalid_option_is_a_value_error_and_one_of_ours() -> None:
+    assert issubclass(InvalidOption, ValueError)
+    assert issubclass(InvalidOption, AfterwardsError)
+
+
+@pytest.mark.parametrize("queue", ["mail", "A.b_c:d-9", "x" * 100])
+def test_a_queue_has_a_simple_name(queue: str) -> None:
+    assert TaskOptions().changed({"queue": queue}).queue == queue
+
+
+@pytest.mark.parametrize("queue", ["", "two words", "x" * 101, "é", "line\n", None, 5])
+def test_any_other_name_of_a_queue_is_refused(queue: Any) -> None:
+    with pytest.raises(InvalidOption, match="queue"):
+        TaskOptions().changed({"queue": queue})
+    with pytest.raises(InvalidOption, match="queue"):
+        Options(queues=frozenset({queue}))
+
+
+@pytest.mark.parametrize("priority", [-100, 0, 100])
+def test_priorities_go_from_minus_100_to_100(priority: int) -> None:
+    assert TaskOptions().changed({"priority": priority}).priority == priority
+
+
+@pytest.mark.parametrize("priority", [-101, 101, 1.5, "high", None])
+def test_other_priorities_are_refused(priority: Any) -> None:
+    with pytest.raises(InvalidOption, match="priority"):
+        TaskOptions().changed({"priority": priority})
+
+
+@pytest.mark.parametrize("name", ["timeout", "delay", "retention"])
+def test_spans_are_seconds_or_timedeltas(name: str) -> None:
+    assert getattr(TaskOptions().changed({name: 1.5}), name) == timedelta(seconds=1.5)
+    assert getattr(TaskOptions().changed({name: timedelta(minutes=1)}), name) == timedelta(minutes=1)
+    assert getattr(TaskOptions().changed({name: None}), name) is None
+    with pytest.raises(InvalidOption, match="negative"):
+        TaskOptions().changed({name: -1})
+
+
+@pytest.mark.parametrize("timeout", [0, timedelta()])
+def test_a_timeout_of_zero_is_refused(timeout: Any) -> None:
+    with pytest.raises(InvalidOption, match="timeout"):
+        TaskOptions().changed({"timeout": timeout})
+
+
+def test_a_delay_of_zero_is_none_at_all_and_yet_a_delay() -> None:
+    assert TaskOptions().changed({"delay": 0}).delayed
+
+
+def test_run_at_is_an_aware_datetime() -> None:
+    assert TaskOptions().changed({"run_at": NOON}).run_at == NOON
+    assert TaskOptions().changed({"run_at": NOON}).delayed
+    with pytest.raises(InvalidOption, match="time zone"):
+        TaskOptions().changed({"run_at": NOON.replace(tzinfo=None)})
+    with pytest.raises(InvalidOption, match="datetime"):
+        TaskOptions().changed({"run_at": "2030-01-01T12:00:00Z"})
+
+
+def test_delay_and_run_at_exclude_each_other() -> None:
+    with pytest.raises(InvalidOption, match="one of them"):
+        TaskOptions().changed({"delay": 1, "run_at": NOON})
+
+
+def test_a_call_may_say_run_at_where_the_function_says_delay_and_the_other_way_round() -> None:
+    assert TaskOptions().changed({"delay": 1}).changed({"run_at": NOON}).delay is None
+    assert TaskOptions().changed({"run_at": NOON}).changed({"delay": 1}).run_at is None
+
+
+def test_retries_are_a_number_or_a_retry() -> None:
+    assert TaskOptions().changed({"retries": 3}).retries == Retry(3)
+    assert TaskOptions().changed({"retries": Retry(3, wait=0)}).retries == Retry(3, wait=0)
+    with pytest.raises(InvalidOption, match="retries"):
+        TaskOptions().changed({"retries": -1})
+
+
+def test_an_unknown_option_is_refused_and_the_known_ones_are_listed() -> None:
+    with pytest.raises(InvalidOption, match=r"retry: no such option; there are .*priority.*retries"):
+        TaskOptions().changed({"retry": 3})
+
+
+def test_a_call_stores_only_what_the_worker_cannot_know_otherwise() -> None:
+    base = TaskOptions().changed({"retries": 3, "timeout": 60})
+    assert base.changed({"queue": "mail", "priority": 5, "delay": 60}).overrides(base) is None
+    for settings in ({"timeout": 5}, {"timeout": None}, {"retries": 0}, {"retries": Retry(9, wait=0, jitter=False)}):
+        called = base.changed(settings)
+        stored = called.overrides(base)
+        assert stored is not None
+        assert base.overridden(stored) == called
+
+
+def test_which_exceptions_are_retried_stays_the_functions_own() -> None:
+    base = TaskOptions().changed({"retries": Retry(1, on=(OSError,), never=(PermissionError,))})
+    stored = base.changed({"retries": 5}).overrides(base)
+    assert stored is not None
+    assert base.overridden(stored).retries == Retry(5, on=(OSError,), never=(PermissionError,))
+
+
+def test_a_call_cannot_say_which_exceptions_are_retried() -> None:
+    base = TaskOptions().changed({"retries": Retry(1, on=(OSError,))})
+    for retry in (Retry(3, on=(ValueError,)), Retry(3, never=(ValueError,))):
+        with pytest.raises(InvalidOption, match="decorated"):
+            base.called_with({"retries": retry})
+    for allowed in (3, Retry(3, wait=0), Retry(3, on=(OSError,))):
+        assert base.called_with({"retries": allowed, "priority": 5}).retries.times == 3
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "5", True])
+@pytest.mark.parametrize("name", ["concurrency", "threads"])
+def test_an_installation_needs_room_for_one_task(name: str, value: Any) -> None:
+    with pytest.raises(InvalidOption, match=name):
+        Options(**{name: value})
+
+
+def test_concurrency_is_twenty_unless_it_is_given() -> None:
+    assert Options().slots == 20
+    assert Options(concurrency=3).slots == 3
+
+
+def test_a_lease_leaves_time_for_three_heartbeats() -> None:
+    assert Options(lease=timedelta(seconds=0.3))
+    with pytest.raises(InvalidOption, match="lease"):
+        Options(lease=timedelta(seconds=0.2))
+
+
+def test_queues_may_be_named() -> None:
+    assert Options(queues=frozenset({"mail", "default"})).queues == {"mail", "default"}
+
+
+def test_what_has_a_time_of_its_own_does_not_wait_for_its_request() -> None:
+    assert TaskOptions().changed({"delay": 5}).waits
+    assert not TaskOptions().changed({"delay": 0}).waits
+    assert not TaskOptions().waits
+
+
+def test_a_span_beyond_a_lifetime_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="too long"):
+        TaskOptions().changed({"delay": 10**11})

@@ -1,0 +1,93 @@
+"""Versions of SQLite with a bug, and file systems without working locks."""
+
+from pathlib import Path
+
+import pytest
+
+from afterwards.core.errors import EngineError, UnsafeFileSystem
+from afterwards.engines.sqlite import checks
+from afterwards.engines.sqlite.checks import Mount, check_place, has_wal_reset_bug, is_unsafe, mount_of
+
+MOUNTS = r"""overlay / overlay rw,relatime,lowerdir=/l,upperdir=/u 0 0
+proc /proc proc rw 0 0
+/dev/vda1 /data ext4 rw 0 0
+server:/export /data/shared nfs4 rw,vers=4.2 0 0
+tmpfs /data/shared/fast tmpfs rw 0 0
+//server/share /mnt/with\040space cifs rw 0 0
+me@host:/ /home/me/remote fuse.sshfs rw 0 0
+/dev/vdb1 /twice ext4 rw 0 0
+server:/x /twice nfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "has_it"),
+    [
+        ((3, 6, 23), False),
+        ((3, 7, 0), True),
+        ((3, 40, 1), True),
+        ((3, 44, 5), True),
+        ((3, 44, 6), False),
+        ((3, 45, 0), True),
+        ((3, 50, 6), True),
+        ((3, 50, 7), False),
+        ((3, 51, 2), True),
+        ((3, 51, 3), False),
+        ((3, 52, 0), False),
+        ((4, 0, 0), False),
+    ],
+)
+def test_the_versions_with_the_wal_reset_bug_are_known(version: tuple[int, int, int], has_it: bool) -> None:
+    assert has_wal_reset_bug(version) is has_it
+
+
+@pytest.mark.parametrize(
+    ("path", "mount"),
+    [
+        ("/tasks.db", Mount("/", "overlay")),
+        ("/data/tasks.db", Mount("/data", "ext4")),
+        ("/database/tasks.db", Mount("/", "overlay")),
+        ("/data/shared/tasks.db", Mount("/data/shared", "nfs4")),
+        ("/data/shared/fast/tasks.db", Mount("/data/shared/fast", "tmpfs")),
+        ("/mnt/with space/tasks.db", Mount("/mnt/with space", "cifs")),
+        ("/twice/tasks.db", Mount("/twice", "nfs")),
+    ],
+)
+def test_a_path_lies_on_the_deepest_and_latest_mount(path: str, mount: Mount) -> None:
+    assert mount_of(path, MOUNTS) == mount
+
+
+def test_a_path_may_lie_on_nothing_that_is_known() -> None:
+    assert mount_of("/tasks.db", "") is None
+
+
+@pytest.mark.parametrize(
+    "type", ["nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "fuse.sshfs", "fuse.grpcfuse"]
+)
+def test_file_systems_that_others_share_are_unsafe(type: str) -> None:
+    assert is_unsafe(type)
+
+
+@pytest.mark.parametrize(
+    "type", ["ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "apfs", "fuseblk", "fuse.mergerfs"]
+)
+def test_file_systems_of_this_machine_are_safe(type: str) -> None:
+    assert not is_unsafe(type)
+
+
+def test_a_network_file_system_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"server:/export {tmp_path} nfs4 rw 0 0\n")
+    monkeypatch.setattr(checks, "MOUNTS", mounts)
+    with pytest.raises(UnsafeFileSystem, match=rf"lies on {tmp_path}, a nfs4 file system.*local disk"):
+        check_place(tmp_path / "tasks.db")
+
+
+def test_where_the_kernel_does_not_tell_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "MOUNTS", tmp_path / "nothing")
+    check_place(tmp_path / "tasks.db")
+
+
+def test_a_missing_folder_is_refused_for_it_may_be_a_missing_volume(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"there is no folder .*missing.*create it, or mount"):
+        check_place(tmp_path / "missing" / "tasks.db")

@@ -1,0 +1,76 @@
+"""How SQLite looks for tasks: always by the index that was made for it."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from afterwards.core.task import State
+from afterwards.engines.sqlite import reading, statements
+from afterwards.engines.sqlite.connection import Connection, connect
+
+BY_INDEX = {
+    "GET": "tasks_id",
+    "PUBLISH": "tasks_id",
+    "HOLD": "tasks_id",
+    "HEARTBEAT": "tasks_id",
+    "SUCCEED": "tasks_id",
+    "UPDATE": "tasks_id",
+    "DELETE": "tasks_id",
+    "QUEUED_BY_ID": "tasks_id",
+    "NEXT_QUEUE": "tasks_queued (suspect=? AND queue>?)",
+    "NEXT_NAME": "tasks_queued (suspect=? AND queue=? AND name>?)",
+    "LANE": "tasks_queued (suspect=? AND queue=? AND name=?)",
+    "ANY_DUE": "tasks_scheduled (run_at<?)",
+    "PROMOTE": "tasks_scheduled (run_at<?)",
+    "NEXT_DUE": "tasks_scheduled",
+    "EXPIRED": "tasks_running (lease_until<?)",
+    "EXPIRE": "tasks_running (lease_until>?)",
+    "ANY_WAITING": "tasks_waiting",
+    "WAITING_BEHIND": "tasks_waiting (after=?)",
+    "CANCELLED_BEHIND": "tasks_cancelled_for_another (after=?)",
+    "ANY_OVER": "tasks_over (<expr><?)",
+    "OVER": "tasks_over (<expr><?)",
+    "FAILURES": "failures_task (task=?)",
+    "DELETE_FAILURES": "failures_task (task=?)",
+}
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[Connection]:
+    with closing(connect(tmp_path / "tasks.db", patience=timedelta(seconds=1))) as connection:
+        yield connection
+
+
+def plan(connection: Connection, statement: str) -> str:
+    steps = connection.execute(f"EXPLAIN QUERY PLAN {statement}", (1,) * statement.count("?"))
+    return "\n".join(step for *_, step in steps)
+
+
+@pytest.mark.parametrize(("name", "index"), BY_INDEX.items())
+def test_a_statement_uses_its_index_and_sorts_nothing(connection: Connection, name: str, index: str) -> None:
+    found = plan(connection, getattr(statements, name))
+    assert f"INDEX {index}" in found
+    assert "TEMP B-TREE" not in found
+    assert "AUTOMATIC" not in found
+
+
+@pytest.mark.parametrize("name", ["TAKE", "TAKEN"])
+def test_what_was_found_is_taken_by_its_place(connection: Connection, name: str) -> None:
+    statement = getattr(statements, name).format(seqs="?, ?, ?")
+    assert plan(connection, statement) == "SEARCH tasks USING INTEGER PRIMARY KEY (rowid=?)"
+
+
+@pytest.mark.parametrize("state", State)
+def test_what_people_look_for_is_found_by_an_index_of_few_or_from_the_newest_on(
+    connection: Connection, state: State
+) -> None:
+    index, condition = reading.INDEX[state], reading.WHERE[state]
+    found = plan(connection, statements.FIND.format(index=index, conditions=condition))
+    assert index.removeprefix("INDEXED BY") in found or ("SCAN tasks" in found and "TEMP B-TREE" not in found)
+
+
+def test_counting_reads_no_finished_task(connection: Connection) -> None:
+    assert all("INDEX" in step for step in plan(connection, statements.COUNTS).splitlines() if "SCAN" in step)

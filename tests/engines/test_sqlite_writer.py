@@ -1,0 +1,335 @@
+"""The threads of an SQLite engine: what is shared, what fails alone, and what happens when nothing works."""
+
+import asyncio
+import os
+import sqlite3
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import FrozenInstanceError
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from afterwards.core.errors import EngineError, EngineUnavailable
+from afterwards.core.task import FailureKind, NewTask, State, Task, task_id
+from afterwards.engine import Claim, Heartbeat, Query
+from afterwards.engines.sqlite import SQLiteEngine, opened, thread
+from afterwards.engines.sqlite.connection import Connection
+
+pytestmark = pytest.mark.anyio
+
+PATIENCE = 10.0
+"""Seconds of real time after which what should happen is held to be missing."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "tasks.db"
+
+
+@pytest.fixture
+async def engine(path: Path) -> AsyncIterator[SQLiteEngine]:
+    async with SQLiteEngine(path, patience=timedelta(milliseconds=50)) as engine:
+        yield engine
+
+
+def new(**fields: Any) -> NewTask:
+    return NewTask(**{"id": task_id(datetime.now(UTC), os.urandom(10)), "name": "greet", "arguments": "{}"} | fields)
+
+
+def claim(limit: int = 100) -> Claim:
+    return Claim(worker="worker", limit=limit, lease=timedelta(seconds=30), names=frozenset({"greet"}))
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program writes, and does not come to an end."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+async def on_the_writer(engine: SQLiteEngine, do: str | Callable[[Connection], object]) -> None:
+    assert engine._opened is not None
+    run = do if callable(do) else lambda connection: connection.execute(do).fetchall()
+    await engine._opened.writer.call(run)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not await condition():  # noqa: ASYNC110  # what happens in the thread sets no event
+            await asyncio.sleep(0.005)
+
+
+def commits(path: Path) -> int:
+    """How many transactions are in the log: the last page of each names the size of the file."""
+    log = path.with_name(f"{path.name}-wal").read_bytes()
+    return sum(struct.unpack_from(">I", log, at + 4)[0] > 0 for at in range(32, len(log), 24 + 4096))
+
+
+# One transaction for many.
+
+
+async def test_what_is_asked_for_together_is_committed_together(engine: SQLiteEngine, path: Path) -> None:
+    before = commits(path)
+    await asyncio.gather(*(engine.enqueue([new()]) for _ in range(100)))
+    assert commits(path) - before <= 3
+
+
+async def together(path: Path, *calls: Coroutine[Any, Any, list[Task]]) -> list[list[Task]]:
+    """Make calls, in this order, that end up in one transaction: nobody can write before all have been made."""
+    with locked(path):
+        asked = [asyncio.create_task(call) for call in calls]
+        await asyncio.sleep(0.01)
+    return await asyncio.gather(*asked)
+
+
+async def test_a_claim_finds_what_was_stored_in_the_same_transaction(path: Path) -> None:
+    async with SQLiteEngine(path) as engine:
+        stored, taken = await together(path, engine.enqueue([new()]), engine.claim(claim()))
+        assert [task.id for task in taken] == [task.id for task in stored]
+
+
+async def test_nothing_passes_what_was_queued_in_the_same_transaction(path: Path) -> None:
+    async with SQLiteEngine(path) as engine:
+        calls = [engine.enqueue([new(), new()], claim=claim(limit=1)), engine.enqueue([new()], claim=claim())]
+        first, second = await together(path, *calls)
+        assert [task.state for task in (*first, *second)] == [State.RUNNING, State.QUEUED, State.QUEUED]
+
+
+async def test_the_same_call_twice_in_a_transaction_stores_once(path: Path) -> None:
+    async with SQLiteEngine(path) as engine:
+        twice, other = new(), new()
+        answers = await together(path, *(engine.enqueue([task]) for task in (twice, other, twice)))
+        assert [answer[0].id for answer in answers] == [twice.id, other.id, twice.id]
+        assert len(await engine.find(Query())) == 2
+
+
+async def test_tasks_of_all_kinds_keep_the_order_in_which_they_came(engine: SQLiteEngine) -> None:
+    kinds: list[dict[str, Any]] = [{}, {"origin": "GET /"}, {}, {"held": True}, {"retention": timedelta(days=1)}, {}]
+    tasks = [new(**kind) for kind in kinds * 12 + [{}] * 40]
+    stored = await engine.enqueue(tasks)
+    assert [task.id for task in stored] == [task.id for task in tasks]
+    assert await engine.find(Query(limit=1000)) == stored[::-1]
+
+
+async def test_a_task_that_was_stored_cannot_be_changed(engine: SQLiteEngine) -> None:
+    [task] = await engine.enqueue([new()])
+    for one in (task, *await engine.get([task.id])):
+        with pytest.raises(FrozenInstanceError):
+            one.name = "another"  # type: ignore[misc]  # that is the test
+
+
+async def test_what_cannot_be_stored_fails_alone(engine: SQLiteEngine) -> None:
+    tasks = [new(), new(priority=2**70), new(arguments="\ud800"), new(id="no uuid"), new(after="no uuid"), new()]
+    answers = await asyncio.gather(*(engine.enqueue([task]) for task in tasks), return_exceptions=True)
+    assert [isinstance(answer, EngineError) for answer in answers] == [False, True, True, True, True, False]
+    assert {task.id for task in await engine.find(Query())} == {tasks[0].id, tasks[-1].id}
+
+
+async def test_an_id_that_cannot_be_one_is_unknown(engine: SQLiteEngine) -> None:
+    strange = ["", "x", "no uuid", "00", "'; DROP TABLE tasks"]
+    assert await engine.get(strange) == []
+    assert await engine.cancel(strange, "no") == []
+    assert await engine.requeue(strange) == []
+
+
+async def test_a_caller_that_goes_away_does_not_disturb_the_others(engine: SQLiteEngine) -> None:
+    calls = [asyncio.create_task(engine.enqueue([new(), new()])) for _ in range(40)]
+    await asyncio.sleep(0)
+    for call in calls[::2]:
+        call.cancel()
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [len(answer) for answer in answers[1::2] if isinstance(answer, list)] == [2] * 20
+    assert len(await engine.find(Query())) % 2 == 0
+
+
+@pytest.mark.parametrize("stored_before", [True, False])
+async def test_tasks_that_were_leased_to_a_caller_that_went_away_are_given_back(
+    path: Path, stored_before: bool
+) -> None:
+    async with SQLiteEngine(path) as engine:
+        task = new()
+        if stored_before:
+            await engine.enqueue([task])
+        with locked(path):
+            taking = engine.claim(claim()) if stored_before else engine.enqueue([task], claim=claim())
+            call = asyncio.create_task(taking)
+            await asyncio.sleep(0.01)
+            call.cancel()
+            await asyncio.wait([call])
+
+        async def is_given_back() -> bool:
+            return [(one.state, one.attempt) for one in await engine.get([task.id])] == [(State.QUEUED, 1)]
+
+        await until(is_given_back)
+        [stored] = await engine.get([task.id])
+        assert [failure.kind for failure in stored.failures] == [FailureKind.RELEASED]
+
+
+async def test_a_repeated_call_that_nobody_waits_for_gives_nothing_back_that_runs(
+    engine: SQLiteEngine, path: Path
+) -> None:
+    task = new()
+    await engine.enqueue([task], claim=claim())
+    call = asyncio.create_task(engine.enqueue([task], claim=claim()))
+    await asyncio.sleep(0)
+    call.cancel()
+    await engine.enqueue([new()])
+    assert [one.state for one in await engine.get([task.id])] == [State.RUNNING]
+
+
+# Nothing to do.
+
+
+async def test_an_idle_worker_does_not_lock_the_file(engine: SQLiteEngine, path: Path) -> None:
+    await engine.enqueue([new(name="unknown here"), new(wait=timedelta(hours=1))])
+    before = commits(path)
+    with locked(path):
+        assert await engine.claim(claim()) == []
+        assert await engine.prune(10) == 0
+        assert await engine.expired(10) == []
+        assert await engine.enqueue([]) == []
+        assert await engine.finish([]) == []
+        assert await engine.heartbeat([], lease=timedelta(seconds=1)) == []
+        await engine.publish([])
+    assert commits(path) == before
+
+
+# The file cannot be written.
+
+
+async def test_a_locked_file_is_unavailable_and_comes_back_by_itself(engine: SQLiteEngine, path: Path) -> None:
+    task = new()
+    with locked(path):
+        with pytest.raises(EngineUnavailable, match="locked"):
+            await engine.enqueue([task])
+        assert await engine.get([task.id]) == []
+    await engine.enqueue([task])
+    assert len(await engine.get([task.id])) == 1
+
+
+async def test_callers_of_a_locked_file_fail_together_not_one_after_the_other(engine: SQLiteEngine, path: Path) -> None:
+    with locked(path):
+        async with asyncio.timeout(PATIENCE):
+            answers = await asyncio.gather(*(engine.enqueue([new()]) for _ in range(300)), return_exceptions=True)
+    assert {type(answer) for answer in answers} == {EngineUnavailable}
+    assert len({id(answer) for answer in answers}) == 300
+
+
+async def test_a_full_disk_is_unavailable_and_loses_nothing(engine: SQLiteEngine, path: Path) -> None:
+    kept = new(arguments='"' + "x" * 10_000 + '"')
+    await engine.enqueue([kept])
+    await on_the_writer(engine, "PRAGMA max_page_count = 1")
+    with pytest.raises(EngineUnavailable, match="full"):
+        await engine.enqueue([new(arguments='"' + "x" * 100_000 + '"')])
+    assert [task.id for task in await engine.find(Query())] == [kept.id]
+    await on_the_writer(engine, "PRAGMA max_page_count = 1000000")
+    await engine.enqueue([new()])
+    assert len(await engine.find(Query())) == 2
+
+
+async def test_a_file_that_became_read_only_is_unavailable_and_comes_back(engine: SQLiteEngine) -> None:
+    await on_the_writer(engine, "PRAGMA query_only = 1")
+    with pytest.raises(EngineUnavailable, match="cannot be written"):
+        await engine.enqueue([new()])
+    await engine.enqueue([new()])
+    assert len(await engine.find(Query())) == 1
+
+
+async def test_the_cause_of_an_error_is_kept(engine: SQLiteEngine, path: Path) -> None:
+    with locked(path), pytest.raises(EngineUnavailable) as caught:
+        await engine.enqueue([new()])
+    assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+    assert str(path) in str(caught.value)
+
+
+# The thread is gone.
+
+
+class Death(BaseException):
+    """Nothing that anybody expects."""
+
+
+async def test_nobody_waits_for_a_dead_thread(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    alive = True
+
+    def clock() -> datetime:
+        if alive or threading.current_thread() is threading.main_thread():
+            return datetime.now(UTC)
+        raise Death
+
+    task = new()
+    engine = SQLiteEngine(path, clock=clock)
+    async with engine:
+        await engine.enqueue([task])
+        alive = False
+        answers = await asyncio.gather(*(engine.enqueue([new()]) for _ in range(5)), return_exceptions=True)
+        assert {type(answer) for answer in answers} == {EngineUnavailable}
+        alive = True
+        with pytest.raises(EngineUnavailable, match=r"writer .* died"):
+            await engine.claim(claim())
+    assert "died; tasks are refused" in caplog.text
+    async with engine:
+        assert len(await engine.claim(claim())) == 1
+
+
+async def test_nobody_waits_for_a_thread_that_is_stuck(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread, "LONGEST_CALL", 0.05)
+    monkeypatch.setattr(opened, "WATCH", timedelta(milliseconds=10))
+    disk_works_again = threading.Event()
+    async with SQLiteEngine(path) as engine:
+        stuck = asyncio.create_task(on_the_writer(engine, lambda connection: disk_works_again.wait()))
+        await asyncio.sleep(0.01)
+        waiting = [asyncio.create_task(engine.enqueue([new()])) for _ in range(3)]
+        async with asyncio.timeout(PATIENCE):
+            answers = await asyncio.gather(stuck, *waiting, return_exceptions=True)
+        disk_works_again.set()
+        assert {type(answer) for answer in answers} == {EngineUnavailable}
+        await engine.enqueue([new()])
+        assert len(await engine.find(Query())) == 1
+
+
+async def test_calls_during_and_after_the_close_are_answered(path: Path) -> None:
+    engine = SQLiteEngine(path)
+    async with engine:
+        calls = [asyncio.create_task(engine.enqueue([new()])) for _ in range(50)]
+        await asyncio.sleep(0)
+    answers = await asyncio.gather(*calls)
+    assert [len(answer) for answer in answers] == [1] * 50
+    with pytest.raises(EngineUnavailable):
+        await engine.heartbeat([Heartbeat(answers[0][0].lease)], lease=timedelta(seconds=1))
+
+
+async def test_a_loop_that_was_closed_disturbs_nobody(engine: SQLiteEngine, path: Path) -> None:
+    def ask_and_go() -> None:
+        loop = asyncio.new_event_loop()
+        call = loop.create_task(engine.enqueue([new()], claim=claim()))
+        loop.run_until_complete(asyncio.sleep(0.001))
+        call.cancel()
+        loop.run_until_complete(asyncio.wait([call]))
+        loop.close()
+
+    with locked(path):
+        await asyncio.to_thread(ask_and_go)
+    await engine.enqueue([new()])
+
+
+def test_a_process_that_forgets_to_close_ends_all_the_same(path: Path) -> None:
+    script = """
+import asyncio, sys
+from pathlib import Path
+from afterwards.engines.sqlite import SQLiteEngine, opened, thread
+from afterwards.engines.sqlite.connection import Connection
+
+asyncio.run(SQLiteEngine(Path(sys.argv[1])).__aenter__())
+"""
+    ended = subprocess.run([sys.executable, "-c", script, path], timeout=30, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")

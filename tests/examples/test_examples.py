@@ -1,0 +1,129 @@
+"""Every example does what it says, as a user starts it: `cd examples && uvicorn …`."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from chaos.server import PATIENCE, TESTS, Server, wait_until
+
+EXAMPLES = TESTS.parent / "examples"
+
+Serve = Callable[..., httpx.Client]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts an example; its files lie in `tmp_path`, where it runs."""
+    with ExitStack() as stack:
+
+        def start(*target: str, **environment: str) -> httpx.Client:
+            server = Server(*target, folder=tmp_path, app_dir=EXAMPLES, environment=environment)
+            stack.enter_context(server)
+            stack.callback(lambda: print(server.log()))  # shown when the test fails
+            server.wait_until_it_serves()
+            return stack.enter_context(httpx.Client(base_url=server.url, timeout=PATIENCE, trust_env=False))
+
+        yield start
+
+
+def lines(file: Path, expected: int) -> list[str]:
+    """The lines of a file, once there are as many as expected."""
+    wait_until(lambda: file.exists() and file.read_text().count("\n") >= expected, f"{expected} lines in {file.name}")
+    return file.read_text().splitlines()
+
+
+def test_the_quick_start(serve: Serve, tmp_path: Path) -> None:
+    client = serve("quickstart:app")
+    assert client.post("/signup/ada@example.com").json() == {"message": "Welcome!"}
+    assert client.get("/").json() == {"message": "Come in!"}
+    assert lines(tmp_path / "mails.txt", 1) == ["Welcome, ada@example.com!"]
+    assert lines(tmp_path / "visits.txt", 1) == ["/"]
+    assert (tmp_path / "afterwards.db").exists()
+
+
+def test_retries(serve: Serve, tmp_path: Path) -> None:
+    client = serve("retries:app")
+    for kind in ("flaky", "slow", "busy"):
+        assert client.post(f"/reports/{kind}").status_code == 202
+    assert sorted(lines(tmp_path / "reports.txt", 3)) == [
+        "busy report made",
+        "flaky report made, call 3",
+        "make_slow_report failed in attempt 2: took longer than its timeout of 0.5 s",
+    ]
+
+
+def test_later(serve: Serve, tmp_path: Path) -> None:
+    client = serve("later:app")
+    begun = datetime.now(UTC)
+    assert client.post("/trials/ada").status_code == 200
+    at = begun + timedelta(seconds=1)
+    assert client.post("/reminders/ada", params={"at": at.isoformat()}).status_code == 200
+    mails = ["ada: Your trial has begun.", "ada: You asked to be reminded.", "ada: Your trial has ended."]
+    assert lines(tmp_path / "mails.txt", 2) == mails[:2]
+    assert datetime.now(UTC) >= at
+    assert lines(tmp_path / "mails.txt", 3) == mails
+    assert datetime.now(UTC) >= begun + timedelta(seconds=2)
+
+
+def test_a_time_without_a_zone_is_refused(serve: Serve) -> None:
+    assert serve("later:app").post("/reminders/ada?at=2030-01-01T09:00:00").status_code == 422
+
+
+def test_order(serve: Serve, tmp_path: Path) -> None:
+    client = serve("order:app")
+    client.post("/videos/cats").raise_for_status()
+    assert lines(tmp_path / "steps.txt", 3) == ["cats: downloaded", "cats: converted", "cats: published"]
+    last = client.post("/videos/broken?damaged=true").json()["published_by"]
+    wait_until(lambda: client.get(f"/tasks/{last}").json()["state"] == "cancelled", "the last step to be cancelled")
+    assert "convert" in client.get(f"/tasks/{last}").json()["reason"]
+    client.post("/newsletters").raise_for_status()
+    assert sorted(lines(tmp_path / "steps.txt", 6)[4:]) == ["newsletter for ada", "newsletter for eve"]
+
+
+def test_status(serve: Serve) -> None:
+    client = serve("status:app")
+    id = client.post("/sums?numbers=1&numbers=2&numbers=39").json()["task"]
+    wait_until(lambda: client.get(f"/sums/{id}").json()["state"] == "succeeded", "the sum")
+    assert client.get(f"/sums/{id}").json()["result"] == "42"
+    slow = client.post("/sums?numbers=1&pause=60").json()["task"]
+    wait_until(lambda: client.get(f"/sums/{slow}").json()["state"] == "running", "the slow sum to begin")
+    client.delete(f"/sums/{slow}").raise_for_status()
+    wait_until(lambda: client.get(f"/sums/{slow}").json()["state"] == "cancelled", "the slow sum to stop")
+    assert client.get(f"/sums/{slow}").json()["reason"] == "the client changed its mind"
+    assert client.post("/sums-at-once?numbers=20&numbers=22").json() == 42
+    assert client.get("/sums/01a1fbf1-78b4-7adc-9dcc-e1e534311e06").status_code == 404
+
+
+def test_the_factory_and_a_dependency(serve: Serve) -> None:
+    client = serve("--factory", "factory:create_app", AFTERWARDS_URL="sqlite:///notes-tasks.db")
+    assert client.post("/notes", json={"text": "buy some milk"}).json() == {"id": 1}
+    counted = [{"id": 1, "text": "buy some milk", "words": 3}]
+    wait_until(lambda: client.get("/notes").json() == counted, "the words to be counted")
+
+
+def test_the_shop_imports_a_file_once_however_often_it_comes(serve: Serve, tmp_path: Path) -> None:
+    client = serve("shop.main:app", SHOP_FOLDER=str(tmp_path))
+    for price in (100, 120):
+        file = f"sku,name,price\ncup,A cup,{price}\n"
+        [id] = client.post("/imports", files={"file": file}).json()["tasks"]
+        wait_until(lambda id=id: client.get(f"/tasks/{id}").json()["state"] == "succeeded", "the import")
+        assert client.get("/products/cup").json() == {"sku": "cup", "name": "A cup", "price": price}
+    assert lines(tmp_path / "views.txt", 2) == ["cup", "cup"]
+
+
+@pytest.mark.timeout(120)
+def test_the_demo_loses_nothing() -> None:
+    demo = [sys.executable, "-m", "examples.demo"]
+    shown = subprocess.run(demo, cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=100)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert shown.stderr == ""
+    [total] = [line.split() for line in shown.stdout.splitlines() if line.strip().startswith("all ")]
+    accepted, run, again, lost = map(int, total[1:])
+    assert accepted == run > again > 0
+    assert lost == 0

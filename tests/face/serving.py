@@ -1,0 +1,91 @@
+"""Serves an application over real HTTP, on the event loop of the test."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from afterwards import Afterwards, Task, TaskHandle
+from afterwards.engine import Query
+
+PATIENCE = 10.0
+"""Seconds that anything may take which a test waits for."""
+
+
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""httpx spends a tenth of a second on certificates that nobody here asks for."""
+
+
+def a_client(base_url: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=base_url, timeout=PATIENCE, verify=NO_TLS, trust_env=False)
+
+
+@asynccontextmanager
+async def serving(app: Any, **config: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application, which runs under uvicorn meanwhile."""
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_config=None, access_log=False, ws="websockets-sansio", **config)
+    )
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup()
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        async with a_client(f"http://127.0.0.1:{port}") as http:
+            yield http
+        await until(lambda: not server.server_state.connections)
+    finally:
+        await asyncio.wait_for(server.shutdown(), PATIENCE)
+
+
+async def until(condition: Callable[[], Any]) -> Any:
+    """What the condition gives, once that is true."""
+    deadline = monotonic() + PATIENCE
+    while not (found := condition()):
+        assert monotonic() < deadline, "it did not come true"
+        await asyncio.sleep(0.002)
+    return found
+
+
+async def until_async(condition: Callable[[], Awaitable[Any]]) -> Any:
+    deadline = monotonic() + PATIENCE
+    while not (found := await condition()):
+        assert monotonic() < deadline, "it did not come true"
+        await asyncio.sleep(0.005)
+    return found
+
+
+def an_engine(folder: Path) -> str:
+    """The URL of an engine that no other test uses."""
+    return f"sqlite:///{folder / 'tasks.db'}"
+
+
+@asynccontextmanager
+async def working(url: str, **options: Any) -> AsyncIterator[Afterwards]:
+    """An application that nobody asks anything of, with its worker."""
+    app = FastAPI()
+    tasks = Afterwards(app, url, **options)
+    async with app.router.lifespan_context(app):
+        yield tasks
+
+
+async def finished(handle: TaskHandle[Any]) -> Task:
+    """The record of a task once it has finished, however it did."""
+
+    async def look() -> Task | None:
+        task = await handle.status()
+        return task if task.state.finished else None
+
+    return await until_async(look)
+
+
+async def records(tasks: Afterwards) -> list[Task]:
+    """All that is stored, in the order stored."""
+    return list(reversed(await (await tasks.client.open()).find(Query())))

@@ -1,0 +1,100 @@
+"""When the file cannot be written: 503 with ``Retry-After``, never a 2xx; and all is well again when it can."""
+
+import resource
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from afterwards import Afterwards, BackgroundTasks
+from afterwards.core.errors import EngineError
+from face.diary import note, plain
+from face.processes import uvicorn, write_application
+from face.serving import a_client, serving, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
+
+
+async def test_a_file_locked_by_another_program(tmp_path: Path, said: list[str]) -> None:
+    app = FastAPI()
+    Afterwards(app, f"sqlite:///{tmp_path / 'tasks.db'}")
+
+    @app.post("/add_task")
+    async def add(tasks: BackgroundTasks) -> None:
+        tasks.add_task(note, "added")
+        tasks.add_task(plain, "plain")
+
+    @app.post("/enqueue")
+    async def enqueue() -> None:
+        await note.enqueue("enqueued")
+
+    async with serving(app) as http:
+        with closing(sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for path in ("/add_task", "/enqueue"):
+                refused(await http.post(path))
+            other.execute("ROLLBACK")
+        assert said == []
+        for path in ("/add_task", "/enqueue"):
+            assert (await http.post(path)).status_code == 200
+        await until(lambda: sorted(said) == ["added", "enqueued", "plain"])
+
+
+async def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """A limit on the size of files, which a server sets itself when it is told to, is as good as a full disk."""
+    write_application(
+        tmp_path,
+        """
+        import resource
+
+        Afterwards(app)
+
+        @app.post("/enqueue/{text}")
+        async def enqueue(text: str) -> None:
+            await note.enqueue(text)
+
+        @app.post("/limit/{size}")
+        async def limit(size: int) -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        """,
+    )
+    with uvicorn(tmp_path) as server:
+        async with a_client(server.url) as http:
+            await http.post("/note/before")
+            server.writes("before")
+            await http.post("/limit/1000")
+            refused(await http.post("/note/added"))
+            refused(await http.post("/enqueue/enqueued"))
+            await http.post(f"/limit/{resource.RLIM_INFINITY}")
+            assert (await http.post("/note/after")).status_code == 200
+            server.writes("after")
+    assert server.diary() == ["before", "after"]
+    assert "could not be stored (note)" in server.output
+
+
+@pytest.mark.parametrize("place", ["no/such/folder/tasks.db", "."])
+async def test_a_place_where_no_file_can_be_stops_the_start_and_names_the_place(tmp_path: Path, place: str) -> None:
+    app = FastAPI()
+    Afterwards(app, f"sqlite:///{tmp_path / place}")
+    with pytest.raises(EngineError, match=str(tmp_path)):
+        async with app.router.lifespan_context(app):
+            pass
+
+
+async def test_a_file_of_another_program_stops_the_start(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "tasks.db")) as other:
+        other.execute("CREATE TABLE mine (x)")
+        other.commit()
+    app = FastAPI()
+    Afterwards(app, f"sqlite:///{tmp_path / 'tasks.db'}")
+    with pytest.raises(EngineError, match="another program"):
+        async with app.router.lifespan_context(app):
+            pass
+
+
+def refused(response: httpx.Response) -> None:
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0

@@ -1,0 +1,131 @@
+"""What type checkers must accept, and the types that they must see. Checked by `make check` and by the tests."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, assert_type
+
+import fastapi
+from fastapi import Depends, FastAPI, Request, Response
+from pydantic import BaseModel
+from starlette.background import BackgroundTask
+
+from afterwards import Afterwards, BackgroundTasks, FailedTask, Retry, Task, TaskFunction, TaskHandle, task
+
+app = FastAPI()
+tasks = Afterwards(app, "sqlite:///tasks.db", concurrency=5, grace=timedelta(seconds=5), queues=["mail"])
+
+
+class Invoice(BaseModel):
+    number: int
+
+
+async def session() -> AsyncIterator[str]:
+    yield "session"
+
+
+@task
+async def bare(email: str) -> None: ...
+
+
+@task(retries=Retry(3, wait=1, on=OSError), timeout=60, queue="mail", priority=5)
+async def with_options(email: str, *, copies: int = 1) -> int:
+    return copies
+
+
+@task
+def in_a_thread(number: int) -> Invoice:
+    return Invoice(number=number)
+
+
+@task
+async def with_a_dependency(number: int, session: Annotated[str, Depends(session)] = "") -> str:
+    return session
+
+
+async def told(failed: FailedTask) -> None: ...
+
+
+@task
+async def told_durably(failed: FailedTask) -> None: ...
+
+
+@task(on_failure=told)
+async def watched() -> None: ...
+
+
+@task(on_failure=told_durably, name="watched.durably")
+def watched_durably() -> None: ...
+
+
+def plain(text: str, *, times: int = 1) -> None: ...
+
+
+async def plain_async(text: str) -> int:
+    return 5
+
+
+class Mine(BackgroundTasks):
+    def add_mail(self, email: str) -> TaskHandle[None]:
+        return self.add_task(bare, email)
+
+
+@app.post("/")
+async def handler(background_tasks: BackgroundTasks, also: Annotated[BackgroundTasks, "documented"]) -> str:
+    assert_type(background_tasks.add_task(bare, "a@b.c"), TaskHandle[None])
+    assert_type(background_tasks.add_task(with_options, "a@b.c", copies=2), TaskHandle[int])
+    assert_type(background_tasks.add_task(with_options.options(delay=60), email="a@b.c"), TaskHandle[int])
+    assert_type(background_tasks.add_task(in_a_thread, 5), TaskHandle[Invoice])
+    background_tasks.add_task(with_a_dependency, 5)
+    background_tasks.add_task(plain, "text", times=2)
+    background_tasks.add_task(plain_async, "text")
+    background_tasks.add_task(print, "anything", end="")
+    background_tasks.configure(ordered=False)
+    await background_tasks.flush()
+    handle = background_tasks.add_task(in_a_thread, number=5)
+    assert_type(handle.id, str)
+    assert_type(await handle.status(), Task)
+    assert_type(await handle.result(timeout=5), Invoice)
+    assert_type(await handle.cancel("reason"), Task)
+    return handle.id
+
+
+@app.get("/{id}")
+def sync_handler(id: str, background_tasks: BackgroundTasks) -> str:
+    assert_type(with_options.enqueue_sync("a@b.c", copies=2), TaskHandle[int])
+    assert_type(in_a_thread(5), Invoice)
+    return id
+
+
+@app.middleware("http")
+async def middleware(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await call_next(request)
+    added = BackgroundTasks([BackgroundTask(plain, "text")])
+    added.add_task(plain, "text")
+    response.background = added
+    return response
+
+
+async def elsewhere() -> None:
+    assert_type(await bare("a@b.c"), None)
+    assert_type(await with_options("a@b.c"), int)
+    assert_type(await with_options.enqueue("a@b.c", copies=2), TaskHandle[int])
+    assert_type(await in_a_thread.options(run_at=datetime.now(UTC), retries=3).enqueue(5), TaskHandle[Invoice])
+    assert_type(await (await in_a_thread.enqueue(5)).result(), Invoice)
+    assert_type(await tasks.get("id"), TaskHandle[Any])
+
+
+def takes_native(native: fastapi.BackgroundTasks) -> None: ...
+
+
+def uses_the_class(maybe: object, function: TaskFunction[[str], Any, None]) -> type[fastapi.BackgroundTasks]:
+    takes_native(BackgroundTasks())
+    takes_native(Mine())
+    if isinstance(maybe, BackgroundTasks):
+        maybe.add_task(function, "text")
+    return BackgroundTasks
+
+
+def create_app() -> FastAPI:
+    made = FastAPI()
+    tasks.install(made)
+    return made

@@ -21,6 +21,9 @@ from afterwards.engines.sqlite import SQLiteEngine
 
 T = TypeVar("T")
 
+WARNINGS = ["-W", "error", "-W", "ignore:The anyio.abc.BlockingPortal alias:DeprecationWarning"]
+"""As in pyproject.toml: the second is for the Starlette of the oldest FastAPI."""
+
 PATIENCE = 20.0
 """Seconds that anything may take which a test waits for."""
 
@@ -33,7 +36,7 @@ def run(source: str, folder: Path, **environment: str) -> subprocess.CompletedPr
     program = folder / "program.py"
     program.write_text(dedent(source))
     return subprocess.run(
-        [sys.executable, "-W", "error", program.name],
+        [sys.executable, *WARNINGS, program.name],
         cwd=folder,
         env=ENVIRONMENT | environment,
         capture_output=True,

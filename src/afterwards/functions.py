@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import inspect
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -148,6 +149,16 @@ class TaskFunction(Generic[P, T, R]):
 class AsyncTaskFunction(TaskFunction[P, Coroutine[Any, Any, R], R]):
     """A task function that is ``async def``, and looks so to Starlette and FastAPI."""
 
+    def __init__(
+        self,
+        function: Callable[P, Coroutine[Any, Any, R]],
+        name: str,
+        settings: TaskOptions,
+        on_failure: Callable[[FailedTask], Any] | None = None,
+    ) -> None:
+        super().__init__(function, name, settings, on_failure)
+        _mark_coroutine_function(self)
+
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         refuse_native(self, self.name, here())
         return await self.function(*args, **kwargs)
@@ -268,6 +279,14 @@ def _in_a_class(function: Any) -> bool:
     if not parent or parent.endswith("<locals>") or not inspect.isfunction(function):
         return False
     return function.__code__.co_varnames[: function.__code__.co_argcount][:1] in (("self",), ("cls",))
+
+
+def _mark_coroutine_function(function: Any) -> None:
+    """Have `iscoroutinefunction` say yes, which FastAPI before 0.122 asks of an endpoint that is an object."""
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(function)
+    else:
+        function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # its only way there
 
 
 def _place(function: Callable[..., Any]) -> tuple[str, str]:

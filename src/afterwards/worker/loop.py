@@ -19,6 +19,7 @@ from afterwards.engine import Claim, Engine, Held
 from afterwards.worker.attempt import Runnable, Surroundings, Tell, attempt, settle, tell_plainly
 from afterwards.worker.heartbeat import Heart
 from afterwards.worker.settler import Settler
+from afterwards.worker.slots import Slots
 from afterwards.worker.supervisor import persist
 from afterwards.worker.upkeep import Upkeep
 from afterwards.worker.watch import Watch
@@ -33,6 +34,10 @@ LAST_WRITES = 5.0
 """Seconds that an engine in trouble may keep a shutdown; what it did not store by then, its leases' end will."""
 
 
+UNTRIED = Snoozed(timedelta())
+"""As what a task goes back to the queue that this worker has leased and not started."""
+
+
 class Functions(Protocol):
     """The task functions that this process knows."""
 
@@ -42,11 +47,12 @@ class Functions(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Running:
-    """A leased task: held back until its request has ended, running, or ended and not stored yet."""
+    """A leased task: held back by its request, waiting for a slot, running, or ended and not stored yet."""
 
     task: Task
     function: Runnable
-    asyncio_task: "asyncio.Task[None] | None" = None  # None: held back
+    asyncio_task: "asyncio.Task[None] | None" = None  # None: it has not started
+    held: bool = False  # by its request
     begun: bool = False
     ended: bool = False
     published: bool = False  # its request ended after it had been given back
@@ -76,8 +82,8 @@ class Worker:
         self._tell = tell
         self._clock = clock
         self._leased: dict[Lease, Running] = {}
-        self._active = 0  # slots taken by held and running tasks
-        self._offered = 0  # slots set aside for what is being claimed or stored
+        self._suspects: set[Lease] = set()
+        self._slots: Slots[Running] = Slots(options.slots)
         self._freed = asyncio.Event()
         self._suspect_over = asyncio.Event()
         self._draining = asyncio.Event()
@@ -129,6 +135,8 @@ class Worker:
             self._hurry.set()
             return
         self._draining.set()
+        for running in list(self._slots.ready):
+            self._end(running, UNTRIED)
         self._releasing = self._loops.create_task(self._release())
         if self._leased:
             telemetry.draining(len(self._leased), self._options.grace)
@@ -140,17 +148,18 @@ class Worker:
         return asyncio.get_running_loop() is self._loop
 
     def offer(self, tasks: int) -> Claim | None:
-        slots = min(tasks, self._free())
-        if slots < 1 or self._draining.is_set():
+        most = 0 if self._draining.is_set() else self._slots.may_hold(tasks)
+        if most < 1:
             return None
-        return self._claim(slots)
+        self._slots.hold(most)
+        return self._claim(most)
 
     def withdraw(self, claim: Claim) -> None:
-        self._offered -= claim.limit
-        self._freed.set()
+        self._slots.hold(-claim.limit)
 
     def hold(self, task: Task) -> None:
-        self._take(task)
+        self._slots.hold(1)
+        self._take(task).held = True
 
     def start(self, lease: Lease) -> bool:
         running = self._leased.get(lease)
@@ -160,8 +169,10 @@ class Worker:
             running.published = True
             return True
         if self._draining.is_set():
-            self._end(running, Released())
+            self._end(running, UNTRIED)
         else:
+            self._slots.hold(-1)
+            running.held = False
             self._launch(running)
         return True
 
@@ -183,51 +194,65 @@ class Worker:
 
     async def _claim_some(self) -> None:
         self._freed.clear()
-        slots = self._free()
+        slots = self._slots.free
         if slots < 1:
             await _first(self._freed.wait(), self._draining.wait())
             return
         self._suspect_over.clear()
         claim = self._claim(slots)
+        self._slots.reserve(slots)
         try:
             tasks = await persist("claim tasks", partial(self._engine.claim, claim))
         finally:
-            self.withdraw(claim)
+            self._slots.reserve(-slots)
+            self._fill()
         for task in tasks:
-            self._take(task)
-            self.start(task.lease)
+            running = self._take(task)
+            if self._draining.is_set():
+                self._end(running, UNTRIED)
+            else:
+                self._launch(running)
         if len(tasks) < slots:
             # No engine tells that a suspect has ended here, which lets the next one start.
             suspect = claim.suspects == 0 or any(task.suspect for task in tasks)
             others = [self._suspect_over.wait()] if suspect else []
             await _first(self._engine.wait(LONGEST_WAIT), self._draining.wait(), *others)
 
-    def _claim(self, slots: int) -> Claim:
-        self._offered += slots
-        suspect = any(running.task.suspect for running in self._leased.values())
+    def _claim(self, limit: int) -> Claim:
         return Claim(
             worker=self.id,
-            limit=slots,
+            limit=limit,
             lease=self._options.lease,
             names=self._functions.names(),
             queues=self._options.queues,
-            suspects=0 if suspect else 1,
+            suspects=0 if self._suspects else 1,
         )
-
-    def _free(self) -> int:
-        return self._options.slots - self._active - self._offered
 
     # Running.
 
     def _take(self, task: Task) -> Running:
         running = self._leased[task.lease] = Running(task, self._functions.get(task.name))
-        self._active += 1
+        if task.suspect:
+            self._suspects.add(task.lease)
         return running
 
+    def _leave(self, lease: Lease) -> Running | None:
+        """Its end is stored, or is nobody's business here any more."""
+        if lease in self._suspects:
+            self._suspects.remove(lease)
+            self._suspect_over.set()
+        return self._leased.pop(lease, None)
+
     def _launch(self, running: Running) -> None:
-        running.asyncio_task = self._begin(self._attempt(running))
-        self._attempts[running.asyncio_task] = running
-        self._watch.busy(True)
+        """Start it, once a slot is free."""
+        self._slots.ready.append(running)
+        self._fill()
+
+    def _fill(self) -> None:
+        while running := self._slots.next():
+            running.asyncio_task = self._begin(self._attempt(running))
+            self._attempts[running.asyncio_task] = running
+            self._watch.busy(True)
 
     def _begin(self, doing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Outside any task group: that would wait for a function that will not be cancelled, and hold up the end."""
@@ -257,25 +282,30 @@ class Worker:
         if running.ended:
             return
         running.ended = True
-        self._active -= 1
-        self._freed.set()
-        if running.asyncio_task:
-            self._attempts.pop(running.asyncio_task, None)
-            self._watch.busy(bool(self._attempts))
+        self._free(running)
         if running.lost:
-            del self._leased[running.task.lease]
-            self._suspect_over.set()
+            self._leave(running.task.lease)
             return
         settled, running.tell = settle(
             running.function, running.task, outcome, worker=self.id, now=self._clock(), tell=self._tell
         )
         self._settler.add(settled)
 
+    def _free(self, running: Running) -> None:
+        if running.asyncio_task:
+            self._attempts.pop(running.asyncio_task, None)
+            self._slots.leave()
+            self._fill()
+            self._watch.busy(bool(self._attempts))
+        elif running.held:
+            self._slots.hold(-1)
+        else:
+            self._slots.ready.remove(running)
+        self._freed.set()
+
     def _stored(self, batch: Sequence[Settled]) -> None:
         for settled in batch:
-            running = self._leased.pop(settled.lease, None)
-            if running and running.task.suspect:
-                self._suspect_over.set()
+            running = self._leave(settled.lease)
             if running and running.tell:
                 self._begin(tell_plainly(running.function, running.tell, self._surroundings.threads))
             if running and running.published and settled.state is State.SCHEDULED:
@@ -309,14 +339,14 @@ class Worker:
                 self._stop(running, Cancelled(one.cancel_requested))
 
     async def _give_back_the_slow(self) -> None:
-        """A request that goes on for long keeps no slot: its tasks are scheduled like any other's."""
-        seen: set[Lease] = set()
+        """What waits for the end of a long request, or long for a slot, is scheduled like any other's."""
+        seen: set[Running] = set()
         while True:
             await asyncio.sleep(1)
-            held = {lease for lease, running in self._leased.items() if running.asyncio_task is None}
-            for lease in held & seen:
-                self._end(self._leased[lease], Snoozed(HOLD))
-            seen = held
+            waiting = {one for one in self._leased.values() if one.asyncio_task is None and not one.ended}
+            for running in waiting & seen:
+                self._end(running, _untried(running))
+            seen = waiting
 
     async def _release(self) -> None:
         """Give back what still runs when the grace period is over, or at the second signal."""
@@ -328,7 +358,7 @@ class Worker:
     async def _give_back(self) -> None:
         for running in list(self._leased.values()):
             if not running.ended:
-                outcome = Released() if running.asyncio_task else Snoozed(HOLD)
+                outcome = Released() if running.asyncio_task else _untried(running)
                 self._stop(running, outcome, even_threads=True)
         if self._attempts:
             await asyncio.wait(list(self._attempts), timeout=LAST_WORDS)
@@ -345,6 +375,11 @@ class Worker:
     def _name_of(self, asyncio_task: "asyncio.Task[Any]") -> str | None:
         running = self._attempts.get(asyncio_task)
         return f"task {running.task.name} ({running.task.id})" if running else None
+
+
+def _untried(running: Running) -> Outcome:
+    """As what a task that has not started is given back."""
+    return Snoozed(HOLD) if running.held else UNTRIED
 
 
 async def _first(*awaitables: Any, timeout: float | None = None) -> None:

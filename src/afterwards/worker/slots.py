@@ -1,0 +1,50 @@
+"""What takes how many of a worker's slots: tasks that run, that wait for a slot, and that their request holds back."""
+
+from collections import deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+HELD_PER_SLOT = 2
+"""How many tasks a worker leases for requests that still go on. They take no slot until they start, and most requests
+end at once; but what is leased here runs nowhere else."""
+
+
+class Slots(Generic[T]):
+    """Counts what runs, and keeps what is ready in the order in which it came."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._running = 0
+        self._reserved = 0  # for what is being claimed
+        self._held = 0  # held back by a request, or being stored for one
+        self.ready: deque[T] = deque()
+
+    @property
+    def free(self) -> int:
+        return self._count - self._running - self._reserved - len(self.ready)
+
+    def may_hold(self, tasks: int) -> int:
+        """How many of so many tasks may be leased for a request: none while others wait for a slot."""
+        if self.free < 1:
+            return 0
+        return max(0, min(tasks, self._count * HELD_PER_SLOT - self._held))
+
+    def hold(self, tasks: int) -> None:
+        """Count tasks as held; with a negative number, no longer."""
+        self._held += tasks
+
+    def reserve(self, slots: int) -> None:
+        """Set slots aside; with a negative number, give them back."""
+        self._reserved += slots
+
+    def next(self) -> T | None:
+        """What may start now, and takes a slot with that."""
+        if not self.ready or self._running + self._reserved >= self._count:
+            return None
+        self._running += 1
+        return self.ready.popleft()
+
+    def leave(self) -> None:
+        """One that ran has ended."""
+        self._running -= 1

@@ -55,7 +55,9 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         if self._publication:
             self._publication.buffers.append(self)
         self._native: fastapi.BackgroundTasks | None = None  # FastAPI's own, which runs the plain tasks
-        self._connection: HTTPConnection | None = None
+        # The connection itself would make a circle with its scope, for the garbage collector to find in each request.
+        self._request_stack: AsyncExitStack | None = None
+        self._middleware_stack: AsyncExitStack | None = None
         self._websocket = False
         self._ordered: bool | None = None  # None: as the installation says
         self._late = False  # nobody will flush any more: store at once
@@ -104,7 +106,8 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
     def adopt(self, native: fastapi.BackgroundTasks, connection: HTTPConnection) -> None:
         """Become the tasks of a connection; ``native`` is what FastAPI will run after the response."""
         self._native = native
-        self._connection = connection
+        self._request_stack = connection.scope.get(REQUEST_STACK)
+        self._middleware_stack = connection.scope.get(MIDDLEWARE_STACK)
         self._websocket = connection.scope["type"] == "websocket"
         self._late = self._websocket  # its response has begun: what is added is stored at once
 
@@ -120,7 +123,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
 
         What is added from now on is stored at once. Raises HTTPException 503 when the engine fails.
         """
-        assert self._native is not None and self._connection is not None
+        assert self._native is not None
         try:
             # Also what was added to objects made by hand, for which Starlette asks only after the response. If this is
             # cancelled it has stored all or nothing, and what it stored becomes due by itself.
@@ -144,18 +147,18 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
 
     async def _see_that_they_run(self) -> None:
         """FastAPI drops plain tasks in websockets, and where the response has a ``background`` of its own."""
-        assert self._native is not None and self._connection is not None
+        assert self._native is not None
         if self._websocket:
             await self._native()
-        elif stack := self._connection.scope.get(REQUEST_STACK):
-            cast(AsyncExitStack, stack).push_async_exit(self._run_dropped)
+        elif self._request_stack:
+            self._request_stack.push_async_exit(self._run_dropped)
 
     def _run_late(self, task: PlainTask) -> None:
         """FastAPI runs it if it comes to it; added too late for that, it runs when all dependencies have closed."""
-        assert self._native is not None and self._connection is not None
+        assert self._native is not None
         self._native.tasks.append(task)
-        if stack := self._connection.scope.get(MIDDLEWARE_STACK):
-            cast(AsyncExitStack, stack).push_async_exit(self._run_dropped)
+        if self._middleware_stack:
+            self._middleware_stack.push_async_exit(self._run_dropped)
 
     async def _run_dropped(self, kind: type[BaseException] | None, *_: object) -> None:
         assert self._native is not None
@@ -185,8 +188,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
 
     def _call(self, func: TaskFunction[Any, Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> "StoredCall":
         if self._publication is None:  # made outside a request, whose end nothing has to wait for
-            self._publication = Publication(the_client(f"task {func.name!r}"), None, at_once=True)
-            self._publication.buffers.append(self)
+            self._publication = Publication(the_client(f"task {func.name!r}"), at_once=True)
         client = self._publication.client
         ordered = client.options.ordered if self._ordered is None else self._ordered
         return StoredCall(func, args, kwargs, client, chained=ordered and not func.settings.delayed)

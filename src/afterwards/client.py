@@ -4,7 +4,7 @@ import asyncio
 import gc
 import os
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
@@ -219,13 +219,13 @@ class Publication:
     def __init__(
         self,
         client: Client,
-        scope: Mapping[str, Any] | None,
         *,
+        origin: str | None = None,
         at_once: bool = False,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.client = client
-        self._scope = scope  # of the request, None outside one
+        self.origin = origin  # who asks, as ``POST /signup``; None outside a request
         self.at_once = at_once  # outside a request, nothing has to end first
         self.used = False  # whether anything was stored
         self.ended = False
@@ -236,13 +236,6 @@ class Publication:
         self.held: list[Lease] = []
         self._storing: set[asyncio.Task[None]] = set()
         self._loop = loop
-
-    @property
-    def origin(self) -> str | None:
-        """Who asks, as ``POST /signup``."""
-        if self._scope is None:
-            return None
-        return f"{self._scope.get('method', 'WEBSOCKET')} {self._scope['path']}"
 
     @property
     def holds(self) -> bool:
@@ -285,6 +278,7 @@ class Publication:
                 await asyncio.wait(self._storing)
         finally:  # cancelled, too: kept back no longer, what is held becomes due by itself
             self.ended = True
+            self.buffers.clear()  # each of which holds this: a circle for the garbage collector
             _going_on.discard(self)
         held, self.held = self.held, []
         if held:

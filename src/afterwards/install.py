@@ -101,14 +101,15 @@ class Boundary:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        request = Publication(self._client, scope, loop=asyncio.get_running_loop())
+        origin = f"{scope.get('method', 'WEBSOCKET')} {scope['path']}"
+        request = Publication(self._client, origin=origin, loop=asyncio.get_running_loop())
         client_before, request_before = current.set(self._client), publication.set(request)
         try:
             await self._app(scope, receive, send)
         finally:
             publication.reset(request_before)
+            await request.end()
             if request.used:
-                await request.end()
                 await self._serving().request_ended()
             current.reset(client_before)
 

@@ -90,7 +90,7 @@ class Worker:
         self._hurry = asyncio.Event()
         self._settler = Settler(engine, self._stored)
         self._heart = Heart(engine, options.lease, lambda: tuple(self._leased), self._heard)
-        self._watch = Watch(self._name_of)
+        self._watch = Watch(self._name_of, lambda: bool(self._attempts))
         self._upkeep = Upkeep(engine, functions, options, tell=tell, clock=clock)
         self._attempts: dict[asyncio.Task[None], Running] = {}
         self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
@@ -252,7 +252,7 @@ class Worker:
         while running := self._slots.next():
             running.asyncio_task = self._begin(self._attempt(running))
             self._attempts[running.asyncio_task] = running
-            self._watch.busy(True)
+            self._watch.begin()
 
     def _begin(self, doing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Outside any task group: that would wait for a function that will not be cancelled, and hold up the end."""
@@ -296,7 +296,6 @@ class Worker:
             self._attempts.pop(running.asyncio_task, None)
             self._slots.leave()
             self._fill()
-            self._watch.busy(bool(self._attempts))
         elif running.held:
             self._slots.hold(-1)
         else:

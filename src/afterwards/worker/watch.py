@@ -18,19 +18,18 @@ TOO_LONG = 0.1
 class Watch:
     """A thread that asks the event loop for a sign while attempts run, and says which one keeps it from answering."""
 
-    def __init__(self, name_of: Callable[["asyncio.Task[Any]"], str | None]) -> None:
+    def __init__(self, name_of: Callable[["asyncio.Task[Any]"], str | None], any_left: Callable[[], bool]) -> None:
         self._name_of = name_of
+        self._any_left = any_left
         self._thread = threading.Thread(target=self._run, name="afterwards-watch", daemon=True)
         self._busy = threading.Event()
         self._stopped = False
         self._answered = threading.Event()
 
-    def busy(self, running: bool) -> None:
-        """Whether there is anything to watch."""
-        if running:
+    def begin(self) -> None:
+        """There is something to watch. That there is nothing any more, the thread sees for itself."""
+        if not self._busy.is_set():
             self._busy.set()
-        else:
-            self._busy.clear()
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -54,6 +53,10 @@ class Watch:
             except RuntimeError:  # the loop is closed: nothing is left to watch
                 return
             sleep(TOO_LONG / 2)
+            if not self._any_left():
+                self._busy.clear()
+                if self._stopped or self._any_left():  # it came between the two
+                    self._busy.set()
 
     def _ask(self) -> None:
         self._answered.clear()

@@ -26,7 +26,7 @@ class Slots(Generic[T]):
 
     def may_hold(self, tasks: int) -> int:
         """How many of so many tasks may be leased for a request: none while others wait for a slot."""
-        if self.free < 1:
+        if self.ready or self._running >= self._count:
             return 0
         return max(0, min(tasks, self._count * HELD_PER_SLOT - self._held))
 

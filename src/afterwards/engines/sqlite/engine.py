@@ -149,6 +149,8 @@ class SQLiteEngine:
                 return
             opened, self._opened = self._opened, None
         if opened is not None and opened.pid == os.getpid():
+            opened.writer.hand_in()
+            opened.reader.hand_in()
             await asyncio.to_thread(opened.stop, refused=refused)
 
     def _here(self) -> Opened:
@@ -181,7 +183,7 @@ class SQLiteEngine:
             lifecycle.settle(task, unheard, Retry(), worker=task.worker or "", now=now, random=0.0) for task in tasks
         ]
         if settled:
-            opened.writer.submit(Operation(partial(finishing.finish, settled=settled)))
+            opened.writer.submit([Operation(partial(finishing.finish, settled=settled))])
 
 
 def _nothing(connection: Connection) -> None:

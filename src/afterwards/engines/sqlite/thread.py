@@ -66,7 +66,8 @@ class ConnectionThread:
     def __init__(self, path: Path, connect: Callable[[], Connection]) -> None:
         self._path = path
         self._connect = connect
-        self._queue: SimpleQueue[Operation | Signal] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[Operation | Signal]] = SimpleQueue()
+        self._gathered: dict[asyncio.AbstractEventLoop, list[Operation]] = {}
         self._connection: Connection | None = None
         self._identity: Identity = None
         self._current: Sequence[Operation] = ()
@@ -80,7 +81,7 @@ class ConnectionThread:
 
     def stop(self) -> None:
         """Do what was asked so far, close the connection, and end. What is asked later waits for the next start."""
-        self._queue.put(Signal.STOP)
+        self._queue.put((Signal.STOP,))
 
     def join(self, timeout: float = LONGEST_JOIN) -> bool:
         """Whether the thread has ended."""
@@ -90,7 +91,7 @@ class ConnectionThread:
 
     def nudge(self) -> None:
         """Have the thread look around."""
-        self._queue.put(Signal.LOOK)
+        self._queue.put((Signal.LOOK,))
 
     async def call(
         self,
@@ -102,14 +103,27 @@ class ConnectionThread:
         only_adds: bool = False,
     ) -> R:
         """Have the thread run a function; ``otherwise`` is the answer when it is not needed."""
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self.submit(Operation(run, future, needed, undelivered, only_adds, otherwise))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        operation = Operation(run, future, needed, undelivered, only_adds, otherwise)
+        # All that coroutines ask for in one turn of their loop is handed in together. To wake the thread for each
+        # would have it compete for the interpreter with those who are about to ask.
+        if gathered := self._gathered.get(loop):
+            gathered.append(operation)
+        else:
+            self._gathered[loop] = [operation]
+            loop.call_soon(self.hand_in)
         return await future
 
-    def submit(self, operation: Operation) -> None:
-        self._queue.put(operation)
-        if self._dead is not None:  # it died before it could see this one
-            self._fail([operation], self._dead)
+    def hand_in(self) -> None:
+        """Give the thread what was asked for on this event loop."""
+        if gathered := self._gathered.pop(asyncio.get_running_loop(), None):
+            self.submit(gathered)
+
+    def submit(self, operations: Sequence[Operation]) -> None:
+        self._queue.put(operations)
+        if self._dead is not None:  # it died before it could see these
+            self._fail(operations, self._dead)
 
     def refuse(self, error: Exception) -> None:
         """Fail what waits, and what comes."""
@@ -151,11 +165,13 @@ class ConnectionThread:
 
     def _next(self, pause: float | None) -> list[Operation | Signal]:
         """What has queued up; nothing when the pause is over."""
+        found: list[Operation | Signal] = []
         try:
-            found = [self._queue.get(timeout=pause)]
+            found = [*self._queue.get(timeout=pause)]
+            while len(found) < MOST_AT_ONCE:
+                found += self._queue.get_nowait()
         except Empty:
-            return []
-        found += [self._queue.get_nowait() for _ in range(min(self._queue.qsize(), MOST_AT_ONCE))]
+            pass
         return found
 
     def _pause(self) -> float | None:
@@ -198,9 +214,7 @@ class ConnectionThread:
         found: list[Operation] = []
         with suppress(Empty):
             while True:
-                one = self._queue.get_nowait()
-                if isinstance(one, Operation):
-                    found.append(one)
+                found += [one for one in self._queue.get_nowait() if isinstance(one, Operation)]
         return found
 
     def _fail_all(self, error: Exception) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,9 @@ class Writer(ConnectionThread):
         if not any(operation.needed is None or operation.needed(connection) for operation in operations):
             return
         with self._transaction(connection, careful=careful):
-            wanted = [operation for operation in operations if operation.error is None]  # some gave up meanwhile
+            # What takes comes before what adds: where the older ones have been claimed, new ones may be leased at once.
+            # Some gave up meanwhile.
+            wanted = sorted((one for one in operations if one.error is None), key=attrgetter("only_adds"))
             results = _results(connection, wanted)
             [due] = connection.execute(statements.NEXT_DUE).fetchone()
         for operation, result in zip(wanted, results, strict=True):

@@ -284,6 +284,10 @@ async def _inject_and_push(connection: HTTPConnection, native: fastapi.Backgroun
 
 def _push_outermost(stack: AsyncExitStack, leave: Callable[..., Any]) -> None:
     """Leave behind all others: a session whose commit fails before the response takes the tasks with it."""
+    # Only read, and not missed where it is absent: an empty stack, as most are, need not be put into another.
+    if not getattr(stack, "_exit_callbacks", True):
+        stack.push_async_exit(leave)
+        return
     inside = stack.pop_all()
     stack.push_async_exit(leave)
     stack.push_async_exit(inside)

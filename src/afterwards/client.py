@@ -117,12 +117,10 @@ class Client:
                 worker.hold(task)
         return stored
 
-    def start(self, stored: Sequence[Task]) -> None:
-        """Start what was stored as leased to this process."""
-        if worker := self._local:
-            for task in stored:
-                if task.state is State.RUNNING:
-                    worker.start(task.lease)
+    def start(self, stored: Task) -> None:
+        """Start a task that was stored as leased to this process."""
+        if stored.state is State.RUNNING and (worker := self._local):
+            worker.start(stored.lease)
 
     async def publish(self, leases: Sequence[Lease]) -> None:
         """Start what is held in this process, and queue the rest."""
@@ -246,9 +244,12 @@ class Publication:
         """Store tasks, all or none; those held will be published at the end."""
         self.used = True
         stored = await self.client.enqueue(tasks)
-        held = {new.id for new in tasks if new.held}
-        self.client.start([task for task in stored if task.id not in held])
-        leases = [task.lease for task in stored if task.id in held and task.state is not State.WAITING]
+        leases: list[Lease] = []
+        for new, task in zip(tasks, stored, strict=True):
+            if not new.held:
+                self.client.start(task)
+            elif task.state is not State.WAITING:
+                leases.append(task.lease)
         if not leases:
             return
         if self.holds:

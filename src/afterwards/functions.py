@@ -88,7 +88,8 @@ class TaskFunction(Generic[P, T, R]):
         client = the_client(f"task {self.name!r}")
         asked_by = publication.get()
         new = self.new_task(client, self.codec.dump(args, kwargs), origin=asked_by.origin if asked_by else None)
-        client.start(await client.enqueue([new]))
+        [stored] = await client.enqueue([new])
+        client.start(stored)
         return self.handle(new.id, client)
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
@@ -173,6 +174,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._functions: dict[str, TaskFunction[Any, Any, Any]] = {}
+        self._names: frozenset[str] = frozenset()
 
     def add(self, function: TaskFunction[Any, Any, Any]) -> None:
         """Add a function; the same place may come again (reload, ``__main__`` and its module). Raises DuplicateName."""
@@ -183,6 +185,7 @@ class Registry:
                 'Give one of them another name: @task(name="...")'
             )
         self._functions[function.name] = function
+        self._names = frozenset(self._functions)
 
     def get(self, name: str) -> TaskFunction[Any, Any, Any]:
         try:
@@ -191,7 +194,7 @@ class Registry:
             raise UnknownFunction(name) from None
 
     def names(self) -> frozenset[str]:
-        return frozenset(self._functions)
+        return self._names
 
     def __iter__(self) -> Iterator[TaskFunction[Any, Any, Any]]:
         return iter(tuple(self._functions.values()))

@@ -47,6 +47,8 @@ def stored_only(engine: str) -> None:
 
 def settled(task: Task, settled: Settled, error: BaseException | None, times: int) -> None:
     """One line per attempt that did not succeed, with its traceback; successes are told at DEBUG."""
+    if settled.state is State.SUCCEEDED and not log.isEnabledFor(logging.DEBUG):
+        return
     fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(settled.state)}
     about = f"{task.name} ({task.id}), attempt {task.attempt}"
     match settled.state:

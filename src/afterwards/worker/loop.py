@@ -238,7 +238,7 @@ class Worker:
 
     def _leave(self, lease: Lease) -> Running | None:
         """Its end is stored, or is nobody's business here any more."""
-        if lease in self._suspects:
+        if self._suspects and lease in self._suspects:
             self._suspects.remove(lease)
             self._suspect_over.set()
         return self._leased.pop(lease, None)

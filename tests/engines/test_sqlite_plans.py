@@ -16,7 +16,6 @@ BY_INDEX = {
     "PUBLISH": "tasks_id",
     "HOLD": "tasks_id",
     "HEARTBEAT": "tasks_id",
-    "SUCCEED": "tasks_id",
     "UPDATE": "tasks_id",
     "DELETE": "tasks_id",
     "QUEUED_BY_ID": "tasks_id",
@@ -55,6 +54,12 @@ def test_a_statement_uses_its_index_and_sorts_nothing(connection: Connection, na
     assert f"INDEX {index}" in found
     assert "TEMP B-TREE" not in found
     assert "AUTOMATIC" not in found
+
+
+@pytest.mark.parametrize("name", ["STILL_HELD", "SUCCEED"])
+def test_many_ids_are_each_looked_up(connection: Connection, name: str) -> None:
+    statement = getattr(statements, name).format(ids="?, ?, ?")
+    assert plan(connection, statement) == "SEARCH tasks USING INDEX tasks_id (id=?)"
 
 
 @pytest.mark.parametrize("name", ["TAKE", "TAKEN"])

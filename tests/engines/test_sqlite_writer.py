@@ -97,6 +97,15 @@ async def test_a_claim_finds_what_was_stored_in_the_same_transaction(path: Path)
         assert [task.id for task in taken] == [task.id for task in stored]
 
 
+async def test_what_could_be_leased_at_once_comes_after_the_claim_of_what_is_older(path: Path) -> None:
+    async with SQLiteEngine(path) as engine:
+        older = await engine.enqueue([new()])
+        calls = [engine.enqueue([new()], claim=claim()), engine.claim(claim())]
+        stored, taken = await together(path, *calls)
+        assert [task.id for task in taken] == [task.id for task in older]
+        assert [task.state for task in stored] == [State.RUNNING]
+
+
 async def test_nothing_passes_what_was_queued_in_the_same_transaction(path: Path) -> None:
     async with SQLiteEngine(path) as engine:
         calls = [engine.enqueue([new(), new()], claim=claim(limit=1)), engine.enqueue([new()], claim=claim())]

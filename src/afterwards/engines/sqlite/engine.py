@@ -56,6 +56,7 @@ class SQLiteEngine:
             partial(storing.enqueue, tasks=tasks, claim=claim, leased=leased),
             undelivered=lambda stored: self._give_back(opened, leased),
             only_adds=True,
+            last=True,  # when the older ones have been claimed, the new ones may be leased at once
         )
 
     async def publish(self, leases: Sequence[Lease], *, held: bool = False) -> None:
@@ -85,7 +86,9 @@ class SQLiteEngine:
         return await self._here().writer.call(partial(claiming.heartbeat, beats=beats, lease=lease))
 
     async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
-        return await self._here().writer.call(partial(finishing.finish, settled=settled)) if settled else []
+        if not settled:
+            return []
+        return await self._here().writer.call(partial(finishing.finish, settled=settled), patient=True)
 
     async def expired(self, limit: int) -> list[Task]:
         """Those whose worker is known to be dead are found at once: their leases are ended here."""

@@ -1,12 +1,16 @@
 """How attempts and tasks end, and begin again. Every function runs in a transaction that others share."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import groupby
 
 from afterwards.core import lifecycle
 from afterwards.core.lifecycle import Settled
 from afterwards.core.task import Lease, State, Task
 from afterwards.engines.sqlite import reading, rows, statements, storing
-from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite.connection import Connection, in_batches
+
+Success = tuple[int, int, str | None, int]
+"""Counted failures and crashes, the result, the attempt."""
 
 Ended = tuple[str, Task | None]
 """The id of a task that ended, and the task; None for one that succeeded, of which nobody needs to know more."""
@@ -16,16 +20,11 @@ def finish(connection: Connection, settled: Sequence[Settled]) -> list[Lease]:
     """Returns the refused."""
     refused: list[Lease] = []
     succeeded: list[Ended] = []
-    for one in settled:
-        if one.state is State.SUCCEEDED and one.failure is None:
-            held = _succeed(connection, one)
-            succeeded += [(one.lease.task_id, None)] if held else []
-        else:
-            held = _settle(connection, one)
-        if not held:
-            refused.append(one.lease)
-        elif one.then:
-            storing.enqueue(connection, [one.then], None)
+    for success, group in groupby(settled, _success):
+        for some in in_batches([*group]):
+            held = _succeed(connection, success, some) if success else _settle_each(connection, some)
+            refused += [one.lease for one in some if one.lease not in held]
+            succeeded += [(lease.task_id, None) for lease in held] if success else []
     _decide_behind(connection, succeeded)
     return refused
 
@@ -59,11 +58,31 @@ def is_any_over(connection: Connection) -> bool:
     return connection.execute(statements.ANY_OVER, (connection.instant,)).fetchone() is not None
 
 
-def _succeed(connection: Connection, settled: Settled) -> bool:
-    """What ``lifecycle.finish`` says of a success, in one statement. Returns whether the lease still held."""
-    key = rows.key(settled.lease.task_id)
-    values = settled.failed, settled.crashed, connection.instant, settled.result, key, settled.lease.attempt
-    return connection.execute(statements.SUCCEED, values).rowcount > 0
+def _success(settled: Settled) -> Success | None:
+    """What successes that one statement can store have in common; None for what needs more than that."""
+    if settled.state is not State.SUCCEEDED or settled.failure or settled.then:
+        return None
+    return settled.failed, settled.crashed, settled.result, settled.lease.attempt
+
+
+def _succeed(connection: Connection, success: Success, settled: Sequence[Settled]) -> Collection[Lease]:
+    """What ``lifecycle.finish`` says of a success, in one statement for many. Returns the leases that still held."""
+    failed, crashed, result, attempt = success
+    keys = [rows.key(one.lease.task_id) for one in settled]
+    places = ", ".join("?" * len(keys))
+    held = connection.execute(statements.STILL_HELD.format(ids=places), (*keys, attempt)).fetchall()
+    values = (failed, crashed, connection.instant, result, *keys, attempt)
+    connection.execute(statements.SUCCEED.format(ids=places), values)
+    return [Lease(rows.to_id(key), attempt) for [key] in held]
+
+
+def _settle_each(connection: Connection, settled: Sequence[Settled]) -> Collection[Lease]:
+    """Returns the leases that still held."""
+    held = [one for one in settled if _settle(connection, one)]
+    for one in held:
+        if one.then:
+            storing.enqueue(connection, [one.then], None)
+    return [one.lease for one in held]
 
 
 def _settle(connection: Connection, settled: Settled) -> bool:

@@ -130,11 +130,13 @@ EXPIRE = "UPDATE tasks SET lease_until = ? WHERE state = 'running' AND worker = 
 
 # Changing.
 
+STILL_HELD = "SELECT id FROM tasks INDEXED BY tasks_id WHERE id IN ({ids}) AND attempt = ? AND state = 'running'"
+
 SUCCEED = """
-    UPDATE tasks SET
+    UPDATE tasks INDEXED BY tasks_id SET
         state = 'succeeded', failed = ?, crashed = ?, suspect = 0, lease_until = NULL, finished_at = ?,
         cancel_requested = NULL, reason = NULL, result = ?
-    WHERE id = ? AND attempt = ? AND state = 'running'
+    WHERE id IN ({ids}) AND attempt = ? AND state = 'running'
 """
 
 UPDATE = """

@@ -22,6 +22,10 @@ LONGEST_CALL = 30.0
 """Seconds after which a thread is held to be stuck, and nobody waits for it. Locks are given up long before."""
 
 LONGEST_JOIN = 5.0
+
+PATIENCE = 0.005
+"""Seconds that a patient operation waits for others whose commit it can share."""
+
 MOST_AT_ONCE = 1000
 
 
@@ -34,6 +38,8 @@ class Operation:
     needed: Callable[[Connection], bool] | None = None  # asked first, without a transaction
     undelivered: Callable[[Any], None] | None = None  # takes back a result for which nobody waits any more
     only_adds: bool = False  # what it writes may be written later in the transaction
+    patient: bool = False  # may wait a little for others, to share their commit
+    last: bool = False  # comes after the others that share its commit
     result: Any = None  # what is answered if it is not needed, and then what was done
     error: Exception | None = None
 
@@ -101,11 +107,13 @@ class ConnectionThread:
         otherwise: R | None = None,
         undelivered: Callable[[R], None] | None = None,
         only_adds: bool = False,
+        patient: bool = False,
+        last: bool = False,
     ) -> R:
         """Have the thread run a function; ``otherwise`` is the answer when it is not needed."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        operation = Operation(run, future, needed, undelivered, only_adds, otherwise)
+        operation = Operation(run, future, needed, undelivered, only_adds, patient, last, otherwise)
         # All that coroutines ask for in one turn of their loop is handed in together. To wake the thread for each
         # would have it compete for the interpreter with those who are about to ask.
         if gathered := self._gathered.get(loop):
@@ -166,12 +174,14 @@ class ConnectionThread:
     def _next(self, pause: float | None) -> list[Operation | Signal]:
         """What has queued up; nothing when the pause is over."""
         found: list[Operation | Signal] = []
-        try:
-            found = [*self._queue.get(timeout=pause)]
+        with suppress(Empty):
+            found += self._queue.get(timeout=pause)
+            until = time.monotonic() + PATIENCE
+            while all(isinstance(one, Operation) and one.patient for one in found):
+                found += self._queue.get(timeout=max(0.0, until - time.monotonic()))
+        with suppress(Empty):
             while len(found) < MOST_AT_ONCE:
                 found += self._queue.get_nowait()
-        except Empty:
-            pass
         return found
 
     def _pause(self) -> float | None:

@@ -92,9 +92,8 @@ class Writer(ConnectionThread):
         if not any(operation.needed is None or operation.needed(connection) for operation in operations):
             return
         with self._transaction(connection, careful=careful):
-            # What takes comes before what adds: where the older ones have been claimed, new ones may be leased at once.
-            # Some gave up meanwhile.
-            wanted = sorted((one for one in operations if one.error is None), key=attrgetter("only_adds"))
+            living = (one for one in operations if one.error is None)  # some gave up meanwhile
+            wanted = sorted(living, key=attrgetter("last"))
             results = _results(connection, wanted)
             [due] = connection.execute(statements.NEXT_DUE).fetchone()
         for operation, result in zip(wanted, results, strict=True):

@@ -65,7 +65,7 @@ async def test_a_disk_that_is_full(tmp_path: Path) -> None:
         async with a_client(server.url) as http:
             await http.post("/note/before")
             server.writes("before")
-            await http.post("/limit/1000")
+            await http.post("/limit/20000")  # less than the file has already, more than the log of the server
             refused(await http.post("/note/added"))
             refused(await http.post("/enqueue/enqueued"))
             await http.post(f"/limit/{resource.RLIM_INFINITY}")

@@ -23,7 +23,7 @@ VERSION = MAJOR * 1000 + len(_STEPS)
 PRAGMAS = (
     "PRAGMA synchronous = FULL",  # a commit that was acknowledged survives a power cut
     "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -16000",
+    "PRAGMA cache_size = -4000",  # 4 MB for each of two connections: what is worked on lies together
     "PRAGMA mmap_size = 0",  # mapped pages are where the WAL-reset bug did the most harm
     "PRAGMA journal_size_limit = 67108864",
 )

@@ -226,8 +226,8 @@ def _chain(calls: Sequence["StoredCall"], request: Publication) -> tuple[list[Ne
     """The calls as they are stored, each after the one before it but for those that left the chain; and its end."""
     tasks, last = [], request.last
     for call in calls:
-        after, held = last if call.chained else None, request.holds and not call.func.settings.waits
-        tasks.append(call.new_task(request.client, origin=request.origin, after=after, held=held))
+        after = last if call.chained else None
+        tasks.append(call.new_task(request.client, origin=request.origin, after=after, held=request.holds))
         last = call.id if call.chained else last
     return tasks, last
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from weakref import WeakSet
 
 from afterwards import engines, telemetry
@@ -20,6 +20,7 @@ from afterwards.core.errors import (
     UnknownTask,
     as_span,
 )
+from afterwards.core.lifecycle import HOLD, asked_for
 from afterwards.core.options import Options
 from afterwards.core.task import Lease, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine
@@ -122,15 +123,21 @@ class Client:
         if stored.state is State.RUNNING and (worker := self._local):
             worker.start(stored.lease)
 
-    async def publish(self, leases: Sequence[Lease]) -> None:
-        """Start what is held in this process, and queue the rest."""
+    async def publish(self, held: Sequence["HeldBack"]) -> None:
+        """Start what is held in this process, and queue the rest, or schedule what has a time of its own."""
         worker = self._local
-        elsewhere = [lease for lease in leases if worker is None or not worker.start(lease)]
+        at_once = [one.lease for one in held if one.run_at is None]
+        elsewhere = [lease for lease in at_once if worker is None or not worker.start(lease)]
         if elsewhere:
             await (await self.open()).publish(elsewhere)
+        for one in held:
+            if one.run_at is not None:
+                await (await self.open()).publish([one.lease], run_at=one.run_at)
 
-    async def keep_back(self, leases: Sequence[Lease]) -> None:
+    async def keep_back(self, held: Sequence["HeldBack"]) -> None:
         """Hold tasks for another minute: their request still goes on."""
+        soon = self._clock() + HOLD
+        leases = [one.lease for one in held if one.run_at is None or one.run_at < soon]
         if leases:
             await (await self.open()).publish(leases, held=True)
 
@@ -211,6 +218,13 @@ class TaskHandle(Generic[R]):
         return self.id
 
 
+class HeldBack(NamedTuple):
+    """A task that was stored and waits for the end of its request, and then perhaps for a time of its own."""
+
+    lease: Lease
+    run_at: datetime | None
+
+
 class Publication:
     """What one request has stored, held back until the request has ended."""
 
@@ -231,7 +245,7 @@ class Publication:
         self.last: str | None = None  # the task that the next one of the chain comes after
         self.flushing = asyncio.Lock()
         self.buffers: list[Any] = []  # every BackgroundTasks of the request
-        self.held: list[Lease] = []
+        self.held: list[HeldBack] = []
         self._storing: set[asyncio.Task[None]] = set()
         self._loop = loop
 
@@ -244,19 +258,20 @@ class Publication:
         """Store tasks, all or none; those held will be published at the end."""
         self.used = True
         stored = await self.client.enqueue(tasks)
-        leases: list[Lease] = []
+        held: list[HeldBack] = []
         for new, task in zip(tasks, stored, strict=True):
             if not new.held:
                 self.client.start(task)
             elif task.state is not State.WAITING:
-                leases.append(task.lease)
-        if not leases:
+                asked = asked_for(new, task.created_at)
+                held.append(HeldBack(task.lease, asked if asked > task.created_at else None))
+        if not held:
             return
         if self.holds:
-            self.held += leases
+            self.held += held
             _going_on.add(self)
         else:  # the request has ended meanwhile
-            await self._publish(leases)
+            await self._publish(held)
 
     def soon(self, store: Callable[[], Coroutine[None, None, None]]) -> None:
         """Store something without waiting on the event loop; from a thread, wait until it is done."""
@@ -285,7 +300,7 @@ class Publication:
         if held:
             await self._publish(held)
 
-    async def _publish(self, held: Sequence[Lease]) -> None:
+    async def _publish(self, held: Sequence[HeldBack]) -> None:
         try:
             await self.client.publish(held)
         except EngineUnavailable as error:

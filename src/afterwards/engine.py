@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -21,6 +21,14 @@ class Claim:
     queues: frozenset[str] | None = None  # None: all
     suspects: int = 1  # how many of the tasks may have been running when a worker was lost
     ids: frozenset[str] | None = None  # these tasks only
+
+    def serves(self, task: NewTask | Task) -> bool:
+        """Whether the worker may take this task."""
+        return (
+            task.name in self.names
+            and (self.queues is None or task.queue in self.queues)
+            and (self.ids is None or task.id in self.ids)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +77,11 @@ class Sender(Protocol):
         """
         ...
 
-    async def publish(self, leases: Sequence[Lease], *, held: bool = False) -> None:
+    async def publish(self, leases: Sequence[Lease], *, held: bool = False, run_at: datetime | None = None) -> None:
         """Queue held tasks, for their request has ended; with ``held``, keep them back for another minute.
 
-        A lease that is not the task's any more is passed over.
+        With ``run_at`` they are scheduled for that instant, if it is still to come. A lease that is not the task's any
+        more is passed over.
         """
         ...
 

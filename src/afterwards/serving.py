@@ -120,7 +120,7 @@ class Embedded:
 
     async def _keep_back(self) -> None:
         """Requests that go on for long keep their tasks from becoming due by themselves."""
-        await self._client.keep_back([lease for request in going_on(self._client) for lease in request.held])
+        await self._client.keep_back([held for request in going_on(self._client) for held in request.held])
 
 
 def surroundings(app: FastAPI, options: Options, state: Mapping[str, Any]) -> Surroundings:

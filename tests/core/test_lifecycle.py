@@ -73,8 +73,9 @@ class TestStoring:
         stored = lifecycle.store(new(held=True, **fields), None, NOW)
         assert (stored.state, stored.run_at) == (State.SCHEDULED, NOW + HOLD)
 
-    def test_a_delay_is_not_changed_by_holding(self) -> None:
-        assert lifecycle.store(new(held=True, wait=SOON), None, NOW).run_at == NOW + SOON
+    def test_a_held_task_waits_for_what_comes_later_its_request_or_its_time(self) -> None:
+        assert lifecycle.store(new(held=True, wait=SOON), None, NOW).run_at == NOW + HOLD
+        assert lifecycle.store(new(held=True, wait=2 * HOLD), None, NOW).run_at == NOW + 2 * HOLD
 
     @pytest.mark.parametrize("state", UNFINISHED)
     @pytest.mark.parametrize("held", [False, True])
@@ -117,6 +118,12 @@ class TestBeforeAnAttempt:
     def test_publishing_queues(self) -> None:
         held = lifecycle.store(new(held=True), None, NOW)
         assert lifecycle.publish(held, NOW) == replace(held, state=State.QUEUED, run_at=None)
+
+    def test_publishing_may_schedule(self) -> None:
+        held = lifecycle.store(new(held=True, wait=SOON), None, NOW)
+        published = lifecycle.publish(held, NOW, NOW + SOON)
+        assert (published.state, published.run_at) == (State.SCHEDULED, NOW + SOON)
+        assert lifecycle.publish(held, NOW + SOON, NOW + SOON).state is State.QUEUED
 
     def test_holding_counts_from_now(self) -> None:
         held = lifecycle.store(new(held=True), None, NOW)

@@ -146,12 +146,6 @@ def test_queues_may_be_named() -> None:
     assert Options(queues=frozenset({"mail", "default"})).queues == {"mail", "default"}
 
 
-def test_what_has_a_time_of_its_own_does_not_wait_for_its_request() -> None:
-    assert TaskOptions().changed({"delay": 5}).waits
-    assert not TaskOptions().changed({"delay": 0}).waits
-    assert not TaskOptions().waits
-
-
 def test_a_span_beyond_a_lifetime_is_refused() -> None:
     with pytest.raises(InvalidOption, match="too long"):
         TaskOptions().changed({"delay": 10**11})

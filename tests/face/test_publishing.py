@@ -120,6 +120,27 @@ async def test_a_delayed_task_waits_for_its_time_and_not_only_for_its_request(ur
     assert 3500 < (task.run_at - task.created_at).total_seconds() < 3700
 
 
+async def test_a_delay_that_is_over_before_the_request_is_starts_nothing(url: str, said: list[str]) -> None:
+    app = FastAPI()
+    Afterwards(app, url)
+
+    @app.get("/")
+    async def handler(background_tasks: BackgroundTasks) -> StreamingResponse:
+        background_tasks.add_task(note.options(delay=0.01), "delayed")
+
+        async def body() -> AsyncIterator[str]:
+            yield "one"
+            await asyncio.sleep(0.2)
+            said.append("sent")
+
+        return StreamingResponse(body())
+
+    async with serving(app) as http:
+        await http.get("/")
+        await until(lambda: len(said) == 2)
+    assert said == ["sent", "delayed"]
+
+
 async def test_a_request_that_goes_on_for_long_starts_its_tasks_when_it_ends(url: str, said: list[str]) -> None:
     """It gives its slots back after a second or two, and gets no failure on record for that."""
     app = FastAPI()

@@ -77,7 +77,7 @@ class Settled:
 def store(new: NewTask, before: Task | None, now: datetime) -> Task:
     """The record of a new task; ``before`` is the task that it comes after, where the engine still has it."""
     waits = before is not None and before.state is not State.SUCCEEDED
-    state, run_at = (State.WAITING, new.run_at or now + new.wait) if waits else _standing(new, now)
+    state, run_at = (State.WAITING, asked_for(new, now)) if waits else _standing(new, now)
     task = Task(
         id=new.id,
         name=new.name,
@@ -106,6 +106,17 @@ def store(new: NewTask, before: Task | None, now: datetime) -> Task:
     return follow(task, before, now) if waits else task
 
 
+def asked_for(new: NewTask, now: datetime) -> datetime:
+    """When a task shall start, by itself: now, if it asks for no other time."""
+    return new.run_at or now + new.wait
+
+
+def could_start(new: NewTask, stored: Task) -> bool:
+    """Whether a task just stored waits for nothing but the end of its request."""
+    at_once = stored.state is State.SCHEDULED and new.held and asked_for(new, stored.created_at) <= stored.created_at
+    return at_once or stored.state is State.QUEUED
+
+
 def follow(task: Task, before: Task | None, now: datetime) -> Task:
     """What becomes of a waiting task now that the one before it stands where it stands (None: there is none)."""
     if before is None or before.state is State.SUCCEEDED:
@@ -117,9 +128,9 @@ def follow(task: Task, before: Task | None, now: datetime) -> Task:
     return task
 
 
-def publish(task: Task, now: datetime) -> Task:
-    """The held task whose request has ended."""
-    return replace(task, state=State.QUEUED, run_at=None)
+def publish(task: Task, now: datetime, run_at: datetime | None = None) -> Task:
+    """The held task whose request has ended; it may have a time of its own to wait for."""
+    return _due(replace(task, run_at=run_at), now)
 
 
 def hold(task: Task, now: datetime) -> Task:
@@ -231,10 +242,8 @@ def cancelled_for_another(task: Task) -> bool:
 
 def _standing(new: NewTask, now: datetime) -> tuple[State, datetime | None]:
     """Where a task that waits for no other one begins."""
-    run_at = new.run_at or now + new.wait
-    if run_at > now:
-        return State.SCHEDULED, run_at
-    return (State.SCHEDULED, now + HOLD) if new.held else (State.QUEUED, None)
+    run_at = max(asked_for(new, now), now + HOLD if new.held else now)
+    return (State.SCHEDULED, run_at) if run_at > now else (State.QUEUED, None)
 
 
 def _raised(task: Task, raised: Raised, retry: Retry, *, worker: str, now: datetime, random: float) -> Settled:

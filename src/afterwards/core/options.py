@@ -109,11 +109,6 @@ class TaskOptions:
         return self.changed(changed)
 
     @property
-    def waits(self) -> bool:
-        """Whether it starts at a time of its own, rather than when its request has ended."""
-        return bool(self.delay) or self.run_at is not None
-
-    @property
     def delayed(self) -> bool:
         return self.delay is not None or self.run_at is not None
 

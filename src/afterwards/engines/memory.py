@@ -5,6 +5,7 @@ from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import dropwhile, islice
 from types import TracebackType
 from typing import Self
@@ -40,7 +41,7 @@ class MemoryEngine:
                 if new.id in known:
                     continue
                 task = lifecycle.store(new, known.get(new.after or ""), now)
-                if claim and slots and _could_start(new, task, claim, now):
+                if claim and slots and lifecycle.could_start(new, task) and claim.serves(task):
                     task = lifecycle.claim(task, claim.worker, claim.lease, now)
                     slots -= 1
                 known[new.id] = task
@@ -48,8 +49,8 @@ class MemoryEngine:
                 self._put(task)
             return [self._tasks[new.id] for new in tasks]
 
-    async def publish(self, leases: Sequence[Lease], *, held: bool = False) -> None:
-        change = lifecycle.hold if held else lifecycle.publish
+    async def publish(self, leases: Sequence[Lease], *, held: bool = False, run_at: datetime | None = None) -> None:
+        change = lifecycle.hold if held else partial(lifecycle.publish, run_at=run_at)
         with self._lock:
             for lease in leases:
                 task = self._tasks.get(lease.task_id)
@@ -187,22 +188,8 @@ class MemoryEngine:
         for task in list(self._tasks.values()):
             if task.state is State.SCHEDULED and lifecycle.due(task, now).state is State.QUEUED:
                 self._put(lifecycle.due(task, now))
-        queued = (task for task in self._tasks.values() if task.state is State.QUEUED and _serves(claim, task))
+        queued = (task for task in self._tasks.values() if task.state is State.QUEUED and claim.serves(task))
         return sorted(queued, key=lambda task: -task.priority)
-
-
-def _could_start(new: NewTask, task: Task, claim: Claim, now: datetime) -> bool:
-    """Whether a task just stored may run in this worker as soon as it is published."""
-    held = new.held and task.state is State.SCHEDULED and (new.run_at or now + new.wait) <= now
-    return (held or task.state is State.QUEUED) and _serves(claim, task)
-
-
-def _serves(claim: Claim, task: Task) -> bool:
-    return (
-        task.name in claim.names
-        and (claim.queues is None or task.queue in claim.queues)
-        and (claim.ids is None or task.id in claim.ids)
-    )
 
 
 def _few_suspects(tasks: Iterable[Task], allowed: int) -> Iterable[Task]:

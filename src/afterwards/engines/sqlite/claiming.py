@@ -72,14 +72,6 @@ def promote(connection: Connection) -> None:
         connection.queued = True  # others may serve what this worker does not
 
 
-def serves(claim: Claim, queue: str, name: str, id: str) -> bool:
-    return (
-        name in claim.names
-        and (claim.queues is None or queue in claim.queues)
-        and (claim.ids is None or id in claim.ids)
-    )
-
-
 def heartbeat(connection: Connection, beats: Sequence[Heartbeat], lease: timedelta) -> list[Held]:
     until = connection.after(lease)
     return [
@@ -118,7 +110,7 @@ def _places(connection: Connection, claim: Claim) -> Iterator[Place]:
 def _places_by_id(connection: Connection, claim: Claim, ids: Iterable[str]) -> Iterator[Place]:
     for id in ids:
         for *place, queue, name in connection.execute(statements.QUEUED_BY_ID, (rows.key(id),)).fetchall():
-            if serves(claim, queue, name, id):
+            if name in claim.names and (claim.queues is None or queue in claim.queues):
                 yield cast(Place, tuple(place))
 
 

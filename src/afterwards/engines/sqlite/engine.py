@@ -59,9 +59,9 @@ class SQLiteEngine:
             last=True,  # when the older ones have been claimed, the new ones may be leased at once
         )
 
-    async def publish(self, leases: Sequence[Lease], *, held: bool = False) -> None:
+    async def publish(self, leases: Sequence[Lease], *, held: bool = False, run_at: datetime | None = None) -> None:
         if leases:
-            await self._here().writer.call(partial(storing.publish, leases=leases, held=held))
+            await self._here().writer.call(partial(storing.publish, leases=leases, held=held, run_at=run_at))
 
     async def get(self, ids: Sequence[str]) -> list[Task]:
         return await self._here().reader.call(partial(reading.get, ids=ids)) if ids else []

@@ -26,10 +26,10 @@ def enqueue(
     return [known[new.id] for new in tasks]
 
 
-def publish(connection: Connection, leases: Sequence[Lease], held: bool) -> None:
+def publish(connection: Connection, leases: Sequence[Lease], held: bool, run_at: datetime | None) -> None:
     keys = [(rows.key(lease.task_id), lease.attempt) for lease in leases]
-    if held:
-        until = connection.after(lifecycle.HOLD)
+    until = connection.after(lifecycle.HOLD) if held else run_at and rows.from_instant(run_at)
+    if until and until > connection.instant:
         connection.executemany(statements.HOLD, [(until, *key) for key in keys])
     else:
         published = connection.executemany(statements.PUBLISH, keys).rowcount
@@ -57,11 +57,9 @@ def _store(connection: Connection, tasks: Sequence[NewTask], known: dict[str, Ta
 def _at_once(new: NewTask, claim: Claim | None, now: datetime) -> Task:
     """What ``lifecycle`` says of a task behind none, in one step: most of what a request costs here is this."""
     asked = new.run_at or (now + new.wait if new.wait else now)
-    due = asked if asked > now else None
-    if claim and (due or not claiming.serves(claim, new.queue, new.name, new.id)):
+    if claim and (asked > now or not claim.serves(new)):
         claim = None
-    if due is None and new.held and not claim:
-        due = now + lifecycle.HOLD
+    due = max(asked, now + lifecycle.HOLD) if new.held and not claim else asked if asked > now else None
     draft = rows.Draft(
         id=new.id,
         name=new.name,
@@ -85,7 +83,7 @@ def _at_once(new: NewTask, claim: Claim | None, now: datetime) -> Task:
 def _behind_another(connection: Connection, new: NewTask, known: dict[str, Task], claim: Claim | None) -> Task:
     before = (known.get(new.after) or _one(connection, new.after)) if new.after else None
     task = lifecycle.store(new, before, connection.now)
-    if claim and _could_start(new, task, claim, connection.now):
+    if claim and lifecycle.could_start(new, task) and claim.serves(task):
         task = lifecycle.claim(task, claim.worker, claim.lease, connection.now)
     return task
 
@@ -97,12 +95,6 @@ def _insert(connection: Connection, task: Task) -> None:
         connection.executemany(statements.INSERT_FAILURE, failures)
     if task.state is State.QUEUED:
         connection.queued = True
-
-
-def _could_start(new: NewTask, task: Task, claim: Claim, now: datetime) -> bool:
-    """Whether a task just stored may run in this worker as soon as it is published."""
-    held = new.held and task.state is State.SCHEDULED and (new.run_at or now + new.wait) <= now
-    return (held or task.state is State.QUEUED) and claiming.serves(claim, task.queue, task.name, task.id)
 
 
 def _one(connection: Connection, id: str) -> Task | None:

@@ -64,10 +64,11 @@ class World:
         stored = await self._both(lambda engine: engine.enqueue(tasks, claim=claim))
         self.attempts += [task for task in stored if task.state is State.RUNNING]
 
-    async def publish(self, numbers: list[int], attempt: int, held: bool) -> None:
+    async def publish(self, numbers: list[int], attempt: int, held: bool, wait: int | None) -> None:
         not_due = [task for task in self._tasks(numbers) if not (task.run_at and task.run_at <= self.clock())]
         leases = [Lease(task.id, attempt) for task in not_due]
-        await self._both(lambda engine: engine.publish(leases, held=held))
+        run_at = None if wait is None else self.clock() + timedelta(seconds=wait)
+        await self._both(lambda engine: engine.publish(leases, held=held, run_at=run_at))
 
     async def claim(
         self,
@@ -328,7 +329,16 @@ _outcome = _among(
 
 STEPS: list[tuple[int, Callable[..., Awaitable[None]], dict[str, Draw]]] = [
     (5, World.enqueue, {"calls": _several(_call, most=4), "slots": _among(0, 0, 1, 3)}),
-    (2, World.publish, {"numbers": _numbers, "attempt": _among(0, 0, 1), "held": _among(False, True)}),
+    (
+        2,
+        World.publish,
+        {
+            "numbers": _numbers,
+            "attempt": _among(0, 0, 1),
+            "held": _among(False, True),
+            "wait": _among(None, None, -1, 30),
+        },
+    ),
     (4, World.claim, {"suspects": _among(0, 1, 2)}),
     (3, World.claim, {"limit": _among(1, 2, 3)}),
     (2, World.claim, {"names": _names, "queues": _maybe(_queues), "numbers": _maybe(_numbers)}),

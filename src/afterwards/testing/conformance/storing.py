@@ -164,6 +164,22 @@ class Publishing(Conformance):
         clock.advance(MOMENT)
         assert ids(await self.claim(engine)) == [task.id]
 
+    async def test_a_held_task_may_have_a_time_of_its_own(self, engine: Engine, clock: FakeClock) -> None:
+        """One that comes before the end of its request is not enough to start it."""
+        soon, late = await engine.enqueue([self.task(held=True, wait=SOON), self.task(held=True, wait=2 * HOLD)])
+        assert (soon.state, soon.run_at) == (State.SCHEDULED, clock() + HOLD)
+        assert (late.state, late.run_at) == (State.SCHEDULED, clock() + 2 * HOLD)
+        await engine.publish([soon.lease], run_at=clock() + SOON)
+        stored = await self.one(engine, soon)
+        assert (stored.state, stored.run_at) == (State.SCHEDULED, clock() + SOON)
+        clock.advance(SOON)
+        await engine.publish([late.lease], run_at=clock() - SOON)
+        assert sorted(ids(await self.claim(engine))) == sorted([soon.id, late.id])
+
+    async def test_a_held_task_with_a_time_of_its_own_is_leased_to_nobody(self, engine: Engine) -> None:
+        [task] = await engine.enqueue([self.task(held=True, wait=SOON)], claim=self.claim_for())
+        assert (task.state, task.worker) == (State.SCHEDULED, None)
+
     async def test_a_held_task_can_be_kept_back_for_another_minute(self, engine: Engine, clock: FakeClock) -> None:
         [task] = await engine.enqueue([self.task(held=True)])
         clock.advance(HOLD / 2)
@@ -246,7 +262,7 @@ class StoringLeased(Conformance):
         delayed, planned = self.task(wait=SOON, held=held), self.task(run_at=START + HOLD * 2, held=held)
         stored = await engine.enqueue([delayed, planned], claim=self.claim_for())
         assert [(task.state, task.attempt) for task in stored] == [(State.SCHEDULED, 0)] * 2
-        assert [task.run_at for task in stored] == [START + SOON, START + HOLD * 2]
+        assert [task.run_at for task in stored] == [START + (HOLD if held else SOON), START + HOLD * 2]
 
     async def test_only_as_many_are_leased_as_there_are_slots(self, engine: Engine) -> None:
         stored = await engine.enqueue([self.task() for _ in range(3)], claim=self.claim_for(limit=2))

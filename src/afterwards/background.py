@@ -37,6 +37,8 @@ REQUEST_STACK = "fastapi_inner_astack"
 MIDDLEWARE_STACK = "fastapi_middleware_astack"
 """Where FastAPI keeps what closes after everything else of a request."""
 
+UNAVAILABLE = "The task store is unavailable"
+
 RETRY_AFTER = {"Retry-After": "1"}
 """Seconds after which a client should try again when its tasks could not be stored."""
 
@@ -130,7 +132,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             await self._flush(self._publication.buffers if self._publication else [])
         except EngineError as error:
             telemetry.not_stored(error, [call.func.name for call in self._waiting()], answered=False)
-            raise HTTPException(503, "The task store is unavailable", headers=RETRY_AFTER) from error
+            raise HTTPException(503, UNAVAILABLE, headers=RETRY_AFTER) from error
         plain = [task for task in self.tasks if not isinstance(task, StoredCall)]
         self._late = self._handed_over = True
         if plain:
@@ -143,6 +145,8 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         """The handler raised: nothing is stored, nothing runs. What an exit of a dependency adds now is stored."""
         if not self._late:  # what a websocket adds is stored at once: it may be stored already
             self.tasks.clear()
+            if self._publication:
+                self._publication.buffers[:] = [self]  # nor anything of those made by hand
         self._late = True
 
     async def _see_that_they_run(self) -> None:
@@ -220,6 +224,23 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         """What is added and not stored, in the order added."""
         self.tasks[:] = [self._adopted(task) for task in self.tasks]
         return [task for task in self.tasks if isinstance(task, StoredCall) and not task.stored]
+
+
+async def store_made_by_hand(request: Publication) -> None:
+    """Store what was added to objects that nobody injected, for which Starlette asks only after the response.
+
+    If the engine fails, all that was added is dropped: the request is refused. Raises EngineError.
+    """
+    if not request.buffers:
+        return
+    try:
+        await request.buffers[0]._flush(request.buffers)
+    except EngineError as error:
+        waiting = [call.func.name for buffer in request.buffers for call in buffer._waiting()]
+        telemetry.not_stored(error, waiting, answered=False)
+        for buffer in request.buffers:
+            buffer.tasks.clear()
+        raise
 
 
 def _chain(calls: Sequence["StoredCall"], request: Publication) -> tuple[list[NewTask], str | None]:

@@ -11,9 +11,10 @@ from weakref import WeakSet
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from afterwards import telemetry
+from afterwards.background import RETRY_AFTER, UNAVAILABLE, store_made_by_hand
 from afterwards.client import Client, Publication, current, publication
 from afterwards.core.errors import AfterwardsError, EngineError
 from afterwards.functions import prepare, registry
@@ -104,8 +105,23 @@ class Boundary:
         origin = f"{scope.get('method', 'WEBSOCKET')} {scope['path']}"
         request = Publication(self._client, origin=origin, loop=asyncio.get_running_loop())
         client_before, request_before = current.set(self._client), publication.set(request)
+
+        refused = False
+
+        async def send_stored(message: Message) -> None:
+            """What was added by hand is stored before the response begins, too, or else there is another one."""
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] < 400:
+                try:
+                    await store_made_by_hand(request)
+                except EngineError:  # raised here, Starlette would take it for one in the middle of a response
+                    refused = True
+                    await _refusal()(scope, receive, send)
+            if not refused:
+                await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_stored)
         finally:
             publication.reset(request_before)
             await request.end()
@@ -152,4 +168,8 @@ class Signals:
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
     """Answer for a handler that could not enqueue."""
     telemetry.refused_request(f"{request.method} {request.url.path}", error)
-    return JSONResponse({"detail": "The task store is unavailable"}, status_code=503, headers={"Retry-After": "1"})
+    return _refusal()
+
+
+def _refusal() -> JSONResponse:
+    return JSONResponse({"detail": UNAVAILABLE}, status_code=503, headers=RETRY_AFTER)

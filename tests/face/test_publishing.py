@@ -65,6 +65,28 @@ async def test_no_task_starts_before_the_response_was_sent_and_the_session_has_c
     assert said == expected if middleware == "none" else [line for line in said if line != "middleware"] == expected
 
 
+async def test_what_was_made_by_hand_is_stored_before_the_response_begins(url: str) -> None:
+    app = FastAPI()
+    tasks = Afterwards(app, url)
+    states = list[State]()
+
+    @app.get("/")
+    async def handler() -> StreamingResponse:
+        made = BackgroundTasks()
+        handle = made.add_task(note, "by hand")
+
+        async def body() -> AsyncIterator[str]:
+            states.append((await (await tasks.get(handle.id)).status()).state)
+            yield handle.id
+
+        return StreamingResponse(body(), background=made)
+
+    async with serving(app) as http:
+        id = (await http.get("/")).text
+        await (await tasks.get(id)).result(timeout=10)
+    assert states[0] in (State.SCHEDULED, State.RUNNING)
+
+
 async def test_a_plain_task_has_ended_before_the_durable_ones_start(url: str, said: list[str]) -> None:
     app = FastAPI()
     Afterwards(app, url)

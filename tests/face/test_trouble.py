@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
+from fastapi.responses import JSONResponse
 
 from afterwards import Afterwards, BackgroundTasks
 from afterwards.core.errors import EngineError
@@ -31,16 +32,23 @@ async def test_a_file_locked_by_another_program(tmp_path: Path, said: list[str])
     async def enqueue() -> None:
         await note.enqueue("enqueued")
 
+    @app.post("/by_hand")
+    async def by_hand() -> JSONResponse:
+        tasks = BackgroundTasks()
+        tasks.add_task(note, "by hand")
+        tasks.add_task(plain, "plain by hand")
+        return JSONResponse({}, background=tasks)
+
     async with serving(app) as http:
         with closing(sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            for path in ("/add_task", "/enqueue"):
+            for path in ("/add_task", "/enqueue", "/by_hand"):
                 refused(await http.post(path))
             other.execute("ROLLBACK")
         assert said == []
-        for path in ("/add_task", "/enqueue"):
+        for path in ("/add_task", "/enqueue", "/by_hand"):
             assert (await http.post(path)).status_code == 200
-        await until(lambda: sorted(said) == ["added", "enqueued", "plain"])
+        await until(lambda: sorted(said) == ["added", "by hand", "enqueued", "plain", "plain by hand"])
 
 
 async def test_a_disk_that_is_full(tmp_path: Path) -> None:

@@ -16,18 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from afterwards import telemetry
 from afterwards.background import RETRY_AFTER, UNAVAILABLE, store_made_by_hand
 from afterwards.client import Client, Publication, current, publication
-from afterwards.core.errors import AfterwardsError, EngineError
+from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError
 from afterwards.functions import prepare, registry
 from afterwards.serving import Serving
-
-
-class AlreadyStarted(AfterwardsError, RuntimeError):
-    """An application can be installed into only until it starts."""
-
-
-class AlreadyInstalled(AfterwardsError, RuntimeError):
-    """An application keeps its tasks in one place."""
-
 
 _installed: WeakSet[FastAPI] = WeakSet()
 

@@ -183,6 +183,23 @@ async def test_tasks_that_were_leased_to_a_caller_that_went_away_are_given_back(
         assert [failure.kind for failure in stored.failures] == [FailureKind.RELEASED]
 
 
+async def test_what_was_leased_for_a_request_that_went_away_stays_held_back(path: Path) -> None:
+    async with SQLiteEngine(path) as engine:
+        task = new(held=True)
+        with locked(path):
+            call = asyncio.create_task(engine.enqueue([task], claim=claim()))
+            await asyncio.sleep(0.01)
+            call.cancel()
+            await asyncio.wait([call])
+
+        async def is_held() -> bool:
+            return [(one.state, one.attempt) for one in await engine.get([task.id])] == [(State.SCHEDULED, 1)]
+
+        await until(is_held)
+        [stored] = await engine.get([task.id])
+        assert stored.failures == ()
+
+
 async def test_a_repeated_call_that_nobody_waits_for_gives_nothing_back_that_runs(
     engine: SQLiteEngine, path: Path
 ) -> None:

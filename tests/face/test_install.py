@@ -14,9 +14,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from afterwards import Afterwards, BackgroundTasks, State, task
-from afterwards.core.errors import InvalidOption, UnsupportedEngine
+from afterwards.core.errors import AlreadyStarted, InvalidOption, UnsupportedEngine
 from afterwards.engine import Query
-from afterwards.install import AlreadyStarted
 from face.diary import note
 from face.diary import said as the_diary
 from face.serving import serving, until

@@ -140,6 +140,14 @@ class NotInstalled(AfterwardsError, RuntimeError):
     """A task function was added where no ``Afterwards(app)`` can store it."""
 
 
+class AlreadyStarted(AfterwardsError, RuntimeError):
+    """An application can be installed into only until it starts."""
+
+
+class AlreadyInstalled(AfterwardsError, RuntimeError):
+    """An application keeps its tasks in one place."""
+
+
 class NotStored(AfterwardsError, RuntimeError):
     """A handle was asked about a task that is still in the request's buffer."""
 

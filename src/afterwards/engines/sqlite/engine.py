@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Self
 
 from afterwards.core import lifecycle
 from afterwards.core.errors import EngineUnavailable, InvalidOption
-from afterwards.core.lifecycle import Released, Settled
+from afterwards.core.lifecycle import Released, Settled, Snoozed
 from afterwards.core.retry import Retry
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import Claim, Heartbeat, Held, Query, Stats
@@ -52,9 +52,10 @@ class SQLiteEngine:
             return await opened.writer.call(partial(storing.enqueue, tasks=tasks), only_adds=True)
         opened.presence.note(claim.worker)
         leased: list[Task] = []
+        held = {new.id for new in tasks if new.held}
         return await opened.writer.call(
             partial(storing.enqueue, tasks=tasks, claim=claim, leased=leased),
-            undelivered=lambda stored: self._give_back(opened, leased),
+            undelivered=lambda stored: self._give_back(opened, leased, held),
             only_adds=True,
             last=True,  # when the older ones have been claimed, the new ones may be leased at once
         )
@@ -179,11 +180,19 @@ class SQLiteEngine:
             self._opened = opened
         return self._opened
 
-    def _give_back(self, opened: Opened, tasks: Sequence[Task]) -> None:
-        """Release what was leased by a call for whose answer nobody waited any more."""
+    def _give_back(self, opened: Opened, tasks: Sequence[Task], held: Collection[str] = ()) -> None:
+        """Release what was leased by a call for whose answer nobody waited any more; the held stay held back."""
         now, unheard = self._settings.clock(), Released("nobody waited for the claim any more")
         settled = [
-            lifecycle.settle(task, unheard, Retry(), worker=task.worker or "", now=now, random=0.0) for task in tasks
+            lifecycle.settle(
+                task,
+                Snoozed(lifecycle.HOLD) if task.id in held else unheard,
+                Retry(),
+                worker=task.worker or "",
+                now=now,
+                random=0.0,
+            )
+            for task in tasks
         ]
         if settled:
             opened.writer.submit([Operation(partial(finishing.finish, settled=settled))])

@@ -1,0 +1,80 @@
+"""How many tasks run at once, whatever number of requests ask for them at the same time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import accumulate
+
+import pytest
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+
+from afterwards import Afterwards, BackgroundTasks, State
+from face.diary import take
+from face.serving import finished, records, serving, until, until_async
+
+pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
+
+
+class Application:
+    """Its requests end when they are told to, all at the same time."""
+
+    def __init__(self, url: str, concurrency: int) -> None:
+        self.app = FastAPI()
+        self.tasks = Afterwards(self.app, url, concurrency=concurrency)
+        self.ids: list[str] = []
+        self.end = asyncio.Event()
+        self.app.get("/{seconds}")(self.handler)
+
+    async def handler(self, seconds: float, background_tasks: BackgroundTasks) -> StreamingResponse:
+        self.ids.append(background_tasks.add_task(take, seconds).id)
+
+        async def body() -> AsyncIterator[str]:
+            yield "begun"
+            await self.end.wait()
+
+        return StreamingResponse(body())
+
+
+async def stored(application: Application) -> bool:
+    return len(application.ids) == 2 and len(await records(application.tasks)) == 2
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_requests_that_end_together_start_no_more_tasks_than_there_are_slots(
+    url: str, said: list[str], concurrency: int
+) -> None:
+    application = Application(url, concurrency)
+    async with serving(application.app) as http:
+        asked = [asyncio.create_task(http.get("/0.02")) for _ in range(10)]
+        await until(lambda: len(application.ids) == 10)
+        application.end.set()
+        await asyncio.gather(*asked)
+        await until(lambda: len(said) == 20)
+    at_once = accumulate(1 if "began" in line else -1 for line in said)
+    assert max(at_once) == concurrency
+
+
+async def test_one_that_waits_long_for_a_slot_goes_back_to_the_queue(url: str, said: list[str]) -> None:
+    """Another worker may be free. It has not been tried, so no failure tells of that."""
+    application = Application(url, concurrency=1)
+    async with serving(application.app) as http:
+        asked = [asyncio.create_task(http.get("/3")), asyncio.create_task(http.get("/3"))]
+        await until_async(lambda: stored(application))
+        handles = [await application.tasks.get(id) for id in application.ids]
+
+        async def states() -> list[State]:
+            return [(await handle.status()).state for handle in handles]
+
+        async def both_are_leased() -> bool:
+            return await states() == [State.RUNNING, State.RUNNING]
+
+        async def one_is_queued() -> bool:
+            return sorted(await states()) == [State.QUEUED, State.RUNNING]
+
+        await until_async(both_are_leased)
+        application.end.set()
+        await asyncio.gather(*asked)
+        await until_async(one_is_queued)
+        assert len(said) == 1
+        ended = [await finished(handle) for handle in handles]
+    assert [(record.state, record.failures) for record in ended] == [(State.SUCCEEDED, ())] * 2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from face.processes import Program, record, write_application
+from face.processes import PATIENCE, Program, record, write_application
 
 RELEASED = [(["released"], 0)] * 2
 
@@ -63,9 +63,19 @@ def test_a_preloaded_application_runs_in_its_workers(tmp_path: Path) -> None:
         server.stops()
 
 
-def acknowledged(http: httpx.Client, path: str) -> bool:
+def test_a_worker_that_is_replaced_after_so_many_requests_loses_nothing(tmp_path: Path) -> None:
+    write_application(tmp_path, "Afterwards(app)")
+    with gunicorn(tmp_path, "--max-requests", "4") as server:
+        answered = [text for text in map(str, range(24)) if acknowledged(f"{server.url}/note/{text}")]
+        server.writes(*answered)
+        server.stops()
+    assert len(answered) >= 12
+    assert [server.diary().count(text) for text in answered] == [1] * len(answered)
+
+
+def acknowledged(url: str) -> bool:
     """A worker that ends drops the connections that it had not accepted yet."""
     try:
-        return http.post(path).status_code == 200
+        return httpx.post(url, timeout=PATIENCE).status_code == 200
     except httpx.TransportError:
         return False

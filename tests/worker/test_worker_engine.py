@@ -11,9 +11,10 @@ import pytest
 from afterwards import State, engines
 from afterwards.core.errors import EngineError, EngineUnavailable
 from afterwards.core.lifecycle import Settled
-from afterwards.core.task import Lease, Task
+from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import Claim, Heartbeat, Held
 from afterwards.engines.memory import MemoryEngine
+from afterwards.worker import loop
 from face.diary import note, take
 from face.serving import finished, records, until, until_async, working
 
@@ -118,3 +119,21 @@ async def only_kept(tasks: Any) -> bool:
 async def all_finished(tasks: Any, count: int) -> bool:
     found = await records(tasks)
     return len(found) >= count and all(task.state.finished for task in found)
+
+
+async def test_the_next_suspect_starts_when_the_one_before_it_has_ended(
+    engine: Engine, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No engine wakes a worker for that: it would sleep on."""
+    monkeypatch.setattr(loop, "LONGEST_WAIT", timedelta(hours=1))
+    await engine.enqueue([NewTask(id=f"suspect {n}", name="note", arguments=f'{{"text": "{n}"}}') for n in range(3)])
+    lost = Claim(worker="dead", limit=3, lease=timedelta(milliseconds=1), names=frozenset({"note"}))
+    assert len(await engine.claim(lost)) == 3
+    async with working("memory://"):
+        await until(lambda: len(said) == 3)
+        await until_async(lambda: all_succeeded(engine))
+    assert [(task.attempt, task.suspect) for task in engine.tasks] == [(2, False)] * 3
+
+
+async def all_succeeded(engine: Engine) -> bool:
+    return all(task.state is State.SUCCEEDED for task in engine.tasks)

@@ -41,6 +41,16 @@ class Runnable(Protocol):
     def results(self) -> ResultCodec: ...
 
 
+class Functions(Protocol):
+    """The task functions that this process knows."""
+
+    def names(self) -> frozenset[str]: ...
+
+    def get(self, name: str) -> Runnable:
+        """Raises UnknownFunction."""
+        ...
+
+
 Tell = Callable[[Runnable, FailedTask], NewTask | None]
 """Makes the task that tells of a final failure, where ``on_failure`` is a task function."""
 

@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 from afterwards.core.lifecycle import Raised
 from afterwards.core.task import State
 from afterwards.engine import Claim, Engine
-from afterwards.worker.attempt import Surroundings, Tell, attempt, settle, tell_plainly
-from afterwards.worker.loop import Functions
+from afterwards.worker.attempt import Functions, Surroundings, Tell, attempt, settle, tell_plainly
 
 LEASE = timedelta(hours=1)
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from afterwards import telemetry
 from afterwards.core.lifecycle import HOLD, Cancelled, Outcome, Raised, Released, Settled, Snoozed
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, Lease, State, Task
 from afterwards.engine import Claim, Engine, Held
-from afterwards.worker.attempt import Runnable, Surroundings, Tell, attempt, settle, tell_plainly
+from afterwards.worker.attempt import Functions, Runnable, Surroundings, Tell, attempt, settle, tell_plainly
 from afterwards.worker.heartbeat import Heart
 from afterwards.worker.settler import Settler
 from afterwards.worker.slots import Slots
@@ -36,13 +36,6 @@ LAST_WRITES = 5.0
 
 UNTRIED = Snoozed(timedelta())
 """As what a task goes back to the queue that this worker has leased and not started."""
-
-
-class Functions(Protocol):
-    """The task functions that this process knows."""
-
-    def names(self) -> frozenset[str]: ...
-    def get(self, name: str) -> Runnable: ...
 
 
 @dataclass(slots=True, eq=False)

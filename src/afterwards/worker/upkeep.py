@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from afterwards import telemetry
 from afterwards.core import lifecycle
@@ -12,7 +11,7 @@ from afterwards.core.lifecycle import Settled
 from afterwards.core.options import Options
 from afterwards.core.task import Task
 from afterwards.engine import Engine
-from afterwards.worker.attempt import Runnable, Tell, with_notice
+from afterwards.worker.attempt import Functions, Tell, with_notice
 from afterwards.worker.supervisor import keep_doing
 
 RECLAIM_EVERY = timedelta(seconds=1)
@@ -21,17 +20,11 @@ AT_ONCE = 500
 """Rows that one write takes back or deletes, so that no lock is held for long."""
 
 
-class Finder(Protocol):
-    """Finds a task function by name."""
-
-    def get(self, name: str) -> Runnable: ...
-
-
 class Upkeep:
     """Runs in every worker; several at a time do no harm, for every write is fenced."""
 
     def __init__(
-        self, engine: Engine, functions: Finder, options: Options, *, tell: Tell, clock: Callable[[], datetime]
+        self, engine: Engine, functions: Functions, options: Options, *, tell: Tell, clock: Callable[[], datetime]
     ) -> None:
         self._engine = engine
         self._functions = functions

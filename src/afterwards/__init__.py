@@ -1,8 +1,6 @@
 """FastAPI's BackgroundTasks, unchanged to use, that survive."""
 
 from afterwards.app import Afterwards
-from afterwards.background import BackgroundTasks
-from afterwards.client import TaskHandle
 from afterwards.core.errors import (
     AfterwardsError,
     Cancel,
@@ -25,6 +23,8 @@ from afterwards.core.errors import (
 from afterwards.core.retry import Retry
 from afterwards.core.task import FailedTask, State, Task
 from afterwards.functions import TaskFunction, task
+from afterwards.handle import TaskHandle
+from afterwards.injection import BackgroundTasks
 
 __all__ = [
     "Afterwards",

@@ -9,10 +9,11 @@ from typing import Any
 from fastapi import FastAPI
 
 from afterwards import engines, environment, install
-from afterwards.client import Client, TaskHandle
+from afterwards.client import Client
 from afterwards.core.errors import UnknownFunction, as_span
 from afterwards.core.options import Options
 from afterwards.functions import registry
+from afterwards.handle import TaskHandle
 from afterwards.serving import serving
 
 

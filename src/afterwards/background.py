@@ -1,34 +1,29 @@
 """``BackgroundTasks``: the tasks of one request, injected by FastAPI, and stored before its response leaves."""
 
-import inspect
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Annotated, Any, Never, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 import fastapi
 import fastapi.routing
-from fastapi import Depends, HTTPException
+from fastapi import HTTPException
 from starlette.background import BackgroundTask
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 from typing_extensions import ParamSpec
 
 from afterwards import telemetry
-from afterwards.client import Client, Publication, TaskHandle, publication, the_client
-from afterwards.core.errors import EngineError
+from afterwards.client import Client, the_client
+from afterwards.core.errors import EngineError, NotInstalled
 from afterwards.core.task import NewTask
 from afterwards.functions import TaskFunction
+from afterwards.handle import TaskHandle
 from afterwards.plain import PlainTask
+from afterwards.publication import Publication, publication
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-IN_SCOPE = "afterwards.tasks"
-"""Where a request's scope keeps its tasks: one object, however often it is injected."""
-
-FUNCTION_STACK = "fastapi_function_astack"
-"""Where FastAPI keeps what closes when the handler has returned and before the response begins (0.121 to 0.165)."""
 
 REQUEST_STACK = "fastapi_inner_astack"
 """Where FastAPI keeps what closes after the response (0.121 to 0.165). Only read: were it gone, a response with a
@@ -191,6 +186,11 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         return PlainTask(task)
 
     def _call(self, func: TaskFunction[Any, Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> "StoredCall":
+        if self._publication is None and self._native is not None:
+            raise NotInstalled(
+                f"task {func.name!r} must be stored, but nothing here can store it: this application has no Afterwards. "
+                "Write `tasks = Afterwards(app)` where it is made; with `tasks = Afterwards()`, add `tasks.install(app)`"
+            )
         if self._publication is None:  # made outside a request, whose end nothing has to wait for
             self._publication = Publication(the_client(f"task {func.name!r}"), at_once=True)
         client = self._publication.client
@@ -292,87 +292,3 @@ class StoredCall(BackgroundTask):
 
     async def __call__(self) -> None:
         """Do nothing: the worker runs it."""
-
-
-async def _inject_and_push(connection: HTTPConnection, native: fastapi.BackgroundTasks) -> _BackgroundTasks:
-    """The request's tasks; what shall happen when the handler has returned is put on FastAPI's own stack."""
-    if IN_SCOPE not in connection.scope:
-        tasks = connection.scope[IN_SCOPE] = _BackgroundTasks()
-        tasks.adopt(native, connection)
-        _push_outermost(connection.scope[FUNCTION_STACK], tasks.leave)
-    return cast(_BackgroundTasks, connection.scope[IN_SCOPE])
-
-
-def _push_outermost(stack: AsyncExitStack, leave: Callable[..., Any]) -> None:
-    """Leave behind all others: a session whose commit fails before the response takes the tasks with it."""
-    # Only read, and not missed where it is absent: an empty stack, as most are, need not be put into another.
-    if not getattr(stack, "_exit_callbacks", True):
-        stack.push_async_exit(leave)
-        return
-    inside = stack.pop_all()
-    stack.push_async_exit(leave)
-    stack.push_async_exit(inside)
-
-
-async def _collect(connection: HTTPConnection, native: fastapi.BackgroundTasks) -> AsyncIterator[_BackgroundTasks]:
-    """The same in public API alone, at three times the cost per request."""
-    if IN_SCOPE in connection.scope:
-        yield connection.scope[IN_SCOPE]
-        return
-    tasks = connection.scope[IN_SCOPE] = _BackgroundTasks()
-    tasks.adopt(native, connection)
-    async with AsyncExitStack() as stack:
-        stack.push_async_exit(tasks.leave)
-        yield tasks
-
-
-async def _inject_collected(tasks: Annotated[Any, Depends(_collect, scope="function")]) -> Any:
-    """A dependency without a scope of its own, so that request-scoped ``yield`` dependencies may take the tasks too."""
-    return tasks
-
-
-def _injection() -> Callable[..., Any]:
-    """How to inject: the quick way where this FastAPI has the stack that it needs, else the public one."""
-    try:
-        has_stack = f'scope["{FUNCTION_STACK}"]' in inspect.getsource(fastapi.routing)
-    except OSError:  # installed without its source
-        has_stack = False
-    return _inject_and_push if has_stack else _inject_collected
-
-
-class _Alias(type(Annotated[int, None]), _root=True):  # type: ignore[call-arg, misc]
-    """``Annotated[Any, Depends(...)]`` for FastAPI, and a class for everybody else.
-
-    FastAPI gives its own object to a parameter annotated with a subclass of ``BackgroundTasks``; this it cannot.
-    """
-
-    __slots__ = ()
-
-    def __call__(self, *args: Any, **kwargs: Any) -> _BackgroundTasks:
-        return _BackgroundTasks(*args, **kwargs)
-
-    def __instancecheck__(self, instance: object) -> bool:
-        return isinstance(instance, _BackgroundTasks)
-
-    def __subclasscheck__(self, cls: type) -> bool:
-        return issubclass(cls, _BackgroundTasks)
-
-    def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type, ...]:
-        return (_BackgroundTasks,)
-
-    def __or__(self, other: object) -> Never:
-        raise TypeError(
-            "BackgroundTasks cannot be optional: FastAPI would pass None, and what is added would be lost. They are "
-            "always injected: write `background_tasks: BackgroundTasks`"
-        )
-
-    __ror__ = __or__
-
-    def __repr__(self) -> str:
-        return "afterwards.BackgroundTasks"
-
-
-if TYPE_CHECKING:  # the type checkers see the class; FastAPI sees the alias
-    BackgroundTasks = _BackgroundTasks
-else:
-    BackgroundTasks = _Alias(Any, (Depends(_injection()),))

@@ -13,12 +13,14 @@ from typing import Any, Generic, Self, TypeVar, Unpack, cast, overload
 
 from typing_extensions import ParamSpec
 
-from afterwards.client import Client, TaskHandle, publication, the_client
+from afterwards.client import Client, the_client
 from afterwards.core.codec import Codec, ResultCodec
 from afterwards.core.errors import DuplicateName, InvalidTaskFunction, UnknownFunction, UnresolvedAnnotation
 from afterwards.core.options import CallSettings, TaskOptions, TaskSettings, check_name
 from afterwards.core.task import FailedTask, NewTask
+from afterwards.handle import TaskHandle
 from afterwards.native import here, refuse_native
+from afterwards.publication import publication
 from afterwards.worker.planning import Plan, plan
 
 P = ParamSpec("P")
@@ -88,6 +90,8 @@ class TaskFunction(Generic[P, T, R]):
         client = the_client(f"task {self.name!r}")
         asked_by = publication.get()
         new = self.new_task(client, self.codec.dump(args, kwargs), origin=asked_by.origin if asked_by else None)
+        if asked_by:
+            asked_by.used = True
         [stored] = await client.enqueue([new])
         client.start(stored)
         return self.handle(new.id, client)

@@ -15,9 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from afterwards import telemetry
 from afterwards.background import RETRY_AFTER, UNAVAILABLE, store_made_by_hand
-from afterwards.client import Client, Publication, current, publication
+from afterwards.client import Client, current
 from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError
 from afterwards.functions import prepare, registry
+from afterwards.publication import Publication, publication
 from afterwards.serving import Serving
 
 _installed: WeakSet[FastAPI] = WeakSet()

@@ -15,10 +15,11 @@ from starlette.background import BackgroundTask
 from typing_extensions import ParamSpec
 
 from afterwards import telemetry
-from afterwards.client import Client, Publication, publication
+from afterwards.client import Client
 from afterwards.core.errors import EngineError
 from afterwards.core.options import NAME, Options
 from afterwards.core.task import Failure, FailureKind, NewTask, said_by, shortened
+from afterwards.publication import Publication, publication
 
 P = ParamSpec("P")
 

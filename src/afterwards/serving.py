@@ -11,11 +11,12 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 
 from afterwards import engines, telemetry
-from afterwards.client import Client, current, going_on
+from afterwards.client import Client, current
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, NewTask
 from afterwards.functions import registry
+from afterwards.publication import going_on
 from afterwards.worker.attempt import Runnable, Surroundings, Tell
 from afterwards.worker.dependencies import Resolver
 from afterwards.worker.loop import Worker

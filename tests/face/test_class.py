@@ -10,7 +10,7 @@ import starlette.background
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from afterwards import Afterwards, BackgroundTasks
+from afterwards import Afterwards, BackgroundTasks, NotInstalled
 from face.diary import note, note_in_thread, plain, plain_in_thread
 from face.processes import output
 from face.serving import serving, until
@@ -101,6 +101,26 @@ def test_a_task_function_without_an_installation_raises_at_once_and_names_the_mi
     )
     assert "'note'" in raised
     assert "tasks = Afterwards(app)" in raised
+
+
+async def test_an_installation_elsewhere_stores_nothing_for_this_application(url: str) -> None:
+    """Nobody would publish it: the end of a request is known to an application's own installation only."""
+    app, sub = FastAPI(), FastAPI()
+    Afterwards(sub, url)
+    app.mount("/sub", sub)
+
+    @app.get("/")
+    @sub.get("/")
+    async def handler(tasks: BackgroundTasks) -> str:
+        try:
+            tasks.add_task(note, "stored")
+        except NotInstalled as error:
+            return str(error)
+        return "stored"
+
+    async with serving(app) as http:
+        assert "tasks.install(app)" in (await http.get("/")).json()
+        assert (await http.get("/sub/")).json() == "stored"
 
 
 async def test_it_can_be_called_like_starlettes(said: list[str]) -> None:

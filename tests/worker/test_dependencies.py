@@ -39,7 +39,6 @@ from starlette.datastructures import State
 from starlette.requests import HTTPConnection
 from typing_extensions import TypeAliasType
 
-from afterwards.background import BackgroundTasks
 from afterwards.core.errors import (
     AfterwardsError,
     InvalidDependency,
@@ -48,6 +47,7 @@ from afterwards.core.errors import (
     SwallowedException,
     UnresolvedAnnotation,
 )
+from afterwards.injection import BackgroundTasks
 from afterwards.worker.dependencies import Cleanup, Resolver
 from afterwards.worker.planning import plan
 

@@ -89,7 +89,7 @@ class _Declared:
 def _dependency(declared: _Declared, marker: Depends, chain: str) -> Node:
     """The node of a parameter that is marked with ``Depends``."""
     call = declared.type if marker.dependency is None else marker.dependency
-    if getattr(call, "__module__", None) == "afterwards.background":
+    if getattr(call, "__module__", None) == "afterwards.injection":
         raise NeedsHttp(declared.chain, "is a request's BackgroundTasks", _ENQUEUE)
     if call is Any or call is inspect.Parameter.empty:
         raise InvalidDependency(declared.chain, "has no type, and its Depends() no argument: give one of them")

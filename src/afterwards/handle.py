@@ -1,0 +1,61 @@
+"""The handle of a task that was added."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from afterwards.client import Client
+from afterwards.core.errors import NotStored, TaskFailed, as_span
+from afterwards.core.task import State, Task
+
+R = TypeVar("R", covariant=True)
+
+
+class TaskHandle(Generic[R]):
+    """A task that was added: ask for its record, wait for its result, or cancel it.
+
+    It may be used in any process and event loop. Before the task is stored every method raises NotStored.
+    """
+
+    def __init__(self, id: str, client: Client, load: Callable[[str | None], R], *, stored: bool = True) -> None:
+        self.id = id
+        self._client = client
+        self._load = load
+        self._stored = stored
+
+    async def status(self) -> Task:
+        """The record as it stands. Raises UnknownTask when its retention is over."""
+        return await self._client.get(self._stored_id())
+
+    async def result(self, *, timeout: float | timedelta | None = None) -> R:
+        """What the function returned, once it has; ``timeout`` in seconds.
+
+        Raises TaskFailed when the task failed or was cancelled, NotFinished when the time is over first.
+        """
+        task = await self._client.finished(self._stored_id(), None if timeout is None else as_span(timeout))
+        if task.state is not State.SUCCEEDED:
+            raise TaskFailed(_why_no_result(task))
+        return self._load(task.result)
+
+    async def cancel(self, reason: str = "cancelled by the application") -> Task:
+        """Cancel it, and those behind it. A running ``async def`` is stopped, a ``def`` can only be asked."""
+        return await self._client.cancel(self._stored_id(), reason)
+
+    def mark_stored(self) -> None:
+        self._stored = True
+
+    def __repr__(self) -> str:
+        return f"TaskHandle({self.id!r})"
+
+    def _stored_id(self) -> str:
+        if not self._stored:
+            raise NotStored(self.id)
+        return self.id
+
+
+def _why_no_result(task: Task) -> str:
+    about = f"task {task.id} ({task.name})"
+    if task.state is State.CANCELLED:
+        return f"{about} was cancelled: {task.reason}"
+    last = task.failures[-1]
+    return f"{about} failed in attempt {last.attempt}: {last.type + ': ' if last.type else ''}{last.message}"

@@ -1,0 +1,106 @@
+"""What one request stores, and what of it is held back until the request has ended."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import Any
+
+from afterwards import telemetry
+from afterwards.client import Client, HeldBack
+from afterwards.core.errors import EngineUnavailable
+from afterwards.core.lifecycle import asked_for
+from afterwards.core.task import NewTask, State
+
+
+class Publication:
+    """What one request has stored, held back until the request has ended."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        origin: str | None = None,
+        at_once: bool = False,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.client = client
+        self.origin = origin  # who asks, as ``POST /signup``; None outside a request
+        self.at_once = at_once  # outside a request, nothing has to end first
+        self.used = False  # whether anything was stored
+        self.ended = False
+        self.recorded: Exception | None = None  # a plain task's failure; whatever wraps that task passes it on
+        self.last: str | None = None  # the task that the next one of the chain comes after
+        self.flushing = asyncio.Lock()
+        self.buffers: list[Any] = []  # every BackgroundTasks of the request
+        self.held: list[HeldBack] = []
+        self._storing: set[asyncio.Task[None]] = set()
+        self._loop = loop
+
+    @property
+    def holds(self) -> bool:
+        """Whether a task stored now is held back until the end."""
+        return not (self.at_once or self.ended)
+
+    async def store(self, tasks: Sequence[NewTask]) -> None:
+        """Store tasks, all or none; those held will be published at the end."""
+        self.used = True
+        stored = await self.client.enqueue(tasks)
+        held: list[HeldBack] = []
+        for new, task in zip(tasks, stored, strict=True):
+            if not new.held:
+                self.client.start(task)
+            elif task.state is not State.WAITING:
+                asked = asked_for(new, task.created_at)
+                held.append(HeldBack(task.lease, asked if asked > task.created_at else None))
+        if not held:
+            return
+        if self.holds:
+            self.held += held
+            _going_on.add(self)
+        else:  # the request has ended meanwhile
+            await self._publish(held)
+
+    def soon(self, store: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Store something without waiting on the event loop; from a thread, wait until it is done."""
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if self._loop is not None and here is not self._loop:
+            asyncio.run_coroutine_threadsafe(store(), self._loop).result()
+            return
+        self.used = True
+        storing = asyncio.ensure_future(store())
+        self._storing.add(storing)
+        storing.add_done_callback(self._storing.discard)
+
+    async def end(self) -> None:
+        """Let the tasks start. If the engine cannot be reached they become due by themselves, a minute later."""
+        try:
+            while self._storing:
+                await asyncio.wait(self._storing)
+        finally:  # cancelled, too: kept back no longer, what is held becomes due by itself
+            self.ended = True
+            self.buffers.clear()  # each of which holds this: a circle for the garbage collector
+            _going_on.discard(self)
+        held, self.held = self.held, []
+        if held:
+            await self._publish(held)
+
+    async def _publish(self, held: Sequence[HeldBack]) -> None:
+        try:
+            await self.client.publish(held)
+        except EngineUnavailable as error:
+            telemetry.engine_trouble("publish a request's tasks, which start within a minute", error, timedelta())
+
+
+publication: ContextVar[Publication | None] = ContextVar("afterwards_publication", default=None)
+"""What the current request has stored."""
+
+_going_on: set[Publication] = set()
+
+
+def going_on(client: Client) -> list[Publication]:
+    """The requests that hold tasks back now."""
+    return [publication for publication in _going_on.copy() if publication.client is client]

@@ -3,18 +3,16 @@
 import json
 from collections.abc import Collection
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 
-from afterwards import engines, environment, install
+from afterwards import engines, environment, install, serving
 from afterwards.client import Client
-from afterwards.core.errors import UnknownFunction, as_span
+from afterwards.core.errors import InvalidOption, UnknownFunction, as_span
 from afterwards.core.options import Options
 from afterwards.functions import registry
 from afterwards.handle import TaskHandle
-from afterwards.serving import serving
 
 
 class Afterwards:
@@ -50,20 +48,22 @@ class Afterwards:
         self.options = Options(
             concurrency=concurrency,
             threads=threads,
-            queues=None if queues is None else frozenset(queues),
+            queues=_names(queues),
             worker=_decide(worker),
             ordered=ordered,
-            grace=as_span(_default_grace() if grace is None else grace),
-            lease=as_span(lease),
-            retention=as_span(retention),
+            grace=as_span(_default_grace() if grace is None else grace, "grace"),
+            lease=as_span(lease, "lease"),
+            retention=as_span(retention, "retention"),
         )
         self.client = Client(url or environment.url() or engines.DEFAULT_URL, self.options)
+        if isinstance(app, str):
+            raise InvalidOption(f"Afterwards({app!r}): the application comes first, the URL is `url={app!r}`")
         if app is not None:
             self.install(app)
 
     def install(self, app: FastAPI) -> None:
         """Attach to an application, once, before it starts. Raises AlreadyStarted."""
-        install.attach(app, self.client, partial(serving, app, self.client, self.options))
+        install.attach(app, self.client, serving.installed(app, self.client, self.options))
 
     async def get(self, id: str) -> TaskHandle[Any]:
         """The handle of a task that is stored. Raises UnknownTask, for an id is never just "pending"."""
@@ -72,6 +72,12 @@ class Afterwards:
             return registry.get(task.name).handle(id, self.client)
         except UnknownFunction:
             return TaskHandle(id, self.client, lambda result: None if result is None else json.loads(result))
+
+
+def _names(queues: Collection[str] | None) -> frozenset[str] | None:
+    if isinstance(queues, str):
+        raise InvalidOption(f"queues={queues!r}: give a collection of names, as {{{queues!r}}}")
+    return None if queues is None else frozenset(queues)
 
 
 def _decide(worker: bool | None) -> bool:

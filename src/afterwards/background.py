@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, TypeVar, overload
 
 import fastapi
@@ -75,6 +76,8 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         stored. Raises TypeError and UnstorableArgument for a call that could not be stored, NotInstalled without
         ``Afterwards(app)``. Added after the response began (streams, the exit of dependencies), it is stored at once.
         """
+        if isinstance(func, partial) and isinstance(func.func, TaskFunction):
+            return self.add_task(func.func, *func.args, *args, **func.keywords | kwargs)
         if not isinstance(func, TaskFunction):
             self._append(PlainTask(func, *args, **kwargs))
             return None
@@ -188,8 +191,8 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
     def _call(self, func: TaskFunction[Any, Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> "StoredCall":
         if self._publication is None and self._native is not None:
             raise NotInstalled(
-                f"task {func.name!r} must be stored, but nothing here can store it: this application has no Afterwards. "
-                "Write `tasks = Afterwards(app)` where it is made; with `tasks = Afterwards()`, add `tasks.install(app)`"
+                f"task {func.name!r} must be stored, but this application has no Afterwards that could: "
+                "write `tasks = Afterwards(app)` where it is made; with `tasks = Afterwards()`, `tasks.install(app)`"
             )
         if self._publication is None:  # made outside a request, whose end nothing has to wait for
             self._publication = Publication(the_client(f"task {func.name!r}"), at_once=True)

@@ -15,7 +15,13 @@ from typing_extensions import ParamSpec
 
 from afterwards.client import Client, the_client
 from afterwards.core.codec import Codec, ResultCodec
-from afterwards.core.errors import DuplicateName, InvalidTaskFunction, UnknownFunction, UnresolvedAnnotation
+from afterwards.core.errors import (
+    DuplicateName,
+    InvalidOption,
+    InvalidTaskFunction,
+    UnknownFunction,
+    UnresolvedAnnotation,
+)
 from afterwards.core.options import CallSettings, TaskOptions, TaskSettings, check_name
 from afterwards.core.task import FailedTask, NewTask
 from afterwards.handle import TaskHandle
@@ -230,6 +236,8 @@ class TaskDecorator:
     def __init__(self, settings: dict[str, Any]) -> None:
         self._name = settings.pop("name", None)
         self._on_failure = settings.pop("on_failure", None)
+        if self._on_failure is not None and not callable(self._on_failure):
+            raise InvalidOption(f"on_failure={self._on_failure!r}: give a function, which is told of the failure")
         self._settings = TaskOptions().changed(settings)
 
     @overload

@@ -11,12 +11,14 @@ from weakref import WeakSet
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from afterwards import telemetry
 from afterwards.background import RETRY_AFTER, UNAVAILABLE, store_made_by_hand
 from afterwards.client import Client, current
-from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError
+from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError, InvalidOption
 from afterwards.functions import prepare, registry
 from afterwards.publication import Publication, publication
 from afterwards.serving import Serving
@@ -29,6 +31,8 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
 
     Raises AlreadyStarted, AlreadyInstalled.
     """
+    if not isinstance(app, FastAPI):
+        raise InvalidOption(f"Afterwards was given {app!r}: give the FastAPI application")
     if app.middleware_stack is not None:
         raise AlreadyStarted("Afterwards was installed after the application had started: install it when it is made")
     if app in _installed:
@@ -43,9 +47,19 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
         if app.router.lifespan_context is not lifespan:  # a router with a lifespan of its own was included
             lifespan.step_aside()
             app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving)
+        _refuse_in_mounted(app)
         return Boundary(build(), client, serving)
 
     app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]  # the only place outside all
+
+
+def _refuse_in_mounted(app: Starlette) -> None:
+    """Applications inside this one answer their exceptions themselves: they, too, answer 503 when the engine fails."""
+    for route in app.routes:
+        mounted = getattr(route, "app", None)
+        if isinstance(route, Mount) and isinstance(mounted, Starlette):
+            mounted.exception_handlers.setdefault(EngineError, _unavailable)
+            _refuse_in_mounted(mounted)
 
 
 class Lifespan:
@@ -116,10 +130,12 @@ class Boundary:
             await self._app(scope, receive, send_stored)
         finally:
             publication.reset(request_before)
-            await request.end()
-            if request.used:
-                await self._serving().request_ended()
-            current.reset(client_before)
+            try:
+                await request.end()
+                if request.used:
+                    await self._serving().request_ended()
+            finally:
+                current.reset(client_before)
 
 
 class Signals:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+from functools import partial
 from types import FrameType
 from typing import Any, TypeGuard
 
@@ -48,10 +49,15 @@ def _runs(function: Any, awaited: Any) -> bool:
     """Whether one of the coroutines that wait for each other is Starlette's, with this function to run."""
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None)
-        if _is_starlettes(frame) and getattr(frame.f_locals.get("self"), "func", None) is function:
+        if _is_starlettes(frame) and _whole(getattr(frame.f_locals.get("self"), "func", None)) is function:
             return True
         awaited = getattr(awaited, "cr_await", None)
     return False
+
+
+def _whole(func: Any) -> Any:
+    """The function that is called in the end, also by a `partial` of it."""
+    return func.func if isinstance(func, partial) else func
 
 
 def _is_starlettes(frame: FrameType | None) -> TypeGuard[FrameType]:

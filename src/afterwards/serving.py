@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
@@ -47,6 +48,18 @@ def serving(app: FastAPI, client: Client, options: Options) -> Serving:
     return _serving[client]
 
 
+def installed(app: FastAPI, client: Client, options: Options) -> Callable[[], Serving]:
+    """Who will run this application's tasks, asked when it starts."""
+    _installed[client] = ref(app), options
+    return partial(serving, app, client, options)
+
+
+def everyone() -> list[Serving]:
+    """Who runs tasks for the applications that have stored or could have stored any."""
+    opened = [(found(), client, options) for client, (found, options) in _installed.items() if client.opened]
+    return [serving(app, client, options) for app, client, options in opened if app is not None]
+
+
 @contextmanager
 def replaced(make: Callable[[FastAPI, Client, Options], Serving]) -> Iterator[None]:
     """Meanwhile somebody else runs tasks: tests run them within the request."""
@@ -76,6 +89,7 @@ class Embedded:
             concurrency=self._options.slots,
             threads=self._options.threads,
             worker=self._options.worker,
+            queues=self._options.queues,
         )
         self._started = True
         keeping = asyncio.create_task(keep_doing("keep tasks back", HOLD / 3, self._keep_back))
@@ -141,3 +155,4 @@ def teller(client: Client) -> Tell:
 
 _make: Callable[[FastAPI, Client, Options], Serving] = Embedded
 _serving: WeakKeyDictionary[Client, Serving] = WeakKeyDictionary()
+_installed: WeakKeyDictionary[Client, tuple[ref[FastAPI], Options]] = WeakKeyDictionary()

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 
 from afterwards.core.lifecycle import Settled
@@ -31,8 +31,12 @@ def once(key: str, level: int, message: str) -> None:
         log.log(level, message)
 
 
-def started(engine: str, *, concurrency: int, threads: int, worker: bool) -> None:
+def started(
+    engine: str, *, concurrency: int, threads: int, worker: bool, queues: Collection[str] | None = None
+) -> None:
     where = f"worker here, {concurrency} tasks and {threads} threads at once" if worker else "no worker in this process"
+    if worker and queues is not None:
+        where += f", only of the queues {', '.join(sorted(queues))}"
     log.info(f"afterwards: {engine}, {where}", extra={"engine": engine, "concurrency": concurrency, "worker": worker})
 
 
@@ -75,7 +79,7 @@ def lost(task: Task, settled: Settled) -> None:
     fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(settled.state)}
     about = f"{task.name} ({task.id}), attempt {task.attempt} on worker {task.worker}"
     if settled.state is State.FAILED:
-        log.error(f"task failed: {about}: its worker died for the {settled.crashed}. time while it ran", extra=fields)
+        log.error(f"task failed: {about}: its worker died {task.attempt} times while it ran", extra=fields)
     else:
         log.warning(f"worker lost: {about} did not end; the task will run again", extra=fields)
 

@@ -994,11 +994,18 @@ class TestResults:
         codec = returning(annotation)
         assert codec.load(codec.dump(value)) == value
 
-    @pytest.mark.parametrize("annotation", [None, int, Any, Person])
+    @pytest.mark.parametrize("annotation", [None, int | None, Any])
     def test_no_result_is_no_text(self, annotation: Any) -> None:
         codec = returning(annotation)
         assert codec.dump(None) is None
         assert codec.load(None) is None
+
+    @pytest.mark.parametrize("annotation", [int, Person])
+    def test_nothing_is_no_result_of_a_function_that_returns_something(self, annotation: Any) -> None:
+        codec = returning(annotation)
+        assert codec.dump(None) is None
+        with pytest.raises(UnstorableResult, match="none of its type was stored"):
+            codec.load(None)
 
     @pytest.mark.parametrize("annotation", [User, "Unknown", Any, ClassVar[int]])
     def test_without_a_usable_annotation_plain_json_comes_back_equal(self, annotation: Any) -> None:

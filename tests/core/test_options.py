@@ -42,7 +42,7 @@ def test_priorities_go_from_minus_100_to_100(priority: int) -> None:
     assert TaskOptions().changed({"priority": priority}).priority == priority
 
 
-@pytest.mark.parametrize("priority", [-101, 101, 1.5, "high", None])
+@pytest.mark.parametrize("priority", [-101, 101, 1.5, "high", None, True])
 def test_other_priorities_are_refused(priority: Any) -> None:
     with pytest.raises(InvalidOption, match="priority"):
         TaskOptions().changed({"priority": priority})
@@ -55,6 +55,20 @@ def test_spans_are_seconds_or_timedeltas(name: str) -> None:
     assert getattr(TaskOptions().changed({name: None}), name) is None
     with pytest.raises(InvalidOption, match="negative"):
         TaskOptions().changed({name: -1})
+
+
+@pytest.mark.parametrize("name", ["timeout", "delay", "retention"])
+@pytest.mark.parametrize("span", ["3", True, float("nan"), float("inf"), -float("inf"), 10**30, object()])
+def test_what_is_no_span_is_refused_by_the_name_of_its_option(name: str, span: Any) -> None:
+    with pytest.raises(InvalidOption, match=f"^{name}="):
+        TaskOptions().changed({name: span})
+
+
+@pytest.mark.parametrize("name", ["worker", "ordered"])
+@pytest.mark.parametrize("value", ["off", 0, None])
+def test_a_choice_is_true_or_false(name: str, value: Any) -> None:
+    with pytest.raises(InvalidOption, match=f"^{name}="):
+        Options(**{name: value})
 
 
 @pytest.mark.parametrize("timeout", [0, timedelta()])
@@ -140,6 +154,11 @@ def test_a_lease_leaves_time_for_three_heartbeats() -> None:
     assert Options(lease=timedelta(seconds=0.3))
     with pytest.raises(InvalidOption, match="lease"):
         Options(lease=timedelta(seconds=0.2))
+
+
+def test_a_worker_serves_one_queue_at_least() -> None:
+    with pytest.raises(InvalidOption, match="queues is empty"):
+        Options(queues=frozenset())
 
 
 def test_queues_may_be_named() -> None:

@@ -1,6 +1,7 @@
 """``BackgroundTasks`` as the class that it looks like: constructed, subclassed, given to a response by hand."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,16 @@ def test_a_task_function_without_an_installation_raises_at_once_and_names_the_mi
     )
     assert "'note'" in raised
     assert "tasks = Afterwards(app)" in raised
+
+
+async def test_a_call_that_is_prepared_in_part_is_stored_too(app: FastAPI, said: list[str]) -> None:
+    @app.get("/")
+    async def handler(tasks: BackgroundTasks) -> str:
+        return tasks.add_task(partial(note, text="partly")).id
+
+    async with serving(app) as http:
+        assert len((await http.get("/")).json()) == 36
+        await until(lambda: said == ["partly"])
 
 
 async def test_an_installation_elsewhere_stores_nothing_for_this_application(url: str) -> None:

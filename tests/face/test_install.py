@@ -89,6 +89,17 @@ async def test_installing_into_an_application_that_has_started_is_refused(url: s
             Afterwards(app, url)
 
 
+def test_the_application_comes_first() -> None:
+    for wrong in ("sqlite:///tasks.db", APIRouter()):
+        with pytest.raises(InvalidOption, match="application"):
+            Afterwards(wrong)  # type: ignore[arg-type]
+
+
+def test_queues_are_not_the_letters_of_one() -> None:
+    with pytest.raises(InvalidOption, match="collection of names"):
+        Afterwards(queues="mail")
+
+
 def test_installing_twice_is_refused(url: str) -> None:
     app = FastAPI()
     tasks = Afterwards(app, url)
@@ -252,6 +263,14 @@ async def test_a_task_enqueues_into_the_installation_that_runs_it(url: str, said
     async with serving(other), serving(app) as http:
         await http.get("/")
         await until(lambda: said == ["one", "another"])
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///", "sqlite://x.db", "sqlite:///:memory:", "sqlite:///x.db?a=1"]
+)
+async def test_a_url_that_names_no_file_is_refused(url: str) -> None:
+    with pytest.raises(UnsupportedEngine, match="sqlite:////folder"):
+        await Afterwards(FastAPI(), url).client.open()
 
 
 async def test_the_startup_line_says_what_there_is(

@@ -32,6 +32,10 @@ async def test_a_file_locked_by_another_program(tmp_path: Path, said: list[str])
     async def enqueue() -> None:
         await note.enqueue("enqueued")
 
+    mounted = FastAPI()
+    mounted.post("/enqueue")(enqueue)
+    app.mount("/mounted", mounted)
+
     @app.post("/by_hand")
     async def by_hand() -> JSONResponse:
         tasks = BackgroundTasks()
@@ -42,7 +46,7 @@ async def test_a_file_locked_by_another_program(tmp_path: Path, said: list[str])
     async with serving(app) as http:
         with closing(sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            for path in ("/add_task", "/enqueue", "/by_hand"):
+            for path in ("/add_task", "/enqueue", "/mounted/enqueue", "/by_hand"):
                 refused(await http.post(path))
             other.execute("ROLLBACK")
         assert said == []

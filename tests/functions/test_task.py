@@ -175,6 +175,11 @@ def test_a_name_that_is_none_is_refused(name: str) -> None:
         async def misnamed() -> None: ...
 
 
+def test_on_failure_is_a_function() -> None:
+    with pytest.raises(InvalidOption, match="on_failure='tell_support'"):
+        task(on_failure="tell_support")  # type: ignore[arg-type]
+
+
 def test_an_option_that_does_not_exist_is_refused_before_there_is_a_function() -> None:
     with pytest.raises(InvalidOption, match="retry"):
         task(retry=3)  # type: ignore[call-overload]

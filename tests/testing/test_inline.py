@@ -10,7 +10,7 @@ import pytest
 from fastapi import Depends, FastAPI, Request
 from fastapi.testclient import TestClient
 
-from afterwards import Afterwards, BackgroundTasks, task
+from afterwards import Afterwards, BackgroundTasks, Snooze, task
 from afterwards.testing import assert_enqueued, drain, drain_async
 
 sent: list[str] = []
@@ -76,6 +76,16 @@ async def later(email: str, background_tasks: BackgroundTasks) -> None:
 @app.post("/orders/{count}")
 async def order(count: int) -> None:
     await orders.enqueue(count)
+
+
+@task
+async def forever() -> None:
+    raise Snooze(30)
+
+
+@app.post("/forever")
+async def begin(background_tasks: BackgroundTasks) -> None:
+    background_tasks.add_task(forever)
 
 
 @app.get("/tasks/{id}")
@@ -154,6 +164,34 @@ async def test_what_is_delayed_waits_until_it_is_drained() -> None:
     assert sent == []
     await drain_async(scheduled=True)
     assert sent == ["a@example.org by nobody"]
+
+
+def test_what_no_request_has_added_is_drained_too() -> None:
+    welcome.enqueue_sync("a@example.org")
+    assert sent == []
+    drain()
+    assert sent == ["a@example.org by nobody"]
+
+
+def test_a_task_that_never_ends_is_named(client: TestClient) -> None:
+    client.post("/forever")
+    with pytest.raises(RuntimeError, match="task forever was run 200 times"):
+        drain(scheduled=True)
+
+
+@pytest.mark.anyio
+async def test_an_async_test_is_told_what_to_write() -> None:
+    with pytest.raises(RuntimeError, match="await drain_async"):
+        drain()
+
+
+def test_lifespans_nest(client: TestClient) -> None:
+    """As where a fixture of a module has one, and a test one of its own."""
+    with TestClient(app):
+        with TestClient(app):
+            pass
+        client.post("/signup/a@example.org")
+    assert sent == ["a@example.org by lifespan@example.org"]
 
 
 def test_what_tasks_enqueue_runs_too(client: TestClient) -> None:

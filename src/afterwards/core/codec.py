@@ -100,8 +100,13 @@ class ResultCodec:
         return raw.decode()
 
     def load(self, text: str | None) -> Any:
-        """The result, of its annotated type."""
+        """The result, of its annotated type. Raises UnstorableResult if what the function returned was not stored."""
         if text is None:
+            if not self._json.takes(None):
+                raise UnstorableResult(
+                    self._task,
+                    "none of its type was stored: what the function returned was None, too large, or of another type",
+                )
             return None
         try:
             return self._json.load(text)

@@ -214,10 +214,21 @@ class Cancel(AfterwardsError):
 LONGEST_SPAN = timedelta(days=36500)
 
 
-def as_span(value: float | timedelta) -> timedelta:
-    """A span given as seconds or as a timedelta."""
-    span = value if isinstance(value, timedelta) else timedelta(seconds=value)
+def as_span(value: float | timedelta, name: str = "the span") -> timedelta:
+    """A span given as seconds or as a timedelta; ``name`` is the option's. Raises InvalidOption."""
+    if isinstance(value, bool) or not isinstance(value, int | float | timedelta) or value != value:
+        raise InvalidOption(f"{name}={value!r}: give seconds, or a timedelta")
+    span = value if isinstance(value, timedelta) else _seconds(value)
     if not timedelta() <= span <= LONGEST_SPAN:
         fault = "negative" if span < timedelta() else "too long"
-        raise InvalidOption(f"{value!r} is {fault}: a span of time is zero to {LONGEST_SPAN.days} days, in seconds")
+        raise InvalidOption(
+            f"{name}={value!r} is {fault}: a span of time is zero to {LONGEST_SPAN.days} days, in seconds"
+        )
     return span
+
+
+def _seconds(value: float) -> timedelta:
+    try:
+        return timedelta(seconds=value)
+    except OverflowError:
+        return timedelta.max if value > 0 else timedelta.min

@@ -33,6 +33,10 @@ class Json:
         # is written. A default that differs each time (a new id, the time) does not come back so, and is written.
         return self._proved(value, exclude_unset=True) or self._proved(value, exclude_unset=False)
 
+    def takes(self, value: Any) -> bool:
+        """Whether a value is of the type."""
+        return self._mismatch(value) is None
+
     def fault(self, value: Any) -> str | None:
         """Why the value cannot be stored and what to do, None if it can. Names types, shows no values."""
         reason = self._reason(value)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Self, TypedDict
 
 from afterwards.core.errors import InvalidOption, as_span
@@ -61,7 +62,7 @@ class TaskOptions:
 
     def __post_init__(self) -> None:
         check_name("queue", self.queue)
-        if not isinstance(self.priority, int) or abs(self.priority) > MOST_PRIORITY:
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) > MOST_PRIORITY:
             raise InvalidOption(f"priority={self.priority!r}: give a whole number from -100 to 100; higher runs first")
         if self.timeout is not None and not self.timeout:
             raise InvalidOption("timeout=0: give the seconds that an attempt may take, or None")
@@ -131,6 +132,11 @@ class Options:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InvalidOption(f"{name}={value!r}: give a whole number, at least 1")
+        for name in ("worker", "ordered"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise InvalidOption(f"{name}={value!r}: give True or False")
+        if self.queues is not None and not self.queues:
+            raise InvalidOption("queues is empty, so no task would ever run: name some, or leave it out for all")
         if self.lease < timedelta(seconds=0.3):
             raise InvalidOption(f"lease={self.lease}: three heartbeats must fit into it; 0.3 seconds at least")
         for queue in self.queues or ():
@@ -148,8 +154,8 @@ def check_name(kind: str, name: str) -> str:
     return name
 
 
-def optional_span(value: float | timedelta | None) -> timedelta | None:
-    return None if value is None else as_span(value)
+def optional_span(value: float | timedelta | None, name: str) -> timedelta | None:
+    return None if value is None else as_span(value, name)
 
 
 def _as_retry(value: int | Retry) -> Retry:
@@ -171,7 +177,5 @@ def _numbers(retry: Retry) -> dict[str, Any]:
 _FIELDS = frozenset(field.name for field in fields(TaskOptions))
 _CHECKED: Mapping[str, Callable[[Any], Any]] = {
     "retries": _as_retry,
-    "timeout": optional_span,
-    "retention": optional_span,
-    "delay": optional_span,
+    **{name: partial(optional_span, name=name) for name in ("timeout", "retention", "delay")},
 }

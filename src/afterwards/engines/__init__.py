@@ -10,6 +10,8 @@ from afterwards.engine import Engine
 
 DEFAULT_URL = "sqlite:///afterwards.db"
 
+_FORMS = "give sqlite:///file.db (relative), sqlite:////folder/file.db (absolute) or memory://"
+
 
 def shared(url: str) -> Engine:
     """The one engine of this process for a URL, opened or not; two ways to write a URL mean the same engine."""
@@ -56,10 +58,7 @@ def _new(url: str) -> Engine:
 
             return MemoryEngine()
         case kind:
-            raise UnsupportedEngine(
-                f'there is no engine for "{kind}" in {shown(url)!r}: '
-                "give sqlite:///file.db (relative), sqlite:////folder/file.db (absolute) or memory://"
-            )
+            raise UnsupportedEngine(f'there is no engine for "{kind}" in {shown(url)!r}: {_FORMS}')
 
 
 def _kind(url: str) -> str:
@@ -69,7 +68,10 @@ def _kind(url: str) -> str:
 
 def _path(url: str) -> Path:
     """The file of a SQLite URL, as SQLAlchemy reads it: three slashes and a relative path, four and an absolute one."""
-    return Path(unquote(urlsplit(url).path[1:])).absolute()
+    parts = urlsplit(url)
+    if parts.netloc or parts.query or parts.path in ("", "/", "/:memory:"):
+        raise UnsupportedEngine(f"{url!r} names no file: {_FORMS}")
+    return Path(unquote(parts.path[1:])).absolute()
 
 
 _shared: dict[str, Engine] = {}

@@ -33,11 +33,15 @@ class Inline:
 
     @asynccontextmanager
     async def working(self, state: Mapping[str, Any]) -> AsyncIterator[None]:
+        around = _states.get(self.client)  # lifespans of one application nest, where fixtures of different scopes do
         _states[self.client] = state
         try:
             yield
         finally:
-            del _states[self.client]
+            if around is None:
+                _states.pop(self.client, None)
+            else:
+                _states[self.client] = around
 
     def drain(self) -> None:
         """Nothing runs that could be drained."""
@@ -90,6 +94,10 @@ _states: dict[Client, Mapping[str, Any]] = {}
 """What the lifespans yielded that go on now; they may begin in one test and end in another."""
 
 
+MOST_ATTEMPTS = 200
+"""After so many, ``drain`` gives up on a task that snoozes for ever."""
+
+
 async def drain_async(*, scheduled: bool = False) -> None:
     """Run tasks until none is due; with ``scheduled``, also those that are delayed or to be retried, moving the clock.
 
@@ -97,7 +105,11 @@ async def drain_async(*, scheduled: bool = False) -> None:
     """
     memory = _memory()
     failures = await _run_all(memory)
+    begun = {task.id: task.attempt for task in _stored(memory)}
     while scheduled and (waits := _waits(memory)):
+        for task in _stored(memory):
+            if task.attempt - begun.get(task.id, 0) > MOST_ATTEMPTS:
+                raise RuntimeError(f"task {task.name} was run {MOST_ATTEMPTS} times, and asks to run again: {task!r}")
         memory.clock.advance(min(waits) - memory.clock())
         failures += await _run_all(memory)
     for failure in failures:
@@ -105,8 +117,13 @@ async def drain_async(*, scheduled: bool = False) -> None:
 
 
 def drain(*, scheduled: bool = False) -> None:
-    """As ``drain_async``, for tests that are not async."""
-    asyncio.run(drain_async(scheduled=scheduled))
+    """As ``drain_async``, for tests that are not async. Raises RuntimeError on a running event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(drain_async(scheduled=scheduled))
+        return
+    raise RuntimeError("drain() was called in an async test: write `await drain_async()`")
 
 
 def assert_enqueued(function: TaskFunction[Any, Any, Any], **arguments: Any) -> Task:
@@ -130,6 +147,7 @@ def _memory() -> InMemory:
 
 
 async def _run_all(memory: InMemory) -> list[BaseException]:
+    serving.everyone()  # also those whose tasks no request has added
     return [failure for inline in memory.inlines for failure in await inline.run()]
 
 

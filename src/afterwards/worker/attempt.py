@@ -81,7 +81,8 @@ async def attempt(function: Runnable, task: Task, surroundings: Surroundings) ->
     except Cancel as cancel:
         return Cancelled(cancel.reason)
     except _TimedOut as late:
-        return Raised(error=late, kind=FailureKind.TIMED_OUT, traceback=_written(late.__cause__ or late))
+        timed_out = TimeoutError(*late.args).with_traceback(late.__traceback__)
+        return Raised(error=timed_out, kind=FailureKind.TIMED_OUT, traceback=_written(late.__cause__ or timed_out))
     except asyncio.CancelledError as error:
         if _being_cancelled():
             raise

@@ -176,7 +176,8 @@ class SQLiteEngine:
                 opened = Opened(self._settings)
                 opened.start()
             except OSError as error:
-                raise EngineUnavailable(f"{self._settings.path} cannot be opened: {error}") from error
+                needs = "; its folder must be writable" if isinstance(error, PermissionError) else ""
+                raise EngineUnavailable(f"{self._settings.path} cannot be opened: {error}{needs}") from error
             self._opened = opened
         return self._opened
 

@@ -36,7 +36,7 @@ Database = Annotated[sqlite3.Connection, Depends(get_database)]
 
 
 @task(retries=3)
-def count_words(id: int, database: Database) -> None:
+def count_words(id: int, database: sqlite3.Connection = Depends(get_database)) -> None:
     """A `def` function: it runs in a thread of ours, never in one that an endpoint waits for."""
     [text] = database.execute("SELECT text FROM notes WHERE id = ?", [id]).fetchone()
     database.execute("UPDATE notes SET words = ? WHERE id = ?", [len(text.split()), id])

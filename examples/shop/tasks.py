@@ -2,13 +2,15 @@
 
 import csv
 import smtplib
+import sqlite3
 from email.message import EmailMessage
 from pathlib import Path
 
 import httpx
+from fastapi import Depends
 
 from afterwards import Retry, task
-from shop.database import Database
+from shop.database import get_database
 from shop.settings import settings
 
 UPSERT = """
@@ -28,7 +30,7 @@ def send_mail(to: str, subject: str, text: str) -> None:
 
 
 @task(retries=3)
-def import_products(path: Path, database: Database) -> int:
+def import_products(path: Path, database: sqlite3.Connection = Depends(get_database)) -> int:
     """Rows are written by key, so that a second run of the same file changes nothing."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))

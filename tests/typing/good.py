@@ -42,6 +42,11 @@ async def with_a_dependency(number: int, session: Annotated[str, Depends(session
     return session
 
 
+@task
+def as_a_default(number: int, session: str = Depends(session)) -> str:
+    return session
+
+
 async def told(failed: FailedTask) -> None: ...
 
 
@@ -76,6 +81,7 @@ async def handler(background_tasks: BackgroundTasks, also: Annotated[BackgroundT
     assert_type(background_tasks.add_task(with_options.options(delay=60), email="a@b.c"), TaskHandle[int])
     assert_type(background_tasks.add_task(in_a_thread, 5), TaskHandle[Invoice])
     background_tasks.add_task(with_a_dependency, 5)
+    background_tasks.add_task(as_a_default, 5)
     background_tasks.add_task(plain, "text", times=2)
     background_tasks.add_task(plain_async, "text")
     background_tasks.add_task(print, "anything", end="")

@@ -117,14 +117,14 @@ async def test_a_call_that_is_prepared_in_part_is_stored_too(app: FastAPI, said:
 async def test_an_installation_elsewhere_stores_nothing_for_this_application(url: str) -> None:
     """Nobody would publish it: the end of a request is known to an application's own installation only."""
     app, sub = FastAPI(), FastAPI()
-    Afterwards(sub, url)
+    tasks = Afterwards(sub, url)
     app.mount("/sub", sub)
 
     @app.get("/")
     @sub.get("/")
-    async def handler(tasks: BackgroundTasks) -> str:
+    async def handler(background_tasks: BackgroundTasks) -> str:
         try:
-            tasks.add_task(note, "stored")
+            background_tasks.add_task(note, "stored")
         except NotInstalled as error:
             return str(error)
         return "stored"
@@ -132,6 +132,7 @@ async def test_an_installation_elsewhere_stores_nothing_for_this_application(url
     async with serving(app) as http:
         assert "tasks.install(app)" in (await http.get("/")).json()
         assert (await http.get("/sub/")).json() == "stored"
+    await tasks.client.close()
 
 
 async def test_it_can_be_called_like_starlettes(said: list[str]) -> None:

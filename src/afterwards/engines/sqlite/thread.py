@@ -24,7 +24,7 @@ LONGEST_CALL = 30.0
 LONGEST_JOIN = 5.0
 
 PATIENCE = 0.005
-"""Seconds that a patient operation waits for others whose commit it can share."""
+"""Seconds that a patient operation waits for others whose commit it can share, while such come one after the other."""
 
 MOST_AT_ONCE = 1000
 
@@ -77,6 +77,7 @@ class ConnectionThread:
         self._connection: Connection | None = None
         self._identity: Identity = None
         self._current: Sequence[Operation] = ()
+        self._company_until = 0.0  # when tasks were stored a moment ago, more are likely to come
         self._busy_since: float | None = None
         self._dead: Exception | None = None
         self._thread: threading.Thread | None = None
@@ -176,12 +177,14 @@ class ConnectionThread:
         found: list[Operation | Signal] = []
         with suppress(Empty):
             found += self._queue.get(timeout=pause)
-            until = time.monotonic() + PATIENCE
+            until = min(time.monotonic() + PATIENCE, self._company_until)
             while all(isinstance(one, Operation) and one.patient for one in found):
                 found += self._queue.get(timeout=max(0.0, until - time.monotonic()))
         with suppress(Empty):
             while len(found) < MOST_AT_ONCE:
                 found += self._queue.get_nowait()
+        if any(isinstance(one, Operation) and one.only_adds for one in found):
+            self._company_until = time.monotonic() + 2 * PATIENCE
         return found
 
     def _pause(self) -> float | None:

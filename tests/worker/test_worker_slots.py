@@ -36,7 +36,7 @@ class Application:
 
 
 async def stored(application: Application) -> bool:
-    return len(application.ids) == 2 and len(await records(application.tasks)) == 2
+    return len(await records(application.tasks)) == 2
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
@@ -78,3 +78,18 @@ async def test_one_that_waits_long_for_a_slot_goes_back_to_the_queue(url: str, s
         assert len(said) == 1
         ended = [await finished(handle) for handle in handles]
     assert [(record.state, record.failures) for record in ended] == [(State.SUCCEEDED, ())] * 2
+
+
+async def test_a_busy_worker_leases_nothing_for_its_requests(url: str, said: list[str]) -> None:
+    """Another worker may be free when they end."""
+    application = Application(url, concurrency=1)
+    async with serving(application.app) as http:
+        handle = await take.enqueue(2)
+        await until(lambda: said)
+        asked = asyncio.create_task(http.get("/0"))
+        await until_async(lambda: stored(application))
+        held = await (await application.tasks.get(application.ids[0])).status()
+        application.end.set()
+        await asked
+        await finished(handle)
+    assert (held.state, held.attempt) == (State.SCHEDULED, 0)

@@ -56,8 +56,6 @@ class Afterwards:
             retention=as_span(retention, "retention"),
         )
         self.client = Client(url or environment.url() or engines.DEFAULT_URL, self.options)
-        if isinstance(app, str):
-            raise InvalidOption(f"Afterwards({app!r}): the application comes first, the URL is `url={app!r}`")
         if app is not None:
             self.install(app)
 

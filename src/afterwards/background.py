@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, TypeVar, overload
 
 import fastapi
-import fastapi.routing
 from fastapi import HTTPException
 from starlette.background import BackgroundTask
 from starlette.requests import HTTPConnection

@@ -55,6 +55,8 @@ class TaskFunction(Generic[P, T, R]):
         self.__module__ = function.__module__
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
+        if self.is_async:
+            _mark_coroutine_function(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         refuse_native(self, self.name, here())
@@ -159,16 +161,6 @@ class TaskFunction(Generic[P, T, R]):
 
 class AsyncTaskFunction(TaskFunction[P, Coroutine[Any, Any, R], R]):
     """A task function that is ``async def``, and looks so to Starlette and FastAPI."""
-
-    def __init__(
-        self,
-        function: Callable[P, Coroutine[Any, Any, R]],
-        name: str,
-        settings: TaskOptions,
-        on_failure: Callable[[FailedTask], Any] | None = None,
-    ) -> None:
-        super().__init__(function, name, settings, on_failure)
-        _mark_coroutine_function(self)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         refuse_native(self, self.name, here())

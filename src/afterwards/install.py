@@ -32,7 +32,9 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
     Raises AlreadyStarted, AlreadyInstalled.
     """
     if not isinstance(app, FastAPI):
-        raise InvalidOption(f"Afterwards was given {app!r}: give the FastAPI application")
+        raise InvalidOption(
+            f"Afterwards({app!r}): give the FastAPI application first; where tasks are kept is `url=...`"
+        )
     if app.middleware_stack is not None:
         raise AlreadyStarted("Afterwards was installed after the application had started: install it when it is made")
     if app in _installed:

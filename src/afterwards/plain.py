@@ -102,6 +102,7 @@ async def _record(asked_by: Publication, function: Callable[..., Any], error: Ex
         origin=asked_by.origin,
         failure=failure,
     )
+    asked_by.used = True
     try:
         await client.enqueue([record])
     except EngineError as trouble:

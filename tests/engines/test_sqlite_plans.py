@@ -58,13 +58,13 @@ def test_a_statement_uses_its_index_and_sorts_nothing(connection: Connection, na
 
 @pytest.mark.parametrize("name", ["STILL_HELD", "SUCCEED"])
 def test_many_ids_are_each_looked_up(connection: Connection, name: str) -> None:
-    statement = getattr(statements, name).format(ids="?, ?, ?")
+    statement = statements.sized(getattr(statements, name), 3)
     assert plan(connection, statement) == "SEARCH tasks USING INDEX tasks_id (id=?)"
 
 
 @pytest.mark.parametrize("name", ["TAKE", "TAKEN"])
 def test_what_was_found_is_taken_by_its_place(connection: Connection, name: str) -> None:
-    statement = getattr(statements, name).format(seqs="?, ?, ?")
+    statement = statements.sized(getattr(statements, name), 3)
     assert plan(connection, statement) == "SEARCH tasks USING INTEGER PRIMARY KEY (rowid=?)"
 
 

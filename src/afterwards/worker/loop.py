@@ -161,12 +161,9 @@ class Worker:
         if running.ended:  # given back, which is being stored: published as soon as it is
             running.published = True
             return True
-        if self._draining.is_set():
-            self._end(running, UNTRIED)
-        else:
-            self._slots.hold(-1)
-            running.held = False
-            self._launch(running)
+        self._slots.hold(-1)
+        running.held = False
+        self._launch(running)
         return True
 
     def stop(self, task: Task) -> None:
@@ -200,11 +197,7 @@ class Worker:
             self._slots.reserve(-slots)
             self._fill()
         for task in tasks:
-            running = self._take(task)
-            if self._draining.is_set():
-                self._end(running, UNTRIED)
-            else:
-                self._launch(running)
+            self._launch(self._take(task))
         if len(tasks) < slots:
             # No engine tells that a suspect has ended here, which lets the next one start.
             suspect = claim.suspects == 0 or any(task.suspect for task in tasks)
@@ -237,9 +230,12 @@ class Worker:
         return self._leased.pop(lease, None)
 
     def _launch(self, running: Running) -> None:
-        """Start it, once a slot is free."""
+        """Start it, once a slot is free; a worker that drains gives it back."""
         self._slots.ready.append(running)
-        self._fill()
+        if self._draining.is_set():
+            self._end(running, UNTRIED)
+        else:
+            self._fill()
 
     def _fill(self) -> None:
         while running := self._slots.next():

@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import islice
 from typing import cast
 
@@ -160,14 +160,9 @@ def _take(connection: Connection, claim: Claim, seqs: Sequence[int]) -> list[Tas
     size = next(size for size in SIZES if size >= len(seqs))
     padded = [*seqs, *[seqs[-1]] * (size - len(seqs))]
     until = connection.after(claim.lease)
-    connection.execute(_sized(statements.TAKE, size), (claim.worker, until, connection.instant, *padded))
-    found = {row[-1]: row for row in connection.execute(_sized(statements.TAKEN, size), padded)}
+    connection.execute(statements.sized(statements.TAKE, size), (claim.worker, until, connection.instant, *padded))
+    found = {row[-1]: row for row in connection.execute(statements.sized(statements.TAKEN, size), padded)}
     return reading.to_tasks(connection, [found[seq] for seq in seqs], unfailed=1)
-
-
-@cache
-def _sized(statement: str, size: int) -> str:
-    return statement.format(seqs=", ".join("?" * size))
 
 
 def _in_batches(seqs: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -52,10 +52,9 @@ class SQLiteEngine:
             return await opened.writer.call(partial(storing.enqueue, tasks=tasks), only_adds=True)
         opened.presence.note(claim.worker)
         leased: list[Task] = []
-        held = {new.id for new in tasks if new.held}
         return await opened.writer.call(
             partial(storing.enqueue, tasks=tasks, claim=claim, leased=leased),
-            undelivered=lambda stored: self._give_back(opened, leased, held),
+            undelivered=lambda stored: self._give_back(opened, leased, {new.id for new in tasks if new.held}),
             only_adds=True,
             last=True,  # when the older ones have been claimed, the new ones may be leased at once
         )

@@ -1,6 +1,6 @@
 """How attempts and tasks end, and begin again. Every function runs in a transaction that others share."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 from afterwards.core import lifecycle
@@ -23,8 +23,11 @@ def finish(connection: Connection, settled: Sequence[Settled]) -> list[Lease]:
     for success, group in groupby(settled, _success):
         for some in in_batches([*group]):
             held = _succeed(connection, success, some) if success else _settle_each(connection, some)
-            refused += [one.lease for one in some if one.lease not in held]
             succeeded += [(lease.task_id, None) for lease in held] if success else []
+            for one in some:
+                if one.lease not in held:
+                    refused.append(one.lease)
+                held.discard(one.lease)  # given twice, it is refused the second time
     _decide_behind(connection, succeeded)
     return refused
 
@@ -65,24 +68,23 @@ def _success(settled: Settled) -> Success | None:
     return settled.failed, settled.crashed, settled.result, settled.lease.attempt
 
 
-def _succeed(connection: Connection, success: Success, settled: Sequence[Settled]) -> Collection[Lease]:
+def _succeed(connection: Connection, success: Success, settled: Sequence[Settled]) -> set[Lease]:
     """What ``lifecycle.finish`` says of a success, in one statement for many. Returns the leases that still held."""
     failed, crashed, result, attempt = success
     keys = [rows.key(one.lease.task_id) for one in settled]
-    places = ", ".join("?" * len(keys))
-    held = connection.execute(statements.STILL_HELD.format(ids=places), (*keys, attempt)).fetchall()
+    held = {key for [key] in connection.execute(statements.sized(statements.STILL_HELD, len(keys)), (*keys, attempt))}
     values = (failed, crashed, connection.instant, result, *keys, attempt)
-    connection.execute(statements.SUCCEED.format(ids=places), values)
-    return [Lease(rows.to_id(key), attempt) for [key] in held]
+    connection.execute(statements.sized(statements.SUCCEED, len(keys)), values)
+    return {one.lease for one, key in zip(settled, keys, strict=True) if bytes(key) in held}
 
 
-def _settle_each(connection: Connection, settled: Sequence[Settled]) -> Collection[Lease]:
+def _settle_each(connection: Connection, settled: Sequence[Settled]) -> set[Lease]:
     """Returns the leases that still held."""
     held = [one for one in settled if _settle(connection, one)]
     for one in held:
         if one.then:
             storing.enqueue(connection, [one.then], None)
-    return [one.lease for one in held]
+    return {one.lease for one in held}
 
 
 def _settle(connection: Connection, settled: Settled) -> bool:

@@ -1,6 +1,6 @@
 """The SQL of the engine. States are literals, for only then is a partial index certain to be used."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 COLUMNS = """
     id, name, arguments, created_at, state, queue, priority, overrides, retention, origin, after, plain,
@@ -73,6 +73,12 @@ def insert(columns: tuple[str, ...], count: int) -> str:
     return INSERT.format(columns=", ".join(columns), rows=", ".join([row] * count))
 
 
+@cache
+def sized(statement: str, places: int) -> str:
+    """The statement that names so many places or ids. Give few different numbers: each is prepared."""
+    return statement.format(places=", ".join("?" * places))
+
+
 # Claiming.
 
 ANYTHING_READY = """
@@ -109,10 +115,10 @@ TAKE = """
     UPDATE tasks SET
         state = 'running', attempt = attempt + 1, run_at = NULL, worker = ?, lease_until = ?, started_at = ?,
         progress = NULL
-    WHERE seq IN ({seqs})
+    WHERE seq IN ({places})
 """
 
-TAKEN = f"SELECT {COLUMNS}, seq FROM tasks WHERE seq IN ({{seqs}})"
+TAKEN = f"SELECT {COLUMNS}, seq FROM tasks WHERE seq IN ({{places}})"
 
 # Holding leases.
 
@@ -130,13 +136,13 @@ EXPIRE = "UPDATE tasks SET lease_until = ? WHERE state = 'running' AND worker = 
 
 # Changing.
 
-STILL_HELD = "SELECT id FROM tasks INDEXED BY tasks_id WHERE id IN ({ids}) AND attempt = ? AND state = 'running'"
+STILL_HELD = "SELECT id FROM tasks INDEXED BY tasks_id WHERE id IN ({places}) AND attempt = ? AND state = 'running'"
 
 SUCCEED = """
     UPDATE tasks INDEXED BY tasks_id SET
         state = 'succeeded', failed = ?, crashed = ?, suspect = 0, lease_until = NULL, finished_at = ?,
         cancel_requested = NULL, reason = NULL, result = ?
-    WHERE id IN ({ids}) AND attempt = ? AND state = 'running'
+    WHERE id IN ({places}) AND attempt = ? AND state = 'running'
 """
 
 UPDATE = """

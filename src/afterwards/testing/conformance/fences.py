@@ -83,6 +83,11 @@ class Fences(Conformance):
         assert await engine.finish(settled) == [task.lease]
         assert len((await self.one(engine, task)).failures) == 1
 
+    async def test_an_attempt_that_succeeded_twice_in_one_call_succeeded_once(self, engine: Engine) -> None:
+        task, other = await self.running(engine), await self.running(engine)
+        settled = [self.settled(one, SUCCESS) for one in (task, other, task)]
+        assert await engine.finish(settled) == [task.lease]
+
     async def test_one_refused_does_not_hinder_the_others(self, engine: Engine) -> None:
         late, first, second = await self.ended(engine), await self.running(engine), await self.running(engine)
         unknown = Lease(self.task().id, 1)

@@ -61,6 +61,8 @@ class Afterwards:
 
     def install(self, app: FastAPI) -> None:
         """Attach to an application, once, before it starts. Raises AlreadyStarted."""
+        if not isinstance(app, FastAPI):
+            raise InvalidOption(f"Afterwards({app!r}): give the FastAPI application first, and the URL as `url=...`")
         install.attach(app, self.client, serving.installed(app, self.client, self.options))
 
     async def get(self, id: str) -> TaskHandle[Any]:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from afterwards import telemetry
 from afterwards.background import RETRY_AFTER, UNAVAILABLE, store_made_by_hand
 from afterwards.client import Client, current
-from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError, InvalidOption
+from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError
 from afterwards.functions import prepare, registry
 from afterwards.publication import Publication, publication
 from afterwards.serving import Serving
@@ -31,10 +31,6 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
 
     Raises AlreadyStarted, AlreadyInstalled.
     """
-    if not isinstance(app, FastAPI):
-        raise InvalidOption(
-            f"Afterwards({app!r}): give the FastAPI application first; where tasks are kept is `url=...`"
-        )
     if app.middleware_stack is not None:
         raise AlreadyStarted("Afterwards was installed after the application had started: install it when it is made")
     if app in _installed:

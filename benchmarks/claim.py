@@ -25,7 +25,8 @@ CLAIM = Claim(worker="bench", limit=100, lease=timedelta(hours=1), names=frozens
 
 COPY = """
     WITH RECURSIVE copies (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM copies WHERE number < {times})
-    INSERT INTO tasks (id, {columns}) SELECT next_id(), {columns} FROM copies, (SELECT * FROM tasks LIMIT 1)
+    INSERT INTO afterwards_tasks (id, {columns})
+    SELECT next_id(), {columns} FROM copies, (SELECT * FROM afterwards_tasks LIMIT 1)
 """
 
 

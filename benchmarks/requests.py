@@ -17,10 +17,12 @@ SECONDS = 2.0
 CONNECTIONS = (1, 32)
 
 LEFT = """
-    SELECT EXISTS (SELECT 1 FROM tasks WHERE state = 'running') + EXISTS (SELECT 1 FROM tasks WHERE state = 'queued')
-        + EXISTS (SELECT 1 FROM tasks WHERE state = 'scheduled') + EXISTS (SELECT 1 FROM tasks WHERE state = 'waiting')
+    SELECT EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'running')
+        + EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'queued')
+        + EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'scheduled')
+        + EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'waiting')
 """
-SUCCEEDED = "SELECT count(*) FROM tasks WHERE state = 'succeeded'"
+SUCCEEDED = "SELECT count(*) FROM afterwards_tasks WHERE state = 'succeeded'"
 
 
 def figures() -> list[Figure]:

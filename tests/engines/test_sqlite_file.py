@@ -14,7 +14,7 @@ import pytest
 from afterwards.core.errors import EngineError, EngineUnavailable, InvalidOption
 from afterwards.core.task import NewTask, State, task_id
 from afterwards.engine import Query
-from afterwards.engines.sqlite import SQLiteEngine
+from afterwards.engines.sqlite import SQLiteEngine, statements
 from afterwards.engines.sqlite.connection import APPLICATION_ID, VERSION
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +78,7 @@ async def test_a_closed_engine_leaves_a_whole_file_and_no_sign_of_life(path: Pat
 
 async def test_the_file_says_what_it_is(path: Path) -> None:
     await open_and_close(path)
-    assert (pragma(path, "application_id"), pragma(path, "user_version")) == (APPLICATION_ID, VERSION)
+    assert pragma(path, "application_id") == APPLICATION_ID
 
 
 async def test_tasks_are_there_when_the_file_is_opened_again(path: Path) -> None:
@@ -121,21 +121,26 @@ async def test_memory_is_no_file(path: str) -> None:
         SQLiteEngine(path)
 
 
-async def test_the_database_of_another_program_is_left_alone(path: Path) -> None:
+async def test_an_application_s_database_may_hold_the_tasks_and_stays_the_application_s(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE users (name TEXT)")
-    before = read(path)
-    with pytest.raises(EngineError, match="another program"):
-        await open_and_close(path)
-    assert read(path) == before
-    assert list(path.parent.iterdir()) == [path]
+        connection.execute("CREATE TABLE tasks (name TEXT)")
+        connection.execute("INSERT INTO tasks VALUES ('mine')")
+        connection.execute("PRAGMA user_version = 7")
+        connection.commit()
+    task = new()
+    async with SQLiteEngine(path) as engine:
+        await engine.enqueue([task])
+        assert len(await engine.get([task.id])) == 1
+    assert (pragma(path, "user_version"), pragma(path, "application_id")) == (7, 0)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT * FROM tasks").fetchall() == [("mine",)]
 
 
-async def test_an_empty_database_that_another_program_has_marked_is_left_alone(path: Path) -> None:
+async def test_an_empty_database_that_another_program_has_marked_keeps_its_mark(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 1")
-    with pytest.raises(EngineError, match="another program"):
-        await open_and_close(path)
+        connection.execute("PRAGMA application_id = 1")
+    await open_and_close(path)
+    assert pragma(path, "application_id") == 1
 
 
 async def test_an_empty_database_becomes_ours(path: Path) -> None:
@@ -155,7 +160,8 @@ async def test_what_is_no_database_is_left_alone(path: Path, content: bytes) -> 
 async def test_a_file_of_a_later_major_version_is_refused(path: Path) -> None:
     await open_and_close(path)
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"PRAGMA user_version = {VERSION + 1000}")
+        connection.execute(statements.SET_VERSION, (VERSION + 1000,))
+        connection.commit()
     with pytest.raises(EngineError, match="later version of afterwards"):
         await open_and_close(path)
 
@@ -163,13 +169,15 @@ async def test_a_file_of_a_later_major_version_is_refused(path: Path) -> None:
 async def test_a_file_of_a_later_minor_version_is_used_as_it_is(path: Path) -> None:
     await open_and_close(path)
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("ALTER TABLE tasks ADD COLUMN colour TEXT")
-        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+        connection.execute("ALTER TABLE afterwards_tasks ADD COLUMN colour TEXT")
+        connection.execute(statements.SET_VERSION, (VERSION + 1,))
+        connection.commit()
     task = new()
     async with SQLiteEngine(path) as engine:
         await engine.enqueue([task])
         assert len(await engine.get([task.id])) == 1
-    assert pragma(path, "user_version") == VERSION + 1
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute(statements.GET_VERSION).fetchone() == (VERSION + 1,)
 
 
 async def test_a_damaged_file_is_reported_and_nothing_invented(path: Path) -> None:

@@ -12,28 +12,28 @@ from afterwards.engines.sqlite import reading, statements
 from afterwards.engines.sqlite.connection import Connection, connect
 
 BY_INDEX = {
-    "GET": "tasks_id",
-    "PUBLISH": "tasks_id",
-    "HOLD": "tasks_id",
-    "HEARTBEAT": "tasks_id",
-    "UPDATE": "tasks_id",
-    "DELETE": "tasks_id",
-    "QUEUED_BY_ID": "tasks_id",
-    "NEXT_QUEUE": "tasks_queued (suspect=? AND queue>?)",
-    "NEXT_NAME": "tasks_queued (suspect=? AND queue=? AND name>?)",
-    "LANE": "tasks_queued (suspect=? AND queue=? AND name=?)",
-    "ANY_DUE": "tasks_scheduled (run_at<?)",
-    "PROMOTE": "tasks_scheduled (run_at<?)",
-    "NEXT_DUE": "tasks_scheduled",
-    "EXPIRED": "tasks_running (lease_until<?)",
-    "EXPIRE": "tasks_running (lease_until>?)",
-    "ANY_WAITING": "tasks_waiting",
-    "WAITING_BEHIND": "tasks_waiting (after=?)",
-    "CANCELLED_BEHIND": "tasks_cancelled_for_another (after=?)",
-    "ANY_OVER": "tasks_over (<expr><?)",
-    "OVER": "tasks_over (<expr><?)",
-    "FAILURES": "failures_task (task=?)",
-    "DELETE_FAILURES": "failures_task (task=?)",
+    "GET": "afterwards_id",
+    "PUBLISH": "afterwards_id",
+    "HOLD": "afterwards_id",
+    "HEARTBEAT": "afterwards_id",
+    "UPDATE": "afterwards_id",
+    "DELETE": "afterwards_id",
+    "QUEUED_BY_ID": "afterwards_id",
+    "NEXT_QUEUE": "afterwards_queued (suspect=? AND queue>?)",
+    "NEXT_NAME": "afterwards_queued (suspect=? AND queue=? AND name>?)",
+    "LANE": "afterwards_queued (suspect=? AND queue=? AND name=?)",
+    "ANY_DUE": "afterwards_scheduled (run_at<?)",
+    "PROMOTE": "afterwards_scheduled (run_at<?)",
+    "NEXT_DUE": "afterwards_scheduled",
+    "EXPIRED": "afterwards_running (lease_until<?)",
+    "EXPIRE": "afterwards_running (lease_until>?)",
+    "ANY_WAITING": "afterwards_waiting",
+    "WAITING_BEHIND": "afterwards_waiting (after=?)",
+    "CANCELLED_BEHIND": "afterwards_cancelled_for_another (after=?)",
+    "ANY_OVER": "afterwards_over (<expr><?)",
+    "OVER": "afterwards_over (<expr><?)",
+    "FAILURES": "afterwards_failed (task=?)",
+    "DELETE_FAILURES": "afterwards_failed (task=?)",
 }
 
 
@@ -59,13 +59,13 @@ def test_a_statement_uses_its_index_and_sorts_nothing(connection: Connection, na
 @pytest.mark.parametrize("name", ["STILL_HELD", "SUCCEED"])
 def test_many_ids_are_each_looked_up(connection: Connection, name: str) -> None:
     statement = statements.sized(getattr(statements, name), 3)
-    assert plan(connection, statement) == "SEARCH tasks USING INDEX tasks_id (id=?)"
+    assert plan(connection, statement) == "SEARCH afterwards_tasks USING INDEX afterwards_id (id=?)"
 
 
 @pytest.mark.parametrize("name", ["TAKE", "TAKEN"])
 def test_what_was_found_is_taken_by_its_place(connection: Connection, name: str) -> None:
     statement = statements.sized(getattr(statements, name), 3)
-    assert plan(connection, statement) == "SEARCH tasks USING INTEGER PRIMARY KEY (rowid=?)"
+    assert plan(connection, statement) == "SEARCH afterwards_tasks USING INTEGER PRIMARY KEY (rowid=?)"
 
 
 @pytest.mark.parametrize("state", State)
@@ -74,7 +74,9 @@ def test_what_people_look_for_is_found_by_an_index_of_few_or_from_the_newest_on(
 ) -> None:
     index, condition = reading.INDEX[state], reading.WHERE[state]
     found = plan(connection, statements.FIND.format(index=index, conditions=condition))
-    assert index.removeprefix("INDEXED BY") in found or ("SCAN tasks" in found and "TEMP B-TREE" not in found)
+    assert index.removeprefix("INDEXED BY") in found or (
+        "SCAN afterwards_tasks" in found and "TEMP B-TREE" not in found
+    )
 
 
 def test_counting_reads_no_finished_task(connection: Connection) -> None:

@@ -96,13 +96,11 @@ async def test_a_place_where_no_file_can_be_stops_the_start_and_names_the_place(
             pass
 
 
-async def test_a_file_of_another_program_stops_the_start(tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "tasks.db")) as other:
-        other.execute("CREATE TABLE mine (x)")
-        other.commit()
+async def test_a_file_that_is_no_database_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "tasks.db").write_text("not a database " * 100)
     app = FastAPI()
     Afterwards(app, f"sqlite:///{tmp_path / 'tasks.db'}")
-    with pytest.raises(EngineError, match="another program"):
+    with pytest.raises(EngineError, match="not an SQLite database"):
         async with app.router.lifespan_context(app):
             pass
 

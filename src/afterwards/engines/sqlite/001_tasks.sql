@@ -1,7 +1,12 @@
 -- Instants are microseconds since 1970 (UTC), spans are microseconds, ids are UUIDs in 16 bytes.
 -- Within a major version files of this kind only add: the version before goes on working on the same file.
 
-CREATE TABLE tasks (
+CREATE TABLE afterwards_schema (
+    one INTEGER PRIMARY KEY CHECK (one = 1), -- the only row
+    version INTEGER NOT NULL
+);
+
+CREATE TABLE afterwards_tasks (
     seq INTEGER PRIMARY KEY, -- the order in which tasks were stored
     id BLOB NOT NULL,
     name TEXT NOT NULL,
@@ -31,28 +36,28 @@ CREATE TABLE tasks (
     result TEXT
 );
 
-CREATE UNIQUE INDEX tasks_id ON tasks (id);
+CREATE UNIQUE INDEX afterwards_id ON afterwards_tasks (id);
 
 -- What can be claimed, in lanes: within one queue and name, the best first. Suspects lie apart.
-CREATE INDEX tasks_queued ON tasks (suspect, queue, name, priority DESC) WHERE state = 'queued';
+CREATE INDEX afterwards_queued ON afterwards_tasks (suspect, queue, name, priority DESC) WHERE state = 'queued';
 
-CREATE INDEX tasks_scheduled ON tasks (run_at) WHERE state = 'scheduled';
+CREATE INDEX afterwards_scheduled ON afterwards_tasks (run_at) WHERE state = 'scheduled';
 
-CREATE INDEX tasks_running ON tasks (lease_until) WHERE state = 'running';
+CREATE INDEX afterwards_running ON afterwards_tasks (lease_until) WHERE state = 'running';
 
-CREATE INDEX tasks_waiting ON tasks (after) WHERE state = 'waiting';
+CREATE INDEX afterwards_waiting ON afterwards_tasks (after) WHERE state = 'waiting';
 
 -- Those that a requeue of the task before them brings back.
-CREATE INDEX tasks_cancelled_for_another ON tasks (after) WHERE cause IS NOT NULL;
+CREATE INDEX afterwards_cancelled_for_another ON afterwards_tasks (after) WHERE cause IS NOT NULL;
 
 -- Those whose record may be deleted, the first one first.
-CREATE INDEX tasks_over ON tasks (finished_at + coalesce(retention, 604800000000)) WHERE finished_at IS NOT NULL;
+CREATE INDEX afterwards_over ON afterwards_tasks (finished_at + coalesce(retention, 604800000000)) WHERE finished_at IS NOT NULL;
 
 -- What people look for, and count.
-CREATE INDEX tasks_ended ON tasks (state, queue) WHERE finished_at IS NOT NULL;
+CREATE INDEX afterwards_ended ON afterwards_tasks (state, queue) WHERE finished_at IS NOT NULL;
 
 -- Attempts that did not succeed, oldest first by rowid. A success at the first attempt has no row here.
-CREATE TABLE failures (
+CREATE TABLE afterwards_failures (
     task BLOB NOT NULL,
     attempt INTEGER NOT NULL,
     at INTEGER NOT NULL,
@@ -63,4 +68,4 @@ CREATE TABLE failures (
     traceback TEXT NOT NULL
 );
 
-CREATE INDEX failures_task ON failures (task);
+CREATE INDEX afterwards_failed ON afterwards_failures (task);

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from afterwards.core.errors import EngineError
 from afterwards.engines.sqlite import rows, statements
 
-APPLICATION_ID = 0x41667477  # "Aftw": what `file` and we know the file by
+APPLICATION_ID = 0x41667477  # "Aftw": what `file` knows a file by that has nothing but tasks
 MAJOR = 1  # changes when an older version of this package could no longer work on the file
 _STEPS = ("001_tasks.sql",)
 VERSION = MAJOR * 1000 + len(_STEPS)
@@ -89,7 +89,7 @@ def identity(path: Path) -> Identity:
 def connect(path: Path, *, patience: timedelta) -> Connection:
     """Open a file for writing; it is made, or brought to this version, if need be.
 
-    Raises EngineError for a file that is not ours to write to, or made by a later major version.
+    Raises EngineError for a file that is no database, or whose tables a later major version has made.
     """
     _create(path)
     connection = _open(path, patience)
@@ -128,17 +128,13 @@ def _open(path: Path, patience: timedelta) -> Connection:
 
 
 def _check(connection: Connection, path: Path) -> None:
-    """Refuse a file that another program, or a later version of this one, has made."""
+    """Refuse what is no database, and tables that a later version of this package has made."""
     try:
-        [[application], [version]] = _pragma(connection, "application_id"), _pragma(connection, "user_version")
-        [empty] = connection.execute("SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()
+        version = _version(connection)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise
         raise EngineError(f"{path} is not an SQLite database, or a damaged one: {error}") from error
-    is_new = empty and (application, version) == (0, 0)
-    if application != APPLICATION_ID and not is_new:
-        raise EngineError(f"{path} is the database of another program: give tasks a file of their own")
     if version // 1000 > MAJOR:
         raise EngineError(
             f"{path} was written by a later version of afterwards (schema {version // 1000}, "
@@ -148,17 +144,25 @@ def _check(connection: Connection, path: Path) -> None:
 
 def _migrate(connection: Connection) -> None:
     """Apply the steps that the file has not seen; processes that start together take turns."""
-    if _pragma(connection, "user_version")[0] >= VERSION:
+    if _version(connection) >= VERSION:
         return
     connection.execute(statements.BEGIN_WRITING)
-    done = _pragma(connection, "user_version")[0] % 1000
+    [empty] = connection.execute(statements.IS_EMPTY).fetchone()
+    done = _version(connection) % 1000
     for step in _STEPS[done:]:
         for statement in _statements(resources.files(__package__).joinpath(step).read_text("utf-8")):
             connection.execute(statement)
     if done < len(_STEPS):
+        connection.execute(statements.SET_VERSION, (VERSION,))
+    if empty and _pragma(connection, "application_id") == 0:  # an application's database keeps its own
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute(statements.COMMIT)
+
+
+def _version(connection: Connection) -> int:
+    """Of our tables, whatever else is in the file; 0 if there are none."""
+    [found] = connection.execute(statements.HAS_VERSION).fetchone()
+    return int(connection.execute(statements.GET_VERSION).fetchone()[0]) if found else 0
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -170,6 +174,5 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def _pragma(connection: Connection, name: str) -> tuple[int]:
-    row: tuple[int] = connection.execute(f"PRAGMA {name}").fetchone()
-    return row
+def _pragma(connection: Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])

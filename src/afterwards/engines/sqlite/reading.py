@@ -20,13 +20,13 @@ WHERE = {
     State.CANCELLED: "finished_at IS NOT NULL AND state = 'cancelled'",
 }
 INDEX = {
-    State.WAITING: "INDEXED BY tasks_waiting",
-    State.SCHEDULED: "INDEXED BY tasks_scheduled",
-    State.QUEUED: "INDEXED BY tasks_queued",
-    State.RUNNING: "INDEXED BY tasks_running",
+    State.WAITING: "INDEXED BY afterwards_waiting",
+    State.SCHEDULED: "INDEXED BY afterwards_scheduled",
+    State.QUEUED: "INDEXED BY afterwards_queued",
+    State.RUNNING: "INDEXED BY afterwards_running",
     State.SUCCEEDED: "NOT INDEXED",  # most are, so that the newest are found at once
-    State.FAILED: "INDEXED BY tasks_ended",
-    State.CANCELLED: "INDEXED BY tasks_ended",
+    State.FAILED: "INDEXED BY afterwards_ended",
+    State.CANCELLED: "INDEXED BY afterwards_ended",
 }
 
 

@@ -17,53 +17,68 @@ ROLLBACK = "ROLLBACK"
 
 DATA_VERSION = "PRAGMA data_version"
 
+# The schema. Its version has a table of its own, for the file may be an application's database.
+
+HAS_VERSION = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'afterwards_schema')"
+
+GET_VERSION = "SELECT version FROM afterwards_schema"
+
+SET_VERSION = "INSERT OR REPLACE INTO afterwards_schema (one, version) VALUES (1, ?)"
+
+IS_EMPTY = "SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)"
+
 # Reading.
 
-GET = f"SELECT {COLUMNS} FROM tasks WHERE id = ?"
+GET = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE id = ?"
 
-PLACE = "SELECT seq, id FROM tasks WHERE id = ?"
+PLACE = "SELECT seq, id FROM afterwards_tasks WHERE id = ?"
 
 FAILURES = """
-    SELECT attempt, at, worker, kind, type, message, traceback FROM failures WHERE task = ? ORDER BY rowid
+    SELECT attempt, at, worker, kind, type, message, traceback FROM afterwards_failures WHERE task = ? ORDER BY rowid
 """
 
 FIND = f"""
-    SELECT {COLUMNS}, seq FROM tasks
-    WHERE seq IN (SELECT seq FROM tasks {{index}} WHERE {{conditions}} ORDER BY seq DESC LIMIT ?)
+    SELECT {COLUMNS}, seq FROM afterwards_tasks
+    WHERE seq IN (SELECT seq FROM afterwards_tasks {{index}} WHERE {{conditions}} ORDER BY seq DESC LIMIT ?)
 """
 
-BEFORE = "seq < (SELECT seq FROM tasks WHERE id = ?)"
+BEFORE = "seq < (SELECT seq FROM afterwards_tasks WHERE id = ?)"
 
 COUNTS = """
-    SELECT queue, 'waiting', count(*) FROM tasks WHERE state = 'waiting' GROUP BY queue
+    SELECT queue, 'waiting', count(*) FROM afterwards_tasks WHERE state = 'waiting' GROUP BY queue
     UNION ALL
-    SELECT queue, 'scheduled', count(*) FROM tasks WHERE state = 'scheduled' GROUP BY queue
+    SELECT queue, 'scheduled', count(*) FROM afterwards_tasks WHERE state = 'scheduled' GROUP BY queue
     UNION ALL
-    SELECT queue, 'queued', count(*) FROM tasks INDEXED BY tasks_queued WHERE state = 'queued' GROUP BY queue
+    SELECT queue, 'queued', count(*) FROM afterwards_tasks INDEXED BY afterwards_queued
+    WHERE state = 'queued' GROUP BY queue
     UNION ALL
-    SELECT queue, 'running', count(*) FROM tasks WHERE state = 'running' GROUP BY queue
+    SELECT queue, 'running', count(*) FROM afterwards_tasks WHERE state = 'running' GROUP BY queue
     UNION ALL
-    SELECT queue, state, count(*) FROM tasks INDEXED BY tasks_ended WHERE finished_at IS NOT NULL GROUP BY state, queue
+    SELECT queue, state, count(*) FROM afterwards_tasks INDEXED BY afterwards_ended
+    WHERE finished_at IS NOT NULL GROUP BY state, queue
 """
 
 OLDEST = """
-    SELECT created_at FROM tasks
-    WHERE seq = (SELECT min(seq) FROM tasks INDEXED BY tasks_queued WHERE state = 'queued')
+    SELECT created_at FROM afterwards_tasks
+    WHERE seq = (SELECT min(seq) FROM afterwards_tasks INDEXED BY afterwards_queued WHERE state = 'queued')
 """
 
-NEXT_DUE = "SELECT min(run_at) FROM tasks WHERE state = 'scheduled'"
+NEXT_DUE = "SELECT min(run_at) FROM afterwards_tasks WHERE state = 'scheduled'"
 
 # Storing.
 
-INSERT = "INSERT INTO tasks ({columns}) VALUES {rows}"
+INSERT = "INSERT INTO afterwards_tasks ({columns}) VALUES {rows}"
 
 INSERT_FAILURE = """
-    INSERT INTO failures (task, attempt, at, worker, kind, type, message, traceback) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO afterwards_failures (task, attempt, at, worker, kind, type, message, traceback)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 
-PUBLISH = "UPDATE tasks SET state = 'queued', run_at = NULL WHERE id = ? AND attempt = ? AND state = 'scheduled'"
+PUBLISH = (
+    "UPDATE afterwards_tasks SET state = 'queued', run_at = NULL WHERE id = ? AND attempt = ? AND state = 'scheduled'"
+)
 
-HOLD = "UPDATE tasks SET run_at = ? WHERE id = ? AND attempt = ? AND state = 'scheduled'"
+HOLD = "UPDATE afterwards_tasks SET run_at = ? WHERE id = ? AND attempt = ? AND state = 'scheduled'"
 
 
 @lru_cache
@@ -82,99 +97,107 @@ def sized(statement: str, places: int) -> str:
 # Claiming.
 
 ANYTHING_READY = """
-    SELECT EXISTS (SELECT 1 FROM tasks WHERE state = 'queued')
-        OR EXISTS (SELECT 1 FROM tasks WHERE state = 'scheduled' AND run_at <= ?)
+    SELECT EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'queued')
+        OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= ?)
 """
 
-ANY_DUE = "SELECT 1 FROM tasks WHERE state = 'scheduled' AND run_at <= ? LIMIT 1"
+ANY_DUE = "SELECT 1 FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= ? LIMIT 1"
 
 PROMOTE = """
-    UPDATE tasks SET state = 'queued', run_at = NULL WHERE seq IN (
-        SELECT seq FROM tasks WHERE state = 'scheduled' AND run_at <= ? ORDER BY run_at LIMIT ?
+    UPDATE afterwards_tasks SET state = 'queued', run_at = NULL WHERE seq IN (
+        SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= ? ORDER BY run_at LIMIT ?
     )
 """
 
 NEXT_QUEUE = """
-    SELECT queue FROM tasks WHERE state = 'queued' AND suspect = ? AND queue >= ? ORDER BY queue LIMIT 1
+    SELECT queue FROM afterwards_tasks WHERE state = 'queued' AND suspect = ? AND queue >= ? ORDER BY queue LIMIT 1
 """
 
 NEXT_NAME = """
-    SELECT name FROM tasks WHERE state = 'queued' AND suspect = ? AND queue = ? AND name >= ? ORDER BY name LIMIT 1
+    SELECT name FROM afterwards_tasks WHERE state = 'queued' AND suspect = ? AND queue = ? AND name >= ?
+    ORDER BY name LIMIT 1
 """
 
 LANE = """
-    SELECT -priority, seq, suspect FROM tasks WHERE state = 'queued' AND suspect = ? AND queue = ? AND name = ?
+    SELECT -priority, seq, suspect FROM afterwards_tasks
+    WHERE state = 'queued' AND suspect = ? AND queue = ? AND name = ?
     ORDER BY priority DESC, seq LIMIT ?
 """
 
 QUEUED_BY_ID = """
-    SELECT -priority, seq, suspect, queue, name FROM tasks WHERE id = ? AND state = 'queued'
+    SELECT -priority, seq, suspect, queue, name FROM afterwards_tasks WHERE id = ? AND state = 'queued'
 """
 
 TAKE = """
-    UPDATE tasks SET
+    UPDATE afterwards_tasks SET
         state = 'running', attempt = attempt + 1, run_at = NULL, worker = ?, lease_until = ?, started_at = ?,
         progress = NULL
     WHERE seq IN ({places})
 """
 
-TAKEN = f"SELECT {COLUMNS}, seq FROM tasks WHERE seq IN ({{places}})"
+TAKEN = f"SELECT {COLUMNS}, seq FROM afterwards_tasks WHERE seq IN ({{places}})"
 
 # Holding leases.
 
 HEARTBEAT = """
-    UPDATE tasks SET lease_until = ? WHERE id = ? AND attempt = ? AND state = 'running'
+    UPDATE afterwards_tasks SET lease_until = ? WHERE id = ? AND attempt = ? AND state = 'running'
 """
 
-PROGRESS = "UPDATE tasks SET progress = ? WHERE id = ?"
+PROGRESS = "UPDATE afterwards_tasks SET progress = ? WHERE id = ?"
 
-CANCEL_REQUESTED = "SELECT cancel_requested FROM tasks WHERE id = ?"
+CANCEL_REQUESTED = "SELECT cancel_requested FROM afterwards_tasks WHERE id = ?"
 
-EXPIRED = f"SELECT {COLUMNS} FROM tasks WHERE state = 'running' AND lease_until <= ? ORDER BY lease_until, seq LIMIT ?"
+EXPIRED = f"""
+    SELECT {COLUMNS} FROM afterwards_tasks WHERE state = 'running' AND lease_until <= ?
+    ORDER BY lease_until, seq LIMIT ?
+"""
 
-EXPIRE = "UPDATE tasks SET lease_until = ? WHERE state = 'running' AND worker = ? AND lease_until > ?"
+EXPIRE = "UPDATE afterwards_tasks SET lease_until = ? WHERE state = 'running' AND worker = ? AND lease_until > ?"
 
 # Changing.
 
-STILL_HELD = "SELECT id FROM tasks INDEXED BY tasks_id WHERE id IN ({places}) AND attempt = ? AND state = 'running'"
+STILL_HELD = """
+    SELECT id FROM afterwards_tasks INDEXED BY afterwards_id
+    WHERE id IN ({places}) AND attempt = ? AND state = 'running'
+"""
 
 SUCCEED = """
-    UPDATE tasks INDEXED BY tasks_id SET
+    UPDATE afterwards_tasks INDEXED BY afterwards_id SET
         state = 'succeeded', failed = ?, crashed = ?, suspect = 0, lease_until = NULL, finished_at = ?,
         cancel_requested = NULL, reason = NULL, result = ?
     WHERE id IN ({places}) AND attempt = ? AND state = 'running'
 """
 
 UPDATE = """
-    UPDATE tasks SET
+    UPDATE afterwards_tasks SET
         state = ?, attempt = ?, failed = ?, crashed = ?, suspect = ?, run_at = ?, worker = ?, lease_until = ?,
         started_at = ?, finished_at = ?, cancel_requested = ?, reason = ?, cause = ?, progress = ?, result = ?
     WHERE id = ?
 """
 
-ANY_WAITING = "SELECT 1 FROM tasks WHERE state = 'waiting' LIMIT 1"
+ANY_WAITING = "SELECT 1 FROM afterwards_tasks WHERE state = 'waiting' LIMIT 1"
 
-WAITING_BEHIND = f"SELECT {COLUMNS} FROM tasks WHERE state = 'waiting' AND after = ? ORDER BY seq"
+WAITING_BEHIND = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE state = 'waiting' AND after = ? ORDER BY seq"
 
 CANCELLED_BEHIND = f"""
-    SELECT {COLUMNS} FROM tasks INDEXED BY tasks_cancelled_for_another
+    SELECT {COLUMNS} FROM afterwards_tasks INDEXED BY afterwards_cancelled_for_another
     WHERE cause IS NOT NULL AND after = ? ORDER BY seq
 """
 
 # Pruning.
 
 ANY_OVER = """
-    SELECT 1 FROM tasks
+    SELECT 1 FROM afterwards_tasks
     WHERE finished_at IS NOT NULL AND finished_at + coalesce(retention, 604800000000) <= ?
     LIMIT 1
 """
 
 OVER = """
-    SELECT id FROM tasks
+    SELECT id FROM afterwards_tasks
     WHERE finished_at IS NOT NULL AND finished_at + coalesce(retention, 604800000000) <= ?
     ORDER BY finished_at + coalesce(retention, 604800000000) LIMIT ?
 """
 
-DELETE = "DELETE FROM tasks WHERE id = ?"
+DELETE = "DELETE FROM afterwards_tasks WHERE id = ?"
 
-DELETE_FAILURES = "DELETE FROM failures WHERE task = ?"
+DELETE_FAILURES = "DELETE FROM afterwards_failures WHERE task = ?"

@@ -1,12 +1,14 @@
 """What an engine is: where tasks are kept. The protocols, and the values they exchange."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Protocol, Self
 
 from afterwards.core.lifecycle import Settled
+from afterwards.core.limits import Limit
+from afterwards.core.progress import Progress
 from afterwards.core.task import Lease, NewTask, State, Task
 
 
@@ -20,6 +22,7 @@ class Claim:
     names: frozenset[str]  # the task functions it knows; it is never given another one
     queues: frozenset[str] | None = None  # None: all
     suspects: int = 1  # how many of the tasks may have been running when a worker was lost
+    limits: Mapping[str, Limit] = field(default_factory=dict)  # of those task functions that have any
     ids: frozenset[str] | None = None  # these tasks only
 
     def serves(self, task: NewTask | Task) -> bool:
@@ -30,13 +33,17 @@ class Claim:
             and (self.ids is None or task.id in self.ids)
         )
 
+    def could_lease(self, task: NewTask) -> bool:
+        """Whether the worker may have a task leased as it is stored: what is limited has to be claimed."""
+        return self.serves(task) and task.name not in self.limits
+
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
     """A sign of life for one attempt, with its progress since the last one."""
 
     lease: Lease
-    progress: str | None = None  # None leaves what is stored
+    progress: Progress | None = None  # None leaves what is stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,9 @@ class Sender(Protocol):
         """Store tasks, all or none, in this order; one whose id is stored already is left as it is.
 
         With ``claim``, those that could start at once are stored as running and leased to it, as long as no task that
-        it could take is queued. Returns the tasks as stored. When it returns they survive what the engine promises.
+        it could take is queued, and neither a limit nor a pause is in the way. Returns the tasks as stored; where a
+        uniqueness rule answers, the task that was there: its id stands for both from then on. When it returns they
+        survive what the engine promises. Raises QueueFull when a queue has as many as a task's ``max_queued``.
         """
         ...
 
@@ -100,11 +109,47 @@ class Sender(Protocol):
     ) -> None: ...
 
 
-class Engine(Sender, Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """What no worker may begin now: the tasks of queues, and of task functions."""
+
+    queues: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+
+    def __or__(self, other: Self) -> Self:
+        return replace(self, queues=self.queues | other.queues, names=self.names | other.names)
+
+    def __sub__(self, other: Self) -> Self:
+        return replace(self, queues=self.queues - other.queues, names=self.names - other.names)
+
+    def stops(self, task: NewTask | Task) -> bool:
+        return task.queue in self.queues or task.name in self.names
+
+
+class Controls(Protocol):
+    """What people stop and start by hand. What runs already goes on."""
+
+    async def pause(self, paused: Paused) -> None:
+        """Pause these, too."""
+        ...
+
+    async def resume(self, paused: Paused) -> None:
+        """Pause these no longer."""
+        ...
+
+    async def paused(self) -> Paused:
+        """All that is paused."""
+        ...
+
+
+class Engine(Sender, Controls, Protocol):
     """What a worker needs. Every write names its lease, and is refused when the task has moved on."""
 
     async def claim(self, claim: Claim) -> list[Task]:
-        """Take due tasks, higher priority first, then in the order stored; each attempt is counted here."""
+        """Take due tasks, higher priority first, then in the order stored; each attempt is counted here.
+
+        What is paused is left alone, no limit is passed, and what has expired is cancelled, with those behind it.
+        """
         ...
 
     async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
@@ -120,7 +165,10 @@ class Engine(Sender, Protocol):
         ...
 
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
-        """Queue finished tasks again, and bring back those cancelled for their sake. Returns the queued ones."""
+        """Queue finished tasks again, and bring back those cancelled for their sake. Returns the queued ones.
+
+        Not those whose unique key another task has meanwhile.
+        """
         ...
 
     async def find(self, query: Query) -> list[Task]:

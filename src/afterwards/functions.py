@@ -22,7 +22,8 @@ from afterwards.core.errors import (
     UnknownFunction,
     UnresolvedAnnotation,
 )
-from afterwards.core.options import CallSettings, TaskOptions, TaskSettings, check_name
+from afterwards.core.names import check_name
+from afterwards.core.options import CallSettings, TaskOptions, TaskSettings
 from afterwards.core.task import FailedTask, NewTask
 from afterwards.handle import TaskHandle
 from afterwards.native import here, refuse_native

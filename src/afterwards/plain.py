@@ -17,8 +17,10 @@ from typing_extensions import ParamSpec
 from afterwards import telemetry
 from afterwards.client import Client
 from afterwards.core.errors import EngineError
-from afterwards.core.options import NAME, Options
-from afterwards.core.task import Failure, FailureKind, NewTask, said_by, shortened
+from afterwards.core.names import NAME
+from afterwards.core.options import Options
+from afterwards.core.task import Failure, FailureKind, NewTask
+from afterwards.core.text import said_by, shortened
 from afterwards.publication import Publication, publication
 
 P = ParamSpec("P")

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable
 from datetime import timedelta
 
 from afterwards.core.lifecycle import Settled
-from afterwards.core.task import Lease, State, Task, said_by
+from afterwards.core.task import Lease, State, Task
+from afterwards.core.text import said_by
 
 log = logging.getLogger("afterwards")
 

@@ -18,8 +18,10 @@ from afterwards.core.lifecycle import (
     Snoozed,
     Succeeded,
 )
+from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
-from afterwards.core.task import TEXT_LIMIT, Failure, FailureKind, Lease, NewTask, State, Task
+from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task
+from afterwards.core.text import TEXT_LIMIT
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SOON = timedelta(seconds=10)
@@ -139,7 +141,7 @@ class TestBeforeAnAttempt:
         assert lifecycle.due(task(state, run_at=NOW), NOW) == task(state, run_at=NOW)
 
     def test_a_claim_counts_the_attempt_and_sets_the_lease(self) -> None:
-        queued = task(attempt=2, worker="old", progress="half", failed=1, suspect=True)
+        queued = task(attempt=2, worker="old", progress=Progress(done=1), failed=1, suspect=True)
         assert lifecycle.claim(queued, "w", LEASE, NOW) == replace(
             queued,
             state=State.RUNNING,
@@ -260,7 +262,7 @@ class TestFinishing:
         assert lifecycle.finish(running(lease_until=None), lost, NOW) is not None
 
     def test_a_success_ends_the_lease(self) -> None:
-        before = running(suspect=True, cancel_requested="too late", progress="all")
+        before = running(suspect=True, cancel_requested="too late", progress=Progress(done=2))
         assert finish(before, Succeeded("5"), now=NOW + SOON) == replace(
             before,
             state=State.SUCCEEDED,
@@ -335,7 +337,7 @@ class TestByHand:
             cancel_requested="no",
             reason="no",
             cause="0",
-            progress="half",
+            progress=Progress(done=1),
             result="5",
             failures=(FAILURE,),
         )

@@ -9,17 +9,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from afterwards.core.task import (
-    TEXT_LIMIT,
     FailedTask,
     Failure,
     FailureKind,
     Lease,
     State,
     Task,
-    said_by,
-    shortened,
     task_id,
 )
+from afterwards.core.text import TEXT_LIMIT, said_by, shortened
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MODULES = ["codec", "errors", "lifecycle", "options", "retry", "task"]

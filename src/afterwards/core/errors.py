@@ -11,6 +11,15 @@ class InvalidOption(AfterwardsError, ValueError):
     """An option has a value that it cannot have."""
 
 
+class InvalidKey(AfterwardsError, ValueError):
+    """The key of a call cannot be made of its arguments."""
+
+    def __init__(self, task: str, option: str, problem: str) -> None:
+        super().__init__(f'task "{task}", {option}: the key {problem}')
+        self.task = task
+        self.option = option
+
+
 class InvalidTaskFunction(AfterwardsError, TypeError):
     """What was decorated cannot be called again by another process."""
 
@@ -157,6 +166,15 @@ class NotStored(AfterwardsError, RuntimeError):
             "To ask earlier, store them now: await background_tasks.flush()"
         )
         self.id = id
+
+
+class QueueFull(AfterwardsError):
+    """So many tasks wait in a queue that it takes no more; nothing was stored. ``Afterwards`` answers it with 429."""
+
+    def __init__(self, queue: str, limit: int) -> None:
+        super().__init__(f'queue "{queue}" is full: {limit:,} tasks wait in it, as many as max_queued allows')
+        self.queue = queue
+        self.limit = limit
 
 
 class TaskFailed(AfterwardsError):

@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
-from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task, said_by, shortened
+from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task
+from afterwards.core.text import said_by, shortened
 
 HOLD = timedelta(seconds=60)
 """How far ahead a held task is scheduled: if its process dies before publishing it, it becomes due by itself."""
@@ -14,6 +16,8 @@ MOST_CRASHES = 3
 """With so many crashes as the suspect, a task ends in ``failed``."""
 
 NOW = timedelta()
+
+EXPIRED = "it expired before an attempt could begin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Released:
     """The worker gave the task back before it ended; nothing is charged."""
 
     reason: str = "the worker shut down"
+    begun: bool = True  # the function may have done something
 
 
 Outcome = Succeeded | Raised | Snoozed | Cancelled | Released
@@ -70,6 +75,7 @@ class Settled:
     result: str | None = None
     reason: str | None = None
     failure: Failure | None = None
+    progress: Progress | None = None  # the last; None leaves what is stored
     lost: bool = False  # decided by another worker: holds only while the lease is still expired
     then: NewTask | None = None  # stored in the same transaction, unless the lease is refused
 
@@ -91,6 +97,12 @@ def store(new: NewTask, before: Task | None, now: datetime) -> Task:
         origin=new.origin,
         after=new.after,
         run_at=run_at,
+        expires_at=None if new.expires is None else now + new.expires,
+        unique_key=new.unique_key,
+        idempotency_key=new.idempotency_key,
+        limit_key=new.limit_key,
+        rerun_after_crash=new.rerun_after_crash,
+        context=new.context,
     )
     if new.failure:
         return replace(
@@ -167,8 +179,10 @@ def settle(task: Task, outcome: Outcome, retry: Retry, *, worker: str, now: date
             return settled(state=State.CANCELLED, reason=shortened(reason))
         case Snoozed(delay):
             return settled(state=State.SCHEDULED, wait=delay)
-        case Released(reason):
+        case Released(reason, begun):
             failure = _failure(task, worker, now, FailureKind.RELEASED, reason)
+            if begun and not task.rerun_after_crash:
+                return settled(state=State.FAILED, failure=failure)
             return settled(state=State.QUEUED, suspect=task.suspect, failure=failure)
         case Raised():  # pragma: no branch (there is no other outcome)
             return _raised(task, outcome, retry, worker=worker, now=now, random=random)
@@ -177,12 +191,13 @@ def settle(task: Task, outcome: Outcome, retry: Retry, *, worker: str, now: date
 def lose(task: Task, *, now: datetime) -> Settled:
     """What becomes of a task whose worker died or let the lease run out: the first time it is only a suspect."""
     crashed = task.crashed + task.suspect
+    ends = crashed >= MOST_CRASHES or not task.rerun_after_crash
     failure = _failure(
         task, task.worker or "", now, FailureKind.CRASHED, "the worker died, or stopped renewing the lease"
     )
     return Settled(
         lease=task.lease,
-        state=State.FAILED if crashed >= MOST_CRASHES else State.SCHEDULED,
+        state=State.FAILED if ends else State.SCHEDULED,
         failed=task.failed,
         crashed=crashed,
         suspect=True,
@@ -206,6 +221,7 @@ def finish(task: Task, settled: Settled, now: datetime) -> Task | None:
         lease_until=None,
         reason=settled.reason,
         result=settled.result,
+        progress=settled.progress or task.progress,
         cancel_requested=None,
         failures=(*task.failures, settled.failure) if settled.failure else task.failures,
     )
@@ -214,6 +230,16 @@ def finish(task: Task, settled: Settled, now: datetime) -> Task | None:
     if task.cancel_requested is not None:  # the cancel crossed a retry, a snooze or a release: it wins
         return _cancelled(after, task.cancel_requested, now)
     return _due(replace(after, run_at=now + settled.wait), now)
+
+
+def overdue(task: Task, now: datetime) -> bool:
+    """Whether no attempt may begin any more."""
+    return task.state.pending and task.expires_at is not None and task.expires_at <= now
+
+
+def expire(task: Task, now: datetime) -> Task:
+    """A task that was not begun in time."""
+    return _cancelled(task, EXPIRED, now)
 
 
 def cancel(task: Task, reason: str, now: datetime) -> Task:
@@ -289,6 +315,7 @@ def _fresh(task: Task) -> Task:
         crashed=0,
         suspect=False,
         run_at=None,
+        expires_at=None,  # it was asked for again, by hand
         finished_at=None,
         cancel_requested=None,
         reason=None,

@@ -1,19 +1,19 @@
 """What can be set: for an installation, for a task function, for one call."""
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Self, TypedDict
+from typing import Any, Self, TypedDict, cast
 
+from afterwards.core import keys
 from afterwards.core.errors import InvalidOption, as_span
+from afterwards.core.keys import Key
+from afterwards.core.limits import Limit, Rate
+from afterwards.core.names import check_name
 from afterwards.core.retry import Retry
 from afterwards.core.task import FailedTask
-
-NAME = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
-"""What a task name, a queue and a key look like."""
 
 MOST_PRIORITY = 100
 
@@ -33,6 +33,20 @@ class CallSettings(TypedDict, total=False):
     """Seconds that one attempt may take. A ``def`` function cannot be stopped: it is judged when it returns."""
     retention: float | timedelta | None
     """Seconds that the record stays after the task finished."""
+    expires: float | timedelta | None
+    """Seconds after which no attempt begins any more: the task is cancelled, and those behind it."""
+    unique: bool | str | Callable[..., str] | None
+    """Not twice at once: while a call with the same key waits or runs, adding it again gives that one's handle. True
+    is all arguments; or a template such as ``"{user_id}"``, or a function of the arguments. One call's text is taken as
+    it is."""
+    idempotency_key: str | Callable[..., str] | None
+    """Not twice at all: until the record's retention ends, adding a call with the same key gives that one's handle.
+    ``await tasks.get(key=...)`` finds it. A template or a function of the arguments; one call's text is taken as it is.
+    """
+    concurrency_key: str | Callable[..., str] | None
+    """For whom ``max_concurrency`` and ``rate_limit`` count, as ``"{user_id}"``: each key has limits of its own."""
+    rerun_after_crash: bool
+    """False: a task that was running when its worker died, or was stopped, ends as failed instead of running again."""
     delay: float | timedelta | None
     """Seconds to wait before the first attempt."""
     run_at: datetime | None
@@ -46,6 +60,12 @@ class TaskSettings(CallSettings, total=False):
     """The name under which tasks are stored; default: the function's. It must stay the same from deploy to deploy."""
     on_failure: Callable[[FailedTask], Any] | None
     """Told when a task has failed for good. A task function is stored together with the failure."""
+    max_concurrency: int | None
+    """How many of its tasks run at once, all processes together."""
+    rate_limit: str | None
+    """How many of its tasks start within any span, all processes together: ``"10/m"``, ``"1/30s"``."""
+    aliases: Sequence[str]
+    """Names under which its tasks were stored before: they are run by this function."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +77,11 @@ class TaskOptions:
     retries: Retry = NO_RETRY
     timeout: timedelta | None = None
     retention: timedelta | None = None  # None: as the installation says
+    expires: timedelta | None = None
+    unique: Key | None = None
+    idempotency_key: Key | None = None
+    concurrency_key: Key | None = None
+    rerun_after_crash: bool = True
     delay: timedelta | None = None
     run_at: datetime | None = None
 
@@ -72,9 +97,17 @@ class TaskOptions:
             raise InvalidOption(f"run_at={self.run_at!r} has no time zone: give an aware datetime")
         if self.run_at is not None and self.delay is not None:
             raise InvalidOption("delay and run_at are both given: give one of them")
+        if self.delay is not None and self.expires is not None and self.expires <= self.delay:
+            raise InvalidOption(f"expires={self.expires} is over when delay={self.delay} is: it would never run")
+        if not isinstance(self.rerun_after_crash, bool):
+            raise InvalidOption(f"rerun_after_crash={self.rerun_after_crash!r}: give True or False")
+
+    def declared(self, settings: Mapping[str, Any]) -> Self:
+        """These options with some of them set anew, from what was written where the function is decorated."""
+        return self.changed(_with_keys(settings, keys.declared))
 
     def changed(self, settings: Mapping[str, Any]) -> Self:
-        """These options with some of them set anew, from what a user wrote."""
+        """These options with some of them set anew."""
         unknown = settings.keys() - _FIELDS
         if unknown:
             raise InvalidOption(f"{', '.join(sorted(unknown))}: no such option; there are {', '.join(sorted(_FIELDS))}")
@@ -91,7 +124,7 @@ class TaskOptions:
                 "Retry(on=..., never=...) cannot be set for one call, for exceptions are not stored: "
                 "say it where the function is decorated"
             )
-        return self.changed(settings)
+        return self.changed(_with_keys(settings, keys.given))
 
     def overrides(self, base: Self) -> str | None:
         """What the worker must know of this call because the function's own options say otherwise; JSON."""
@@ -113,6 +146,21 @@ class TaskOptions:
     def delayed(self) -> bool:
         return self.delay is not None or self.run_at is not None
 
+    @property
+    def keyed(self) -> bool:
+        """Whether a call must be looked at for keys."""
+        return self.unique is not None or self.idempotency_key is not None or self.concurrency_key is not None
+
+
+def limit_of(max_concurrency: object, rate_limit: object) -> Limit | None:
+    """What a task function's tasks may do at once and one after the other; None is anything. Raises InvalidOption."""
+    if max_concurrency is None and rate_limit is None:
+        return None
+    if max_concurrency is not None:
+        _check_count("max_concurrency", max_concurrency)
+    rate = None if rate_limit is None else Rate.of(rate_limit)
+    return Limit(max_concurrency=cast("int | None", max_concurrency), rate=rate)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -126,12 +174,17 @@ class Options:
     grace: timedelta = timedelta(seconds=20)  # from the signal to the release of what still runs
     lease: timedelta = timedelta(seconds=30)  # unrenewed for so long, a task is another worker's
     retention: timedelta = timedelta(days=7)
+    max_queued: int | Mapping[str, int] | None = None  # tasks that may wait in a queue; a number is for each queue
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "threads"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InvalidOption(f"{name}={value!r}: give a whole number, at least 1")
+            if (value := getattr(self, name)) is not None:
+                _check_count(name, value)
+        each = self.max_queued if isinstance(self.max_queued, Mapping) else {"default": self.max_queued}
+        for queue, most in each.items():
+            check_name("queue", queue)
+            if most is not None:
+                _check_count("max_queued", most)
         for name in ("worker", "ordered"):
             if not isinstance(value := getattr(self, name), bool):
                 raise InvalidOption(f"{name}={value!r}: give True or False")
@@ -146,16 +199,22 @@ class Options:
     def slots(self) -> int:
         return self.concurrency or 20
 
+    def most_queued(self, queue: str) -> int | None:
+        """How many tasks may wait in a queue; None is any number."""
+        return self.max_queued.get(queue) if isinstance(self.max_queued, Mapping) else self.max_queued
 
-def check_name(kind: str, name: str) -> str:
-    """The name, if it is one."""
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise InvalidOption(f"{kind} {name!r}: use 1 to 100 of the characters A-Z a-z 0-9 _ . : -")
-    return name
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidOption(f"{name}={value!r}: give a whole number, at least 1")
 
 
 def optional_span(value: float | timedelta | None, name: str) -> timedelta | None:
     return None if value is None else as_span(value, name)
+
+
+def _with_keys(settings: Mapping[str, Any], key: Callable[[str, object], Key | None]) -> Mapping[str, Any]:
+    return {**settings, **{name: key(name, settings[name]) for name in _KEYS & settings.keys()}}
 
 
 def _as_retry(value: int | Retry) -> Retry:
@@ -177,5 +236,6 @@ def _numbers(retry: Retry) -> dict[str, Any]:
 _FIELDS = frozenset(field.name for field in fields(TaskOptions))
 _CHECKED: Mapping[str, Callable[[Any], Any]] = {
     "retries": _as_retry,
-    **{name: partial(optional_span, name=name) for name in ("timeout", "retention", "delay")},
+    **{name: partial(optional_span, name=name) for name in ("timeout", "retention", "delay", "expires")},
 }
+_KEYS = frozenset({"unique", "idempotency_key", "concurrency_key"})

@@ -5,6 +5,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Self
 
+from afterwards.core.limits import UNLIMITED
+from afterwards.core.progress import Progress
+
 
 class State(StrEnum):
     """Where a task stands."""
@@ -21,7 +24,13 @@ class State(StrEnum):
     def finished(self) -> bool:
         return self in FINISHED
 
+    @property
+    def pending(self) -> bool:
+        """Whether no attempt runs, and one may come."""
+        return self in PENDING
 
+
+PENDING = frozenset({State.WAITING, State.SCHEDULED, State.QUEUED})
 FINISHED = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 
 
@@ -70,7 +79,15 @@ class NewTask:
     after: str | None = None  # the task that must succeed first
     wait: timedelta = timedelta()  # from the engine's now
     run_at: datetime | None = None  # instead of `wait`, an instant
+    chained: bool = False  # `after` is only the order of a request: left out with a task that is not stored anew
     held: bool = False  # stored before its request ended: nobody may start it until it is published
+    expires: timedelta | None = None  # from the engine's now: later than that no attempt begins
+    unique_key: str | None = None  # no two unfinished tasks have the same
+    idempotency_key: str | None = None  # no two tasks have the same
+    limit_key: str = UNLIMITED  # whose limit it counts against, of those that its function has
+    rerun_after_crash: bool = True
+    context: str | None = None  # what surrounded the call: trace and context variables, as JSON
+    max_queued: int | None = None  # refused when so many wait in its queue; None is never
     failure: Failure | None = None  # a plain function that failed: recorded, never run
 
 
@@ -90,6 +107,12 @@ class Task:
     origin: str | None = None
     after: str | None = None
     plain: bool = False  # the record of a plain function's failure; cannot run again
+    expires_at: datetime | None = None  # from then on no attempt begins
+    unique_key: str | None = None
+    idempotency_key: str | None = None
+    limit_key: str = UNLIMITED
+    rerun_after_crash: bool = True
+    context: str | None = None
 
     attempt: int = 0  # counts claims, never goes down: it fences late workers
     failed: int = 0  # failures that count against `retries`; zero again after a requeue
@@ -103,7 +126,7 @@ class Task:
     cancel_requested: str | None = None  # the reason, while a running task is asked to stop
     reason: str | None = None  # why it was cancelled
     cause: str | None = None  # the task before it whose end cancelled this one
-    progress: str | None = None
+    progress: Progress | None = None
     result: str | None = None  # JSON
     failures: tuple[Failure, ...] = ()  # oldest first
 
@@ -154,26 +177,3 @@ def task_id(now: datetime, randomness: bytes) -> str:
     value = milliseconds << 80 | 0x7 << 76 | (low >> 68 & 0xFFF) << 64 | 0b10 << 62 | low & (1 << 62) - 1
     digits = f"{value:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-
-
-def shortened(text: str) -> str:
-    """A text that fits into a record: its beginning and its end, 64 KiB together."""
-    raw = text.encode(errors="replace")  # half a surrogate pair can be in a string, but in no store
-    if len(raw) <= TEXT_LIMIT:
-        return raw.decode()
-    half = TEXT_LIMIT // 2 - len(_CUT)
-    return raw[:half].decode(errors="ignore") + _CUT + raw[-half:].decode(errors="ignore")
-
-
-def said_by(error: BaseException) -> str:
-    """The text of an exception, also of one that fails to give it."""
-    try:
-        return shortened(str(error))
-    except Exception:  # the user's code
-        return "(its text cannot be had)"
-
-
-TEXT_LIMIT = 64 * 1024
-"""Bytes of UTF-8 that a message or a traceback may take."""
-
-_CUT = "\n[...]\n"

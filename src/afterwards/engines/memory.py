@@ -1,19 +1,21 @@
 """The engine for tests, and the reference for the others: a dictionary."""
 
 import threading
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import dropwhile, islice
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
-from afterwards.core import lifecycle
+from afterwards.core import lifecycle, limits
+from afterwards.core.errors import QueueFull
 from afterwards.core.lifecycle import Settled
+from afterwards.core.limits import Candidate, Group, Room, Used
 from afterwards.core.task import Lease, NewTask, State, Task
-from afterwards.engine import Claim, Heartbeat, Held, Query, Stats
+from afterwards.engine import Claim, Heartbeat, Held, Paused, Query, Stats
 from afterwards.engines.wakeup import Wakeup
 
 
@@ -23,6 +25,10 @@ class MemoryEngine:
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
         self._tasks: dict[str, Task] = {}  # in the order stored
+        self._aliases: dict[str, str] = {}  # ids of calls that a uniqueness rule answered
+        self._starts: dict[Group, list[Start]] = {}  # of functions with a rate, the oldest first
+        self._paused = Paused()
+        self._room_at: datetime | None = None  # when a rate that was used up lets another one start
         self._lock = threading.RLock()  # heartbeats come from another thread
         self._wakeup = Wakeup()
 
@@ -35,19 +41,22 @@ class MemoryEngine:
     async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
         with self._lock:
             now = self._clock()
-            slots = claim.limit if claim and not self._candidates(claim, now) else 0
-            known = ChainMap[str, Task]({}, self._tasks)  # the new ones are kept apart: all are stored, or none
-            for new in tasks:
-                if new.id in known:
+            slots = claim.limit if claim and not self._anything_for(claim, now) else 0
+            storing = Storing(self._tasks, self._aliases)  # kept apart: all are stored, or none
+            for asked in tasks:
+                new = storing.wanted(asked)
+                if new is None:
                     continue
-                task = lifecycle.store(new, known.get(new.after or ""), now)
-                if claim and slots and lifecycle.could_start(new, task) and claim.serves(task):
+                task = lifecycle.store(new, storing.tasks.get(new.after or ""), now)
+                if claim and slots and self._could_lease(claim, new, task):
                     task = lifecycle.claim(task, claim.worker, claim.lease, now)
                     slots -= 1
-                known[new.id] = task
-            for task in known.maps[0].values():
+                storing.tasks[new.id] = task
+            _refuse_full(tasks, storing)
+            self._aliases.update(storing.aliases.maps[0])
+            for task in storing.tasks.maps[0].values():
                 self._put(task)
-            return [self._tasks[new.id] for new in tasks]
+            return [self._tasks[self._resolved(new.id)] for new in tasks]
 
     async def publish(self, leases: Sequence[Lease], *, held: bool = False, run_at: datetime | None = None) -> None:
         change = lifecycle.hold if held else partial(lifecycle.publish, run_at=run_at)
@@ -59,11 +68,11 @@ class MemoryEngine:
 
     async def get(self, ids: Sequence[str]) -> list[Task]:
         with self._lock:
-            return [self._tasks[id] for id in ids if id in self._tasks]
+            return [self._tasks[id] for id in map(self._resolved, ids) if id in self._tasks]
 
     async def cancel(self, ids: Sequence[str], reason: str) -> list[Task]:
         with self._lock:
-            for id in ids:
+            for id in map(self._resolved, ids):
                 if id in self._tasks:
                     self._put(lifecycle.cancel(self._tasks[id], reason, self._clock()))
             return await self.get(ids)
@@ -72,12 +81,20 @@ class MemoryEngine:
         self._wakeup.clear()
         with self._lock:
             now = self._clock()
-            taken = [
-                lifecycle.claim(task, claim.worker, claim.lease, now)
-                for task in islice(_few_suspects(self._candidates(claim, now), claim.suspects), claim.limit)
-            ]
+            self._expire(now)
+            candidates = self._candidates(claim, now)
+            rooms = self._rooms(claim, candidates, now)
+            chosen = limits.admit(
+                [Candidate(task, task.suspect, _group(task)) for task in candidates],
+                rooms,
+                limit=claim.limit,
+                suspects=claim.suspects,
+            )
+            taken = [lifecycle.claim(task, claim.worker, claim.lease, now) for task in chosen]
             for task in taken:
                 self._put(task)
+            self._note_starts(claim, taken, now)
+            self._room_at = limits.next_room(self._rooms(claim, candidates, now).values())
             return taken
 
     async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
@@ -113,11 +130,11 @@ class MemoryEngine:
             return list(islice(lost, limit))
 
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
-        wanted, queued = set(ids), []
         with self._lock:
+            wanted, queued = set(map(self._resolved, ids)), []
             for id in [id for id in self._tasks if id in wanted]:  # as stored: a task before those behind it
                 task = self._tasks[id]
-                if task.state.finished and not task.plain:
+                if task.state.finished and not task.plain and self._is_free(task):
                     queued.append(id)
                     self._put(lifecycle.requeue(task, self._clock()))
                     self._revive_behind(task)
@@ -146,13 +163,30 @@ class MemoryEngine:
             doomed = list(islice(over, limit))
             for id in doomed:
                 del self._tasks[id]
+            self._aliases = {id: task for id, task in self._aliases.items() if task in self._tasks}
+            self._starts = {
+                group: left for group, starts in self._starts.items() if (left := [s for s in starts if s.until > now])
+            }
             return len(doomed)
 
     async def wait(self, timeout: timedelta) -> None:
         with self._lock:
-            scheduled = [t.run_at for t in self._tasks.values() if t.state is State.SCHEDULED and t.run_at]
-        until_due = min(scheduled) - self._clock() if scheduled else timeout
-        await self._wakeup.wait(max(timedelta(), min(timeout, until_due)))
+            coming = [t.run_at for t in self._tasks.values() if t.state is State.SCHEDULED and t.run_at]
+            coming += [self._room_at] if self._room_at else []
+        until = min(coming) - self._clock() if coming else timeout
+        await self._wakeup.wait(max(timedelta(), min(timeout, until)))
+
+    async def pause(self, paused: Paused) -> None:
+        with self._lock:
+            self._paused |= paused
+
+    async def resume(self, paused: Paused) -> None:
+        with self._lock:
+            self._paused -= paused
+            self._wakeup.set()
+
+    async def paused(self) -> Paused:
+        return self._paused
 
     async def __aenter__(self) -> Self:
         return self
@@ -169,6 +203,8 @@ class MemoryEngine:
             self._tasks[task.id] = task
             if task.state in (State.QUEUED, State.SCHEDULED):  # or what is due next has come nearer
                 self._wakeup.set()
+            if task.limit_key != limits.UNLIMITED and task.state is not State.RUNNING:  # others may have waited for it
+                self._wakeup.set()
             if task.state.finished:
                 waiting = (behind for behind in self._behind(task) if behind.state is State.WAITING)
                 changed += [lifecycle.follow(behind, task, self._clock()) for behind in waiting]
@@ -176,12 +212,19 @@ class MemoryEngine:
     def _revive_behind(self, task: Task) -> None:
         revived = [task]
         for task in revived:
-            for behind in filter(lifecycle.cancelled_for_another, self._behind(task)):
+            for behind in filter(self._is_free, filter(lifecycle.cancelled_for_another, self._behind(task))):
                 self._put(lifecycle.revive(behind))
                 revived.append(behind)
 
     def _behind(self, task: Task) -> list[Task]:
         return [other for other in self._tasks.values() if other.after == task.id]
+
+    def _resolved(self, id: str) -> str:
+        return self._aliases.get(id, id)
+
+    def _is_free(self, task: Task) -> bool:
+        """Whether a finished task may come back: no other one has its unique key now."""
+        return task.unique_key is None or not _unfinished(self._tasks.values(), task.unique_key)
 
     def _candidates(self, claim: Claim, now: datetime) -> list[Task]:
         """What the worker could take, best first; due tasks are queued on the way."""
@@ -189,15 +232,93 @@ class MemoryEngine:
             if task.state is State.SCHEDULED and lifecycle.due(task, now).state is State.QUEUED:
                 self._put(lifecycle.due(task, now))
         queued = (task for task in self._tasks.values() if task.state is State.QUEUED and claim.serves(task))
-        return sorted(queued, key=lambda task: -task.priority)
+        return sorted((task for task in queued if not self._paused.stops(task)), key=lambda task: -task.priority)
+
+    def _anything_for(self, claim: Claim, now: datetime) -> bool:
+        """Whether something without limits is there for the worker, which comes before what is stored now."""
+        return any(task.name not in claim.limits for task in self._candidates(claim, now))
+
+    def _could_lease(self, claim: Claim, new: NewTask, stored: Task) -> bool:
+        return lifecycle.could_start(new, stored) and claim.could_lease(new) and not self._paused.stops(new)
+
+    def _expire(self, now: datetime) -> None:
+        for id in list(self._tasks):  # as stored: a task before those behind it
+            if lifecycle.overdue(self._tasks[id], now):
+                self._put(lifecycle.expire(self._tasks[id], now))
+
+    def _rooms(self, claim: Claim, candidates: Sequence[Task], now: datetime) -> dict[Group, Room]:
+        """What the limits leave to the tasks that could be taken."""
+        groups = {_group(task) for task in candidates if task.name in claim.limits}
+        running = Counter(_group(task) for task in self._tasks.values() if task.state is State.RUNNING)
+        return {
+            group: limits.room(
+                claim.limits[group[0]], Used(running[group], [start.at for start in self._starts.get(group, ())]), now
+            )
+            for group in groups
+        }
+
+    def _note_starts(self, claim: Claim, taken: Sequence[Task], now: datetime) -> None:
+        for task in taken:
+            limit = claim.limits.get(task.name)
+            if limit and limit.rate:
+                self._starts.setdefault(_group(task), []).append(Start(now, now + limit.rate.per))
 
 
-def _few_suspects(tasks: Iterable[Task], allowed: int) -> Iterable[Task]:
-    for task in tasks:
-        if task.suspect:
-            allowed -= 1
-        if not task.suspect or allowed >= 0:
-            yield task
+class Start(NamedTuple):
+    """That a task of a function with a rate was started, and until when that counts."""
+
+    at: datetime
+    until: datetime
+
+
+class Storing:
+    """What one enqueue stores: looked at together with what is stored already."""
+
+    def __init__(self, tasks: dict[str, Task], aliases: dict[str, str]) -> None:
+        self.tasks = ChainMap[str, Task]({}, tasks)
+        self.aliases = ChainMap[str, str]({}, aliases)
+        self._after: dict[str, str | None] = {}  # what those came after that were answered
+
+    def wanted(self, new: NewTask) -> NewTask | None:
+        """The task to be stored, None if it is stored, or another one stands for it."""
+        if self.aliases.get(new.id, new.id) in self.tasks:
+            return None
+        after = new.after
+        while new.chained and after is not None and after in self._after:
+            after = self._after[after]
+        after = after and self.aliases.get(after, after)
+        twin = self._twin(new)
+        if twin:
+            self.aliases[new.id] = twin.id
+            self._after[new.id] = after
+            return None
+        return replace(new, after=after)
+
+    def _twin(self, new: NewTask) -> Task | None:
+        """The task that there shall be no other one like."""
+        if new.idempotency_key is not None:
+            for task in self.tasks.values():
+                if task.idempotency_key == new.idempotency_key:
+                    return task
+        return next(iter(_unfinished(self.tasks.values(), new.unique_key)), None) if new.unique_key else None
+
+
+def _refuse_full(tasks: Iterable[NewTask], storing: Storing) -> None:
+    """Raise QueueFull if a queue would have more that waits than one of the tasks allows."""
+    added, before = storing.tasks.maps[0], storing.tasks.maps[1]
+    allowed = {new.queue: new.max_queued for new in tasks if new.max_queued is not None and new.id in added}
+    for queue, most in allowed.items():
+        waiting = sum(1 for task in before.values() if task.queue == queue and task.state.pending)
+        if waiting + sum(1 for task in added.values() if task.queue == queue) > most:
+            raise QueueFull(queue, most)
+
+
+def _unfinished(tasks: Iterable[Task], unique_key: str) -> list[Task]:
+    return [task for task in tasks if task.unique_key == unique_key and not task.state.finished]
+
+
+def _group(task: Task) -> Group:
+    return limits.group_of(task.name, task.limit_key)
 
 
 def _matches(task: Task, query: Query) -> bool:

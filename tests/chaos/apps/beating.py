@@ -8,6 +8,7 @@ import json
 import sys
 from datetime import timedelta
 
+from afterwards.core.progress import Progress
 from afterwards.engine import Claim, Heartbeat
 from afterwards.engines.sqlite import SQLiteEngine
 
@@ -19,7 +20,9 @@ async def main() -> None:
         [task] = await engine.claim(Claim(worker="beating", limit=1, lease=LEASE, names=frozenset({"anything"})))
         _answer([task.id])
         while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
-            held = await engine.heartbeat([Heartbeat(task.lease, progress=line)], lease=LEASE)
+            held = await engine.heartbeat(
+                [Heartbeat(task.lease, progress=Progress(done=1, description=line))], lease=LEASE
+            )
             _answer([one.lease.task_id for one in held])
 
 

@@ -20,6 +20,12 @@ CREATE TABLE afterwards_tasks (
     origin TEXT,
     after BLOB,
     plain INTEGER NOT NULL DEFAULT 0,
+    expires_at INTEGER,
+    unique_key TEXT,
+    idempotency_key TEXT,
+    limit_key TEXT NOT NULL DEFAULT '', -- whose limit it counts against; '' where there is none
+    rerun_after_crash INTEGER NOT NULL DEFAULT 1,
+    context TEXT,
     attempt INTEGER NOT NULL DEFAULT 0,
     failed INTEGER NOT NULL DEFAULT 0,
     crashed INTEGER NOT NULL DEFAULT 0,
@@ -38,8 +44,9 @@ CREATE TABLE afterwards_tasks (
 
 CREATE UNIQUE INDEX afterwards_id ON afterwards_tasks (id);
 
--- What can be claimed, in lanes: within one queue and name, the best first. Suspects lie apart.
-CREATE INDEX afterwards_queued ON afterwards_tasks (suspect, queue, name, priority DESC) WHERE state = 'queued';
+-- What can be claimed, in lanes: within one queue, name and limit, the best first. Suspects lie apart.
+CREATE INDEX afterwards_queued ON afterwards_tasks (suspect, queue, name, limit_key, priority DESC)
+WHERE state = 'queued';
 
 CREATE INDEX afterwards_scheduled ON afterwards_tasks (run_at) WHERE state = 'scheduled';
 
@@ -51,7 +58,16 @@ CREATE INDEX afterwards_waiting ON afterwards_tasks (after) WHERE state = 'waiti
 CREATE INDEX afterwards_cancelled_for_another ON afterwards_tasks (after) WHERE cause IS NOT NULL;
 
 -- Those whose record may be deleted, the first one first.
-CREATE INDEX afterwards_over ON afterwards_tasks (finished_at + coalesce(retention, 604800000000)) WHERE finished_at IS NOT NULL;
+CREATE INDEX afterwards_over ON afterwards_tasks (finished_at + coalesce(retention, 604800000000))
+WHERE finished_at IS NOT NULL;
+
+-- Those that may be too late to begin, the first one first.
+CREATE INDEX afterwards_expiring ON afterwards_tasks (expires_at) WHERE expires_at IS NOT NULL AND finished_at IS NULL;
+
+CREATE UNIQUE INDEX afterwards_unique ON afterwards_tasks (unique_key)
+WHERE unique_key IS NOT NULL AND finished_at IS NULL;
+
+CREATE UNIQUE INDEX afterwards_idempotent ON afterwards_tasks (idempotency_key) WHERE idempotency_key IS NOT NULL;
 
 -- What people look for, and count.
 CREATE INDEX afterwards_ended ON afterwards_tasks (state, queue) WHERE finished_at IS NOT NULL;
@@ -69,3 +85,30 @@ CREATE TABLE afterwards_failures (
 );
 
 CREATE INDEX afterwards_failed ON afterwards_failures (task);
+
+-- Ids of calls that a uniqueness rule answered, and the task that stands for them.
+CREATE TABLE afterwards_aliases (
+    id BLOB PRIMARY KEY,
+    task BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX afterwards_alias_task ON afterwards_aliases (task);
+
+-- When tasks of functions with a rate were started, and until when that counts.
+CREATE TABLE afterwards_starts (
+    name TEXT NOT NULL,
+    limit_key TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    until INTEGER NOT NULL
+);
+
+CREATE INDEX afterwards_started ON afterwards_starts (name, limit_key, at);
+
+CREATE INDEX afterwards_start_over ON afterwards_starts (until);
+
+-- What no worker may begin now.
+CREATE TABLE afterwards_paused (
+    kind TEXT NOT NULL, -- queue or name
+    name TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;

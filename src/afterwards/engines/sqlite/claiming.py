@@ -2,15 +2,18 @@
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
-from itertools import islice
 from typing import cast
 
+from afterwards.core import limits
+from afterwards.core.limits import Candidate, Group
 from afterwards.core.task import Task
 from afterwards.engine import Claim, Heartbeat, Held
 from afterwards.engines.sqlite import reading, rows, statements
 from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite.limiting import Rooms
 
 MOST_PROMOTED = 1000
 """Due tasks that one claim queues: when very many become due together, no transaction takes long."""
@@ -20,24 +23,31 @@ SIZES = (1, 8, 64, 256)
 
 INNOCENT, SUSPECT = 0, 1
 
-Place = tuple[int, int, int]
-"""Where a queued task stands: minus its priority, its seq, whether it is a suspect."""
+Place = tuple[int, int, int, Group]
+"""Where a queued task stands: minus its priority, its seq, whether it is a suspect; and what it counts with."""
 
-Lane = tuple[int, str, str]
-"""Suspects or not, queue, name."""
+Lane = tuple[int, str, str, str]
+"""Suspects or not, queue, name, limit key."""
 
 
 def claim(connection: Connection, claim: Claim) -> list[Task]:
     promote(connection)
-    places = _few_suspects(sorted(_places(connection, claim)), claim.suspects)
-    seqs = [seq for _, seq, _ in islice(places, claim.limit)]
-    return [task for some in _in_batches(seqs) for task in _take(connection, claim, some)]
+    rooms = Rooms(connection, claim)
+    candidates = [
+        Candidate(seq, suspect == SUSPECT, group)
+        for _, seq, suspect, group in sorted(_places(connection, claim, rooms))
+    ]
+    seqs = list(limits.admit(candidates, rooms.known, limit=claim.limit, suspects=claim.suspects))
+    taken = [task for some in _in_batches(seqs) for task in _take(connection, claim, some)]
+    rooms.note(taken)
+    return taken
 
 
 def is_there_any(connection: Connection, claim: Claim) -> bool:
-    """Whether a claim would take, or promote, anything."""
-    if connection.execute(statements.ANY_DUE, (connection.instant,)).fetchone():
-        return True
+    """Whether a claim would take, promote or cancel anything, as far as can be told without looking at limits."""
+    for statement in (statements.ANY_DUE, statements.ANY_OVERDUE):
+        if connection.execute(statement, (connection.instant,)).fetchone():
+            return True
     if claim.ids is not None:
         return any(True for _ in _places_by_id(connection, claim, claim.ids))
     suspicions = (INNOCENT, SUSPECT) if claim.suspects else (INNOCENT,)
@@ -45,7 +55,7 @@ def is_there_any(connection: Connection, claim: Claim) -> bool:
 
 
 def anything_for(connection: Connection, claim: Claim) -> bool:
-    """Whether the worker could take something that is stored already, or may not take it only for its suspicion."""
+    """Whether something without limits is stored that the worker could take, or may not only for its suspicion."""
     wanted = claim.names, claim.queues, claim.ids
     if not connection.queued and connection.idle_for == wanted:  # asked before in this transaction
         return False
@@ -60,6 +70,7 @@ def _anything_for(connection: Connection, claim: Claim) -> bool:
     if not ready:
         return False
     promote(connection)
+    claim = replace(claim, names=claim.names - frozenset(claim.limits)) if claim.limits else claim
     if claim.ids is not None:
         return any(True for _ in _places_by_id(connection, claim, claim.ids))
     return any(True for suspicion in (INNOCENT, SUSPECT) for _ in _lanes(connection, claim, suspicion))
@@ -85,7 +96,7 @@ def _beaten(connection: Connection, beat: Heartbeat) -> str | None:
     """Keep the progress of a beat that counted; why the task should stop."""
     key = rows.key(beat.lease.task_id)
     if beat.progress is not None:
-        connection.execute(statements.PROGRESS, (beat.progress, key))
+        connection.execute(statements.PROGRESS, (beat.progress.to_text(), key))
     [reason] = connection.execute(statements.CANCEL_REQUESTED, (key,)).fetchone()
     return cast("str | None", reason)
 
@@ -96,29 +107,40 @@ def expire(connection: Connection, workers: Collection[str]) -> None:
     connection.executemany(statements.EXPIRE, [(now, worker, now) for worker in workers])
 
 
-def _places(connection: Connection, claim: Claim) -> Iterator[Place]:
+def _places(connection: Connection, claim: Claim, rooms: Rooms) -> Iterator[Place]:
     """Where the best of what the worker may take stand, no more of each lane than it may take of all."""
     if claim.ids is not None:
-        yield from _places_by_id(connection, claim, claim.ids)
+        yield from _places_by_id(connection, claim, claim.ids, rooms)
         return
     for suspicion, most in ((INNOCENT, claim.limit), (SUSPECT, min(claim.limit, claim.suspects))):
-        if most > 0:
-            for lane in _lanes(connection, claim, suspicion):
-                yield from connection.execute(statements.LANE, (*lane, most))
+        for lane in _lanes(connection, claim, suspicion) if most > 0 else ():
+            group = limits.group_of(*lane[2:])
+            if left := rooms.left(group, most):
+                for place in connection.execute(statements.LANE, (*lane, left)):
+                    yield (*place, group)
 
 
-def _places_by_id(connection: Connection, claim: Claim, ids: Iterable[str]) -> Iterator[Place]:
+def _places_by_id(
+    connection: Connection, claim: Claim, ids: Iterable[str], rooms: Rooms | None = None
+) -> Iterator[Place]:
     for id in ids:
-        for *place, queue, name in connection.execute(statements.QUEUED_BY_ID, (rows.key(id),)).fetchall():
-            if name in claim.names and (claim.queues is None or queue in claim.queues):
-                yield cast(Place, tuple(place))
+        for *place, queue, name, limit_key in connection.execute(statements.QUEUED_BY_ID, (rows.key(id),)).fetchall():
+            served = name in claim.names and (claim.queues is None or queue in claim.queues)
+            group = limits.group_of(name, limit_key)
+            paused = queue in connection.paused.queues or name in connection.paused.names
+            if served and not paused and (rooms is None or rooms.left(group, claim.limit)):
+                yield cast(Place, (*place, group))
 
 
 def _lanes(connection: Connection, claim: Claim, suspicion: int) -> Iterator[Lane]:
     """The lanes in which something is queued for the worker. What others serve is jumped over, however much it is."""
+    paused = connection.paused
+    names = claim.names - paused.names if paused.names else claim.names
     for queue in _present(connection, statements.NEXT_QUEUE, (suspicion,), claim.queues):
-        for name in _present(connection, statements.NEXT_NAME, (suspicion, queue), claim.names):
-            yield suspicion, queue, name
+        if queue not in paused.queues:
+            for name in _present(connection, statements.NEXT_NAME, (suspicion, queue), names):
+                for limit_key in _present(connection, statements.NEXT_LIMIT_KEY, (suspicion, queue, name), None):
+                    yield suspicion, queue, name, limit_key
 
 
 def _present(
@@ -146,13 +168,6 @@ def _behind(found: str, wanted: frozenset[str] | None) -> str | None:
 def _ordered(wanted: frozenset[str]) -> list[str]:
     """In the order in which SQLite, too, compares text: by code points."""
     return sorted(wanted)
-
-
-def _few_suspects(places: Iterable[Place], allowed: int) -> Iterator[Place]:
-    for place in places:
-        allowed -= place[2]
-        if allowed >= 0 or not place[2]:
-            yield place
 
 
 def _take(connection: Connection, claim: Claim, seqs: Sequence[int]) -> list[Task]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from afterwards.core.errors import EngineError
+from afterwards.engine import Paused
 from afterwards.engines.sqlite import rows, statements
 
 APPLICATION_ID = 0x41667477  # "Aftw": what `file` knows a file by that has nothing but tasks
@@ -34,6 +35,8 @@ BATCHES = (32, 8, 2, 1)
 
 T = TypeVar("T")
 
+NOT_PAUSED = Paused()
+
 Identity = tuple[int, int] | None
 """Which file a path means; another one after the file was replaced."""
 
@@ -47,6 +50,8 @@ class Connection(sqlite3.Connection):
     queued: bool  # something can be claimed that could not be before
     idle_for: object  # the claim for which nothing could be found, as long as nothing is queued since
     unwritten: list[tuple[tuple[str, ...], list[Any]]]  # tasks to insert, in this order: columns and values
+    room_at: datetime | None = None  # when a rate that was used up lets another task start
+    _paused: Paused | None = None
 
     def begin(self, now: datetime, *, careful: bool = False) -> None:
         self.now = now
@@ -55,6 +60,21 @@ class Connection(sqlite3.Connection):
         self.queued = False
         self.idle_for = None
         self.unwritten = []
+        self._paused = None
+
+    @property
+    def paused(self) -> Paused:
+        """What nobody may begin now; looked up once in a transaction."""
+        if self._paused is None:
+            found = self.execute(statements.PAUSED).fetchall()
+            self._paused = NOT_PAUSED
+            if found:
+                queues = frozenset(name for kind, name in found if kind == "queue")
+                self._paused = Paused(queues=queues, names=frozenset(name for kind, name in found if kind == "name"))
+        return self._paused
+
+    def forget_paused(self) -> None:
+        self._paused = None
 
     def flush(self) -> None:
         """Insert what is to be inserted, many rows by one statement, which takes half the time."""

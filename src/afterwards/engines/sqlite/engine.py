@@ -10,12 +10,12 @@ from types import TracebackType
 from typing import Self
 
 from afterwards.core import lifecycle
-from afterwards.core.errors import EngineUnavailable, InvalidOption
+from afterwards.core.errors import EngineUnavailable, InvalidOption, QueueFull
 from afterwards.core.lifecycle import Released, Settled, Snoozed
 from afterwards.core.retry import Retry
 from afterwards.core.task import Lease, NewTask, Task
-from afterwards.engine import Claim, Heartbeat, Held, Query, Stats
-from afterwards.engines.sqlite import claiming, finishing, reading, rows, storing
+from afterwards.engine import Claim, Heartbeat, Held, Paused, Query, Stats
+from afterwards.engines.sqlite import claiming, finishing, limiting, reading, rows, storing
 from afterwards.engines.sqlite.checks import check_place
 from afterwards.engines.sqlite.connection import Connection
 from afterwards.engines.sqlite.opened import Opened, Settings, gate, say_what_is_old
@@ -49,15 +49,16 @@ class SQLiteEngine:
             return []
         opened = self._here()
         if claim is None:
-            return await opened.writer.call(partial(storing.enqueue, tasks=tasks), only_adds=True)
+            return _unless_full(await opened.writer.call(partial(storing.enqueue, tasks=tasks), only_adds=True))
         opened.presence.note(claim.worker)
         leased: list[Task] = []
-        return await opened.writer.call(
+        stored = await opened.writer.call(
             partial(storing.enqueue, tasks=tasks, claim=claim, leased=leased),
             undelivered=lambda stored: self._give_back(opened, leased, {new.id for new in tasks if new.held}),
             only_adds=True,
             last=True,  # when the older ones have been claimed, the new ones may be leased at once
         )
+        return _unless_full(stored)
 
     async def publish(self, leases: Sequence[Lease], *, held: bool = False, run_at: datetime | None = None) -> None:
         if leases:
@@ -74,7 +75,7 @@ class SQLiteEngine:
         opened.wakeup.clear()
         opened.presence.note(claim.worker)
         return await opened.writer.call(
-            partial(claiming.claim, claim=claim),
+            partial(_claim, claim=claim),
             needed=partial(claiming.is_there_any, claim=claim),
             otherwise=[],
             undelivered=partial(self._give_back, opened),
@@ -125,7 +126,18 @@ class SQLiteEngine:
         due = opened.writer.next_due
         if due is not None:
             timeout = min(timeout, rows.to_instant(due) - self._settings.clock())
+        if room_at := opened.writer.room_at:
+            timeout = min(timeout, room_at - self._settings.clock())
         await opened.wakeup.wait(max(timedelta(), timeout))
+
+    async def pause(self, paused: Paused) -> None:
+        await self._here().writer.call(partial(limiting.pause, paused=paused))
+
+    async def resume(self, paused: Paused) -> None:
+        await self._here().writer.call(partial(limiting.resume, paused=paused))
+
+    async def paused(self) -> Paused:
+        return await self._here().reader.call(_paused)
 
     async def __aenter__(self) -> Self:
         """Raises EngineError for a file that is not ours or too new, UnsafeFileSystem, EngineUnavailable."""
@@ -196,6 +208,21 @@ class SQLiteEngine:
         ]
         if settled:
             opened.writer.submit([Operation(partial(finishing.finish, settled=settled))])
+
+
+def _claim(connection: Connection, claim: Claim) -> list[Task]:
+    finishing.expire(connection)
+    return claiming.claim(connection, claim)
+
+
+def _paused(connection: Connection) -> Paused:
+    return connection.paused
+
+
+def _unless_full(stored: list[Task] | QueueFull) -> list[Task]:
+    if isinstance(stored, QueueFull):
+        raise stored
+    return stored
 
 
 def _nothing(connection: Connection) -> None:

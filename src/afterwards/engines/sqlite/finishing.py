@@ -5,9 +5,13 @@ from itertools import groupby
 
 from afterwards.core import lifecycle
 from afterwards.core.lifecycle import Settled
+from afterwards.core.limits import UNLIMITED
 from afterwards.core.task import Lease, State, Task
-from afterwards.engines.sqlite import reading, rows, statements, storing
+from afterwards.engines.sqlite import reading, rows, statements, storing, uniqueness
 from afterwards.engines.sqlite.connection import Connection, in_batches
+
+MOST_EXPIRED = 1000
+"""Tasks that one claim cancels, so that no transaction takes long."""
 
 Success = tuple[int, int, str | None, int]
 """Counted failures and crashes, the result, the attempt."""
@@ -35,7 +39,7 @@ def finish(connection: Connection, settled: Sequence[Settled]) -> list[Lease]:
 def cancel(connection: Connection, ids: Sequence[str], reason: str) -> list[Task]:
     for id in ids:
         for task in reading.get(connection, [id]):
-            _put(connection, lifecycle.cancel(task, reason, connection.now))
+            put(connection, lifecycle.cancel(task, reason, connection.now))
     return reading.get(connection, ids)
 
 
@@ -43,9 +47,9 @@ def requeue(connection: Connection, ids: Sequence[str]) -> list[Task]:
     queued = []
     for id in reading.in_the_order_stored(connection, ids):  # a task before those behind it
         for task in reading.get(connection, [id]):
-            if task.state.finished and not task.plain:
+            if task.state.finished and not task.plain and uniqueness.is_free(connection, task):
                 queued.append(id)
-                _put(connection, lifecycle.requeue(task, connection.now))
+                put(connection, lifecycle.requeue(task, connection.now))
                 _revive_behind(connection, task)
     return reading.get(connection, queued)
 
@@ -54,6 +58,8 @@ def prune(connection: Connection, limit: int) -> int:
     keys = [(bytearray(key),) for [key] in connection.execute(statements.OVER, (connection.instant, limit))]
     connection.executemany(statements.DELETE, keys)
     connection.executemany(statements.DELETE_FAILURES, keys)
+    connection.executemany(statements.DELETE_ALIASES, keys)
+    connection.execute(statements.DELETE_STARTS, (connection.instant,))
     return len(keys)
 
 
@@ -63,7 +69,7 @@ def is_any_over(connection: Connection) -> bool:
 
 def _success(settled: Settled) -> Success | None:
     """What successes that one statement can store have in common; None for what needs more than that."""
-    if settled.state is not State.SUCCEEDED or settled.failure or settled.then:
+    if settled.state is not State.SUCCEEDED or settled.failure or settled.then or settled.progress:
         return None
     return settled.failed, settled.crashed, settled.result, settled.lease.attempt
 
@@ -72,7 +78,9 @@ def _succeed(connection: Connection, success: Success, settled: Sequence[Settled
     """What ``lifecycle.finish`` says of a success, in one statement for many. Returns the leases that still held."""
     failed, crashed, result, attempt = success
     keys = [rows.key(one.lease.task_id) for one in settled]
-    held = {key for [key] in connection.execute(statements.sized(statements.STILL_HELD, len(keys)), (*keys, attempt))}
+    found = connection.execute(statements.sized(statements.STILL_HELD, len(keys)), (*keys, attempt)).fetchall()
+    held = {key for key, _ in found}
+    connection.queued |= any(limit_key != UNLIMITED for _, limit_key in found)  # others may have waited for them
     values = (failed, crashed, connection.instant, result, *keys, attempt)
     connection.execute(statements.sized(statements.SUCCEED, len(keys)), values)
     return {one.lease for one, key in zip(settled, keys, strict=True) if bytes(key) in held}
@@ -95,14 +103,25 @@ def _settle(connection: Connection, settled: Settled) -> bool:
         return False
     if settled.failure:
         connection.execute(statements.INSERT_FAILURE, rows.from_failure(task.id, settled.failure))
-    _put(connection, task)
+    put(connection, task)
     return True
 
 
-def _put(connection: Connection, task: Task) -> None:
+def expire(connection: Connection) -> None:
+    """Cancel what was not begun in time, and those behind it."""
+    if connection.execute(statements.ANY_OVERDUE, (connection.instant,)).fetchone():
+        for [key] in connection.execute(statements.OVERDUE, (connection.instant, MOST_EXPIRED)).fetchall():
+            for task in reading.get(connection, [rows.to_id(key)]):
+                if lifecycle.overdue(task, connection.now):  # it may have been cancelled for another one's sake
+                    put(connection, lifecycle.expire(task, connection.now))
+
+
+def put(connection: Connection, task: Task) -> None:
     """Store a task as it stands now; when that ends it, decide on those behind it."""
     connection.execute(statements.UPDATE, rows.changed(task))
-    connection.queued |= task.state is State.QUEUED
+    connection.queued |= task.state is State.QUEUED or (
+        task.limit_key != UNLIMITED and task.state is not State.RUNNING  # others may have waited for it
+    )
     if task.state.finished:
         _decide_behind(connection, [(task.id, task)])
 
@@ -127,5 +146,7 @@ def _revive_behind(connection: Connection, task: Task) -> None:
     for before in revived:
         found = connection.execute(statements.CANCELLED_BEHIND, (rows.key(before.id),)).fetchall()
         for behind in filter(lifecycle.cancelled_for_another, map(rows.to_task, found)):
+            if not uniqueness.is_free(connection, behind):
+                continue
             revived.append(lifecycle.revive(behind))
             connection.execute(statements.UPDATE, rows.changed(revived[-1]))

@@ -31,14 +31,23 @@ INDEX = {
 
 
 def get(connection: Connection, ids: Iterable[str]) -> list[Task]:
-    found = (connection.execute(statements.GET, (rows.key(id),)).fetchone() for id in ids)
+    found = (_get(connection, rows.key(id)) for id in ids)
     return to_tasks(connection, [row for row in found if row is not None])
+
+
+def _get(connection: Connection, key: bytearray) -> Row | None:
+    """The row of a task, also by the id of a call that it stands for."""
+    row: Row | None = connection.execute(statements.GET, (key,)).fetchone()
+    if row is None and (alias := connection.execute(statements.ALIAS, (key,)).fetchone()):
+        row = connection.execute(statements.GET, (bytearray(alias[0]),)).fetchone()
+    return row
 
 
 def in_the_order_stored(connection: Connection, ids: Iterable[str]) -> list[str]:
     """Those of the ids that exist, each once."""
-    places = (connection.execute(statements.PLACE, (rows.key(id),)).fetchone() for id in set(ids))
-    return [rows.to_id(key) for _, key in sorted(place for place in places if place is not None)]
+    found = {task.id for task in get(connection, ids)}
+    places = (connection.execute(statements.PLACE, (rows.key(id),)).fetchone() for id in found)
+    return [rows.to_id(key) for _, key in sorted(places)]
 
 
 def find(connection: Connection, query: Query) -> list[Task]:

@@ -1,11 +1,14 @@
 """Tasks as rows and back: instants and spans are microseconds, ids are 16 bytes, what is absent is NULL."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import field, fields, make_dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from afterwards.core.errors import EngineError
+from afterwards.core.limits import UNLIMITED
+from afterwards.core.progress import Progress
 from afterwards.core.task import Failure, FailureKind, State, Task
 
 Row = tuple[Any, ...]
@@ -112,8 +115,14 @@ def to_task(row: Row, failures: tuple[Failure, ...] = ()) -> Task:
         cancel_requested=row[21],
         reason=row[22],
         cause=row[23] and to_id(row[23]),
-        progress=row[24],
+        progress=row[24] and Progress.of_text(row[24]),
         result=row[25],
+        expires_at=None if row[26] is None else to_instant(row[26]),
+        unique_key=row[27],
+        idempotency_key=row[28],
+        limit_key=row[29],
+        rerun_after_crash=row[30] == 1,
+        context=row[31],
         failures=failures,
     )
     return frozen(draft)
@@ -131,21 +140,10 @@ def from_new(task: Task) -> tuple[tuple[str, ...], list[Any]]:
         task.queue,
         task.priority,
     ]
-    if task.retention != SEVEN_DAYS:
-        columns += ("retention",)
-        values.append(from_span(task.retention))
-    if task.origin is not None:
-        columns += ("origin",)
-        values.append(task.origin)
-    if task.overrides is not None:
-        columns += ("overrides",)
-        values.append(task.overrides)
-    if task.after is not None:
-        columns += ("after",)
-        values.append(key_to_store(task.after))
-    if task.run_at is not None:
-        columns += ("run_at",)
-        values.append(from_instant(task.run_at))
+    for name, absent, written in _SELDOM:
+        if (value := getattr(task, name)) != absent:
+            columns += (name,)
+            values.append(written(value) if written else value)
     if task.lease_until is not None and task.started_at is not None:
         columns += _LEASED
         values += [task.attempt, task.worker, from_instant(task.lease_until), from_instant(task.started_at)]
@@ -176,9 +174,26 @@ def _standing(task: Task) -> Row:
         task.cancel_requested,
         task.reason,
         task.cause and key(task.cause),
-        task.progress,
+        task.progress and task.progress.to_text(),
         task.result,
+        task.expires_at and from_instant(task.expires_at),
     )
+
+
+_SELDOM: Final[Sequence[tuple[str, object, Callable[[Any], Any] | None]]] = (
+    ("retention", SEVEN_DAYS, from_span),
+    ("origin", None, None),
+    ("overrides", None, None),
+    ("after", None, key_to_store),
+    ("run_at", None, from_instant),
+    ("expires_at", None, from_instant),
+    ("unique_key", None, None),
+    ("idempotency_key", None, None),
+    ("limit_key", UNLIMITED, None),
+    ("rerun_after_crash", True, int),
+    ("context", None, None),
+)
+"""What few tasks have: the value that needs no writing, and how another one is written."""
 
 
 def to_failure(row: Row) -> Failure:

@@ -5,7 +5,8 @@ from functools import cache, lru_cache
 COLUMNS = """
     id, name, arguments, created_at, state, queue, priority, overrides, retention, origin, after, plain,
     attempt, failed, crashed, suspect, run_at, worker, lease_until, started_at, finished_at,
-    cancel_requested, reason, cause, progress, result
+    cancel_requested, reason, cause, progress, result,
+    expires_at, unique_key, idempotency_key, limit_key, rerun_after_crash, context
 """
 
 # Transactions.
@@ -118,14 +119,20 @@ NEXT_NAME = """
     ORDER BY name LIMIT 1
 """
 
+NEXT_LIMIT_KEY = """
+    SELECT limit_key FROM afterwards_tasks
+    WHERE state = 'queued' AND suspect = ? AND queue = ? AND name = ? AND limit_key >= ?
+    ORDER BY limit_key LIMIT 1
+"""
+
 LANE = """
     SELECT -priority, seq, suspect FROM afterwards_tasks
-    WHERE state = 'queued' AND suspect = ? AND queue = ? AND name = ?
+    WHERE state = 'queued' AND suspect = ? AND queue = ? AND name = ? AND limit_key = ?
     ORDER BY priority DESC, seq LIMIT ?
 """
 
 QUEUED_BY_ID = """
-    SELECT -priority, seq, suspect, queue, name FROM afterwards_tasks WHERE id = ? AND state = 'queued'
+    SELECT -priority, seq, suspect, queue, name, limit_key FROM afterwards_tasks WHERE id = ? AND state = 'queued'
 """
 
 TAKE = """
@@ -136,6 +143,61 @@ TAKE = """
 """
 
 TAKEN = f"SELECT {COLUMNS}, seq FROM afterwards_tasks WHERE seq IN ({{places}})"
+
+RUNNING = """
+    SELECT name, limit_key, count(*) FROM afterwards_tasks INDEXED BY afterwards_running WHERE state = 'running'
+    GROUP BY name, limit_key
+"""
+
+STARTS = "SELECT at FROM afterwards_starts WHERE name = ? AND limit_key = ? AND at > ? ORDER BY at"
+
+INSERT_START = "INSERT INTO afterwards_starts (name, limit_key, at, until) VALUES (?, ?, ?, ?)"
+
+DELETE_STARTS = "DELETE FROM afterwards_starts WHERE until <= ?"
+
+ANY_OVERDUE = """
+    SELECT 1 FROM afterwards_tasks
+    WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= ? AND state != 'running'
+    LIMIT 1
+"""
+
+OVERDUE = """
+    SELECT id FROM afterwards_tasks
+    WHERE seq IN (
+        SELECT seq FROM afterwards_tasks INDEXED BY afterwards_expiring
+        WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= ? AND state != 'running'
+        ORDER BY expires_at LIMIT ?
+    )
+    ORDER BY seq
+"""
+
+PAUSED = "SELECT kind, name FROM afterwards_paused"
+
+PAUSE = "INSERT OR IGNORE INTO afterwards_paused (kind, name) VALUES (?, ?)"
+
+RESUME = "DELETE FROM afterwards_paused WHERE kind = ? AND name = ?"
+
+# Uniqueness, and how much may wait.
+
+UNFINISHED_LIKE = "SELECT id FROM afterwards_tasks WHERE unique_key = ? AND finished_at IS NULL"
+
+IDEMPOTENT_LIKE = "SELECT id FROM afterwards_tasks WHERE idempotency_key = ?"
+
+INSERT_ALIAS = "INSERT INTO afterwards_aliases (id, task) VALUES (?, ?)"
+
+ALIAS = "SELECT task FROM afterwards_aliases WHERE id = ?"
+
+DELETE_ALIASES = "DELETE FROM afterwards_aliases WHERE task = ?"
+
+COUNT_PENDING = """
+    SELECT sum(count) FROM (
+        SELECT count(*) AS count FROM afterwards_tasks WHERE state = 'waiting' AND queue = :queue
+        UNION ALL
+        SELECT count(*) FROM afterwards_tasks WHERE state = 'scheduled' AND queue = :queue
+        UNION ALL
+        SELECT count(*) FROM afterwards_tasks WHERE state = 'queued' AND suspect IN (0, 1) AND queue = :queue
+    )
+"""
 
 # Holding leases.
 
@@ -157,7 +219,7 @@ EXPIRE = "UPDATE afterwards_tasks SET lease_until = ? WHERE state = 'running' AN
 # Changing.
 
 STILL_HELD = """
-    SELECT id FROM afterwards_tasks INDEXED BY afterwards_id
+    SELECT id, limit_key FROM afterwards_tasks INDEXED BY afterwards_id
     WHERE id IN ({places}) AND attempt = ? AND state = 'running'
 """
 
@@ -171,7 +233,8 @@ SUCCEED = """
 UPDATE = """
     UPDATE afterwards_tasks SET
         state = ?, attempt = ?, failed = ?, crashed = ?, suspect = ?, run_at = ?, worker = ?, lease_until = ?,
-        started_at = ?, finished_at = ?, cancel_requested = ?, reason = ?, cause = ?, progress = ?, result = ?
+        started_at = ?, finished_at = ?, cancel_requested = ?, reason = ?, cause = ?, progress = ?, result = ?,
+        expires_at = ?
     WHERE id = ?
 """
 

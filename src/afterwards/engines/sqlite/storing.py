@@ -1,29 +1,43 @@
 """Store and publish tasks. Every function runs in a transaction that others share."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from afterwards.core import lifecycle
+from afterwards.core.errors import QueueFull
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Claim
 from afterwards.engines.sqlite import claiming, reading, rows, statements
 from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite.uniqueness import Twins
 
 
 def enqueue(
     connection: Connection, tasks: Sequence[NewTask], claim: Claim | None = None, leased: list[Task] | None = None
-) -> list[Task]:
-    """Inserts no row before the connection is flushed. ``leased`` receives what is leased to the claim here."""
+) -> list[Task] | QueueFull:
+    """Inserts no row before the connection is flushed. ``leased`` receives what is leased to the claim here.
+
+    A full queue is returned, not raised: nothing was written, and what shares the transaction goes on.
+    """
     if claim and claiming.anything_for(connection, claim):
         claim = None  # what is stored already comes first
-    known: dict[str, Task] = {}
+    stored: dict[str, Task] = {}
     if connection.careful:  # the call may be a repeated one
         connection.flush()
-        known = {task.id: task for task in reading.get(connection, [new.id for new in tasks])}
-    taken = _store(connection, tasks, known, claim)
+        stored = {new.id: task for new in tasks for task in reading.get(connection, [new.id])}
+    twins = Twins(connection, stored) if any(new.unique_key or new.idempotency_key for new in tasks) else None
+    made = _make(connection, tasks, stored, twins, claim)
+    if full := _full(connection, tasks, made):
+        return full
+    for task in made:
+        _insert(connection, task)
+    if twins:
+        twins.remember()
     if leased is not None:
-        leased[:] = taken
-    return [known[new.id] for new in tasks]
+        leased[:] = [task for task in made if task.state is State.RUNNING]
+    return [stored[twins.answered.get(new.id, new.id) if twins else new.id] for new in tasks]
 
 
 def publish(connection: Connection, leases: Sequence[Lease], held: bool, run_at: datetime | None) -> None:
@@ -36,28 +50,51 @@ def publish(connection: Connection, leases: Sequence[Lease], held: bool, run_at:
         connection.queued |= published > 0
 
 
-def _store(connection: Connection, tasks: Sequence[NewTask], known: dict[str, Task], claim: Claim | None) -> list[Task]:
-    """Store those that are not known yet; they are, afterwards. Returns what was leased to the claim."""
-    leased: list[Task] = []
-    for new in tasks:
-        if new.id in known:
+def _make(
+    connection: Connection, tasks: Sequence[NewTask], stored: dict[str, Task], twins: Twins | None, claim: Claim | None
+) -> list[Task]:
+    """The records of those that are not stored yet; they are among the stored, afterwards."""
+    made: list[Task] = []
+    slots = claim.limit if claim else 0
+    for asked in tasks:
+        if asked.id in stored:
             continue
-        offer = claim if claim and len(leased) < claim.limit else None
+        new = twins.in_line(asked) if twins else asked
+        if twins and twins.answers(new):
+            continue
+        offer = claim if claim and slots and _could_lease(connection, claim, new) else None
         if new.after is None and new.failure is None:
             task = _at_once(new, offer, connection.now)
         else:
-            task = _behind_another(connection, new, known, offer)
-        _insert(connection, task)
-        known[new.id] = task
-        if task.state is State.RUNNING:
-            leased.append(task)
-    return leased
+            task = _behind_another(connection, new, stored, offer)
+        slots -= task.state is State.RUNNING
+        stored[new.id] = task
+        made.append(task)
+    return made
+
+
+def _full(connection: Connection, tasks: Sequence[NewTask], made: Sequence[Task]) -> QueueFull | None:
+    """The queue that would have more that waits than one of the tasks allows."""
+    allowed = {new.id: new.max_queued for new in tasks if new.max_queued is not None}
+    if not allowed:
+        return None
+    connection.flush()
+    added = Counter(task.queue for task in made)
+    for queue, most in {task.queue: allowed[task.id] for task in made if task.id in allowed}.items():
+        [waiting] = connection.execute(statements.COUNT_PENDING, {"queue": queue}).fetchone()
+        if waiting + added[queue] > most:
+            return QueueFull(queue, most)
+    return None
+
+
+def _could_lease(connection: Connection, claim: Claim, new: NewTask) -> bool:
+    return claim.could_lease(new) and not connection.paused.stops(new)
 
 
 def _at_once(new: NewTask, claim: Claim | None, now: datetime) -> Task:
     """What ``lifecycle`` says of a task behind none, in one step: most of what a request costs here is this."""
     asked = new.run_at or (now + new.wait if new.wait else now)
-    if claim and (asked > now or not claim.serves(new)):
+    if claim and asked > now:
         claim = None
     due = max(asked, now + lifecycle.HOLD) if new.held and not claim else asked if asked > now else None
     draft = rows.Draft(
@@ -76,14 +113,22 @@ def _at_once(new: NewTask, claim: Claim | None, now: datetime) -> Task:
         worker=claim.worker if claim else None,
         lease_until=now + claim.lease if claim else None,
         started_at=now if claim else None,
+        expires_at=None if new.expires is None else now + new.expires,
+        unique_key=new.unique_key,
+        idempotency_key=new.idempotency_key,
+        limit_key=new.limit_key,
+        rerun_after_crash=new.rerun_after_crash,
+        context=new.context,
     )
     return rows.frozen(draft)
 
 
-def _behind_another(connection: Connection, new: NewTask, known: dict[str, Task], claim: Claim | None) -> Task:
-    before = (known.get(new.after) or _one(connection, new.after)) if new.after else None
+def _behind_another(connection: Connection, new: NewTask, stored: dict[str, Task], claim: Claim | None) -> Task:
+    before = (stored.get(new.after) or _one(connection, new.after)) if new.after else None
+    if before and before.id != new.after:  # that was the id of a call for which another task stands
+        new = replace(new, after=before.id)
     task = lifecycle.store(new, before, connection.now)
-    if claim and lifecycle.could_start(new, task) and claim.serves(task):
+    if claim and lifecycle.could_start(new, task):
         task = lifecycle.claim(task, claim.worker, claim.lease, connection.now)
     return task
 

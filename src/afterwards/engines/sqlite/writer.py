@@ -46,6 +46,7 @@ class Writer(ConnectionThread):
     ) -> None:
         super().__init__(path, connect)
         self.next_due: int | None = None  # when the first scheduled task is due, in microseconds
+        self.room_at: datetime | None = None  # when a rate that a claim found used up lets another task start
         self._lock = lock
         self._clock = clock
         self._patience = patience.total_seconds()
@@ -115,6 +116,7 @@ class Writer(ConnectionThread):
                 raise
 
     def _tell(self, connection: Connection, due: int | None) -> None:
+        self.room_at = connection.room_at
         sooner = due is not None and (self.next_due is None or due < self.next_due)
         self.next_due = due
         if connection.queued or sooner:

@@ -3,10 +3,11 @@
 import asyncio
 from dataclasses import replace
 
+from afterwards.core.progress import Progress
 from afterwards.core.task import Lease, State, Task
 from afterwards.engine import Engine, Heartbeat, Held
 from afterwards.testing.clock import START, FakeClock
-from afterwards.testing.conformance.support import LEASE, MOMENT, RETRY, SOON, Conformance, ids
+from afterwards.testing.conformance.support import ALL, HALF, LEASE, MOMENT, RETRY, SOON, Conformance, ids
 
 
 class Claiming(Conformance):
@@ -113,7 +114,7 @@ class Claiming(Conformance):
         self, engine: Engine, clock: FakeClock
     ) -> None:
         task = await self.running(engine)
-        await engine.heartbeat([Heartbeat(task.lease, "half")], lease=LEASE)
+        await engine.heartbeat([Heartbeat(task.lease, HALF)], lease=LEASE)
         await self.finish(engine, task, RETRY)
         clock.advance(SOON)
         [task] = await self.claim(engine)
@@ -177,17 +178,17 @@ class Beating(Conformance):
 
     async def test_progress_comes_with_the_beat_and_stays(self, engine: Engine) -> None:
         task = await self.running(engine)
-        await engine.heartbeat([Heartbeat(task.lease, '{"done": 5}')], lease=LEASE)
+        await engine.heartbeat([Heartbeat(task.lease, HALF)], lease=LEASE)
         await engine.heartbeat([Heartbeat(task.lease)], lease=LEASE)
-        assert (await self.one(engine, task)).progress == '{"done": 5}'
-        await engine.heartbeat([Heartbeat(task.lease, '{"done": 6}')], lease=LEASE)
-        assert (await self.one(engine, task)).progress == '{"done": 6}'
+        assert (await self.one(engine, task)).progress == HALF
+        await engine.heartbeat([Heartbeat(task.lease, ALL)], lease=LEASE)
+        assert (await self.one(engine, task)).progress == ALL
 
     async def test_each_of_many_beats_carries_its_own_progress(self, engine: Engine) -> None:
         tasks = [await self.running(engine) for _ in range(3)]
-        beats = [Heartbeat(task.lease, str(number)) for number, task in enumerate(tasks)]
+        beats = [Heartbeat(task.lease, Progress(done=number)) for number, task in enumerate(tasks)]
         assert await engine.heartbeat(beats, lease=LEASE) == [Held(task.lease) for task in tasks]
-        assert [task.progress for task in await engine.get(ids(tasks))] == ["0", "1", "2"]
+        assert [task.progress for task in await engine.get(ids(tasks))] == [Progress(done=n) for n in range(3)]
 
     async def test_the_lost_are_left_out_and_the_others_renewed(self, engine: Engine) -> None:
         kept, gone = await self.running(engine), await self.ended(engine)
@@ -206,7 +207,7 @@ class Beating(Conformance):
     async def test_a_beat_may_come_from_another_thread_and_event_loop(self, engine: Engine, clock: FakeClock) -> None:
         task = await self.running(engine)
         clock.advance(LEASE / 2)
-        beats = [Heartbeat(task.lease, "half")]
+        beats = [Heartbeat(task.lease, HALF)]
 
         def beat() -> list[Held]:
             async def once() -> list[Held]:
@@ -216,14 +217,14 @@ class Beating(Conformance):
 
         assert await asyncio.to_thread(beat) == [Held(task.lease)]
         stored = await self.one(engine, task)
-        assert (stored.progress, stored.lease_until) == ("half", clock() + LEASE)
+        assert (stored.progress, stored.lease_until) == (HALF, clock() + LEASE)
 
     async def test_beats_from_a_thread_do_not_disturb_what_goes_on_here(self, engine: Engine) -> None:
         task = await self.running(engine)
 
         async def beat() -> None:
             for number in range(20):
-                held = await engine.heartbeat([Heartbeat(task.lease, str(number))], lease=LEASE)
+                held = await engine.heartbeat([Heartbeat(task.lease, Progress(done=number))], lease=LEASE)
                 assert held == [Held(task.lease)]
 
         async with asyncio.TaskGroup() as group:

@@ -8,6 +8,7 @@ from afterwards.engine import Engine, Heartbeat
 from afterwards.testing.clock import FakeClock
 from afterwards.testing.conformance.support import (
     FAILURE,
+    HALF,
     LEASE,
     RELEASE,
     RETRY,
@@ -104,7 +105,7 @@ class Fences(Conformance):
 
     async def refused(self, engine: Engine, late: Task, write: Outcome | str) -> bool:
         if write == "heartbeat":
-            return await engine.heartbeat([Heartbeat(late.lease, "late")], lease=LEASE) == []
+            return await engine.heartbeat([Heartbeat(late.lease, HALF)], lease=LEASE) == []
         settled = self.lost(late) if isinstance(write, str) else self.settled(late, write)
         return await engine.finish([settled]) == [late.lease]
 

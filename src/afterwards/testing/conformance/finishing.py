@@ -11,7 +11,9 @@ from afterwards.core.task import Failure, FailureKind, State, Task
 from afterwards.engine import Engine, Heartbeat
 from afterwards.testing.clock import FakeClock
 from afterwards.testing.conformance.support import (
+    ALL,
     FAILURE,
+    HALF,
     LEASE,
     MOMENT,
     RELEASE,
@@ -38,9 +40,17 @@ class Finishing(Conformance):
 
     async def test_a_success_keeps_its_last_progress(self, engine: Engine) -> None:
         task = await self.running(engine)
-        await engine.heartbeat([Heartbeat(task.lease, "all")], lease=LEASE)
+        await engine.heartbeat([Heartbeat(task.lease, ALL)], lease=LEASE)
         await self.succeed(engine, task)
-        assert (await self.one(engine, task)).progress == "all"
+        assert (await self.one(engine, task)).progress == ALL
+
+    async def test_the_last_progress_comes_with_the_end_of_the_attempt(self, engine: Engine) -> None:
+        tasks = [await self.running(engine) for _ in range(3)]
+        await engine.heartbeat([Heartbeat(task.lease, HALF) for task in tasks], lease=LEASE)
+        ends: list[Outcome] = [SUCCESS, RETRY, FAILURE]
+        settled = [self.settled(task, end) for task, end in zip(tasks, ends, strict=True)]
+        await engine.finish([replace(one, progress=ALL) for one in settled])
+        assert [task.progress for task in await engine.get(ids(tasks))] == [ALL] * 3
 
     async def test_a_failure_is_recorded_in_full(self, engine: Engine, clock: FakeClock) -> None:
         task = await self.running(engine)

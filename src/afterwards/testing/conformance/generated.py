@@ -6,20 +6,24 @@ late workers and repeated calls come up by themselves. A difference is shown as 
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any, ClassVar, TypeVar
 
 import pytest
 
 from afterwards.core import lifecycle
+from afterwards.core.errors import QueueFull
 from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Released, Snoozed, Succeeded
+from afterwards.core.limits import Group, Limit, Rate, group_of
+from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
 from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task, task_id
-from afterwards.engine import Claim, Engine, Heartbeat, Query
+from afterwards.engine import Claim, Engine, Heartbeat, Paused, Query
 from afterwards.engines.memory import MemoryEngine
 from afterwards.testing.clock import START, FakeClock
 
@@ -29,6 +33,12 @@ Draw = Callable[[Random], Any]
 SECOND = timedelta(seconds=1)
 LEASE = 30 * SECOND
 NAMES = frozenset({"greet", "thank"})
+LIMITS = {"thank": Limit(max_concurrency=2, rate=Rate(3, 30 * SECOND))}
+PAUSED = (
+    Paused(queues=frozenset({"mail"})),
+    Paused(names=frozenset({"greet"})),
+    Paused(names=frozenset({"thank"}), queues=frozenset({"default"})),
+)
 FAILURE = Failure(attempt=1, at=START, worker="w", kind=FailureKind.RAISED, type="ValueError", message="no")
 
 
@@ -44,6 +54,13 @@ class Asked:
     held: bool
     wait: int
     plain: bool
+    chained: bool
+    expires: int | None
+    unique_key: str | None
+    idempotency_key: str | None
+    limit_key: str
+    rerun_after_crash: bool
+    max_queued: int | None
 
 
 @dataclass
@@ -57,12 +74,13 @@ class World:
     attempts: list[Task] = field(default_factory=list)  # as their workers took them; also those that are over
     expired: list[Task] = field(default_factory=list)  # as a reaper saw them
     stored: dict[str, Task] = field(default_factory=dict)  # after the last step
+    starts: dict[Group, list[datetime]] = field(default_factory=dict)
 
     async def enqueue(self, calls: list[Asked], slots: int) -> None:
         tasks = [self._new(asked) for asked in calls]
-        claim = Claim(worker="sender", limit=slots, lease=LEASE, names=NAMES) if slots else None
-        stored = await self._both(lambda engine: engine.enqueue(tasks, claim=claim))
-        self.attempts += [task for task in stored if task.state is State.RUNNING]
+        claim = Claim(worker="sender", limit=slots, lease=LEASE, names=NAMES, limits=LIMITS) if slots else None
+        stored = await self._both(lambda engine: _or_full(engine.enqueue(tasks, claim=claim)))
+        self.attempts += [task for task in stored or [] if task.state is State.RUNNING]
 
     async def publish(self, numbers: list[int], attempt: int, held: bool, wait: int | None) -> None:
         not_due = [task for task in self._tasks(numbers) if not (task.run_at and task.run_at <= self.clock())]
@@ -86,10 +104,20 @@ class World:
             queues=queues,
             suspects=suspects,
             ids=None if numbers is None else frozenset(self._ids(numbers)),
+            limits=LIMITS,
         )
-        self.attempts += await self._both(lambda engine: engine.claim(claim))
+        taken = await self._both(lambda engine: engine.claim(claim))
+        self.attempts += taken
+        for task in taken:
+            self.starts.setdefault(group_of(task.name, task.limit_key), []).append(self.clock())
 
-    async def heartbeat(self, numbers: list[int], progress: str | None) -> None:
+    async def pause(self, paused: Paused) -> None:
+        await self._both(lambda engine: engine.pause(paused))
+
+    async def resume(self, paused: Paused) -> None:
+        await self._both(lambda engine: engine.resume(paused))
+
+    async def heartbeat(self, numbers: list[int], progress: Progress | None) -> None:
         beats = [Heartbeat(task.lease, progress) for task in self._attempts(numbers)]
         await self._both(lambda engine: engine.heartbeat(beats, lease=LEASE))
 
@@ -147,7 +175,10 @@ class World:
         """Both hold the same, and it makes sense."""
         stored = await self._both(lambda engine: engine.get(self.ids))
         await self._both(_counts)
-        before, self.stored = self.stored, {task.id: task for task in stored}
+        await self._both(lambda engine: engine.paused())
+        before, self.stored = self.stored, {task.id: task for task in stored}  # one may stand for several ids
+        _check_limits(self.stored.values(), self.starts)
+        _check_uniqueness(self.stored.values())
         for task in stored:
             _check_record(task, self.stored)
             if task.id in before:
@@ -183,6 +214,13 @@ class World:
             held=asked.held,
             wait=asked.wait * SECOND,
             failure=FAILURE if asked.plain else None,
+            chained=asked.chained,
+            expires=None if asked.expires is None else asked.expires * SECOND,
+            unique_key=None if asked.plain else asked.unique_key,
+            idempotency_key=asked.idempotency_key,
+            limit_key=asked.limit_key,
+            rerun_after_crash=asked.rerun_after_crash,
+            max_queued=asked.max_queued,
         )
 
     def _ids(self, numbers: Sequence[int]) -> list[str]:
@@ -304,6 +342,13 @@ def _call(random: Random) -> Asked:
         held=random.random() < 0.2,
         wait=random.choice([0, 0, 0, 0, 5, 90]),
         plain=random.random() < 0.05,
+        chained=random.random() < 0.7,
+        expires=random.choice([None, None, None, 20, 70]),
+        unique_key=random.choice([None, None, None, "one", "two"]),
+        idempotency_key=random.choice([None, None, None, None, "this", "that"]),
+        limit_key=random.choice(["", "*", "ada", "eve"]),
+        rerun_after_crash=random.random() < 0.9,
+        max_queued=random.choice([None, None, None, 6]),
     )
 
 
@@ -343,7 +388,7 @@ STEPS: list[tuple[int, Callable[..., Awaitable[None]], dict[str, Draw]]] = [
     (3, World.claim, {"limit": _among(1, 2, 3)}),
     (2, World.claim, {"names": _names, "queues": _maybe(_queues), "numbers": _maybe(_numbers)}),
     (6, World.finish, {"numbers": _numbers, "outcome": _outcome, "retries": _among(0, 1, 2)}),
-    (2, World.heartbeat, {"numbers": _numbers, "progress": _among(None, "half", "all")}),
+    (2, World.heartbeat, {"numbers": _numbers, "progress": _among(None, Progress(done=1), Progress(done=2, total=3))}),
     (1, World.look_for_expired, {}),
     (1, World.give_up_what_was_seen_expired, {}),
     (3, World.workers_die, {}),
@@ -352,6 +397,8 @@ STEPS: list[tuple[int, Callable[..., Awaitable[None]], dict[str, Draw]]] = [
     (2, World.requeue, {"numbers": _numbers}),
     (1, World.requeue, {"numbers": lambda random: list(range(100))}),
     (1, World.prune, {}),
+    (1, World.pause, {"paused": _among(*PAUSED)}),
+    (2, World.resume, {"paused": _among(*PAUSED)}),
     (3, World.time_passes, {"seconds": _among(1, 10, 29, 30, 31, 60, 100)}),
     (
         2,
@@ -372,6 +419,14 @@ def _counted_back(items: Sequence[T], numbers: Sequence[int]) -> list[T]:
     return [items[index] for index in {-1 - number % len(items): None for number in numbers}] if items else []
 
 
+async def _or_full(answer: Awaitable[list[Task]]) -> list[Task] | None:
+    """The answer, None when a queue was full."""
+    try:
+        return await answer
+    except QueueFull:
+        return None
+
+
 async def _in_any_order(answer: Awaitable[list[Task]]) -> list[Task]:
     return sorted(await answer, key=lambda task: task.id)
 
@@ -383,6 +438,26 @@ async def _counts(engine: Engine) -> dict[tuple[str, State], int]:
         key = queue, State.QUEUED if state is State.SCHEDULED else state
         counts[key] = counts.get(key, 0) + count
     return counts
+
+
+def _check_limits(tasks: Collection[Task], starts: dict[Group, list[datetime]]) -> None:
+    """No limit is passed at any instant, and none within any span."""
+    running = Counter(group_of(task.name, task.limit_key) for task in tasks if task.state is State.RUNNING)
+    for name, limit in LIMITS.items():
+        assert limit.max_concurrency is not None and limit.rate is not None
+        assert all(count <= limit.max_concurrency for group, count in running.items() if group[0] == name)
+        for group in (group for group in starts if group[0] == name):
+            for first, last in zip(starts[group], starts[group][limit.rate.count :], strict=False):
+                assert last - first >= limit.rate.per
+
+
+def _check_uniqueness(tasks: Collection[Task]) -> None:
+    assert _no_two(task.unique_key for task in tasks if not task.state.finished)
+    assert _no_two(task.idempotency_key for task in tasks)
+
+
+def _no_two(keys: Iterable[str | None]) -> bool:
+    return max(Counter(key for key in keys if key is not None).values(), default=0) < 2
 
 
 def _check_record(task: Task, tasks: dict[str, Task]) -> None:

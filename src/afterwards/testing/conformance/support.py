@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from afterwards.core.lifecycle import Outcome, Raised, Released, Settled, Snoozed, Succeeded, lose, settle
+from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
 from afterwards.core.task import Lease, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine
@@ -21,6 +22,7 @@ SUCCESS = Succeeded()
 FAILURE = Raised(error=ValueError("no"))
 RETRY = Raised(error=ValueError("not yet"), delay=SOON)
 """With ``Retry(1)`` or more it is retried, which the helpers below see to."""
+HALF, ALL = Progress(done=1, total=2, description="rows"), Progress(done=2, total=2, description="rows")
 SNOOZE = Snoozed(SOON)
 RELEASE = Released()
 

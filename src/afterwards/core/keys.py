@@ -1,0 +1,122 @@
+"""How a call's arguments become a key: for what shall be unique, and for whose limit it counts against."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from string import Formatter
+from typing import Any
+
+from afterwards.core.errors import InvalidKey, InvalidOption
+from afterwards.core.names import NAME
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """The key itself, as one call gives it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A text in which ``{parameter}`` stands for an argument, and ``{order.id}`` for what belongs to one."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A function of the same arguments, which gives the key."""
+
+    function: Callable[..., str]
+
+
+@dataclass(frozen=True, slots=True)
+class AllArguments:
+    """All arguments together, as they are stored."""
+
+
+Key = Literal | Template | Computed | AllArguments
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The arguments of one call: as they were given, by parameter with their defaults, and as JSON."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    values: Mapping[str, Any]
+    stored: str
+
+
+def declared(option: str, value: object) -> Key | None:
+    """The key that ``@task(...)`` declares: a template, or a function of the arguments; True is all arguments."""
+    if isinstance(value, str):
+        return Template(value)
+    return _common(option, value, "a template such as 'user-{user_id}'")
+
+
+def given(option: str, value: object) -> Key | None:
+    """The key that one call gives: a text as it is, for it may hold what a user has sent."""
+    if isinstance(value, str):
+        return Literal(value)
+    return _common(option, value, "the key as text")
+
+
+def check_parameters(task: str, option: str, key: Key | None, parameters: Collection[str]) -> None:
+    """Raise InvalidOption for a template that names a parameter which the function does not have."""
+    if not isinstance(key, Template):
+        return
+    try:
+        names = [name for _, name, _, _ in Formatter().parse(key.text) if name is not None]
+    except ValueError as error:
+        raise InvalidOption(f'task "{task}", {option}={key.text!r} is no template: {error}') from error
+    for name in names:
+        parameter = name.partition(".")[0].partition("[")[0]
+        if parameter not in parameters:
+            known = ", ".join(parameters) or "none"
+            raise InvalidOption(
+                f'task "{task}", {option}={key.text!r}: it has no argument "{parameter}"; its arguments: {known}'
+            )
+
+
+def key_of(task: str, option: str, key: Key, call: Bound) -> str:
+    """The key of a call. Raises InvalidKey when its function fails, or gives no text."""
+    match key:
+        case Literal(text):
+            return as_key(text)
+        case AllArguments():
+            return f"sha256:{_digest(call.stored)}"
+        case Template(text):
+            made = _made(task, option, lambda: text.format_map(call.values))
+        case Computed(function):  # pragma: no branch (there is no other key)
+            made = _made(task, option, lambda: function(*call.args, **call.kwargs))
+    if not isinstance(made, str) or not made:
+        raise InvalidKey(task, option, f"gave {made!r}: give a text that is not empty")
+    return as_key(made)
+
+
+def as_key(text: str) -> str:
+    """The text, or where a key could not be written so, a digest of it: only whether keys are equal matters."""
+    return text if NAME.fullmatch(text) else f"sha256:{_digest(text)}"
+
+
+def _common(option: str, value: object, otherwise: str) -> Key | None:
+    if value is None or value is False:
+        return None
+    if value is True and option == "unique":
+        return AllArguments()
+    if callable(value):
+        return Computed(value)
+    raise InvalidOption(f"{option}={value!r}: give {otherwise}, or a function of the task's arguments")
+
+
+def _made(task: str, option: str, make: Callable[[], str]) -> str:
+    try:
+        return make()
+    except Exception as error:  # the user's code, or an argument without what the template asks for
+        raise InvalidKey(task, option, f"raised {type(error).__name__}: {error}") from error
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode(errors="surrogatepass")).hexdigest()

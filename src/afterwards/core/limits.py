@@ -1,0 +1,123 @@
+"""How many tasks may start now, under the limits of their functions."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Generic, NamedTuple, Self, TypeVar
+
+from afterwards.core.errors import InvalidOption
+
+T = TypeVar("T")
+
+UNLIMITED = ""
+"""The limit key of a task whose function has no limits."""
+
+ALL = "*"
+"""The limit key of a task whose function has limits that all its tasks share."""
+
+MOST_STARTS = 10_000
+"""In one span: each is remembered until the span is over."""
+
+Group = tuple[str, str]
+"""What counts together: the name of a task function, and a limit key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most so many starts within any span of this length."""
+
+    count: int
+    per: timedelta
+
+    @classmethod
+    def of(cls, text: object) -> Self:
+        """``"10/m"`` is ten a minute; ``s``, ``m``, ``h`` and ``d``, also ``"1/30s"``. Raises InvalidOption."""
+        found = _RATE.fullmatch(text) if isinstance(text, str) else None
+        if found is None or not 1 <= int(found[1]) <= MOST_STARTS or not int(found[2] or 1):
+            raise InvalidOption(
+                f"rate_limit={text!r}: give a number of starts, {MOST_STARTS:,} at most, and a span: '10/m' or '1/30s'"
+            )
+        return cls(int(found[1]), int(found[2] or 1) * _UNITS[found[3]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """What a task function allows, all processes together, for each limit key."""
+
+    max_concurrency: int | None = None
+    rate: Rate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """How much of a limit is used: tasks that run, and when the last ones started, the oldest first."""
+
+    running: int = 0
+    starts: Sequence[datetime] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many more may start now (None: any number), and when there is more if only the rate forbids it."""
+
+    count: int | None
+    more_at: datetime | None = None
+
+
+def room(limit: Limit, used: Used, now: datetime) -> Room:
+    """What a limit leaves."""
+    count: int | None = None
+    more_at = None
+    if limit.max_concurrency is not None:
+        count = max(0, limit.max_concurrency - used.running)
+    if limit.rate is not None:
+        recent = [start for start in used.starts if start + limit.rate.per > now]
+        left = max(0, limit.rate.count - len(recent))
+        if recent and (count is None or left < count):
+            more_at = recent[-limit.rate.count :][0] + limit.rate.per
+        count = left if count is None else min(count, left)
+    return Room(count, more_at)
+
+
+def next_room(rooms: Iterable[Room]) -> datetime | None:
+    """When the first of those that are used up by their rate has room again."""
+    return min((room.more_at for room in rooms if room.count == 0 and room.more_at), default=None)
+
+
+def group_of(name: str, limit_key: str) -> Group:
+    """What a task counts with; one that was stored before its function had limits counts with all."""
+    return name, limit_key or ALL
+
+
+class Candidate(NamedTuple, Generic[T]):
+    """What could be taken, as far as a decision needs to know it."""
+
+    item: T
+    suspect: bool
+    group: Group
+
+
+def admit(candidates: Iterable[Candidate[T]], rooms: Mapping[Group, Room], *, limit: int, suspects: int) -> Iterator[T]:
+    """Those that may start, in order and at most ``limit``; a group that is not in ``rooms`` has no limit."""
+    admitted: Counter[Group] = Counter()
+    for item, suspect, group in candidates:
+        if limit < 1:
+            return
+        left = rooms[group].count if group in rooms else None
+        if (suspect and suspects < 1) or (left is not None and admitted[group] >= left):
+            continue
+        admitted[group] += 1
+        suspects -= suspect
+        limit -= 1
+        yield item
+
+
+_RATE = re.compile(r"(\d{1,9})/(\d{0,6})([smhd])", re.ASCII)
+_UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}

@@ -1,0 +1,14 @@
+"""What names, queues and keys look like."""
+
+import re
+
+from afterwards.core.errors import InvalidOption
+
+NAME = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+
+
+def check_name(kind: str, name: str) -> str:
+    """The name, if it is one. Raises InvalidOption."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise InvalidOption(f"{kind} {name!r}: use 1 to 100 of the characters A-Z a-z 0-9 _ . : -")
+    return name

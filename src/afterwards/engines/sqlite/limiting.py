@@ -1,0 +1,73 @@
+"""What limits leave to a claim, and what people have paused. Every function runs in a transaction that others share."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+
+from afterwards.core import limits
+from afterwards.core.limits import Group, Limit, Room, Used
+from afterwards.core.task import Task
+from afterwards.engine import Claim, Paused
+from afterwards.engines.sqlite import rows, statements
+from afterwards.engines.sqlite.connection import Connection
+
+
+class Rooms:
+    """How much room the limits of one claim leave; looked up where a task would count against them."""
+
+    def __init__(self, connection: Connection, claim: Claim) -> None:
+        self.known: dict[Group, Room] = {}
+        self._connection = connection
+        self._limits = claim.limits
+
+    def left(self, group: Group, most: int) -> int:
+        """How many of a group may start now, ``most`` at most."""
+        limit = self._limits.get(group[0])
+        if limit is None:
+            return most
+        if group not in self.known:
+            self.known[group] = self._room(group, limit)
+        count = self.known[group].count
+        return most if count is None else min(most, count)
+
+    def note(self, taken: Sequence[Task]) -> None:
+        """Remember what was started, and when a rate that is used up leaves room again."""
+        for task in taken:
+            limit = self._limits.get(task.name)
+            if limit and limit.rate:
+                until = self._connection.after(limit.rate.per)
+                start = (*limits.group_of(task.name, task.limit_key), self._connection.instant, until)
+                self._connection.execute(statements.INSERT_START, start)
+        self.__dict__.pop("_running", None)  # it has changed
+        after = [self._room(group, self._limits[group[0]]) for group in self.known]
+        self._connection.room_at = limits.next_room(after)
+
+    def _room(self, group: Group, limit: Limit) -> Room:
+        starts: list[int] = []
+        if limit.rate:
+            since = self._connection.instant - rows.from_span(limit.rate.per)
+            starts = [at for [at] in self._connection.execute(statements.STARTS, (*group, since))]
+        used = Used(self._running[group], [rows.to_instant(at) for at in starts])
+        return limits.room(limit, used, self._connection.now)
+
+    @cached_property
+    def _running(self) -> Counter[Group]:
+        running: Counter[Group] = Counter()
+        for name, limit_key, count in self._connection.execute(statements.RUNNING):
+            running[limits.group_of(name, limit_key)] += count
+        return running
+
+
+def pause(connection: Connection, paused: Paused) -> None:
+    connection.executemany(statements.PAUSE, _rows(paused))
+    connection.forget_paused()
+
+
+def resume(connection: Connection, paused: Paused) -> None:
+    connection.executemany(statements.RESUME, _rows(paused))
+    connection.forget_paused()
+    connection.queued = True
+
+
+def _rows(paused: Paused) -> list[tuple[str, str]]:
+    return [("queue", queue) for queue in paused.queues] + [("name", name) for name in paused.names]

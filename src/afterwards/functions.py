@@ -22,6 +22,7 @@ from afterwards.core.errors import (
     UnknownFunction,
     UnresolvedAnnotation,
 )
+from afterwards.core.limits import Limit
 from afterwards.core.names import check_name
 from afterwards.core.options import CallSettings, TaskOptions, TaskSettings
 from afterwards.core.task import FailedTask, NewTask
@@ -50,6 +51,7 @@ class TaskFunction(Generic[P, T, R]):
         self.settings = settings
         self.base = settings  # the function's own, where `settings` are those of one call
         self.on_failure = on_failure
+        self.limit: Limit | None = None
         self.place = _place(function)
         self.__name__ = function.__name__
         self.__qualname__ = function.__qualname__
@@ -178,6 +180,7 @@ class Registry:
     def __init__(self) -> None:
         self._functions: dict[str, TaskFunction[Any, Any, Any]] = {}
         self._names: frozenset[str] = frozenset()
+        self._limits: dict[str, Limit] = {}
 
     def add(self, function: TaskFunction[Any, Any, Any]) -> None:
         """Add a function; the same place may come again (reload, ``__main__`` and its module). Raises DuplicateName."""
@@ -189,6 +192,10 @@ class Registry:
             )
         self._functions[function.name] = function
         self._names = frozenset(self._functions)
+        self._limits = {name: known.limit for name, known in self._functions.items() if known.limit}
+
+    def limits(self) -> dict[str, Limit]:
+        return self._limits
 
     def get(self, name: str) -> TaskFunction[Any, Any, Any]:
         try:

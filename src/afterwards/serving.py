@@ -18,9 +18,10 @@ from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, NewTask
 from afterwards.functions import registry
 from afterwards.publication import going_on
-from afterwards.worker.attempt import Runnable, Surroundings, Tell
+from afterwards.worker.attempt import Surroundings, Tell
 from afterwards.worker.dependencies import Resolver
 from afterwards.worker.loop import Worker
+from afterwards.worker.runnable import Runnable
 from afterwards.worker.supervisor import keep_doing
 from afterwards.worker.threads import Threads
 

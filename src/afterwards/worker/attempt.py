@@ -10,46 +10,17 @@ from functools import partial
 from random import random
 from time import monotonic
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from afterwards import telemetry
 from afterwards.core import lifecycle
-from afterwards.core.codec import Codec, ResultCodec
 from afterwards.core.errors import Cancel, RetryAfter, Snooze, TooLarge, Unreadable, UnstorableResult
 from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Settled, Snoozed, Succeeded
-from afterwards.core.options import TaskOptions
 from afterwards.core.task import FailedTask, FailureKind, NewTask, State, Task
+from afterwards.worker.context import TaskContext, current_context
 from afterwards.worker.dependencies import Cleanup, Resolver
-from afterwards.worker.planning import Plan
+from afterwards.worker.runnable import Runnable, options_of
 from afterwards.worker.threads import Threads
-
-
-class Runnable(Protocol):
-    """What a worker needs of a task function."""
-
-    function: Callable[..., Any]
-    settings: TaskOptions
-    on_failure: Callable[[FailedTask], Any] | None
-
-    @property
-    def is_async(self) -> bool: ...
-    @property
-    def plan(self) -> Plan: ...
-    @property
-    def codec(self) -> Codec: ...
-    @property
-    def results(self) -> ResultCodec: ...
-
-
-class Functions(Protocol):
-    """The task functions that this process knows."""
-
-    def names(self) -> frozenset[str]: ...
-
-    def get(self, name: str) -> Runnable:
-        """Raises UnknownFunction."""
-        ...
-
 
 Tell = Callable[[Runnable, FailedTask], NewTask | None]
 """Makes the task that tells of a final failure, where ``on_failure`` is a task function."""
@@ -63,19 +34,15 @@ class Surroundings:
     threads: Threads
 
 
-def options_of(function: Runnable, task: Task) -> TaskOptions:
-    """The function's options, with those that this call set for itself."""
-    return function.settings if task.overrides is None else function.settings.overridden(task.overrides)
-
-
-async def attempt(function: Runnable, task: Task, surroundings: Surroundings) -> Outcome:
+async def attempt(function: Runnable, task: Task, surroundings: Surroundings, context: TaskContext) -> Outcome:
     """Run the function once. Never raises, but for the cancellation that the worker asked for."""
     try:
         values = function.codec.load(task.arguments)
     except Unreadable as error:
         return Raised(error=error, kind=FailureKind.REFUSED)
+    before = current_context.set(context)
     try:
-        return await _outcome(function, task, values, surroundings)
+        return await _outcome(function, task, values, surroundings, context)
     except Snooze as snooze:
         return Snoozed(snooze.delay)
     except Cancel as cancel:
@@ -90,17 +57,22 @@ async def attempt(function: Runnable, task: Task, surroundings: Surroundings) ->
     except BaseException as error:  # whatever the user's function raises is its outcome
         delay = error.delay if isinstance(error, RetryAfter) else None
         return Raised(error=error, delay=delay, traceback=_written(error))
+    finally:
+        current_context.reset(before)
 
 
 def settle(
-    function: Runnable, task: Task, outcome: Outcome, *, worker: str, now: datetime, tell: Tell
+    function: Runnable, context: TaskContext, outcome: Outcome, *, worker: str, now: datetime, tell: Tell
 ) -> tuple[Settled, FailedTask | None]:
     """How the attempt ends its task, and what to tell a plain ``on_failure`` once that is stored. Never raises."""
+    task = context.task
     try:
         retry = options_of(function, task).retries
     except Exception as error:  # options of a later version: nobody here can know what they mean
         retry, outcome = function.settings.retries, Raised(error=error)
     settled = lifecycle.settle(task, outcome, retry, worker=worker, now=now, random=random())
+    if (progress := context.progress()) is not None:  # its last word
+        settled = replace(settled, progress=progress)
     telemetry.settled(task, settled, outcome.error if isinstance(outcome, Raised) else None, retry.times)
     return with_notice(function, task, settled, tell)
 
@@ -135,21 +107,29 @@ class _TimedOut(TimeoutError):
     """The attempt took longer than its timeout."""
 
 
-async def _outcome(function: Runnable, task: Task, values: dict[str, Any], surroundings: Surroundings) -> Outcome:
+async def _outcome(
+    function: Runnable, task: Task, values: dict[str, Any], surroundings: Surroundings, context: TaskContext
+) -> Outcome:
     timeout = options_of(function, task).timeout
-    call = _resolved(function, values, surroundings, timeout)
+    call = _resolved(function, values, surroundings, context, timeout)
     result = await (_within(timeout, call) if timeout is not None and function.is_async else call)
     return Succeeded(_stored_result(function, task, result))
 
 
 async def _resolved(
-    function: Runnable, values: dict[str, Any], surroundings: Surroundings, timeout: timedelta | None
+    function: Runnable,
+    values: dict[str, Any],
+    surroundings: Surroundings,
+    context: TaskContext,
+    timeout: timedelta | None,
 ) -> Any:
     """Call the function with its arguments and its dependencies, which are closed after it."""
+    for name in function.plan.contexts:
+        values[name] = context
     if not function.plan.parameters:
         return await _called(function, values, surroundings.threads, timeout)
     async with Cleanup() as cleanup:
-        injected = await surroundings.resolver.solve(function.plan, cleanup)
+        injected = await surroundings.resolver.solve(function.plan, cleanup, context)
         return await _called(function, values | injected, surroundings.threads, timeout)
 
 

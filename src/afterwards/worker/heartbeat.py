@@ -1,10 +1,12 @@
-"""Renew leases from a thread of its own, so that a busy event loop loses none."""
+"""Renew leases and store progress, from a thread of its own, so that a busy event loop loses none."""
 
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from queue import Empty, SimpleQueue
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +14,10 @@ from afterwards import telemetry
 from afterwards.core.errors import EngineError
 from afterwards.core.task import Lease
 from afterwards.engine import Engine, Heartbeat, Held
+from afterwards.worker.context import TaskContext
+
+MOMENT = 0.25
+"""Seconds between two writes of progress."""
 
 
 class Heart:
@@ -30,6 +36,11 @@ class Heart:
         self._heard = heard
         self._thread = threading.Thread(target=self._run, name="afterwards-heartbeat", daemon=True)
         self._stopped = threading.Event()
+        self._noted: SimpleQueue[TaskContext | None] = SimpleQueue()  # None wakes the thread
+
+    def note(self, context: TaskContext) -> None:
+        """Have an attempt's progress stored soon. May be called from any thread."""
+        self._noted.put(context)
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -40,25 +51,49 @@ class Heart:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stopped.set()
+        self._noted.put(None)
 
     def _run(self) -> None:
+        every = self._lease.total_seconds() / 3
         with asyncio.Runner() as runner:
-            while not self._stopped.wait(self._lease.total_seconds() / 3):
-                leases = tuple(self._leases())
-                if leases:
-                    self._try(runner, leases)
+            due = monotonic() + every
+            while not self._stopped.is_set():
+                noted = self._gather(due)
+                if monotonic() >= due:
+                    due = monotonic() + every
+                    beats = [_beat(lease, noted.get(lease)) for lease in self._leases()]
+                else:
+                    beats = [_beat(lease, context) for lease, context in noted.items()]
+                if beats and not self._stopped.is_set():
+                    self._try(runner, beats)
 
-    def _try(self, runner: asyncio.Runner, leases: Sequence[Lease]) -> None:
+    def _gather(self, due: float) -> dict[Lease, TaskContext]:
+        """What has come further until the next beat is due, or for a moment after the first of it."""
+        gathered: dict[Lease, TaskContext] = {}
+        with suppress(Empty):
+            first = self._noted.get(timeout=max(0.0, due - monotonic()))
+            self._stopped.wait(min(MOMENT, max(0.0, due - monotonic())))
+            while True:
+                if first is not None:
+                    gathered[first.lease] = first
+                first = self._noted.get_nowait()
+        return gathered
+
+    def _try(self, runner: asyncio.Runner, beats: Sequence[Heartbeat]) -> None:
         try:
-            runner.run(self._beat(leases))
+            runner.run(self._beat(beats))
         except Exception as error:  # a heart that stopped would lose every lease
             telemetry.loop_broken("renew leases", error)
 
-    async def _beat(self, leases: Sequence[Lease]) -> None:
+    async def _beat(self, beats: Sequence[Heartbeat]) -> None:
         try:
-            held = await self._engine.heartbeat([Heartbeat(lease) for lease in leases], lease=self._lease)
+            held = await self._engine.heartbeat(beats, lease=self._lease)
         except EngineError as error:
             telemetry.engine_trouble("renew leases", error, self._lease / 3)
             return
         with suppress(RuntimeError):  # the event loop is closed: the worker is gone
-            self._loop.call_soon_threadsafe(self._heard, leases, held)
+            self._loop.call_soon_threadsafe(self._heard, [beat.lease for beat in beats], held)
+
+
+def _beat(lease: Lease, context: TaskContext | None) -> Heartbeat:
+    return Heartbeat(lease, context.progress() if context else None)

@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 from afterwards.core.lifecycle import Raised
 from afterwards.core.task import State
 from afterwards.engine import Claim, Engine
-from afterwards.worker.attempt import Functions, Surroundings, Tell, attempt, settle, tell_plainly
+from afterwards.worker.attempt import Surroundings, Tell, attempt, settle, tell_plainly
+from afterwards.worker.context import TaskContext
+from afterwards.worker.runnable import Functions
 
 LEASE = timedelta(hours=1)
 
@@ -16,12 +18,13 @@ async def run_due(
 ) -> list[BaseException]:
     """Run tasks one by one until none is due. Returns what those raised that have failed for good, in that order."""
     failures: list[BaseException] = []
-    claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names())
+    claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names(), limits=functions.limits())
     while tasks := await engine.claim(claim):
         for task in tasks:
             function = functions.get(task.name)
-            outcome = await attempt(function, task, surroundings)
-            settled, told = settle(function, task, outcome, worker=claim.worker, now=clock(), tell=tell)
+            context = TaskContext(function, task)
+            outcome = await attempt(function, task, surroundings, context)
+            settled, told = settle(function, context, outcome, worker=claim.worker, now=clock(), tell=tell)
             await engine.finish([settled])
             if told:
                 await tell_plainly(function, told, surroundings.threads)

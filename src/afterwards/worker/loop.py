@@ -12,12 +12,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from afterwards import telemetry
-from afterwards.core.lifecycle import HOLD, Cancelled, Outcome, Raised, Released, Settled, Snoozed
+from afterwards.core.lifecycle import HOLD, Cancelled, Outcome, Raised, Released, Settled, Snoozed, Succeeded
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, Lease, State, Task
 from afterwards.engine import Claim, Engine, Held
-from afterwards.worker.attempt import Functions, Runnable, Surroundings, Tell, attempt, settle, tell_plainly
+from afterwards.worker.attempt import Surroundings, Tell, attempt, settle, tell_plainly
+from afterwards.worker.context import TaskContext
 from afterwards.worker.heartbeat import Heart
+from afterwards.worker.runnable import Functions, Runnable
 from afterwards.worker.settler import Settler
 from afterwards.worker.slots import Slots
 from afterwards.worker.supervisor import persist
@@ -44,6 +46,7 @@ class Running:
 
     task: Task
     function: Runnable
+    context: TaskContext
     asyncio_task: "asyncio.Task[None] | None" = None  # None: it has not started
     held: bool = False  # by its request
     begun: bool = False
@@ -212,12 +215,14 @@ class Worker:
             names=self._functions.names(),
             queues=self._options.queues,
             suspects=0 if self._suspects else 1,
+            limits=self._functions.limits(),
         )
 
     # Running.
 
     def _take(self, task: Task) -> Running:
-        running = self._leased[task.lease] = Running(task, self._functions.get(task.name))
+        function = self._functions.get(task.name)
+        running = self._leased[task.lease] = Running(task, function, TaskContext(function, task, self._heart.note))
         if task.suspect:
             self._suspects.add(task.lease)
         return running
@@ -254,10 +259,10 @@ class Worker:
         running.begun = True
         outcome: Outcome
         try:
-            outcome = await attempt(running.function, running.task, self._surroundings)
+            outcome = await attempt(running.function, running.task, self._surroundings, running.context)
         except asyncio.CancelledError as error:
             outcome = running.stop or (Released() if self._all_is_ending else Raised(error=error))
-        if running.stop and isinstance(outcome, Raised | Snoozed):
+        if running.stop and not isinstance(outcome, Succeeded):
             outcome = running.stop
         self._end(running, outcome)
 
@@ -276,7 +281,7 @@ class Worker:
             self._leave(running.task.lease)
             return
         settled, running.tell = settle(
-            running.function, running.task, outcome, worker=self.id, now=self._clock(), tell=self._tell
+            running.function, running.context, outcome, worker=self.id, now=self._clock(), tell=self._tell
         )
         self._settler.add(settled)
 
@@ -307,6 +312,7 @@ class Worker:
     def _stop(self, running: Running, outcome: Outcome, *, even_threads: bool = False) -> None:
         """Cancel an attempt; a thread cannot be stopped, only no longer waited for."""
         running.stop = running.stop or outcome
+        running.context.stop(outcome.reason if isinstance(outcome, Cancelled | Released) else "it shall end")
         if running.asyncio_task is None or not running.begun:
             self._end(running, outcome)
         if running.asyncio_task and (running.function.is_async or even_threads or not running.begun):
@@ -346,7 +352,7 @@ class Worker:
     async def _give_back(self) -> None:
         for running in list(self._leased.values()):
             if not running.ended:
-                outcome = Released() if running.asyncio_task else _untried(running)
+                outcome = Released(begun=running.begun) if running.asyncio_task else _untried(running)
                 self._stop(running, outcome, even_threads=True)
         if self._attempts:
             await asyncio.wait(list(self._attempts), timeout=LAST_WORDS)

@@ -27,6 +27,12 @@ from afterwards.core.errors import InvalidDependency, NeedsHttp, UnresolvedAnnot
 T = TypeVar("T")
 
 
+class AttemptContext:
+    """What a parameter is annotated with that takes what is known of the attempt."""
+
+    __slots__ = ()
+
+
 class Kind(Enum):
     """How a dependency is called."""
 
@@ -47,6 +53,7 @@ class Node:
     use_cache: bool
     parameters: tuple[tuple[str, "Node"], ...]
     requests: tuple[str, ...]  # the parameters that take a Request
+    contexts: tuple[str, ...]  # those that take the TaskContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,18 +61,22 @@ class Plan:
     """What fills a task function's ``Depends`` parameters. Most functions have none: then there is nothing to solve."""
 
     parameters: tuple[tuple[str, Node], ...]
+    contexts: tuple[str, ...]  # the parameters that take the TaskContext
     injected: frozenset[str]
 
 
 def plan(function: Callable[..., Any], *, name: str) -> Plan:
     """Read what a task function depends on, to the last function. Raises if any of it needs an HTTP request."""
-    parameters = []
+    parameters, contexts = [], []
     for declared in _declarations(function, f"task {name}"):
         if isinstance(declared.marker, Depends):
             parameters.append((declared.name, _dependency(declared, declared.marker, f"task {name}")))
+        elif _is_context(declared):
+            contexts.append(declared.name)
         else:
             _refuse_connections(declared)
-    return Plan(parameters=tuple(parameters), injected=frozenset(name for name, _ in parameters))
+    injected = frozenset([*(name for name, _ in parameters), *contexts])
+    return Plan(parameters=tuple(parameters), contexts=tuple(contexts), injected=injected)
 
 
 def standing_in(node: Node, call: Callable[..., Any]) -> Node:
@@ -104,12 +115,14 @@ def _dependency(declared: _Declared, marker: Depends, chain: str) -> Node:
 
 def _node(call: Callable[..., Any], chain: str, *, use_cache: bool = True) -> Node:
     _refuse_call(call, chain)
-    parameters, requests = [], []
+    parameters, requests, contexts = [], [], []
     for declared in _declarations(call, chain):
         if isinstance(declared.marker, Depends):
             parameters.append((declared.name, _dependency(declared, declared.marker, chain)))
         elif _is_request(declared):
             requests.append(declared.name)
+        elif _is_context(declared):
+            contexts.append(declared.name)
         else:
             _refuse_parameter(declared)
     kind = _kind(call)
@@ -121,6 +134,7 @@ def _node(call: Callable[..., Any], chain: str, *, use_cache: bool = True) -> No
         use_cache=use_cache,
         parameters=tuple(parameters),
         requests=tuple(requests),
+        contexts=tuple(contexts),
     )
 
 
@@ -136,6 +150,10 @@ def _refuse_call(call: Callable[..., Any], chain: str) -> None:
 
 def _is_request(declared: _Declared) -> bool:
     return declared.marker is None and _is(declared.type, HTTPConnection) and not _is(declared.type, WebSocket)
+
+
+def _is_context(declared: _Declared) -> bool:
+    return declared.marker is None and _is(declared.type, AttemptContext)
 
 
 def _refuse_parameter(declared: _Declared) -> None:

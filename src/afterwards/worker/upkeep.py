@@ -11,7 +11,8 @@ from afterwards.core.lifecycle import Settled
 from afterwards.core.options import Options
 from afterwards.core.task import Task
 from afterwards.engine import Engine
-from afterwards.worker.attempt import Functions, Tell, with_notice
+from afterwards.worker.attempt import Tell, with_notice
+from afterwards.worker.runnable import Functions
 from afterwards.worker.supervisor import keep_doing
 
 RECLAIM_EVERY = timedelta(seconds=1)

@@ -194,7 +194,7 @@ class SQLiteEngine:
 
     def _give_back(self, opened: Opened, tasks: Sequence[Task], held: Collection[str] = ()) -> None:
         """Release what was leased by a call for whose answer nobody waited any more; the held stay held back."""
-        now, unheard = self._settings.clock(), Released("nobody waited for the claim any more")
+        now, unheard = self._settings.clock(), Released("nobody waited for the claim any more", begun=False)
         settled = [
             lifecycle.settle(
                 task,

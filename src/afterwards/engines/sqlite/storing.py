@@ -24,10 +24,11 @@ def enqueue(
     if claim and claiming.anything_for(connection, claim):
         claim = None  # what is stored already comes first
     stored: dict[str, Task] = {}
-    if connection.careful:  # the call may be a repeated one
+    keyed = any(new.unique_key or new.idempotency_key for new in tasks)
+    if connection.careful or keyed or any(new.max_queued for new in tasks):  # the call may be a repeated one
         connection.flush()
         stored = {new.id: task for new in tasks for task in reading.get(connection, [new.id])}
-    twins = Twins(connection, stored) if any(new.unique_key or new.idempotency_key for new in tasks) else None
+    twins = Twins(connection, stored) if keyed else None
     made = _make(connection, tasks, stored, twins, claim)
     if full := _full(connection, tasks, made):
         return full

@@ -2,10 +2,13 @@
 
 from afterwards.testing.conformance.chains import Chains, Requeueing
 from afterwards.testing.conformance.claiming import Beating, Claiming, Suspecting
+from afterwards.testing.conformance.expiring import Expiring, RunningOnce
 from afterwards.testing.conformance.fences import Fences
 from afterwards.testing.conformance.finishing import Cancelling, Finishing, Losing
+from afterwards.testing.conformance.limiting import Filling, Limiting, Pausing
 from afterwards.testing.conformance.reading import Pruning, Reading
 from afterwards.testing.conformance.storing import Publishing, Storing, StoringLeased
+from afterwards.testing.conformance.uniqueness import Uniqueness
 from afterwards.testing.conformance.waiting import Waiting
 
 __all__ = ["EngineConformance"]
@@ -24,6 +27,12 @@ class EngineConformance(
     Cancelling,
     Chains,
     Requeueing,
+    Limiting,
+    Pausing,
+    Filling,
+    Uniqueness,
+    Expiring,
+    RunningOnce,
     Reading,
     Pruning,
     Waiting,

@@ -1,13 +1,15 @@
 """What the tests of the suite share: its fixtures, and short ways to say what is done to an engine."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from afterwards.core.lifecycle import Outcome, Raised, Released, Settled, Snoozed, Succeeded, lose, settle
+from afterwards.core.limits import Limit
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
 from afterwards.core.task import Lease, NewTask, State, Task, task_id
@@ -58,6 +60,7 @@ class Conformance:
         queues: Collection[str] | None = None,
         suspects: int = 1,
         ids: Collection[str] | None = None,
+        limits: Mapping[str, Limit] = MappingProxyType({}),
     ) -> Claim:
         return Claim(
             worker=worker,
@@ -67,6 +70,7 @@ class Conformance:
             queues=None if queues is None else frozenset(queues),
             suspects=suspects,
             ids=None if ids is None else frozenset(ids),
+            limits=limits,
         )
 
     async def claim(self, engine: Engine, worker: str = "worker", **fields: Any) -> list[Task]:

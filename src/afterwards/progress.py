@@ -1,0 +1,122 @@
+"""``progress``: how a task function shows how far it has come, in the words of tqdm."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from types import TracebackType
+from typing import Any, Generic, Never, Self, TypeVar, overload
+
+from afterwards.core.progress import Progress
+from afterwards.worker.context import TaskContext, current_context
+
+T = TypeVar("T")
+
+
+@overload
+def progress(
+    iterable: Iterable[T] | AsyncIterable[T],
+    desc: str = "",
+    total: float | None = None,
+    *,
+    unit: str = "",
+    initial: float = 0,
+) -> "ProgressBar[T]": ...
+@overload
+def progress(
+    iterable: None = None, desc: str = "", total: float | None = None, *, unit: str = "", initial: float = 0
+) -> "ProgressBar[Never]": ...
+def progress(
+    iterable: Any = None, desc: str = "", total: float | None = None, *, unit: str = "", initial: float = 0
+) -> "ProgressBar[Any]":
+    """Show how far the task has come, to whoever asks for its record.
+
+    ``async for row in progress(rows, desc="import")``, the same with ``for``, or
+    ``with progress(total=n) as bar: bar.update(1)``. What is shown is stored at most four times a second, and at the
+    end. Of several at once, the outermost is shown. Outside a task it shows nothing, and does no harm.
+    """
+    if total is None and isinstance(iterable, Sized):
+        total = len(iterable)
+    return ProgressBar(iterable, desc=desc, total=total, unit=unit, initial=initial)
+
+
+class ProgressBar(Generic[T]):
+    """What ``progress`` gives. May be updated from one thread at a time."""
+
+    def __init__(
+        self,
+        iterable: Iterable[T] | AsyncIterable[T] | None = None,
+        *,
+        desc: str = "",
+        total: float | None = None,
+        unit: str = "",
+        initial: float = 0,
+    ) -> None:
+        self.n = initial
+        self.total = total
+        self.desc = desc
+        self.unit = unit
+        self.closed = False
+        self._postfix = ""
+        self._iterable = iterable
+        context = current_context.get()
+        self._context: TaskContext | None = context if context and context.show(self) else None
+        self._changed()
+
+    def update(self, n: float = 1) -> None:
+        """Come further by so much."""
+        self.n += n
+        self._changed()
+
+    def set_description(self, desc: str | None = None) -> None:
+        self.desc = desc or ""
+        self._changed()
+
+    def set_postfix(self, **values: object) -> None:
+        """Say more, as ``loss=0.1, errors=2``."""
+        self._postfix = ", ".join(f"{name}={value}" for name, value in values.items())
+        self._changed()
+
+    def set_postfix_str(self, text: str) -> None:
+        self._postfix = text
+        self._changed()
+
+    def close(self) -> None:
+        self.closed = True
+        self._changed()
+
+    def progress(self) -> Progress:
+        return Progress(done=self.n, total=self.total, description=self.desc, unit=self.unit, note=self._postfix)
+
+    def __iter__(self) -> Iterator[T]:
+        if not isinstance(self._iterable, Iterable):
+            raise TypeError("progress() was given nothing that `for` could go through: write `async for`, or `with`")
+        with self:
+            for item in self._iterable:
+                yield item
+                self.update()
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        with self:
+            if isinstance(self._iterable, AsyncIterable):
+                async for item in self._iterable:
+                    yield item
+                    self.update()
+            else:
+                for item in self:
+                    yield item
+
+    def __len__(self) -> int:
+        return int(self.total or 0)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _changed(self) -> None:
+        if self._context is not None:
+            self._context.note()

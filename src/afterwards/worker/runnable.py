@@ -1,0 +1,49 @@
+"""What a worker needs of a task function."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from afterwards.core.codec import Codec, ResultCodec
+from afterwards.core.limits import Limit
+from afterwards.core.options import TaskOptions
+from afterwards.core.task import FailedTask, Task
+from afterwards.worker.planning import Plan
+
+
+class Runnable(Protocol):
+    """A task function, as it is run."""
+
+    name: str
+    function: Callable[..., Any]
+    settings: TaskOptions
+    on_failure: Callable[[FailedTask], Any] | None
+
+    @property
+    def is_async(self) -> bool: ...
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def codec(self) -> Codec: ...
+    @property
+    def results(self) -> ResultCodec: ...
+
+
+class Functions(Protocol):
+    """The task functions that this process knows."""
+
+    def names(self) -> frozenset[str]:
+        """The names under which their tasks are stored, those of before among them."""
+        ...
+
+    def limits(self) -> dict[str, Limit]:
+        """What those allow that do not allow everything, by name."""
+        ...
+
+    def get(self, name: str) -> Runnable:
+        """Raises UnknownFunction."""
+        ...
+
+
+def options_of(function: Runnable, task: Task) -> TaskOptions:
+    """The function's options, with those that this call set for itself."""
+    return function.settings if task.overrides is None else function.settings.overridden(task.overrides)

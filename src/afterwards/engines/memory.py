@@ -13,7 +13,7 @@ from typing import Self
 from afterwards.core import lifecycle
 from afterwards.core.lifecycle import Settled
 from afterwards.core.task import Lease, NewTask, State, Task
-from afterwards.engine import Claim, Heartbeat, Held, Query, Stats
+from afterwards.engine import Claim, Heartbeat, Held, Query, Stats, Transaction
 from afterwards.engines.wakeup import Wakeup
 
 
@@ -48,6 +48,9 @@ class MemoryEngine:
             for task in known.maps[0].values():
                 self._put(task)
             return [self._tasks[new.id] for new in tasks]
+
+    def join(self, transaction: Transaction) -> None:
+        """Tasks in memory lie beside nobody's rows."""
 
     async def publish(self, leases: Sequence[Lease], *, held: bool = False, run_at: datetime | None = None) -> None:
         change = lifecycle.hold if held else partial(lifecycle.publish, run_at=run_at)

@@ -14,10 +14,11 @@ from afterwards.core.errors import EngineUnavailable, InvalidOption
 from afterwards.core.lifecycle import Released, Settled, Snoozed
 from afterwards.core.retry import Retry
 from afterwards.core.task import Lease, NewTask, Task
-from afterwards.engine import Claim, Heartbeat, Held, Query, Stats
+from afterwards.engine import Claim, Heartbeat, Held, Query, Stats, Transaction
 from afterwards.engines.sqlite import claiming, finishing, reading, rows, storing
 from afterwards.engines.sqlite.checks import check_place
 from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite.joined import Joined, is_on
 from afterwards.engines.sqlite.opened import Opened, Settings, gate, say_what_is_old
 from afterwards.engines.sqlite.thread import Operation
 
@@ -58,6 +59,14 @@ class SQLiteEngine:
             only_adds=True,
             last=True,  # when the older ones have been claimed, the new ones may be leased at once
         )
+
+    def join(self, transaction: Transaction) -> Joined | None:
+        if not is_on(self._settings.path, transaction):
+            return None
+        joined = Joined(transaction, self._settings.clock, self._announce)
+        if self._opened is None:  # else our tables are there
+            joined.prepare(self._settings.path)
+        return joined
 
     async def publish(self, leases: Sequence[Lease], *, held: bool = False, run_at: datetime | None = None) -> None:
         if leases:
@@ -180,6 +189,12 @@ class SQLiteEngine:
             self._opened = opened
         return self._opened
 
+    def _announce(self) -> None:
+        """Tell the waiting workers of all processes that a transaction has queued something."""
+        opened = self._opened
+        if opened is not None and opened.pid == os.getpid():
+            opened.writer.submit([Operation(_something_is_queued)])
+
     def _give_back(self, opened: Opened, tasks: Sequence[Task], held: Collection[str] = ()) -> None:
         """Release what was leased by a call for whose answer nobody waited any more; the held stay held back."""
         now, unheard = self._settings.clock(), Released("nobody waited for the claim any more")
@@ -200,6 +215,10 @@ class SQLiteEngine:
 
 def _nothing(connection: Connection) -> None:
     """What is asked of a thread only to see whether it can open the file."""
+
+
+def _something_is_queued(connection: Connection) -> None:
+    connection.queued = True
 
 
 def _never(connection: Connection) -> bool:

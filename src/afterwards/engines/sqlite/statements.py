@@ -17,6 +17,8 @@ ROLLBACK = "ROLLBACK"
 
 DATA_VERSION = "PRAGMA data_version"
 
+DATABASES = "PRAGMA database_list"
+
 # The schema. Its version has a table of its own, for the file may be an application's database.
 
 HAS_VERSION = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'afterwards_schema')"

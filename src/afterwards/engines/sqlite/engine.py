@@ -19,7 +19,7 @@ from afterwards.engines.sqlite import claiming, finishing, reading, rows, storin
 from afterwards.engines.sqlite.checks import check_place
 from afterwards.engines.sqlite.connection import Connection
 from afterwards.engines.sqlite.joined import Joined, is_on
-from afterwards.engines.sqlite.opened import Opened, Settings, gate, say_what_is_old
+from afterwards.engines.sqlite.opened import Opened, Settings, gate, say_what_is_old, say_what_joining_risks
 from afterwards.engines.sqlite.thread import Operation
 
 MOST_PRUNED = 500
@@ -63,6 +63,7 @@ class SQLiteEngine:
     def join(self, transaction: Transaction) -> Joined | None:
         if not is_on(self._settings.path, transaction):
             return None
+        say_what_joining_risks()
         joined = Joined(transaction, self._settings.clock, self._announce)
         if self._opened is None:  # else our tables are there
             joined.prepare(self._settings.path)

@@ -81,13 +81,8 @@ class TransactionConformance(Conformance):
     async def test_what_is_committed_is_stored_as_if_it_were_enqueued(
         self, engine: Engine, transaction: DriverTransaction
     ) -> None:
-        fields = {
-            "arguments": '{"who": "Zoë 🦉"}',
-            "queue": "mail",
-            "priority": 5,
-            "origin": "POST /",
-            "retention": SOON,
-        }
+        fields: dict[str, Any] = {"queue": "mail", "priority": 5, "origin": "POST /", "retention": SOON}
+        fields["arguments"] = '{"who": "Zoë 🦉"}'
         new, other = self.task(**fields), self.task(**fields)
         joined = self.joined(engine, transaction)
         [told] = joined.enqueue([new])

@@ -49,11 +49,15 @@ async def get_session() -> AsyncIterator[AsyncSession]:
         yield session
 
 
+def write(line: str) -> None:
+    with Path("greetings.txt").open("a") as greetings:
+        greetings.write(f"{line}\n")
+
+
 @task
 async def greet(name: str, session: Annotated[AsyncSession, Depends(get_session)]) -> None:
     person = await session.get_one(Person, name)  # it is there: the task was committed together with it
-    with Path("greetings.txt").open("a") as greetings:
-        greetings.write(f"Welcome, {person.name}!\n")
+    write(f"Welcome, {person.name}!")
 
 
 @app.post("/people/{name}", status_code=201)

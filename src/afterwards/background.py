@@ -16,11 +16,14 @@ from typing_extensions import ParamSpec
 from afterwards import telemetry
 from afterwards.client import Client, the_client
 from afterwards.core.errors import EngineError, NotInstalled
+from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession
 from afterwards.core.task import NewTask
 from afterwards.functions import TaskFunction
 from afterwards.handle import TaskHandle
+from afterwards.joining import Joining, Standing
 from afterwards.plain import PlainTask
-from afterwards.publication import Publication, publication
+from afterwards.publication import Publication, chain, publication
+from afterwards.session import check_session, join
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +34,9 @@ REQUEST_STACK = "fastapi_inner_astack"
 
 MIDDLEWARE_STACK = "fastapi_middleware_astack"
 """Where FastAPI keeps what closes after everything else of a request."""
+
+FUNCTION_STACK = "fastapi_function_astack"
+"""Where FastAPI keeps what closes when the handler has returned and before the response begins (0.121 to 0.165)."""
 
 UNAVAILABLE = "The task store is unavailable"
 
@@ -55,8 +61,10 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         # The connection itself would make a circle with its scope, for the garbage collector to find in each request.
         self._request_stack: AsyncExitStack | None = None
         self._middleware_stack: AsyncExitStack | None = None
+        self._function_stack: AsyncExitStack | None = None
         self._websocket = False
         self._ordered: bool | None = None  # None: as the installation says
+        self._session: DatabaseSession | None = None
         self._late = False  # nobody will flush any more: store at once
         self._handed_over = False  # FastAPI has the plain tasks: what comes now goes behind them
         for task in tasks or ():
@@ -84,9 +92,30 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         self._append(call)
         return call.handle
 
-    def configure(self, *, ordered: bool) -> None:
-        """Say whether the durable tasks added from now on wait for each other, in the order added."""
-        self._ordered = ordered
+    def configure(
+        self, *, ordered: bool | None = None, session: DatabaseSession | AsConfigured | None = AS_CONFIGURED
+    ) -> None:
+        """Set what holds for the durable tasks added from now on; what is not given stays.
+
+        ``ordered``: whether they wait for each other, in the order added.
+
+        ``session``: an SQLAlchemy ``Session`` or ``AsyncSession``. They are stored by its next commit, wherever that
+        is, and are rolled back with it, as objects given to ``session.add``; None ends that. If the session works on
+        the file where the tasks are kept, they commit together with its rows; if not, they are stored after its
+        commit. They take their place in the request's order when they are stored. If the session is never committed
+        they are not stored, which is said in the log when the request has ended. If the handler raises, what is not
+        committed by then is not stored.
+
+        On that file one transaction writes at a time. While the session's has written and not ended, whatever else is
+        to be stored (``flush``, tasks without the session, ``await f.enqueue()``) waits, for 5 seconds at most, and
+        then raises EngineUnavailable: commit first, or give it the session too.
+        """
+        if ordered is not None:
+            self._ordered = ordered
+        if session is not AS_CONFIGURED:
+            if session is not None:
+                check_session(session)
+            self._session = session
 
     async def flush(self) -> None:
         """Store now what was added so far, all or none; it still starts when the request has ended.
@@ -107,6 +136,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         self._native = native
         self._request_stack = connection.scope.get(REQUEST_STACK)
         self._middleware_stack = connection.scope.get(MIDDLEWARE_STACK)
+        self._function_stack = connection.scope.get(FUNCTION_STACK)
         self._websocket = connection.scope["type"] == "websocket"
         self._late = self._websocket  # its response has begun: what is added is stored at once
 
@@ -129,6 +159,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             await self._flush(self._publication.buffers if self._publication else [])
         except EngineError as error:
             telemetry.not_stored(error, [call.func.name for call in self._waiting()], answered=False)
+            self._discard_joining()
             raise HTTPException(503, UNAVAILABLE, headers=RETRY_AFTER) from error
         plain = [task for task in self.tasks if not isinstance(task, StoredCall)]
         self._late = self._handed_over = True
@@ -144,7 +175,35 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             self.tasks.clear()
             if self._publication:
                 self._publication.buffers[:] = [self]  # nor anything of those made by hand
+        self._discard_joining()
         self._late = True
+
+    def _discard_joining(self) -> None:
+        """Nothing is stored by a session that is committed from now on."""
+        if self._publication:
+            self._publication.discard()
+
+    def _join(self, call: "StoredCall", session: DatabaseSession) -> None:
+        """Have a call stored when the session commits."""
+        assert self._publication is not None
+        call.joining = Joining(call, self._released)
+        join(session, call.joining, self._publication)
+        if not self._publication.at_once:
+            self._publication.watch(call.joining)
+        if self._function_stack and not self._late:
+            # The first to hear of an exception of the handler: the session may be committed by an exit further out.
+            self._function_stack.push_async_exit(self._see_it_raise)
+            self._function_stack = None
+
+    async def _see_it_raise(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, WebSocketDisconnect):
+            self._discard_joining()
+
+    def _released(self) -> None:
+        """A session has committed on another database than that of the tasks."""
+        if self._late:
+            assert self._publication is not None
+            self._publication.soon(self._flush_late)
 
     async def _see_that_they_run(self) -> None:
         """FastAPI drops plain tasks in websockets, and where the response has a ``background`` of its own."""
@@ -171,7 +230,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
     def _append(self, task: BackgroundTask) -> None:
         task = self._adopted(task)
         self.tasks.append(task)
-        if isinstance(task, StoredCall) and self._late:
+        if isinstance(task, StoredCall) and self._late and task.joining is None:
             assert self._publication is not None
             self._publication.soon(self._flush_late)
         elif isinstance(task, PlainTask) and self._handed_over:
@@ -197,7 +256,11 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             self._publication = Publication(the_client(f"task {func.name!r}"), at_once=True)
         client = self._publication.client
         ordered = client.options.ordered if self._ordered is None else self._ordered
-        return StoredCall(func, args, kwargs, client, chained=ordered and not func.settings.delayed)
+        call = StoredCall(func, args, kwargs, client, chained=ordered and not func.settings.delayed)
+        session = self._session if func.session is AS_CONFIGURED else func.session
+        if session is not None:
+            self._join(call, session)
+        return call
 
     async def _flush(self, buffers: Sequence["_BackgroundTasks"]) -> None:
         """Store what these have, as one chain in the order added."""
@@ -210,7 +273,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
                 return
             if len(buffers) > 1:
                 calls.sort(key=lambda call: call.number)
-            tasks, last = _chain(calls, request)
+            tasks, last = chain(calls, request)
             await request.store(tasks)
             request.last = last
             for call in calls:
@@ -225,7 +288,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
     def _waiting(self) -> list["StoredCall"]:
         """What is added and not stored, in the order added."""
         self.tasks[:] = [self._adopted(task) for task in self.tasks]
-        return [task for task in self.tasks if isinstance(task, StoredCall) and not task.stored]
+        return [task for task in self.tasks if isinstance(task, StoredCall) and task.waits_for_flush]
 
 
 async def store_made_by_hand(request: Publication) -> None:
@@ -242,17 +305,8 @@ async def store_made_by_hand(request: Publication) -> None:
         telemetry.not_stored(error, waiting, answered=False)
         for buffer in request.buffers:
             buffer.tasks.clear()
+        request.discard()
         raise
-
-
-def _chain(calls: Sequence["StoredCall"], request: Publication) -> tuple[list[NewTask], str | None]:
-    """The calls as they are stored, each after the one before it but for those that left the chain; and its end."""
-    tasks, last = [], request.last
-    for call in calls:
-        after = last if call.chained else None
-        tasks.append(call.new_task(request.client, origin=request.origin, after=after, held=request.holds))
-        last = call.id if call.chained else last
-    return tasks, last
 
 
 _numbers = itertools.count()
@@ -284,13 +338,27 @@ class StoredCall(BackgroundTask):
         self.chained = chained  # comes after the request's task before it
         self.number = next(_numbers)  # in the order added, whatever object it was added to
         self.stored = False
+        self.joining: Joining | None = None  # it waits for the commit of a session
+
+    @property
+    def name(self) -> str:
+        return self.func.name
+
+    @property
+    def waits_for_flush(self) -> bool:
+        """Whether it is to be stored when the handler has returned."""
+        return not self.stored and (self.joining is None or self.joining.standing is Standing.RELEASED)
 
     def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool) -> NewTask:
         return self.func.new_task(client, self.arguments, id=self.id, origin=origin, after=after, held=held)
 
     def mark_stored(self) -> None:
         self.stored = True
+        self.joining = None  # which holds this: a circle for the garbage collector
         self.handle.mark_stored()
+
+    def mark_not_stored(self, reason: str) -> None:
+        self.handle.mark_not_stored(reason)
 
     async def __call__(self) -> None:
         """Do nothing: the worker runs it."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import Limit
@@ -71,6 +71,49 @@ class Stats:
 
     counts: Mapping[tuple[str, State], int]  # by queue and state; zero is left out
     oldest: timedelta | None
+
+
+class Answer(NamedTuple):
+    """What a statement gave."""
+
+    rows: Sequence[Any]
+    changed: int
+
+
+class Transaction(Protocol):
+    """A transaction of the application's own, which the application will commit or roll back."""
+
+    @property
+    def dialect(self) -> str:
+        """The kind of its database, as ``sqlite`` or ``postgresql``."""
+        ...
+
+    def execute(self, statement: str, values: Sequence[Any] = (), /) -> Answer:
+        """Run a statement of the database's driver. Its errors are passed on as they are."""
+        ...
+
+
+class Joined(Protocol):
+    """An engine in a transaction of the application's own."""
+
+    def enqueue(self, tasks: Sequence[NewTask]) -> list[Task]:
+        """Store tasks, in this order, together with what the transaction commits. Returns them as stored."""
+        ...
+
+    def committed(self) -> None:
+        """The transaction was committed: wake whoever waits for tasks. Only a hint."""
+        ...
+
+
+class Joinable(Protocol):
+    """An engine whose tasks may lie beside the application's own rows."""
+
+    def join(self, transaction: Transaction) -> Joined | None:
+        """Take part in a transaction; None when it is on another database than the tasks. May be called in any thread.
+
+        The engine need not be open. Called when the transaction is about to be committed.
+        """
+        ...
 
 
 class Sender(Protocol):
@@ -142,7 +185,7 @@ class Controls(Protocol):
         ...
 
 
-class Engine(Sender, Controls, Protocol):
+class Engine(Sender, Controls, Joinable, Protocol):
     """What a worker needs. Every write names its lease, and is refused when the task has moved on."""
 
     async def claim(self, claim: Claim) -> list[Task]:

@@ -13,10 +13,12 @@ from typing import Any, Generic, Self, TypeVar, Unpack, cast, overload
 
 from typing_extensions import ParamSpec
 
+from afterwards import telemetry
 from afterwards.client import Client, the_client
 from afterwards.core.codec import Codec, ResultCodec
 from afterwards.core.errors import (
     DuplicateName,
+    EngineError,
     InvalidOption,
     InvalidTaskFunction,
     UnknownFunction,
@@ -24,11 +26,20 @@ from afterwards.core.errors import (
 )
 from afterwards.core.limits import Limit
 from afterwards.core.names import check_name
-from afterwards.core.options import CallSettings, TaskOptions, TaskSettings
+from afterwards.core.options import (
+    AS_CONFIGURED,
+    AsConfigured,
+    DatabaseSession,
+    OneCallSettings,
+    TaskOptions,
+    TaskSettings,
+)
 from afterwards.core.task import FailedTask, NewTask
 from afterwards.handle import TaskHandle
+from afterwards.joining import Joining
 from afterwards.native import here, refuse_native
-from afterwards.publication import publication
+from afterwards.publication import Publication, publication
+from afterwards.session import check_session, join
 from afterwards.worker.planning import Plan, plan
 
 P = ParamSpec("P")
@@ -50,6 +61,7 @@ class TaskFunction(Generic[P, T, R]):
         self.name = name
         self.settings = settings
         self.base = settings  # the function's own, where `settings` are those of one call
+        self.session: DatabaseSession | AsConfigured | None = AS_CONFIGURED  # of one call; never stored
         self.on_failure = on_failure
         self.limit: Limit | None = None
         self.place = _place(function)
@@ -95,11 +107,14 @@ class TaskFunction(Generic[P, T, R]):
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Store a call now, to start as soon as a worker is free; when this returns, it survives.
 
-        Belongs to no request: it waits for nothing that was added before, and for no request to end.
+        Belongs to no request: it waits for nothing that was added before, and for no request to end. With
+        ``options(session=...)`` it is stored by the next commit of that session instead.
         Raises NotInstalled, EngineUnavailable, UnstorableArgument.
         """
         client = the_client(f"task {self.name!r}")
         asked_by = publication.get()
+        if self.has_session:
+            return self._join(client, args, kwargs, asyncio.get_running_loop())
         new = self.new_task(client, self.codec.dump(args, kwargs), origin=asked_by.origin if asked_by else None)
         if asked_by:
             asked_by.used = True
@@ -112,17 +127,27 @@ class TaskFunction(Generic[P, T, R]):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
+            if self.has_session:
+                return self._join(the_client(f"task {self.name!r}"), args, kwargs, None)
             return asyncio.run(self.enqueue(*args, **kwargs))
         raise RuntimeError(
             f"{self.name}.enqueue_sync() was called on a running event loop, which it would block: "
             f"write `await {self.name}.enqueue(...)` in async code"
         )
 
-    def options(self, **settings: Unpack[CallSettings]) -> Self:
+    def options(self, **settings: Unpack[OneCallSettings]) -> Self:
         """A copy whose calls have other options: ``background_tasks.add_task(f.options(delay=60), x)``."""
         changed = copy.copy(self)
+        if "session" in settings:
+            changed.session = settings.pop("session")
+            if changed.session is not None:
+                check_session(changed.session)
         changed.settings = self.settings.called_with(settings)
         return changed
+
+    @property
+    def has_session(self) -> bool:
+        return self.session not in (None, AS_CONFIGURED)
 
     def new_task(
         self,
@@ -151,6 +176,20 @@ class TaskFunction(Generic[P, T, R]):
             run_at=settings.run_at,
         )
 
+    def _join(self, client: Client, args: Any, kwargs: Any, loop: asyncio.AbstractEventLoop | None) -> TaskHandle[R]:
+        """Have a call stored with the next commit of its session."""
+        asked_by = publication.get()
+        request = Publication(client, origin=asked_by.origin if asked_by else None, at_once=True, loop=loop)
+        new = self.new_task(client, self.codec.dump(args, kwargs), origin=request.origin)
+        handle = self.handle(new.id, client, stored=False)
+        single = Single(new, handle, request)
+        joining = Joining(single, single.released, independent=True)
+        join(self.session, joining, request)
+        if asked_by:
+            asked_by.used = True
+            asked_by.watch(joining)
+        return handle
+
     def notice(self, failed: FailedTask, client: Client) -> NewTask | None:
         """The task that tells of a final failure, where ``on_failure`` is a task function."""
         told = self.on_failure
@@ -160,6 +199,35 @@ class TaskFunction(Generic[P, T, R]):
 
     def handle(self, id: str, client: Client, *, stored: bool = True) -> TaskHandle[R]:
         return TaskHandle(id, client, cast(Callable[[str | None], R], self.results.load), stored=stored)
+
+
+class Single:
+    """One call that belongs to no request, until its session commits."""
+
+    chained = False
+
+    def __init__(self, new: NewTask, handle: TaskHandle[Any], request: Publication) -> None:
+        self._new = new
+        self._handle = handle
+        self._request = request
+        self.id = new.id
+        self.name = new.name
+        self.mark_stored = handle.mark_stored
+        self.mark_not_stored = handle.mark_not_stored
+
+    def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool) -> NewTask:
+        return self._new
+
+    def released(self) -> None:
+        self._request.soon(self._store)
+
+    async def _store(self) -> None:
+        try:
+            await self._request.store([self._new])
+        except EngineError as error:
+            telemetry.lost_after_commit(error, [self.name])
+        else:
+            self.mark_stored()
 
 
 class AsyncTaskFunction(TaskFunction[P, Coroutine[Any, Any, R], R]):

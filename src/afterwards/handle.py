@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Generic, TypeVar
 
 from afterwards.client import Client
-from afterwards.core.errors import NotStored, TaskFailed, as_span
+from afterwards.core.errors import WAITS_FOR_THE_HANDLER, NotStored, TaskFailed, as_span
 from afterwards.core.task import State, Task
 
 R = TypeVar("R", covariant=True)
@@ -22,6 +22,7 @@ class TaskHandle(Generic[R]):
         self._client = client
         self._load = load
         self._stored = stored
+        self._not_stored = WAITS_FOR_THE_HANDLER
 
     async def status(self) -> Task:
         """The record as it stands. Raises UnknownTask when its retention is over."""
@@ -44,12 +45,16 @@ class TaskHandle(Generic[R]):
     def mark_stored(self) -> None:
         self._stored = True
 
+    def mark_not_stored(self, reason: str) -> None:
+        """Say why it is not stored, as the end of that sentence."""
+        self._not_stored = reason
+
     def __repr__(self) -> str:
         return f"TaskHandle({self.id!r})"
 
     def _stored_id(self) -> str:
         if not self._stored:
-            raise NotStored(self.id)
+            raise NotStored(self.id, self._not_stored)
         return self.id
 
 

@@ -10,13 +10,10 @@ import fastapi.routing
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from afterwards.background import _BackgroundTasks
+from afterwards.background import FUNCTION_STACK, _BackgroundTasks
 
 IN_SCOPE = "afterwards.tasks"
 """Where a request's scope keeps its tasks: one object, however often it is injected."""
-
-FUNCTION_STACK = "fastapi_function_astack"
-"""Where FastAPI keeps what closes when the handler has returned and before the response begins (0.121 to 0.165)."""
 
 
 async def _inject_and_push(connection: HTTPConnection, native: fastapi.BackgroundTasks) -> _BackgroundTasks:

@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from afterwards import telemetry
 from afterwards.client import Client, HeldBack
 from afterwards.core.errors import EngineUnavailable
 from afterwards.core.lifecycle import asked_for
-from afterwards.core.task import NewTask, State
+from afterwards.core.task import NewTask, State, Task
+from afterwards.joining import UNDECIDED, Call, Joining, Standing
 
 
 class Publication:
@@ -34,6 +36,8 @@ class Publication:
         self.flushing = asyncio.Lock()
         self.buffers: list[Any] = []  # every BackgroundTasks of the request
         self.held: list[HeldBack] = []
+        self.joining: list[Joining] = []  # what waits for the commit of a session
+        self._raised = False  # the handler did
         self._storing: set[asyncio.Task[None]] = set()
         self._loop = loop
 
@@ -45,21 +49,28 @@ class Publication:
     async def store(self, tasks: Sequence[NewTask]) -> None:
         """Store tasks, all or none; those held will be published at the end."""
         self.used = True
-        stored = await self.client.enqueue(tasks)
-        held: list[HeldBack] = []
-        for new, task in zip(tasks, stored, strict=True):
-            if not new.held:
-                self.client.start(task)
-            elif task.state is not State.WAITING:
-                asked = asked_for(new, task.created_at)
-                held.append(HeldBack(task.lease, asked if asked > task.created_at else None))
-        if not held:
-            return
-        if self.holds:
-            self.held += held
-            _going_on.add(self)
-        else:  # the request has ended meanwhile
-            await self._publish(held)
+        over = self._keep(tasks, await self.client.enqueue(tasks))
+        if over:
+            await self._publish(over)
+
+    def stored(self, tasks: Sequence[NewTask], stored: Sequence[Task]) -> None:
+        """Somebody else has stored tasks of this request; those held will be published at the end."""
+        self.used = True
+        over = self._keep(tasks, stored)
+        if over:
+            self.soon(partial(self._publish, over))
+
+    def watch(self, joining: Joining) -> None:
+        """Tell at the end of the request if the session of a call was never committed."""
+        joining.watched = True
+        self.joining.append(joining)
+
+    def discard(self) -> None:
+        """The handler raised: of what waits for a session's commit nothing will be stored, whoever commits it."""
+        self._raised = True
+        for joining in self.joining:
+            if not joining.independent:
+                joining.drop()
 
     def soon(self, store: Callable[[], Coroutine[None, None, None]]) -> None:
         """Store something without waiting on the event loop; from a thread, wait until it is done."""
@@ -67,10 +78,13 @@ class Publication:
             here = asyncio.get_running_loop()
         except RuntimeError:
             here = None
-        if self._loop is not None and here is not self._loop:
+        if self._loop is not None and here is not self._loop and not self._loop.is_closed():
             asyncio.run_coroutine_threadsafe(store(), self._loop).result()
             return
         self.used = True
+        if here is None:  # in a script
+            asyncio.run(store())
+            return
         storing = asyncio.ensure_future(store())
         self._storing.add(storing)
         storing.add_done_callback(self._storing.discard)
@@ -82,17 +96,56 @@ class Publication:
                 await asyncio.wait(self._storing)
         finally:  # cancelled, too: kept back no longer, what is held becomes due by itself
             self.ended = True
+            self._tell_of_sessions()
             self.buffers.clear()  # each of which holds this: a circle for the garbage collector
             _going_on.discard(self)
         held, self.held = self.held, []
         if held:
             await self._publish(held)
 
+    def _keep(self, tasks: Sequence[NewTask], stored: Sequence[Task]) -> list[HeldBack]:
+        """Remember what is held. Returns what would be, had the request not ended meanwhile."""
+        held: list[HeldBack] = []
+        for new, task in zip(tasks, stored, strict=True):
+            if not new.held:
+                self.client.start(task)
+            elif task.state is not State.WAITING:
+                asked = asked_for(new, task.created_at)
+                held.append(HeldBack(task.lease, asked if asked > task.created_at else None))
+        if held and self.holds:
+            self.held += held
+            _going_on.add(self)
+            return []
+        return held
+
+    def _tell_of_sessions(self) -> None:
+        """Whoever commits a session from now on is too late for this request."""
+        joining, self.joining = self.joining, []
+        for tell, standings in (
+            (telemetry.never_committed, UNDECIDED),
+            (telemetry.rolled_back, {Standing.ROLLED_BACK}),
+        ):
+            names = [one.call.name for one in joining if one.standing in standings]
+            if names and not self._raised:
+                tell(self.origin, names)
+        for one in joining:
+            one.drop()
+
     async def _publish(self, held: Sequence[HeldBack]) -> None:
         try:
             await self.client.publish(held)
         except EngineUnavailable as error:
             telemetry.engine_trouble("publish a request's tasks, which start within a minute", error, timedelta())
+
+
+def chain(calls: Sequence[Call], request: Publication) -> tuple[list[NewTask], str | None]:
+    """The calls as they are stored, each after the one before it but for those that left the chain; and its end."""
+    tasks, last = [], request.last
+    for call in calls:
+        after = last if call.chained else None
+        tasks.append(call.new_task(request.client, origin=request.origin, after=after, held=request.holds))
+        last = call.id if call.chained else last
+    return tasks, last
 
 
 publication: ContextVar[Publication | None] = ContextVar("afterwards_publication", default=None)

@@ -119,6 +119,25 @@ def not_stored(error: BaseException, names: Iterable[str], *, answered: bool) ->
     log.error(f"tasks could not be stored ({', '.join(names)}), {how}: {error}", exc_info=error)
 
 
+def never_committed(origin: str | None, names: Iterable[str]) -> None:
+    log.warning(
+        f"{origin or 'tasks'}: {', '.join(names)} were added with a session, and that session was never committed: "
+        "they are not stored"
+    )
+
+
+def rolled_back(origin: str | None, names: Iterable[str]) -> None:
+    log.info(f"{origin or 'tasks'}: {', '.join(names)} were rolled back with their session: they are not stored")
+
+
+def lost_after_commit(error: BaseException, names: Iterable[str]) -> None:
+    log.error(
+        f"tasks could not be stored ({', '.join(names)}) after the commit of their session, whose database is another "
+        f"one: they are lost: {error}",
+        exc_info=error,
+    )
+
+
 def refused_request(request: str, error: BaseException) -> None:
     log.error(f"{request} needs the task store, so it is answered with 503: {error}", exc_info=error)
 

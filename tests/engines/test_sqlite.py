@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,8 +11,9 @@ import pytest
 from afterwards.engine import Engine
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.testing.clock import FakeClock
-from afterwards.testing.conformance import EngineConformance
+from afterwards.testing.conformance import EngineConformance, TransactionConformance
 from afterwards.testing.conformance.generated import GeneratedConformance
+from afterwards.testing.conformance.joining import Begin, sqlite_transaction
 
 
 class TestSQLiteEngine(EngineConformance):
@@ -19,6 +21,17 @@ class TestSQLiteEngine(EngineConformance):
     async def engine(self, clock: FakeClock, tmp_path: Path) -> AsyncIterator[Engine]:
         async with SQLiteEngine(tmp_path / "tasks.db", clock=clock) as engine:
             yield engine
+
+
+class TestSQLiteTransactions(TransactionConformance):
+    @pytest.fixture
+    async def engine(self, clock: FakeClock, tmp_path: Path) -> AsyncIterator[Engine]:
+        async with SQLiteEngine(tmp_path / "tasks.db", clock=clock) as engine:
+            yield engine
+
+    @pytest.fixture
+    def begin(self, tmp_path: Path) -> Begin:
+        return partial(sqlite_transaction, tmp_path / "tasks.db")
 
 
 class TestSQLiteEngineGenerated(GeneratedConformance):

@@ -1,9 +1,10 @@
 """Every example does what it says, as a user starts it: `cd examples && uvicorn …`."""
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -98,6 +99,14 @@ def test_status(serve: Serve) -> None:
     assert client.get(f"/sums/{slow}").json()["reason"] == "the client changed its mind"
     assert client.post("/sums-at-once?numbers=20&numbers=22").json() == 42
     assert client.get("/sums/01a1fbf1-78b4-7adc-9dcc-e1e534311e06").status_code == 404
+
+
+def test_transaction(serve: Serve, tmp_path: Path) -> None:
+    client = serve("transaction:app")
+    assert [client.post(f"/people/{name}").status_code for name in ("ada", "ada", "bob")] == [201, 409, 201]
+    assert sorted(lines(tmp_path / "greetings.txt", 2)) == ["Welcome, ada!", "Welcome, bob!"]
+    with closing(sqlite3.connect(tmp_path / "people.db")) as database:
+        assert database.execute("SELECT count(*) FROM afterwards_tasks").fetchone() == (2,)
 
 
 def test_the_factory_and_a_dependency(serve: Serve) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated, Any, assert_type
 import fastapi
 from fastapi import Depends, FastAPI, Request, Response
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, scoped_session
 from starlette.background import BackgroundTask
 
 from afterwards import Afterwards, BackgroundTasks, FailedTask, Retry, Task, TaskFunction, TaskHandle, task
@@ -109,6 +111,22 @@ async def middleware(request: Request, call_next: Callable[[Request], Awaitable[
     added.add_task(plain, "text")
     response.background = added
     return response
+
+
+@app.post("/session")
+async def with_a_session(background_tasks: BackgroundTasks, session: AsyncSession) -> None:
+    background_tasks.configure(session=session)
+    background_tasks.configure(session=session, ordered=False)
+    background_tasks.configure(session=None)
+    assert_type(background_tasks.add_task(with_options.options(session=session), "a@b.c"), TaskHandle[int])
+    assert_type(await with_options.options(session=session, delay=5).enqueue("a@b.c"), TaskHandle[int])
+
+
+def with_a_sync_session(background_tasks: BackgroundTasks, session: Session, scoped: scoped_session[Session]) -> None:
+    background_tasks.configure(session=session)
+    background_tasks.configure(session=scoped)
+    assert_type(in_a_thread.options(session=session).enqueue_sync(5), TaskHandle[Invoice])
+    in_a_thread.options(session=None).enqueue_sync(5)
 
 
 async def elsewhere() -> None:

@@ -32,6 +32,8 @@ async def handler(background_tasks: BackgroundTasks) -> None:
     background_tasks.add_task("send", "a@b.c")
     background_tasks.add_task(send("a@b.c"))
     background_tasks.configure(order=False)
+    background_tasks.configure(session=5)
+    send.options(session="session")
     await send.enqueue(5)
     send_in_thread.enqueue_sync(5)
     send.options(prio=5)
@@ -44,6 +46,9 @@ async def handler(background_tasks: BackgroundTasks) -> None:
 
 @task(retry=3)
 async def misspelt() -> None: ...
+
+@task(session=None)
+async def with_session() -> None: ...
 
 @task(on_failure=plain)
 async def badly_watched() -> None: ...

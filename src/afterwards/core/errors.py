@@ -157,14 +157,17 @@ class AlreadyInstalled(AfterwardsError, RuntimeError):
     """An application keeps its tasks in one place."""
 
 
+WAITS_FOR_THE_HANDLER = (
+    " yet: tasks are stored when the handler returns. To ask earlier, store them now: await background_tasks.flush()"
+)
+"""Why a task is not stored, as other reasons are: how the sentence goes on."""
+
+
 class NotStored(AfterwardsError, RuntimeError):
     """A handle was asked about a task that is still in the request's buffer."""
 
-    def __init__(self, id: str) -> None:
-        super().__init__(
-            f"task {id} is not stored yet: tasks are stored when the handler returns. "
-            "To ask earlier, store them now: await background_tasks.flush()"
-        )
+    def __init__(self, id: str, reason: str = WAITS_FOR_THE_HANDLER) -> None:
+        super().__init__(f"task {id} is not stored{reason}")
         self.id = id
 
 

@@ -4,8 +4,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from functools import partial
-from typing import Any, Self, TypedDict, cast
+from typing import Any, Protocol, Self, TypedDict, cast
 
 from afterwards.core import keys
 from afterwards.core.errors import InvalidOption, as_span
@@ -21,7 +22,7 @@ NO_RETRY = Retry()
 
 
 class CallSettings(TypedDict, total=False):
-    """What ``f.options(...)`` takes."""
+    """What ``f.options(...)`` takes, and ``@task(...)`` besides."""
 
     queue: str
     """Which line the task stands in; letters, digits and ``_.:-``, at most 100."""
@@ -51,6 +52,30 @@ class CallSettings(TypedDict, total=False):
     """Seconds to wait before the first attempt."""
     run_at: datetime | None
     """The instant of the first attempt, as an aware datetime; instead of ``delay``."""
+
+
+class OneCallSettings(CallSettings, total=False):
+    """What only one call can be given."""
+
+    session: "DatabaseSession | None"
+    """The SQLAlchemy ``Session`` or ``AsyncSession`` with whose commit the task is stored; None: not with a session."""
+
+
+class DatabaseSession(Protocol):
+    """As much of SQLAlchemy's sessions as tells them from other objects. They are checked when they are given."""
+
+    def commit(self) -> Any: ...
+    def rollback(self) -> Any: ...
+    def begin_nested(self) -> Any: ...
+
+
+class AsConfigured(Enum):
+    """What an option is for a call that does not say: as the request's ``configure`` says."""
+
+    AS_CONFIGURED = auto()
+
+
+AS_CONFIGURED = AsConfigured.AS_CONFIGURED
 
 
 class TaskSettings(CallSettings, total=False):

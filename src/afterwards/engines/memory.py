@@ -15,7 +15,7 @@ from afterwards.core.errors import QueueFull
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import Candidate, Group, Room, Used
 from afterwards.core.task import Lease, NewTask, State, Task
-from afterwards.engine import Claim, Heartbeat, Held, Paused, Query, Stats
+from afterwards.engine import Claim, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.wakeup import Wakeup
 
 
@@ -57,6 +57,9 @@ class MemoryEngine:
             for task in storing.tasks.maps[0].values():
                 self._put(task)
             return [self._tasks[self._resolved(new.id)] for new in tasks]
+
+    def join(self, transaction: Transaction) -> None:
+        """Tasks in memory lie beside nobody's rows."""
 
     async def publish(self, leases: Sequence[Lease], *, held: bool = False, run_at: datetime | None = None) -> None:
         change = lifecycle.hold if held else partial(lifecycle.publish, run_at=run_at)

@@ -3,14 +3,14 @@
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from importlib import resources
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from afterwards.core.errors import EngineError
 from afterwards.engine import Paused
@@ -41,8 +41,18 @@ Identity = tuple[int, int] | None
 """Which file a path means; another one after the file was replaced."""
 
 
-class Connection(sqlite3.Connection):
-    """A connection, with what the operations of one transaction share."""
+class Cursor(Protocol):
+    """What a statement gave."""
+
+    @property
+    def rowcount(self) -> int: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection:
+    """A connection, whoever's it is, with what the operations of one transaction share."""
 
     now: datetime
     instant: int  # the same in microseconds
@@ -88,6 +98,16 @@ class Connection(sqlite3.Connection):
         """The instant so long after now."""
         return rows.from_instant(self.now + span)
 
+    def execute(self, statement: str, values: Sequence[Any] = (), /) -> Cursor:
+        raise NotImplementedError
+
+    def executemany(self, statement: str, values: Iterable[Sequence[Any]], /) -> Cursor:
+        raise NotImplementedError
+
+
+class OwnConnection(sqlite3.Connection, Connection):
+    """A connection that this package has opened."""
+
 
 def in_batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
     """Cut into pieces of few sizes, so that few statements are ever prepared."""
@@ -106,7 +126,7 @@ def identity(path: Path) -> Identity:
     return found.st_dev, found.st_ino
 
 
-def connect(path: Path, *, patience: timedelta) -> Connection:
+def connect(path: Path, *, patience: timedelta) -> OwnConnection:
     """Open a file for writing; it is made, or brought to this version, if need be.
 
     Raises EngineError for a file that is no database, or whose tables a later major version has made.
@@ -125,7 +145,7 @@ def connect(path: Path, *, patience: timedelta) -> Connection:
     return connection
 
 
-def connect_to_read(path: Path, *, patience: timedelta) -> Connection:
+def connect_to_read(path: Path, *, patience: timedelta) -> OwnConnection:
     """Open a file that a writer of this process has opened before."""
     connection = _open(path, patience)
     for pragma in (*PRAGMAS, "PRAGMA query_only = 1"):
@@ -140,14 +160,27 @@ def _create(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def _open(path: Path, patience: timedelta) -> Connection:
+def _open(path: Path, patience: timedelta) -> OwnConnection:
     existing = f"{path.as_uri()}?mode=rw"  # else a reader would make a file that has nothing in it
     return sqlite3.connect(
-        existing, uri=True, timeout=patience.total_seconds(), isolation_level=None, factory=Connection
+        existing, uri=True, timeout=patience.total_seconds(), isolation_level=None, factory=OwnConnection
     )
 
 
-def _check(connection: Connection, path: Path) -> None:
+def prepare_joined(connection: Connection, path: Path) -> None:
+    """Bring our tables to this version in a transaction of somebody else's, if there is one.
+
+    Raises EngineError for tables that a later major version has made.
+    """
+    version = _version(connection)
+    _check_version(version, path)
+    if version < VERSION:
+        connection.execute("SAVEPOINT afterwards_schema")  # DDL does not begin a transaction where Python does it
+        _apply_steps(connection)
+        connection.execute("RELEASE afterwards_schema")
+
+
+def _check(connection: OwnConnection, path: Path) -> None:
     """Refuse what is no database, and tables that a later version of this package has made."""
     try:
         version = _version(connection)
@@ -155,6 +188,10 @@ def _check(connection: Connection, path: Path) -> None:
         if isinstance(error, sqlite3.OperationalError):
             raise
         raise EngineError(f"{path} is not an SQLite database, or a damaged one: {error}") from error
+    _check_version(version, path)
+
+
+def _check_version(version: int, path: Path) -> None:
     if version // 1000 > MAJOR:
         raise EngineError(
             f"{path} was written by a later version of afterwards (schema {version // 1000}, "
@@ -162,21 +199,25 @@ def _check(connection: Connection, path: Path) -> None:
         )
 
 
-def _migrate(connection: Connection) -> None:
+def _migrate(connection: OwnConnection) -> None:
     """Apply the steps that the file has not seen; processes that start together take turns."""
     if _version(connection) >= VERSION:
         return
     connection.execute(statements.BEGIN_WRITING)
     [empty] = connection.execute(statements.IS_EMPTY).fetchone()
+    _apply_steps(connection)
+    if empty and _pragma(connection, "application_id") == 0:  # an application's database keeps its own
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(statements.COMMIT)
+
+
+def _apply_steps(connection: Connection) -> None:
     done = _version(connection) % 1000
     for step in _STEPS[done:]:
         for statement in _statements(resources.files(__package__).joinpath(step).read_text("utf-8")):
             connection.execute(statement)
     if done < len(_STEPS):
         connection.execute(statements.SET_VERSION, (VERSION,))
-    if empty and _pragma(connection, "application_id") == 0:  # an application's database keeps its own
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(statements.COMMIT)
 
 
 def _version(connection: Connection) -> int:

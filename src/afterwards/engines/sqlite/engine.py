@@ -14,11 +14,12 @@ from afterwards.core.errors import EngineUnavailable, InvalidOption, QueueFull
 from afterwards.core.lifecycle import Released, Settled, Snoozed
 from afterwards.core.retry import Retry
 from afterwards.core.task import Lease, NewTask, Task
-from afterwards.engine import Claim, Heartbeat, Held, Paused, Query, Stats
+from afterwards.engine import Claim, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.sqlite import claiming, finishing, limiting, reading, rows, storing
 from afterwards.engines.sqlite.checks import check_place
 from afterwards.engines.sqlite.connection import Connection
-from afterwards.engines.sqlite.opened import Opened, Settings, gate, say_what_is_old
+from afterwards.engines.sqlite.joined import Joined, is_on
+from afterwards.engines.sqlite.opened import Opened, Settings, gate, say_what_is_old, say_what_joining_risks
 from afterwards.engines.sqlite.thread import Operation
 
 MOST_PRUNED = 500
@@ -49,7 +50,7 @@ class SQLiteEngine:
             return []
         opened = self._here()
         if claim is None:
-            return _unless_full(await opened.writer.call(partial(storing.enqueue, tasks=tasks), only_adds=True))
+            return storing.unless_full(await opened.writer.call(partial(storing.enqueue, tasks=tasks), only_adds=True))
         opened.presence.note(claim.worker)
         leased: list[Task] = []
         stored = await opened.writer.call(
@@ -58,7 +59,16 @@ class SQLiteEngine:
             only_adds=True,
             last=True,  # when the older ones have been claimed, the new ones may be leased at once
         )
-        return _unless_full(stored)
+        return storing.unless_full(stored)
+
+    def join(self, transaction: Transaction) -> Joined | None:
+        if not is_on(self._settings.path, transaction):
+            return None
+        say_what_joining_risks()
+        joined = Joined(transaction, self._settings.clock, self._announce)
+        if self._opened is None:  # else our tables are there
+            joined.prepare(self._settings.path)
+        return joined
 
     async def publish(self, leases: Sequence[Lease], *, held: bool = False, run_at: datetime | None = None) -> None:
         if leases:
@@ -192,6 +202,12 @@ class SQLiteEngine:
             self._opened = opened
         return self._opened
 
+    def _announce(self) -> None:
+        """Tell the waiting workers of all processes that a transaction has queued something."""
+        opened = self._opened
+        if opened is not None and opened.pid == os.getpid():
+            opened.writer.submit([Operation(_something_is_queued)])
+
     def _give_back(self, opened: Opened, tasks: Sequence[Task], held: Collection[str] = ()) -> None:
         """Release what was leased by a call for whose answer nobody waited any more; the held stay held back."""
         now, unheard = self._settings.clock(), Released("nobody waited for the claim any more", begun=False)
@@ -219,14 +235,12 @@ def _paused(connection: Connection) -> Paused:
     return connection.paused
 
 
-def _unless_full(stored: list[Task] | QueueFull) -> list[Task]:
-    if isinstance(stored, QueueFull):
-        raise stored
-    return stored
-
-
 def _nothing(connection: Connection) -> None:
     """What is asked of a thread only to see whether it can open the file."""
+
+
+def _something_is_queued(connection: Connection) -> None:
+    connection.queued = True
 
 
 def _never(connection: Connection) -> bool:

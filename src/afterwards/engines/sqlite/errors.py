@@ -4,10 +4,15 @@ import sqlite3
 
 from afterwards.core.errors import EngineError, EngineUnavailable
 
+LOCKED = (
+    "another program holds the file locked, or a transaction of this application on the same file has written and is "
+    "still open"
+)
+
 UNAVAILABLE = {
-    sqlite3.SQLITE_BUSY: "another program holds the file locked",
-    sqlite3.SQLITE_LOCKED: "another program holds the file locked",
-    sqlite3.SQLITE_PROTOCOL: "another program holds the file locked",
+    sqlite3.SQLITE_BUSY: LOCKED,
+    sqlite3.SQLITE_LOCKED: LOCKED,
+    sqlite3.SQLITE_PROTOCOL: LOCKED,
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_IOERR: "the disk does not work",
     sqlite3.SQLITE_READONLY: "the file cannot be written",

@@ -161,3 +161,15 @@ def say_what_is_old() -> None:
             f"afterwards: SQLite {sqlite3.sqlite_version} can damage a file when two processes write at the same "
             f"instant (sqlite.org/wal.html#walresetbug): {remedy}, or install SQLite 3.51.3 or later",
         )
+
+
+def say_what_joining_risks() -> None:
+    """Tell once that whoever else writes to the file takes no turns with this package, and what that may cost."""
+    if has_wal_reset_bug(sqlite3.sqlite_version_info):
+        once(
+            "wal reset bug, joined",
+            WARNING,
+            f"afterwards: SQLite {sqlite3.sqlite_version} can damage a file, though rarely, when two connections write "
+            "at the same instant (sqlite.org/wal.html#walresetbug), and tasks share a file with the application's "
+            "sessions: install SQLite 3.51.3 or later",
+        )

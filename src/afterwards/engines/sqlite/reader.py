@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from afterwards.engines.sqlite import statements
-from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite.connection import OwnConnection
 from afterwards.engines.sqlite.thread import ConnectionThread, Operation
 
 
@@ -15,7 +15,7 @@ class Reader(ConnectionThread):
 
     name = "reader"
 
-    def __init__(self, path: Path, connect: Callable[[], Connection], *, clock: Callable[[], datetime]) -> None:
+    def __init__(self, path: Path, connect: Callable[[], OwnConnection], *, clock: Callable[[], datetime]) -> None:
         super().__init__(path, connect)
         self._clock = clock
 

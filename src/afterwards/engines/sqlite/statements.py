@@ -18,6 +18,8 @@ ROLLBACK = "ROLLBACK"
 
 DATA_VERSION = "PRAGMA data_version"
 
+DATABASES = "PRAGMA database_list"
+
 # The schema. Its version has a table of its own, for the file may be an application's database.
 
 HAS_VERSION = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'afterwards_schema')"
@@ -191,11 +193,11 @@ DELETE_ALIASES = "DELETE FROM afterwards_aliases WHERE task = ?"
 
 COUNT_PENDING = """
     SELECT sum(count) FROM (
-        SELECT count(*) AS count FROM afterwards_tasks WHERE state = 'waiting' AND queue = :queue
+        SELECT count(*) AS count FROM afterwards_tasks WHERE state = 'waiting' AND queue = ?
         UNION ALL
-        SELECT count(*) FROM afterwards_tasks WHERE state = 'scheduled' AND queue = :queue
+        SELECT count(*) FROM afterwards_tasks WHERE state = 'scheduled' AND queue = ?
         UNION ALL
-        SELECT count(*) FROM afterwards_tasks WHERE state = 'queued' AND suspect IN (0, 1) AND queue = :queue
+        SELECT count(*) FROM afterwards_tasks WHERE state = 'queued' AND suspect IN (0, 1) AND queue = ?
     )
 """
 

@@ -41,6 +41,13 @@ def enqueue(
     return [stored[twins.answered.get(new.id, new.id) if twins else new.id] for new in tasks]
 
 
+def unless_full(stored: list[Task] | QueueFull) -> list[Task]:
+    """What was stored. Raises the QueueFull that came instead."""
+    if isinstance(stored, QueueFull):
+        raise stored
+    return stored
+
+
 def publish(connection: Connection, leases: Sequence[Lease], held: bool, run_at: datetime | None) -> None:
     keys = [(rows.key(lease.task_id), lease.attempt) for lease in leases]
     until = connection.after(lifecycle.HOLD) if held else run_at and rows.from_instant(run_at)
@@ -82,7 +89,7 @@ def _full(connection: Connection, tasks: Sequence[NewTask], made: Sequence[Task]
     connection.flush()
     added = Counter(task.queue for task in made)
     for queue, most in {task.queue: allowed[task.id] for task in made if task.id in allowed}.items():
-        [waiting] = connection.execute(statements.COUNT_PENDING, {"queue": queue}).fetchone()
+        [waiting] = connection.execute(statements.COUNT_PENDING, (queue, queue, queue)).fetchone()
         if waiting + added[queue] > most:
             return QueueFull(queue, most)
     return None

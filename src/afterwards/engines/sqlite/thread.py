@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from afterwards.core.errors import EngineUnavailable
-from afterwards.engines.sqlite.connection import Connection, Identity, identity
+from afterwards.engines.sqlite.connection import Connection, Identity, OwnConnection, identity
 from afterwards.engines.sqlite.errors import is_broken_by, translated
 from afterwards.telemetry import log
 
@@ -69,12 +69,12 @@ class ConnectionThread:
 
     name: str
 
-    def __init__(self, path: Path, connect: Callable[[], Connection]) -> None:
+    def __init__(self, path: Path, connect: Callable[[], OwnConnection]) -> None:
         self._path = path
         self._connect = connect
         self._queue: SimpleQueue[Sequence[Operation | Signal]] = SimpleQueue()
         self._gathered: dict[asyncio.AbstractEventLoop, list[Operation]] = {}
-        self._connection: Connection | None = None
+        self._connection: OwnConnection | None = None
         self._identity: Identity = None
         self._current: Sequence[Operation] = ()
         self._company_until = 0.0  # when tasks were stored a moment ago, more are likely to come
@@ -198,7 +198,7 @@ class ConnectionThread:
         """Run operations, and leave in each how it went. Raises nothing that a file can cause."""
         raise NotImplementedError
 
-    def _connected(self) -> Connection:
+    def _connected(self) -> OwnConnection:
         """The connection, opened by the first who needs it; if that fails, the next one tries again."""
         if self._connection is not None and identity(self._path) != self._identity:
             log.error(f"{self._path} was deleted or replaced while it was open: what it held is gone")
@@ -208,7 +208,7 @@ class ConnectionThread:
             self._identity = identity(self._path)
         return self._connection
 
-    def _open(self) -> Connection:
+    def _open(self) -> OwnConnection:
         return self._connect()
 
     def _disconnect(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from afterwards.core.errors import EngineUnavailable
 from afterwards.engines.sqlite import statements
-from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite.connection import Connection, OwnConnection
 from afterwards.engines.sqlite.processes import WriteLock
 from afterwards.engines.sqlite.thread import ConnectionThread, Operation
 
@@ -35,7 +35,7 @@ class Writer(ConnectionThread):
     def __init__(
         self,
         path: Path,
-        connect: Callable[[], Connection],
+        connect: Callable[[], OwnConnection],
         *,
         lock: WriteLock,
         clock: Callable[[], datetime],
@@ -56,7 +56,7 @@ class Writer(ConnectionThread):
         self._told = told
         self._noticed = noticed
 
-    def _open(self) -> Connection:
+    def _open(self) -> OwnConnection:
         self._lock.open()
         self._version = -1
         with self._lock:  # also for those that only read first: whoever comes first repairs a log that a crash has left
@@ -102,7 +102,7 @@ class Writer(ConnectionThread):
         self._tell(connection, due)
 
     @contextmanager
-    def _transaction(self, connection: Connection, *, careful: bool) -> Iterator[None]:
+    def _transaction(self, connection: OwnConnection, *, careful: bool) -> Iterator[None]:
         with self._lock:
             connection.execute(statements.BEGIN_WRITING)
             try:

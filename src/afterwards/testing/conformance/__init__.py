@@ -5,19 +5,21 @@ from afterwards.testing.conformance.claiming import Beating, Claiming, Suspectin
 from afterwards.testing.conformance.expiring import Expiring, RunningOnce
 from afterwards.testing.conformance.fences import Fences
 from afterwards.testing.conformance.finishing import Cancelling, Finishing, Losing
+from afterwards.testing.conformance.joining import Joining, TransactionConformance
 from afterwards.testing.conformance.limiting import Filling, Limiting, Pausing
 from afterwards.testing.conformance.reading import Pruning, Reading
 from afterwards.testing.conformance.storing import Publishing, Storing, StoringLeased
 from afterwards.testing.conformance.uniqueness import Uniqueness
 from afterwards.testing.conformance.waiting import Waiting
 
-__all__ = ["EngineConformance"]
+__all__ = ["EngineConformance", "TransactionConformance"]
 
 
 class EngineConformance(
     Storing,
     Publishing,
     StoringLeased,
+    Joining,
     Claiming,
     Suspecting,
     Beating,
@@ -45,5 +47,6 @@ class EngineConformance(
             async with MyEngine(clock=clock) as engine:
                 yield engine
 
+    ``TransactionConformance`` is for engines whose tasks lie in a database that applications use.
     ``afterwards.testing.conformance.generated`` (needs Hypothesis) compares an engine with the one in memory besides.
     """

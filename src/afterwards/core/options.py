@@ -126,9 +126,10 @@ class Options:
     grace: timedelta = timedelta(seconds=20)  # from the signal to the release of what still runs
     lease: timedelta = timedelta(seconds=30)  # unrenewed for so long, a task is another worker's
     retention: timedelta = timedelta(days=7)
+    max_file_size: int = 32 * 1024 * 1024  # bytes of one uploaded file among a task's arguments
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "threads"):
+        for name in ("concurrency", "threads", "max_file_size"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InvalidOption(f"{name}={value!r}: give a whole number, at least 1")

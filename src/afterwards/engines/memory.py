@@ -2,8 +2,8 @@
 
 import threading
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import dropwhile, islice
@@ -11,10 +11,20 @@ from types import TracebackType
 from typing import Self
 
 from afterwards.core import lifecycle
+from afterwards.core.files import UNCLAIMED
 from afterwards.core.lifecycle import Settled
 from afterwards.core.task import Lease, NewTask, State, Task
-from afterwards.engine import Claim, Heartbeat, Held, Query, Stats
+from afterwards.engine import Chunk, Claim, Heartbeat, Held, Query, Stats
 from afterwards.engines.wakeup import Wakeup
+
+
+@dataclass(slots=True, kw_only=True)
+class File:
+    """An uploaded file."""
+
+    task: str
+    until: datetime  # when it is deleted, unless its task is stored
+    chunks: dict[int, bytes] = field(default_factory=dict)
 
 
 class MemoryEngine:
@@ -23,6 +33,7 @@ class MemoryEngine:
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
         self._tasks: dict[str, Task] = {}  # in the order stored
+        self._files: dict[str, File] = {}
         self._lock = threading.RLock()  # heartbeats come from another thread
         self._wakeup = Wakeup()
 
@@ -146,7 +157,19 @@ class MemoryEngine:
             doomed = list(islice(over, limit))
             for id in doomed:
                 del self._tasks[id]
+            self._prune_files(frozenset(doomed), now)
             return len(doomed)
+
+    async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
+        with self._lock:
+            for chunk in chunks:
+                new = File(task=chunk.task, until=self._clock() + UNCLAIMED)
+                self._files.setdefault(chunk.file, new).chunks[chunk.number] = chunk.content
+
+    async def read_chunks(self, file: str, *, start: int, limit: int) -> list[bytes]:
+        with self._lock:
+            chunks = self._files[file].chunks if file in self._files else {}
+            return [content for number, content in sorted(chunks.items()) if start <= number < start + limit]
 
     async def wait(self, timeout: timedelta) -> None:
         with self._lock:
@@ -172,6 +195,11 @@ class MemoryEngine:
             if task.state.finished:
                 waiting = (behind for behind in self._behind(task) if behind.state is State.WAITING)
                 changed += [lifecycle.follow(behind, task, self._clock()) for behind in waiting]
+
+    def _prune_files(self, pruned: Container[str], now: datetime) -> None:
+        for id, file in list(self._files.items()):
+            if file.task in pruned or (file.task not in self._tasks and file.until <= now):
+                del self._files[id]
 
     def _revive_behind(self, task: Task) -> None:
         revived = [task]

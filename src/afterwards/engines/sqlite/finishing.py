@@ -6,7 +6,7 @@ from itertools import groupby
 from afterwards.core import lifecycle
 from afterwards.core.lifecycle import Settled
 from afterwards.core.task import Lease, State, Task
-from afterwards.engines.sqlite import reading, rows, statements, storing
+from afterwards.engines.sqlite import files, reading, rows, statements, storing
 from afterwards.engines.sqlite.connection import Connection, in_batches
 
 Success = tuple[int, int, str | None, int]
@@ -54,6 +54,7 @@ def prune(connection: Connection, limit: int) -> int:
     keys = [(bytearray(key),) for [key] in connection.execute(statements.OVER, (connection.instant, limit))]
     connection.executemany(statements.DELETE, keys)
     connection.executemany(statements.DELETE_FAILURES, keys)
+    files.release(connection, keys)
     return len(keys)
 
 

@@ -3,6 +3,7 @@
 from afterwards.testing.conformance.chains import Chains, Requeueing
 from afterwards.testing.conformance.claiming import Beating, Claiming, Suspecting
 from afterwards.testing.conformance.fences import Fences
+from afterwards.testing.conformance.files import UploadedFiles
 from afterwards.testing.conformance.finishing import Cancelling, Finishing, Losing
 from afterwards.testing.conformance.reading import Pruning, Reading
 from afterwards.testing.conformance.storing import Publishing, Storing, StoringLeased
@@ -26,6 +27,7 @@ class EngineConformance(
     Requeueing,
     Reading,
     Pruning,
+    UploadedFiles,
     Waiting,
 ):
     """Every promise of the ``Engine`` protocol. Subclass it, and give it your engine.

@@ -21,6 +21,7 @@ from afterwards.functions import TaskFunction
 from afterwards.handle import TaskHandle
 from afterwards.plain import PlainTask
 from afterwards.publication import Publication, publication
+from afterwards.uploads import UNSTORABLE
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -174,6 +175,8 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         if isinstance(task, StoredCall) and self._late:
             assert self._publication is not None
             self._publication.soon(self._flush_late)
+            if task.uploads and self._middleware_stack:  # FastAPI closes the files of a request there, but later
+                self._middleware_stack.push_async_callback(self._publication.settled)
         elif isinstance(task, PlainTask) and self._handed_over:
             self._run_late(task)
 
@@ -210,6 +213,9 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
                 return
             if len(buffers) > 1:
                 calls.sort(key=lambda call: call.number)
+            for call in calls:
+                if call.uploads:
+                    await call.uploads.store()
             tasks, last = _chain(calls, request)
             await request.store(tasks)
             request.last = last
@@ -221,6 +227,11 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             await self.flush()
         except EngineError as error:
             telemetry.not_stored(error, [call.func.name for call in self._waiting()], answered=True)
+        except UNSTORABLE as error:
+            failed = [call for call in self._waiting() if call.uploads and call.uploads.failed]
+            telemetry.not_stored(error, [call.func.name for call in failed], answered=True)
+            self.tasks[:] = [task for task in self.tasks if task not in failed]
+            await self._flush_late()
 
     def _waiting(self) -> list["StoredCall"]:
         """What is added and not stored, in the order added."""
@@ -278,8 +289,8 @@ class StoredCall(BackgroundTask):
         self.args = args
         self.kwargs = kwargs
         self.is_async = func.is_async
-        self.arguments = func.codec.dump(args, kwargs)
         self.id = client.new_id()
+        self.arguments, self.uploads = func.written(args, kwargs, self.id, client)
         self.handle = func.handle(self.id, client, stored=False)
         self.chained = chained  # comes after the request's task before it
         self.number = next(_numbers)  # in the order added, whatever object it was added to

@@ -27,6 +27,7 @@ from afterwards.core.task import FailedTask, NewTask
 from afterwards.handle import TaskHandle
 from afterwards.native import here, refuse_native
 from afterwards.publication import publication
+from afterwards.uploads import Uploads
 from afterwards.worker.planning import Plan, plan
 
 P = ParamSpec("P")
@@ -93,11 +94,15 @@ class TaskFunction(Generic[P, T, R]):
         """Store a call now, to start as soon as a worker is free; when this returns, it survives.
 
         Belongs to no request: it waits for nothing that was added before, and for no request to end.
-        Raises NotInstalled, EngineUnavailable, UnstorableArgument.
+        Raises NotInstalled, EngineUnavailable, UnstorableArgument, TooLarge.
         """
         client = the_client(f"task {self.name!r}")
         asked_by = publication.get()
-        new = self.new_task(client, self.codec.dump(args, kwargs), origin=asked_by.origin if asked_by else None)
+        id = client.new_id()
+        arguments, uploads = self.written(args, kwargs, id, client)
+        if uploads:
+            await uploads.store()
+        new = self.new_task(client, arguments, id=id, origin=asked_by.origin if asked_by else None)
         if asked_by:
             asked_by.used = True
         [stored] = await client.enqueue([new])
@@ -120,6 +125,15 @@ class TaskFunction(Generic[P, T, R]):
         changed = copy.copy(self)
         changed.settings = self.settings.called_with(settings)
         return changed
+
+    def written(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], id: str, client: Client
+    ) -> tuple[str, Uploads | None]:
+        """A call's arguments as JSON, and the files among them, which must be stored before the task with this id."""
+        if not self.codec.files:
+            return self.codec.dump(args, kwargs), None
+        uploads = Uploads(self.name, id, client)
+        return self.codec.dump(args, kwargs, refer=uploads.refer), uploads
 
     def new_task(
         self,

@@ -30,7 +30,7 @@ class Codec:
 
         ``files`` names those that uploaded files may be given to: most functions have none.
         """
-        self._task = name
+        self.task = name
         self._parameters = tuple(signature(function).parameters.values())
         own = [parameter for parameter in self._parameters if parameter.name not in injected]
         self._types = {parameter.name: argument_type(function, parameter, name) for parameter in own}
@@ -54,7 +54,7 @@ class Codec:
         if raw is None:
             raise self._refusal(given)
         if len(raw) > ARGUMENTS_LIMIT:
-            raise TooLarge(self._task, "arguments", len(raw), ARGUMENTS_LIMIT)
+            raise TooLarge(self.task, "arguments", len(raw), ARGUMENTS_LIMIT)
         return raw.decode()
 
     def load(self, text: str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Codec:
         try:
             values: dict[str, Any] = self._json.load(text)
         except (ValidationError, UnicodeEncodeError) as error:
-            raise Unreadable(self._task, "arguments", first_fault(error)) from error
+            raise Unreadable(self.task, "arguments", first_fault(error)) from error
         return values
 
     def spread(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -88,7 +88,7 @@ class Codec:
     def _refusal(self, given: dict[str, Any]) -> UnstorableArgument:
         faults = ((name, Json(schema_of(self._types[name])).fault(value)) for name, value in given.items())
         name, fault = next(((name, fault) for name, fault in faults if fault), (", ".join(given), CHANGED))
-        return UnstorableArgument(self._task, name, fault)
+        return UnstorableArgument(self.task, name, fault)
 
 
 class ResultCodec:

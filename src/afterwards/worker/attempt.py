@@ -15,13 +15,15 @@ from typing import Any, Protocol
 from afterwards import telemetry
 from afterwards.core import lifecycle
 from afterwards.core.codec import Codec, ResultCodec
-from afterwards.core.errors import Cancel, RetryAfter, Snooze, TooLarge, Unreadable, UnstorableResult
+from afterwards.core.errors import Cancel, FileMissing, RetryAfter, Snooze, TooLarge, Unreadable, UnstorableResult
 from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Settled, Snoozed, Succeeded
 from afterwards.core.options import TaskOptions
 from afterwards.core.task import FailedTask, FailureKind, NewTask, State, Task
+from afterwards.engine import Files
 from afterwards.worker.dependencies import Cleanup, Resolver
 from afterwards.worker.planning import Plan
 from afterwards.worker.threads import Threads
+from afterwards.worker.uploads import opened
 
 
 class Runnable(Protocol):
@@ -57,10 +59,11 @@ Tell = Callable[[Runnable, FailedTask], NewTask | None]
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What attempts share: how dependencies are resolved, and where ``def`` functions run."""
+    """What attempts share: how dependencies are resolved, where ``def`` functions run, where uploaded files are."""
 
     resolver: Resolver
     threads: Threads
+    files: Files
 
 
 def options_of(function: Runnable, task: Task) -> TaskOptions:
@@ -76,6 +79,8 @@ async def attempt(function: Runnable, task: Task, surroundings: Surroundings) ->
         return Raised(error=error, kind=FailureKind.REFUSED)
     try:
         return await _outcome(function, task, values, surroundings)
+    except FileMissing as error:
+        return Raised(error=error, kind=FailureKind.REFUSED)
     except Snooze as snooze:
         return Snoozed(snooze.delay)
     except Cancel as cancel:
@@ -137,9 +142,20 @@ class _TimedOut(TimeoutError):
 
 async def _outcome(function: Runnable, task: Task, values: dict[str, Any], surroundings: Surroundings) -> Outcome:
     timeout = options_of(function, task).timeout
-    call = _resolved(function, values, surroundings, timeout)
+    resolve = _resolved_with_files if function.codec.files else _resolved
+    call = resolve(function, values, surroundings, timeout)
     result = await (_within(timeout, call) if timeout is not None and function.is_async else call)
     return Succeeded(_stored_result(function, task, result))
+
+
+async def _resolved_with_files(
+    function: Runnable, values: dict[str, Any], surroundings: Surroundings, timeout: timedelta | None
+) -> Any:
+    """Call the function with its files open, which are closed after its dependencies."""
+    files, limiter = surroundings.files, surroundings.resolver.limiter
+    codec = function.codec
+    async with opened(values, codec.files, task=codec.task, files=files, limiter=limiter) as with_files:
+        return await _resolved(function, with_files, surroundings, timeout)
 
 
 async def _resolved(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import enum
-import io
 import ipaddress
 import json
 from collections import Counter, OrderedDict, defaultdict, deque

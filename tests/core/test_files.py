@@ -17,6 +17,7 @@ from typing_extensions import TypeAliasType
 
 from afterwards.core.codec import Codec, ResultCodec
 from afterwards.core.errors import (
+    FileMissing,
     FileTooLarge,
     TooLarge,
     Unreadable,
@@ -184,7 +185,7 @@ def test_an_upload_is_refused_by_one_who_would_not_store_it() -> None:
 
 
 def spooled() -> Any:
-    return SpooledTemporaryFile()  # noqa: SIM115
+    return SpooledTemporaryFile()
 
 
 @pytest.mark.parametrize("annotation", [UploadFile, UploadFile | None, Any, str])
@@ -232,3 +233,11 @@ def test_one_that_is_too_large_is_too_large() -> None:
     assert isinstance(error, TooLarge)
     assert str(error).startswith('task "send", parameter "file": 5,000 bytes, the limit is 4,096: raise it with')
     assert (error.task, error.size, error.limit) == ("send", 5_000, 4_096)
+
+
+def test_a_missing_file_is_named() -> None:
+    error = FileMissing("send", "a.txt", "file-1")
+    assert str(error).startswith(
+        """task "send": the content of the uploaded file 'a.txt' (file-1) is not in the store"""
+    )
+    assert (error.task, error.id) == ("send", "file-1")

@@ -1,4 +1,4 @@
-"""What cannot outlive a request is refused when a task is added, naming the parameter and what to do: the real things."""
+"""What cannot outlive a request is refused at `add_task`, naming the parameter and what to do: the real things."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -123,7 +123,7 @@ def test_a_function_that_declares_it_is_refused_where_it_is_decorated(annotation
     def report(thing): ...
 
     report.__annotations__["thing"] = annotation
-    with pytest.raises(UnusableAnnotation, match='task "report", parameter "thing": .* cannot be stored') as caught:
+    with pytest.raises(UnusableAnnotation, match=r'task "report", parameter "thing": .* cannot be stored') as caught:
         Codec(report, name="report")
     assert fix in str(caught.value)
 

@@ -73,8 +73,9 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         """Add a call, to run after the response.
 
         A ``@task`` function's arguments are checked here, and its handle is returned; it can be asked once the task is
-        stored. Raises TypeError and UnstorableArgument for a call that could not be stored, NotInstalled without
-        ``Afterwards(app)``. Added after the response began (streams, the exit of dependencies), it is stored at once.
+        stored. An ``UploadFile`` among them is stored together with the task: leave it open. Raises TypeError,
+        UnstorableArgument and TooLarge for a call that could not be stored, NotInstalled without ``Afterwards(app)``.
+        Added after the response began (streams, the exit of dependencies), it is stored at once.
         """
         if isinstance(func, partial) and isinstance(func.func, TaskFunction):
             return self.add_task(func.func, *func.args, *args, **func.keywords | kwargs)

@@ -230,6 +230,7 @@ def task(function: Callable[..., Any] | None = None, /, **settings: Any) -> Any:
 
     ``@task`` or ``@task(retries=3, timeout=60, queue="mail")``; the options are those of ``TaskSettings``.
     Arguments are stored as JSON by the types of the signature. Parameters with ``Depends`` are filled when it runs.
+    An ``UploadFile``, or a list of them, is stored with its content, and open at its beginning in each attempt.
     Raises InvalidTaskFunction for what another process could not call: lambdas, methods, closures, generators.
     """
     decorator = TaskDecorator(settings)

@@ -119,6 +119,17 @@ class UploadedFiles(Conformance):
         assert await engine.prune(limit=10) == 0
         assert [await self.content(engine, file) for file in files] == [[]] * count
 
+    async def test_files_that_are_needed_hide_none_that_is_not(self, engine: Engine, clock: FakeClock) -> None:
+        needed, forgotten, new = [self.file() for _ in range(120)], self.file(), self.task()
+        await engine.write_chunks([chunk for file in needed for chunk in self.chunks(file, new, b"a")])
+        await engine.enqueue([new])
+        clock.advance(MOMENT)
+        await engine.write_chunks(self.chunks(forgotten, self.task(), b"b"))
+        clock.advance(DAY)
+        await engine.prune(limit=1)
+        assert await self.content(engine, forgotten) == []
+        assert [await self.content(engine, file) for file in needed] == [[b"a"]] * 120
+
     async def test_a_large_file_is_deleted_whole(self, engine: Engine, clock: FakeClock) -> None:
         file = self.file()
         await engine.write_chunks(self.chunks(file, self.task(), *[b"a"] * 200))

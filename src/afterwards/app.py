@@ -27,7 +27,8 @@ class Afterwards:
     the number of ``def`` functions at once. With ``worker=False`` tasks are only stored here. With ``ordered=False`` a
     request's tasks do not wait for each other. ``grace`` is the time from the signal to the release of what still
     runs (20 seconds, 1 in development), ``lease`` how long a worker may be silent before its tasks are taken back,
-    ``retention`` how long the record of a finished task is kept.
+    ``retention`` how long the record of a finished task is kept. ``max_file_size`` is the number of bytes that one
+    uploaded file may have which is given to a task (32 MiB).
     Raises InvalidOption.
     """
 
@@ -44,6 +45,7 @@ class Afterwards:
         grace: float | timedelta | None = None,
         lease: float | timedelta = 30,
         retention: float | timedelta = timedelta(days=7),
+        max_file_size: int = 32 * 1024 * 1024,
     ) -> None:
         self.options = Options(
             concurrency=concurrency,
@@ -54,6 +56,7 @@ class Afterwards:
             grace=as_span(_default_grace() if grace is None else grace, "grace"),
             lease=as_span(lease, "lease"),
             retention=as_span(retention, "retention"),
+            max_file_size=max_file_size,
         )
         self.client = Client(url or environment.url() or engines.DEFAULT_URL, self.options)
         if app is not None:

@@ -24,6 +24,7 @@ from afterwards.joining import Joining, Standing
 from afterwards.plain import PlainTask
 from afterwards.publication import Publication, chain, publication
 from afterwards.session import check_session, join
+from afterwards.uploads import UNSTORABLE
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,8 +81,9 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         """Add a call, to run after the response.
 
         A ``@task`` function's arguments are checked here, and its handle is returned; it can be asked once the task is
-        stored. Raises TypeError and UnstorableArgument for a call that could not be stored, NotInstalled without
-        ``Afterwards(app)``. Added after the response began (streams, the exit of dependencies), it is stored at once.
+        stored. An ``UploadFile`` among them is stored together with the task: leave it open. Raises TypeError,
+        UnstorableArgument and TooLarge for a call that could not be stored, NotInstalled without ``Afterwards(app)``.
+        Added after the response began (streams, the exit of dependencies), it is stored at once.
         """
         if isinstance(func, partial) and isinstance(func.func, TaskFunction):
             return self.add_task(func.func, *func.args, *args, **func.keywords | kwargs)
@@ -233,6 +235,8 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         if isinstance(task, StoredCall) and self._late and task.joining is None:
             assert self._publication is not None
             self._publication.soon(self._flush_late)
+            if task.uploads and self._middleware_stack:  # FastAPI closes the files of a request there, but later
+                self._middleware_stack.push_async_callback(self._publication.settled)
         elif isinstance(task, PlainTask) and self._handed_over:
             self._run_late(task)
 
@@ -273,6 +277,9 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
                 return
             if len(buffers) > 1:
                 calls.sort(key=lambda call: call.number)
+            for call in calls:
+                if call.uploads:
+                    await call.uploads.store()
             tasks, last = chain(calls, request)
             await request.store(tasks)
             request.last = last
@@ -284,6 +291,11 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             await self.flush()
         except EngineError as error:
             telemetry.not_stored(error, [call.func.name for call in self._waiting()], answered=True)
+        except UNSTORABLE as error:
+            failed = [call for call in self._waiting() if call.uploads and call.uploads.failed]
+            telemetry.not_stored(error, [call.func.name for call in failed], answered=True)
+            self.tasks[:] = [task for task in self.tasks if task not in failed]
+            await self._flush_late()
 
     def _waiting(self) -> list["StoredCall"]:
         """What is added and not stored, in the order added."""
@@ -332,8 +344,8 @@ class StoredCall(BackgroundTask):
         self.args = args
         self.kwargs = kwargs
         self.is_async = func.is_async
-        self.arguments = func.codec.dump(args, kwargs)
         self.id = client.new_id()
+        self.arguments, self.uploads = func.written(args, kwargs, self.id, client)
         self.handle = func.handle(self.id, client, stored=False)
         self.chained = chained  # comes after the request's task before it
         self.number = next(_numbers)  # in the order added, whatever object it was added to

@@ -55,6 +55,16 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A piece of an uploaded file."""
+
+    file: str  # the file's id
+    task: str  # whose argument it is; stored after it
+    number: int  # from 0, without a gap
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """Which tasks to list, newest first. None means any; ``before`` continues below a task that was listed."""
 
@@ -185,7 +195,22 @@ class Controls(Protocol):
         ...
 
 
-class Engine(Sender, Controls, Joinable, Protocol):
+class Files(Protocol):
+    """Where the contents of uploaded files are kept, in chunks, for as long as their tasks."""
+
+    async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
+        """Store chunks, all or none; one that is stored already is replaced.
+
+        ``prune`` deletes them together with their task; after a day, also those whose task was never stored.
+        """
+        ...
+
+    async def read_chunks(self, file: str, *, start: int, limit: int) -> list[bytes]:
+        """The contents of a file's chunks from this number on, in order. None of them: no such file, or its end."""
+        ...
+
+
+class Engine(Sender, Controls, Joinable, Files, Protocol):
     """What a worker needs. Every write names its lease, and is refused when the task has moved on."""
 
     async def claim(self, claim: Claim) -> list[Task]:
@@ -223,7 +248,7 @@ class Engine(Sender, Controls, Joinable, Protocol):
         ...
 
     async def prune(self, limit: int) -> int:
-        """Delete finished tasks whose retention is over, at most ``limit``. Returns how many."""
+        """Delete finished tasks whose retention is over, at most ``limit``, and their files. Returns how many tasks."""
         ...
 
     async def wait(self, timeout: timedelta) -> None:

@@ -40,6 +40,7 @@ from afterwards.joining import Joining
 from afterwards.native import here, refuse_native
 from afterwards.publication import Publication, publication
 from afterwards.session import check_session, join
+from afterwards.uploads import Uploads
 from afterwards.worker.planning import Plan, plan
 
 P = ParamSpec("P")
@@ -109,13 +110,17 @@ class TaskFunction(Generic[P, T, R]):
 
         Belongs to no request: it waits for nothing that was added before, and for no request to end. With
         ``options(session=...)`` it is stored by the next commit of that session instead.
-        Raises NotInstalled, EngineUnavailable, UnstorableArgument.
+        Raises NotInstalled, EngineUnavailable, UnstorableArgument, TooLarge.
         """
         client = the_client(f"task {self.name!r}")
         asked_by = publication.get()
+        id = client.new_id()
+        arguments, uploads = self.written(args, kwargs, id, client)
+        if uploads:
+            await uploads.store()
         if self.has_session:
-            return self._join(client, args, kwargs, asyncio.get_running_loop())
-        new = self.new_task(client, self.codec.dump(args, kwargs), origin=asked_by.origin if asked_by else None)
+            return self._join(client, arguments, id, asyncio.get_running_loop())
+        new = self.new_task(client, arguments, id=id, origin=asked_by.origin if asked_by else None)
         if asked_by:
             asked_by.used = True
         [stored] = await client.enqueue([new])
@@ -128,7 +133,8 @@ class TaskFunction(Generic[P, T, R]):
             asyncio.get_running_loop()
         except RuntimeError:
             if self.has_session:
-                return self._join(the_client(f"task {self.name!r}"), args, kwargs, None)
+                client = the_client(f"task {self.name!r}")
+                return self._join(client, self.codec.dump(args, kwargs), client.new_id(), None)
             return asyncio.run(self.enqueue(*args, **kwargs))
         raise RuntimeError(
             f"{self.name}.enqueue_sync() was called on a running event loop, which it would block: "
@@ -148,6 +154,15 @@ class TaskFunction(Generic[P, T, R]):
     @property
     def has_session(self) -> bool:
         return self.session not in (None, AS_CONFIGURED)
+
+    def written(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], id: str, client: Client
+    ) -> tuple[str, Uploads | None]:
+        """A call's arguments as JSON, and the files among them, which must be stored before the task with this id."""
+        if not self.codec.files:
+            return self.codec.dump(args, kwargs), None
+        uploads = Uploads(self.name, id, client)
+        return self.codec.dump(args, kwargs, refer=uploads.refer), uploads
 
     def new_task(
         self,
@@ -176,11 +191,11 @@ class TaskFunction(Generic[P, T, R]):
             run_at=settings.run_at,
         )
 
-    def _join(self, client: Client, args: Any, kwargs: Any, loop: asyncio.AbstractEventLoop | None) -> TaskHandle[R]:
+    def _join(self, client: Client, arguments: str, id: str, loop: asyncio.AbstractEventLoop | None) -> TaskHandle[R]:
         """Have a call stored with the next commit of its session."""
         asked_by = publication.get()
         request = Publication(client, origin=asked_by.origin if asked_by else None, at_once=True, loop=loop)
-        new = self.new_task(client, self.codec.dump(args, kwargs), origin=request.origin)
+        new = self.new_task(client, arguments, id=id, origin=request.origin)
         handle = self.handle(new.id, client, stored=False)
         single = Single(new, handle, request)
         joining = Joining(single, single.released, independent=True)
@@ -292,6 +307,7 @@ def task(function: Callable[..., Any] | None = None, /, **settings: Any) -> Any:
 
     ``@task`` or ``@task(retries=3, timeout=60, queue="mail")``; the options are those of ``TaskSettings``.
     Arguments are stored as JSON by the types of the signature. Parameters with ``Depends`` are filled when it runs.
+    An ``UploadFile``, or a list of them, is stored with its content, and open at its beginning in each attempt.
     Raises InvalidTaskFunction for what another process could not call: lambdas, methods, closures, generators.
     """
     decorator = TaskDecorator(settings)

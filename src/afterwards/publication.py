@@ -89,11 +89,15 @@ class Publication:
         self._storing.add(storing)
         storing.add_done_callback(self._storing.discard)
 
+    async def settled(self) -> None:
+        """Wait until all is stored that was to be stored soon."""
+        while self._storing:
+            await asyncio.wait(self._storing)
+
     async def end(self) -> None:
         """Let the tasks start. If the engine cannot be reached they become due by themselves, a minute later."""
         try:
-            while self._storing:
-                await asyncio.wait(self._storing)
+            await self.settled()
         finally:  # cancelled, too: kept back no longer, what is held becomes due by itself
             self.ended = True
             self._tell_of_sessions()

@@ -16,6 +16,7 @@ from afterwards.client import Client, current
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, NewTask
+from afterwards.engine import Files
 from afterwards.functions import registry
 from afterwards.publication import going_on
 from afterwards.worker.attempt import Surroundings, Tell
@@ -119,7 +120,7 @@ class Embedded:
             engines.shared(self._client.url),
             registry,
             self._options,
-            surroundings(self._app, self._options, state),
+            surroundings(self._app, self._options, state, engines.shared(self._client.url)),
             tell=teller(self._client),
             clock=lambda: datetime.now(UTC),
         )
@@ -139,10 +140,10 @@ class Embedded:
         await self._client.keep_back([held for request in going_on(self._client) for held in request.held])
 
 
-def surroundings(app: FastAPI, options: Options, state: Mapping[str, Any]) -> Surroundings:
+def surroundings(app: FastAPI, options: Options, state: Mapping[str, Any], files: Files) -> Surroundings:
     """What the attempts of an application share."""
     resolver = Resolver(app=app, limiter=CapacityLimiter(options.threads), state=state)
-    return Surroundings(resolver, Threads(options.threads))
+    return Surroundings(resolver, Threads(options.threads), files)
 
 
 def teller(client: Client) -> Tell:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import enum
-import io
 import ipaddress
 import json
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -23,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import typing_extensions
-from fastapi import Request, UploadFile
+from fastapi import Request
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import (
@@ -727,10 +726,6 @@ class TestWhatIsRefused:
     def test_a_request_is_refused(self) -> None:
         request = Request({"type": "http", "headers": []})
         assert "found Request: a request is over when the task runs" in refusal(untyped(), request)
-
-    def test_an_upload_is_refused(self) -> None:
-        upload = UploadFile(io.BytesIO(b"a"))
-        assert "found UploadFile: an open file is closed when the task runs" in refusal(taking(UploadFile), upload)
 
     @pytest.mark.parametrize("method", ["execute", "cursor"])
     def test_a_connection_is_refused(self, method: str) -> None:

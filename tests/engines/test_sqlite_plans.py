@@ -41,6 +41,13 @@ BY_INDEX = {
     "OVER": "afterwards_over (<expr><?)",
     "FAILURES": "afterwards_failed (task=?)",
     "DELETE_FAILURES": "afterwards_failed (task=?)",
+    "CHUNKS": "afterwards_chunk (file=? AND number>? AND number<?)",
+    "RELEASE_FILES": "afterwards_files_of (task=?)",
+    "ANY_FILE_OVER": "afterwards_files_over (until<?)",
+    "FILES_OVER": "afterwards_files_over (until<?)",
+    "KEEP_FILE": "afterwards_file (id=?)",
+    "DELETE_CHUNKS": "afterwards_chunk (file=?)",
+    "DELETE_FILE": "afterwards_file (id=?)",
 }
 
 

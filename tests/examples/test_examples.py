@@ -76,6 +76,20 @@ def test_a_time_without_a_zone_is_refused(serve: Serve) -> None:
     assert serve("later:app").post("/reminders/ada?at=2030-01-01T09:00:00").status_code == 422
 
 
+def test_upload(serve: Serve, tmp_path: Path) -> None:
+    client = serve("upload:app")
+    prices = {"file": ("prices.csv", b"sku,price\ncup,100\nplate,250\n")}
+    assert client.post("/prices", files=prices).status_code == 202
+    expected = ["prices.csv: cup costs 100", "prices.csv: plate costs 250"]
+    assert lines(tmp_path / "prices.txt", 2) == expected
+    pictures = [("files", ("a.png", b"abc", "image/png")), ("files", ("b.png", b"", "image/png"))]
+    assert client.post("/pictures", files=pictures).json() == {"files": 2}
+    expected += ["a.png: 3 bytes of image/png", "b.png: 0 bytes of image/png"]
+    assert lines(tmp_path / "prices.txt", 4) == expected
+    refused = client.post("/prices", files={"file": bytes(2_000_000)})
+    assert (refused.status_code, refused.json()) == (413, {"detail": "give a file of at most 1000000 bytes"})
+
+
 def test_order(serve: Serve, tmp_path: Path) -> None:
     client = serve("order:app")
     client.post("/videos/cats").raise_for_status()

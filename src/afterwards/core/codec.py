@@ -1,12 +1,14 @@
 """How the arguments and the result of a task function become JSON text, and come back equal."""
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from inspect import Parameter, signature
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from afterwards.core.errors import TooLarge, Unreadable, UnstorableArgument, UnstorableResult
+from afterwards.core.files import StoredFile, is_upload, may_hold_files, replaced
 from afterwards.core.json_type import Json
 from afterwards.core.refusal import CHANGED, UNUSABLE, first_fault, schema_of
 from afterwards.core.schema import closed
@@ -16,32 +18,43 @@ from afterwards.core.values import any_stream, is_stream
 ARGUMENTS_LIMIT: Final = 256 * 1024  # bytes of UTF-8
 RESULT_LIMIT: Final = 64 * 1024  # bytes of UTF-8
 
+Refer = Callable[[str, Any], StoredFile]
+"""Names what stands for the upload that a parameter was given, and sees to it that its content is stored."""
+
 
 class Codec:
     """A task function's arguments as JSON, by the types of its signature."""
 
     def __init__(self, function: Callable[..., Any], *, name: str, injected: Collection[str] = ()) -> None:
-        """`injected` names the parameters that are filled when the task runs: they are no arguments."""
-        self._task = name
+        """`injected` names the parameters that are filled when the task runs: they are no arguments.
+
+        ``files`` names those that uploaded files may be given to: most functions have none.
+        """
+        self.task = name
         self._parameters = tuple(signature(function).parameters.values())
         own = [parameter for parameter in self._parameters if parameter.name not in injected]
         self._types = {parameter.name: argument_type(function, parameter, name) for parameter in own}
         self._json = Json(closed(schema_of(arguments_type(own, self._types))))
+        self.files = frozenset(name for name, kind in self._types.items() if may_hold_files(kind))
         self._bind = binder(function, own)
         self._by_name = all(parameter.kind in NAMED for parameter in self._parameters)
 
-    def dump(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    def dump(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, refer: Refer | None = None) -> str:
         """One call's arguments as a JSON object, without those left to their defaults; proved to come back equal.
 
-        Raises what a direct call raises if they do not fit the signature.
+        ``refer`` is asked for what stands for each uploaded file; without it there must be none. Raises what a direct
+        call raises if the arguments do not fit the signature.
         """
         given = self._bind(*args, **kwargs)
+        if refer is not None:
+            for name in self.files & given.keys():
+                given[name] = replaced(given[name], lambda value: is_upload(type(value)), partial(refer, name))
         # Streams are looked for before anything is written: writing one would empty it.
         raw = None if any_stream(args) or any_stream(kwargs.values()) else self._json.dump(given)
         if raw is None:
             raise self._refusal(given)
         if len(raw) > ARGUMENTS_LIMIT:
-            raise TooLarge(self._task, "arguments", len(raw), ARGUMENTS_LIMIT)
+            raise TooLarge(self.task, "arguments", len(raw), ARGUMENTS_LIMIT)
         return raw.decode()
 
     def load(self, text: str) -> dict[str, Any]:
@@ -49,7 +62,7 @@ class Codec:
         try:
             values: dict[str, Any] = self._json.load(text)
         except (ValidationError, UnicodeEncodeError) as error:
-            raise Unreadable(self._task, "arguments", first_fault(error)) from error
+            raise Unreadable(self.task, "arguments", first_fault(error)) from error
         return values
 
     def spread(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -75,7 +88,7 @@ class Codec:
     def _refusal(self, given: dict[str, Any]) -> UnstorableArgument:
         faults = ((name, Json(schema_of(self._types[name])).fault(value)) for name, value in given.items())
         name, fault = next(((name, fault) for name, fault in faults if fault), (", ".join(given), CHANGED))
-        return UnstorableArgument(self._task, name, fault)
+        return UnstorableArgument(self.task, name, fault)
 
 
 class ResultCodec:

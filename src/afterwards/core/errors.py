@@ -76,14 +76,33 @@ class UnstorableResult(AfterwardsError, TypeError):
 class TooLarge(AfterwardsError, ValueError):
     """Arguments or a result are longer, as JSON text, than what is stored. Both sizes are bytes."""
 
+    _unit = "bytes as JSON"
+    _remedy = "keep the data elsewhere, and pass its path or id"
+
     def __init__(self, task: str, what: str, size: int, limit: int) -> None:
-        super().__init__(
-            f'task "{task}", {what}: {size:,} bytes as JSON, the limit is {limit:,}: '
-            "keep the data elsewhere, and pass its path or id"
-        )
+        super().__init__(f'task "{task}", {what}: {size:,} {self._unit}, the limit is {limit:,}: {self._remedy}')
         self.task = task
         self.size = size
         self.limit = limit
+
+
+class FileTooLarge(TooLarge):
+    """An uploaded file is larger than what is stored."""
+
+    _unit = "bytes"
+    _remedy = "raise it with Afterwards(app, max_file_size=...), or keep the file elsewhere and pass its path or id"
+
+
+class FileMissing(AfterwardsError, LookupError):
+    """The content of an uploaded file is not in the store, although its task is."""
+
+    def __init__(self, task: str, filename: str | None, id: str) -> None:
+        super().__init__(
+            f'task "{task}": the content of the uploaded file {filename!r} ({id}) is not in the store: '
+            "it was deleted there by hand, or lost with a part of the store"
+        )
+        self.task = task
+        self.id = id
 
 
 class Unreadable(AfterwardsError, ValueError):

@@ -200,9 +200,10 @@ class Options:
     lease: timedelta = timedelta(seconds=30)  # unrenewed for so long, a task is another worker's
     retention: timedelta = timedelta(days=7)
     max_queued: int | Mapping[str, int] | None = None  # tasks that may wait in a queue; a number is for each queue
+    max_file_size: int = 32 * 1024 * 1024  # bytes of one uploaded file among a task's arguments
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "threads"):
+        for name in ("concurrency", "threads", "max_file_size"):
             if (value := getattr(self, name)) is not None:
                 _check_count(name, value)
         each = self.max_queued if isinstance(self.max_queued, Mapping) else {"default": self.max_queued}

@@ -9,6 +9,7 @@ from typing import Any, Final, get_origin
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
+from afterwards.core.files import is_upload
 from afterwards.core.values import equal, type_name, walk
 
 UNUSABLE: Final = (PydanticUserError, SchemaError, TypeError, NameError, AttributeError, SyntaxError)
@@ -40,7 +41,9 @@ def advice(kind: type) -> str | None:
     """What to pass instead of something live, None for data."""
     if issubclass(kind, _CALLABLES):
         return "code cannot be stored, pass values, and let the task choose what to call"
-    if issubclass(kind, BaseModel) or is_dataclass(kind):
+    if is_upload(kind):
+        return "an uploaded file is stored only for a parameter that is annotated `UploadFile`, or a list of them"
+    if (issubclass(kind, BaseModel) or is_dataclass(kind)) and not hasattr(kind, "_sa_class_manager"):
         return None
     return next((advice for names, advice in _LIVE if all(hasattr(kind, name) for name in names)), None)
 

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 from typing_extensions import Unpack as UnpackOfExtensions
 
 from afterwards.core.errors import UnusableAnnotation
+from afterwards.core.files import with_stored_files
 from afterwards.core.refusal import UNUSABLE, schema_of, unusable
 from afterwards.core.schema import stored_schema
 
@@ -23,7 +24,7 @@ _UNPACKS: Final = (Unpack, UnpackOfExtensions)  # two until Python 3.12
 def argument_type(function: Callable[..., Any], parameter: Parameter, task: str) -> Any:
     """The type of what is stored for a parameter. Raises if there can be none."""
     try:
-        stored = _as_stored(parameter, resolved(function, parameter.name, parameter.annotation))
+        stored = with_stored_files(_as_stored(parameter, resolved(function, parameter.name, parameter.annotation)))
         stored_schema(schema_of(stored))
     except UNUSABLE as error:
         raise UnusableAnnotation(task, parameter.name, unusable(parameter.annotation, error)) from error

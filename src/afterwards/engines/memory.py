@@ -2,8 +2,8 @@
 
 import threading
 from collections import ChainMap, Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import dropwhile, islice
@@ -12,11 +12,21 @@ from typing import NamedTuple, Self
 
 from afterwards.core import lifecycle, limits
 from afterwards.core.errors import QueueFull
+from afterwards.core.files import UNCLAIMED
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import Candidate, Group, Room, Used
 from afterwards.core.task import Lease, NewTask, State, Task
-from afterwards.engine import Claim, Heartbeat, Held, Paused, Query, Stats, Transaction
+from afterwards.engine import Chunk, Claim, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.wakeup import Wakeup
+
+
+@dataclass(slots=True, kw_only=True)
+class File:
+    """An uploaded file."""
+
+    task: str
+    until: datetime  # when it is deleted, unless its task is stored
+    chunks: dict[int, bytes] = field(default_factory=dict)
 
 
 class MemoryEngine:
@@ -29,6 +39,7 @@ class MemoryEngine:
         self._starts: dict[Group, list[Start]] = {}  # of functions with a rate, the oldest first
         self._paused = Paused()
         self._room_at: datetime | None = None  # when a rate that was used up lets another one start
+        self._files: dict[str, File] = {}
         self._lock = threading.RLock()  # heartbeats come from another thread
         self._wakeup = Wakeup()
 
@@ -170,7 +181,19 @@ class MemoryEngine:
             self._starts = {
                 group: left for group, starts in self._starts.items() if (left := [s for s in starts if s.until > now])
             }
+            self._prune_files(frozenset(doomed), now)
             return len(doomed)
+
+    async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
+        with self._lock:
+            for chunk in chunks:
+                new = File(task=chunk.task, until=self._clock() + UNCLAIMED)
+                self._files.setdefault(chunk.file, new).chunks[chunk.number] = chunk.content
+
+    async def read_chunks(self, file: str, *, start: int, limit: int) -> list[bytes]:
+        with self._lock:
+            chunks = self._files[file].chunks if file in self._files else {}
+            return [content for number, content in sorted(chunks.items()) if start <= number < start + limit]
 
     async def wait(self, timeout: timedelta) -> None:
         with self._lock:
@@ -211,6 +234,11 @@ class MemoryEngine:
             if task.state.finished:
                 waiting = (behind for behind in self._behind(task) if behind.state is State.WAITING)
                 changed += [lifecycle.follow(behind, task, self._clock()) for behind in waiting]
+
+    def _prune_files(self, pruned: Container[str], now: datetime) -> None:
+        for id, file in list(self._files.items()):
+            if file.task in pruned or (file.task not in self._tasks and file.until <= now):
+                del self._files[id]
 
     def _revive_behind(self, task: Task) -> None:
         revived = [task]

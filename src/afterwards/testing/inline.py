@@ -52,10 +52,10 @@ class Inline:
             raise failure
 
     async def run(self) -> list[BaseException]:
+        engine = await self.client.open()
         before = current.set(self.client)
-        around = surroundings(self._app, self._options, _states.get(self.client, {}))
+        around = surroundings(self._app, self._options, _states.get(self.client, {}), engine)
         try:
-            engine = await self.client.open()
             return await run_due(engine, registry, around, tell=teller(self.client), clock=self._clock)
         finally:
             around.threads.close()

@@ -14,13 +14,15 @@ from typing import Any
 
 from afterwards import telemetry
 from afterwards.core import lifecycle
-from afterwards.core.errors import Cancel, RetryAfter, Snooze, TooLarge, Unreadable, UnstorableResult
+from afterwards.core.errors import Cancel, FileMissing, RetryAfter, Snooze, TooLarge, Unreadable, UnstorableResult
 from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Settled, Snoozed, Succeeded
 from afterwards.core.task import FailedTask, FailureKind, NewTask, State, Task
+from afterwards.engine import Files
 from afterwards.worker.context import TaskContext, current_context
 from afterwards.worker.dependencies import Cleanup, Resolver
 from afterwards.worker.runnable import Runnable, options_of
 from afterwards.worker.threads import Threads
+from afterwards.worker.uploads import opened
 
 Tell = Callable[[Runnable, FailedTask], NewTask | None]
 """Makes the task that tells of a final failure, where ``on_failure`` is a task function."""
@@ -28,10 +30,11 @@ Tell = Callable[[Runnable, FailedTask], NewTask | None]
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What attempts share: how dependencies are resolved, and where ``def`` functions run."""
+    """What attempts share: how dependencies are resolved, where ``def`` functions run, where uploaded files are."""
 
     resolver: Resolver
     threads: Threads
+    files: Files
 
 
 async def attempt(function: Runnable, task: Task, surroundings: Surroundings, context: TaskContext) -> Outcome:
@@ -43,6 +46,8 @@ async def attempt(function: Runnable, task: Task, surroundings: Surroundings, co
     before = current_context.set(context)
     try:
         return await _outcome(function, task, values, surroundings, context)
+    except FileMissing as error:
+        return Raised(error=error, kind=FailureKind.REFUSED)
     except Snooze as snooze:
         return Snoozed(snooze.delay)
     except Cancel as cancel:
@@ -111,9 +116,24 @@ async def _outcome(
     function: Runnable, task: Task, values: dict[str, Any], surroundings: Surroundings, context: TaskContext
 ) -> Outcome:
     timeout = options_of(function, task).timeout
-    call = _resolved(function, values, surroundings, context, timeout)
+    resolve = _resolved_with_files if function.codec.files else _resolved
+    call = resolve(function, values, surroundings, context, timeout)
     result = await (_within(timeout, call) if timeout is not None and function.is_async else call)
     return Succeeded(_stored_result(function, task, result))
+
+
+async def _resolved_with_files(
+    function: Runnable,
+    values: dict[str, Any],
+    surroundings: Surroundings,
+    context: TaskContext,
+    timeout: timedelta | None,
+) -> Any:
+    """Call the function with its files open, which are closed after its dependencies."""
+    files, limiter = surroundings.files, surroundings.resolver.limiter
+    codec = function.codec
+    async with opened(values, codec.files, task=codec.task, files=files, limiter=limiter) as with_files:
+        return await _resolved(function, with_files, surroundings, context, timeout)
 
 
 async def _resolved(

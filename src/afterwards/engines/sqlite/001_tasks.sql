@@ -112,3 +112,25 @@ CREATE TABLE afterwards_paused (
     name TEXT NOT NULL,
     PRIMARY KEY (kind, name)
 ) WITHOUT ROWID;
+
+-- Uploaded files. Each is stored before the task that it is an argument of.
+CREATE TABLE afterwards_files (
+    id BLOB NOT NULL,
+    task BLOB NOT NULL,
+    until INTEGER -- when it is deleted, unless its task is stored; NULL once that was seen, so as not to look again
+);
+
+CREATE UNIQUE INDEX afterwards_file ON afterwards_files (id);
+
+CREATE INDEX afterwards_files_of ON afterwards_files (task);
+
+CREATE INDEX afterwards_files_over ON afterwards_files (until) WHERE until IS NOT NULL;
+
+-- What is in them. Apart, for to change a row is to write it anew, and these are large.
+CREATE TABLE afterwards_chunks (
+    file BLOB NOT NULL,
+    number INTEGER NOT NULL, -- from 0
+    content BLOB NOT NULL
+);
+
+CREATE UNIQUE INDEX afterwards_chunk ON afterwards_chunks (file, number);

@@ -10,12 +10,12 @@ from types import TracebackType
 from typing import Self
 
 from afterwards.core import lifecycle
-from afterwards.core.errors import EngineUnavailable, InvalidOption, QueueFull
+from afterwards.core.errors import EngineUnavailable, InvalidOption
 from afterwards.core.lifecycle import Released, Settled, Snoozed
 from afterwards.core.retry import Retry
 from afterwards.core.task import Lease, NewTask, Task
-from afterwards.engine import Claim, Heartbeat, Held, Paused, Query, Stats, Transaction
-from afterwards.engines.sqlite import claiming, finishing, limiting, reading, rows, storing
+from afterwards.engine import Chunk, Claim, Heartbeat, Held, Paused, Query, Stats, Transaction
+from afterwards.engines.sqlite import claiming, files, finishing, limiting, reading, rows, storing
 from afterwards.engines.sqlite.checks import check_place
 from afterwards.engines.sqlite.connection import Connection
 from afterwards.engines.sqlite.joined import Joined, is_on
@@ -129,7 +129,16 @@ class SQLiteEngine:
             pruned += count
             if count < some:
                 break
+        while await self._here().writer.call(files.delete_some, needed=files.is_any_over, otherwise=False):
+            pass
         return pruned
+
+    async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
+        if chunks:
+            await self._here().writer.call(partial(files.write, chunks=chunks))
+
+    async def read_chunks(self, file: str, *, start: int, limit: int) -> list[bytes]:
+        return await self._here().reader.call(partial(files.read, file=file, start=start, limit=limit))
 
     async def wait(self, timeout: timedelta) -> None:
         opened = self._here()

@@ -7,7 +7,7 @@ from afterwards.core import lifecycle
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.task import Lease, State, Task
-from afterwards.engines.sqlite import reading, rows, statements, storing, uniqueness
+from afterwards.engines.sqlite import files, reading, rows, statements, storing, uniqueness
 from afterwards.engines.sqlite.connection import Connection, in_batches
 
 MOST_EXPIRED = 1000
@@ -60,6 +60,7 @@ def prune(connection: Connection, limit: int) -> int:
     connection.executemany(statements.DELETE_FAILURES, keys)
     connection.executemany(statements.DELETE_ALIASES, keys)
     connection.execute(statements.DELETE_STARTS, (connection.instant,))
+    files.release(connection, keys)
     return len(keys)
 
 

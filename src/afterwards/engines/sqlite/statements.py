@@ -266,3 +266,31 @@ OVER = """
 DELETE = "DELETE FROM afterwards_tasks WHERE id = ?"
 
 DELETE_FAILURES = "DELETE FROM afterwards_failures WHERE task = ?"
+
+# Uploaded files.
+
+INSERT_FILE = "INSERT OR IGNORE INTO afterwards_files (id, task, until) VALUES (?, ?, ?)"
+
+INSERT_CHUNK = "INSERT OR REPLACE INTO afterwards_chunks (file, number, content) VALUES (?, ?, ?)"
+
+CHUNKS = "SELECT content FROM afterwards_chunks WHERE file = ? AND number >= ? AND number < ? ORDER BY number"
+
+ANY_FILE = "SELECT 1 FROM afterwards_files LIMIT 1"
+
+RELEASE_FILES = "UPDATE afterwards_files SET until = ? WHERE task = ?"
+
+ANY_FILE_OVER = "SELECT 1 FROM afterwards_files WHERE until <= ? LIMIT 1"
+
+FILES_OVER = """
+    SELECT id, EXISTS (SELECT 1 FROM afterwards_tasks WHERE afterwards_tasks.id = afterwards_files.task)
+    FROM afterwards_files WHERE until <= ? ORDER BY until LIMIT ?
+"""
+
+KEEP_FILE = "UPDATE afterwards_files SET until = NULL WHERE id = ?"
+
+DELETE_CHUNKS = """
+    DELETE FROM afterwards_chunks
+    WHERE rowid IN (SELECT rowid FROM afterwards_chunks WHERE file = ? ORDER BY number LIMIT ?)
+"""
+
+DELETE_FILE = "DELETE FROM afterwards_files WHERE id = ?"

@@ -4,6 +4,7 @@ from afterwards.testing.conformance.chains import Chains, Requeueing
 from afterwards.testing.conformance.claiming import Beating, Claiming, Suspecting
 from afterwards.testing.conformance.expiring import Expiring, RunningOnce
 from afterwards.testing.conformance.fences import Fences
+from afterwards.testing.conformance.files import UploadedFiles
 from afterwards.testing.conformance.finishing import Cancelling, Finishing, Losing
 from afterwards.testing.conformance.joining import Joining, TransactionConformance
 from afterwards.testing.conformance.limiting import Filling, Limiting, Pausing
@@ -37,6 +38,7 @@ class EngineConformance(
     RunningOnce,
     Reading,
     Pruning,
+    UploadedFiles,
     Waiting,
 ):
     """Every promise of the ``Engine`` protocol. Subclass it, and give it your engine.

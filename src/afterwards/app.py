@@ -13,6 +13,7 @@ from afterwards.core.errors import InvalidOption, UnknownFunction, as_span
 from afterwards.core.options import Options
 from afterwards.functions import registry
 from afterwards.handle import TaskHandle
+from afterwards.schedules import ScheduleDesk
 
 
 class Afterwards:
@@ -56,6 +57,7 @@ class Afterwards:
             retention=as_span(retention, "retention"),
         )
         self.client = Client(url or environment.url() or engines.DEFAULT_URL, self.options)
+        self.schedules = ScheduleDesk(self.client)
         if app is not None:
             self.install(app)
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Self, TypedDict
+from typing import Any, Literal, Self, TypedDict
 
 from afterwards.core.errors import InvalidOption, as_span
 from afterwards.core.retry import Retry
+from afterwards.core.schedule import Missed
 from afterwards.core.task import FailedTask
 
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
@@ -46,6 +47,18 @@ class TaskSettings(CallSettings, total=False):
     """The name under which tasks are stored; default: the function's. It must stay the same from deploy to deploy."""
     on_failure: Callable[[FailedTask], Any] | None
     """Told when a task has failed for good. A task function is stored together with the failure."""
+    cron: str
+    """Run it by itself where this expression matches: minute, hour, day of month, month, day of week, as in Debian's
+    cron; a sixth field in front means seconds. Needs ``afterwards[cron]``. The function is called without arguments."""
+    tz: str
+    """The IANA name of the time zone whose clock ``cron`` reads; default: UTC. A fixed time that the clock skips in
+    spring comes right after the gap, one that it shows twice in autumn fires the first time."""
+    every: float | timedelta
+    """Instead of ``cron``: seconds from one run to the next, at least 1. Counted from 1970 (UTC), so that all processes
+    agree."""
+    missed: Missed | Literal["latest", "all", "skip"]
+    """Which fires are made up for that came while no worker ran: the ``"latest"`` (default), ``"all"``, or, with
+    ``"skip"``, none that is older than a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import threading
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,10 +10,11 @@ from itertools import dropwhile, islice
 from types import TracebackType
 from typing import Self
 
-from afterwards.core import lifecycle
+from afterwards.core import lifecycle, schedule
 from afterwards.core.lifecycle import Settled
+from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, State, Task
-from afterwards.engine import Claim, Heartbeat, Held, Query, Stats
+from afterwards.engine import Claim, Fire, Heartbeat, Held, Query, Stats
 from afterwards.engines.wakeup import Wakeup
 
 
@@ -23,6 +24,7 @@ class MemoryEngine:
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
         self._tasks: dict[str, Task] = {}  # in the order stored
+        self._schedules: dict[str, StoredSchedule] = {}
         self._lock = threading.RLock()  # heartbeats come from another thread
         self._wakeup = Wakeup()
 
@@ -154,6 +156,33 @@ class MemoryEngine:
         until_due = min(scheduled) - self._clock() if scheduled else timeout
         await self._wakeup.wait(max(timedelta(), min(timeout, until_due)))
 
+    async def register_schedules(self, expressions: Mapping[str, str]) -> None:
+        with self._lock:
+            for name, expression in expressions.items():
+                known = self._schedules.get(name)
+                self._schedules[name] = schedule.registered(known, name, expression, self._clock())
+
+    async def schedules(self, names: Collection[str]) -> list[StoredSchedule]:
+        with self._lock:
+            return [self._schedules[name] for name in sorted(set(names)) if name in self._schedules]
+
+    async def fire(self, fires: Sequence[Fire]) -> list[Task]:
+        tasks = []
+        with self._lock:
+            for one in fires:
+                stored = self._schedules.get(one.schedule)
+                after = stored and schedule.fired(stored, one.at)
+                if after:
+                    self._schedules[one.schedule] = after
+                    tasks.append(one.task)
+            return await self.enqueue(tasks)
+
+    async def pause_schedules(self, names: Collection[str]) -> None:
+        self._change_schedules(names, schedule.paused)
+
+    async def resume_schedules(self, names: Collection[str]) -> None:
+        self._change_schedules(names, partial(schedule.resumed, now=self._clock()))
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -161,6 +190,11 @@ class MemoryEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Keep the tasks: the same engine may be opened again."""
+
+    def _change_schedules(self, names: Collection[str], change: Callable[[StoredSchedule], StoredSchedule]) -> None:
+        with self._lock:
+            for stored in [self._schedules[name] for name in names if name in self._schedules]:
+                self._schedules[stored.name] = change(stored)
 
     def _put(self, task: Task) -> None:
         """Store a task; when that finishes it, decide on those behind it."""

@@ -69,3 +69,11 @@ CREATE TABLE afterwards_failures (
 );
 
 CREATE INDEX afterwards_failed ON afterwards_failures (task);
+
+CREATE TABLE afterwards_schedules (
+    name TEXT PRIMARY KEY, -- the task function's
+    expression TEXT NOT NULL,
+    after INTEGER NOT NULL, -- fires up to this instant are over with
+    last_fire INTEGER,
+    paused INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;

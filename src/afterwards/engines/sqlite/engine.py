@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,10 @@ from afterwards.core import lifecycle
 from afterwards.core.errors import EngineUnavailable, InvalidOption
 from afterwards.core.lifecycle import Released, Settled, Snoozed
 from afterwards.core.retry import Retry
+from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, Task
-from afterwards.engine import Claim, Heartbeat, Held, Query, Stats
-from afterwards.engines.sqlite import claiming, finishing, reading, rows, storing
+from afterwards.engine import Claim, Fire, Heartbeat, Held, Query, Stats
+from afterwards.engines.sqlite import claiming, finishing, reading, rows, scheduling, storing
 from afterwards.engines.sqlite.checks import check_place
 from afterwards.engines.sqlite.connection import Connection
 from afterwards.engines.sqlite.opened import Opened, Settings, gate, say_what_is_old
@@ -126,6 +127,32 @@ class SQLiteEngine:
         if due is not None:
             timeout = min(timeout, rows.to_instant(due) - self._settings.clock())
         await opened.wakeup.wait(max(timedelta(), timeout))
+
+    async def register_schedules(self, expressions: Mapping[str, str]) -> None:
+        await self._here().writer.call(
+            partial(scheduling.register, expressions=expressions),
+            needed=partial(scheduling.is_any_new, expressions=expressions),
+        )
+
+    async def schedules(self, names: Collection[str]) -> list[StoredSchedule]:
+        return await self._here().reader.call(partial(scheduling.schedules, names=names)) if names else []
+
+    async def fire(self, fires: Sequence[Fire]) -> list[Task]:
+        if not fires:
+            return []
+        return await self._here().writer.call(
+            partial(scheduling.fire, fires=fires),
+            needed=partial(scheduling.may_any_fire, fires=fires),
+            otherwise=[],
+        )
+
+    async def pause_schedules(self, names: Collection[str]) -> None:
+        if names:
+            await self._here().writer.call(partial(scheduling.pause, names=names))
+
+    async def resume_schedules(self, names: Collection[str]) -> None:
+        if names:
+            await self._here().writer.call(partial(scheduling.resume, names=names))
 
     async def __aenter__(self) -> Self:
         """Raises EngineError for a file that is not ours or too new, UnsafeFileSystem, EngineUnavailable."""

@@ -201,3 +201,25 @@ OVER = """
 DELETE = "DELETE FROM afterwards_tasks WHERE id = ?"
 
 DELETE_FAILURES = "DELETE FROM afterwards_failures WHERE task = ?"
+
+# Schedules.
+
+IS_REGISTERED = "SELECT 1 FROM afterwards_schedules WHERE name = ? AND expression = ?"
+
+REGISTER_SCHEDULE = """
+    INSERT INTO afterwards_schedules (name, expression, after) VALUES (?, ?, ?)
+    ON CONFLICT (name) DO UPDATE SET expression = excluded.expression, after = excluded.after
+    WHERE expression <> excluded.expression
+"""
+
+SCHEDULE = "SELECT name, expression, after, last_fire, paused FROM afterwards_schedules WHERE name = ?"
+
+MAY_FIRE = "SELECT 1 FROM afterwards_schedules WHERE name = ? AND after < ? AND NOT paused"
+
+FIRE = """
+    UPDATE afterwards_schedules SET after = :at, last_fire = :at WHERE name = :name AND after < :at AND NOT paused
+"""
+
+PAUSE_SCHEDULE = "UPDATE afterwards_schedules SET paused = 1 WHERE name = ?"
+
+RESUME_SCHEDULE = "UPDATE afterwards_schedules SET paused = 0, after = max(after, ?) WHERE name = ? AND paused"

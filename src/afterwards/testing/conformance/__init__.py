@@ -5,6 +5,7 @@ from afterwards.testing.conformance.claiming import Beating, Claiming, Suspectin
 from afterwards.testing.conformance.fences import Fences
 from afterwards.testing.conformance.finishing import Cancelling, Finishing, Losing
 from afterwards.testing.conformance.reading import Pruning, Reading
+from afterwards.testing.conformance.scheduling import Scheduling
 from afterwards.testing.conformance.storing import Publishing, Storing, StoringLeased
 from afterwards.testing.conformance.waiting import Waiting
 
@@ -26,6 +27,7 @@ class EngineConformance(
     Requeueing,
     Reading,
     Pruning,
+    Scheduling,
     Waiting,
 ):
     """Every promise of the ``Engine`` protocol. Subclass it, and give it your engine.

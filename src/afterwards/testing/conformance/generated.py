@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any, ClassVar, TypeVar
 
@@ -19,7 +19,7 @@ from afterwards.core import lifecycle
 from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Released, Snoozed, Succeeded
 from afterwards.core.retry import Retry
 from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task, task_id
-from afterwards.engine import Claim, Engine, Heartbeat, Query
+from afterwards.engine import Claim, Engine, Fire, Heartbeat, Query
 from afterwards.engines.memory import MemoryEngine
 from afterwards.testing.clock import START, FakeClock
 
@@ -29,6 +29,7 @@ Draw = Callable[[Random], Any]
 SECOND = timedelta(seconds=1)
 LEASE = 30 * SECOND
 NAMES = frozenset({"greet", "thank"})
+FIRES = 10 * SECOND
 FAILURE = Failure(attempt=1, at=START, worker="w", kind=FailureKind.RAISED, type="ValueError", message="no")
 
 
@@ -57,6 +58,7 @@ class World:
     attempts: list[Task] = field(default_factory=list)  # as their workers took them; also those that are over
     expired: list[Task] = field(default_factory=list)  # as a reaper saw them
     stored: dict[str, Task] = field(default_factory=dict)  # after the last step
+    fired: set[tuple[str, datetime]] = field(default_factory=set)
 
     async def enqueue(self, calls: list[Asked], slots: int) -> None:
         tasks = [self._new(asked) for asked in calls]
@@ -128,6 +130,25 @@ class World:
     async def prune(self) -> None:
         await self._both(lambda engine: engine.prune(limit=1000))
 
+    async def register_schedules(self, expressions: dict[str, str]) -> None:
+        await self._both(lambda engine: engine.register_schedules(expressions))
+
+    async def fire(self, calls: list[Asked], slots: list[int]) -> None:
+        """Fires at multiples of a span, near the clock; of the same call for both, as they must not be doubled."""
+        now = START + (self.clock() - START) // FIRES * FIRES
+        fires = [Fire(call.name, now + slot * FIRES, self._new(call)) for call, slot in zip(calls, slots, strict=False)]
+        stored = {task.id for task in await self._both(lambda engine: engine.fire(fires))}
+        for fire in fires:
+            if fire.task.id in stored:
+                assert (fire.schedule, fire.at) not in self.fired
+                self.fired.add((fire.schedule, fire.at))
+
+    async def pause_schedules(self, names: frozenset[str]) -> None:
+        await self._both(lambda engine: engine.pause_schedules(names))
+
+    async def resume_schedules(self, names: frozenset[str]) -> None:
+        await self._both(lambda engine: engine.resume_schedules(names))
+
     async def time_passes(self, seconds: int) -> None:
         self.clock.advance(seconds)
 
@@ -147,6 +168,7 @@ class World:
         """Both hold the same, and it makes sense."""
         stored = await self._both(lambda engine: engine.get(self.ids))
         await self._both(_counts)
+        await self._both(lambda engine: engine.schedules(NAMES))
         before, self.stored = self.stored, {task.id: task for task in stored}
         for task in stored:
             _check_record(task, self.stored)
@@ -352,6 +374,14 @@ STEPS: list[tuple[int, Callable[..., Awaitable[None]], dict[str, Draw]]] = [
     (2, World.requeue, {"numbers": _numbers}),
     (1, World.requeue, {"numbers": lambda random: list(range(100))}),
     (1, World.prune, {}),
+    (
+        1,
+        World.register_schedules,
+        {"expressions": _among({"greet": "a", "thank": "b"}, {"greet": "b"}, {"thank": "a"})},
+    ),
+    (3, World.fire, {"calls": _several(_call, most=3), "slots": _several(_among(-2, -1, 0, 0, 1), most=3)}),
+    (1, World.pause_schedules, {"names": _names}),
+    (1, World.resume_schedules, {"names": _names}),
     (3, World.time_passes, {"seconds": _among(1, 10, 29, 30, 31, 60, 100)}),
     (
         2,

@@ -278,8 +278,8 @@ def _check_scheduled(function: TaskFunction[Any, Any, Any]) -> None:
         function.codec.dump((), {})
     except TypeError as error:
         raise InvalidTaskFunction(
-            f"@task on {function.__qualname__}: a schedule calls it without arguments, and {error}: "
-            "give its parameters defaults, or fill them by Depends"
+            f"@task on {function.__qualname__}: a schedule calls it without arguments, "
+            f"and it is {str(error).rpartition('() ')[2]}: give its parameters defaults, or fill them by Depends"
         ) from None
 
 

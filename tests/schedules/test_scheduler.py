@@ -178,7 +178,7 @@ async def named(tasks: Afterwards, name: str) -> list[Task]:
 
 
 async def test_a_worker_runs_it_once_for_each_second(url: str) -> None:
-    async with working(url) as tasks:
+    async with working(url, grace=0) as tasks:
         await until(lambda: ticking.said.count("tick") >= 3)
         ticks = await named(tasks, "tick")
         [row] = [one for one in await tasks.schedules.list() if one.name == "tick"]
@@ -189,7 +189,7 @@ async def test_a_worker_runs_it_once_for_each_second(url: str) -> None:
 
 
 async def test_two_workers_on_one_file_fire_each_second_once(url: str) -> None:
-    async with working(url) as tasks, working(url):
+    async with working(url, grace=0) as tasks, working(url, grace=0):
         begun = (await until_async(lambda: named(tasks, "overlap")))[0].created_at
         await until(lambda: ticking.said.count("overlap began") >= 3)
         [row] = [one for one in await tasks.schedules.list() if one.name == "overlap"]
@@ -207,7 +207,7 @@ async def test_each_fire_is_a_task_of_its_own_while_the_one_before_runs(url: str
 
 
 async def test_a_fire_is_retried_as_any_task_is_and_its_dependencies_are_filled(url: str) -> None:
-    async with working(url) as tasks:
+    async with working(url, grace=0) as tasks:
 
         async def succeeded() -> Task | None:
             return next((task for task in await named(tasks, "stumble") if task.state is State.SUCCEEDED), None)
@@ -218,7 +218,7 @@ async def test_a_fire_is_retried_as_any_task_is_and_its_dependencies_are_filled(
 
 
 async def test_what_is_run_now_runs_at_once(url: str) -> None:
-    async with working(url) as tasks:
+    async with working(url, grace=0) as tasks:
         assert await (await tasks.schedules.run_now(nightly)).result(timeout=10) == "today"
     assert ticking.said.count("nightly today") == 1
 
@@ -238,8 +238,8 @@ async def test_a_worker_without_a_schedule_starts_nothing_for_them(url: str, mon
     def schedulers() -> list[str]:
         return [name for one in asyncio.all_tasks() if "Scheduler" in (name := one.get_coro().__qualname__)]  # type: ignore[union-attr]
 
-    async with working(url):
+    async with working(url, grace=0):
         assert schedulers() == ["Scheduler.run"]
     monkeypatch.setattr(serving, "timetable", lambda client: tuple)
-    async with working(url):
+    async with working(url, grace=0):
         assert schedulers() == []

@@ -9,7 +9,17 @@ from fastapi import Depends, FastAPI, Request, Response
 from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
-from afterwards import Afterwards, BackgroundTasks, FailedTask, Retry, Task, TaskFunction, TaskHandle, task
+from afterwards import (
+    Afterwards,
+    BackgroundTasks,
+    FailedTask,
+    Retry,
+    ScheduleRecord,
+    Task,
+    TaskFunction,
+    TaskHandle,
+    task,
+)
 
 app = FastAPI()
 tasks = Afterwards(app, "sqlite:///tasks.db", concurrency=5, grace=timedelta(seconds=5), queues=["mail"])
@@ -109,6 +119,23 @@ async def middleware(request: Request, call_next: Callable[[Request], Awaitable[
     added.add_task(plain, "text")
     response.background = added
     return response
+
+
+@task(cron="0 3 * * *", tz="Europe/Rome", missed="all", retries=3)
+async def nightly(day: str = "today") -> int:
+    return len(day)
+
+
+@task(every=timedelta(minutes=5))
+def often() -> None: ...
+
+
+async def schedules() -> None:
+    assert_type(await tasks.schedules.list(), list[ScheduleRecord])
+    assert_type(await tasks.schedules.run_now(nightly), TaskHandle[int])
+    assert_type(await tasks.schedules.run_now("nightly"), TaskHandle[Any])
+    await tasks.schedules.pause(often)
+    await tasks.schedules.resume("often")
 
 
 async def elsewhere() -> None:

@@ -48,7 +48,7 @@ class Cron:
 
     def times(self, after: datetime) -> Iterator[datetime]:
         """The fires later than an instant, one after the other, in UTC."""
-        for local in self._local(after):
+        for local in self._local(after):  # pragma: no branch (there is always another one)
             at = local.astimezone(UTC)
             if at > after:  # in the hour that comes twice, a fixed time belongs to the first one only
                 yield at

@@ -27,6 +27,13 @@ class Scheduling(Conformance):
         await engine.register_schedules(NIGHTLY)
         assert await self.kept(engine) == before
 
+    async def test_one_that_is_new_leaves_those_beside_it_as_they_are(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.register_schedules(NIGHTLY)
+        before = await self.kept(engine)
+        clock.advance(SOON)
+        await engine.register_schedules(NIGHTLY | {"thank": "every 0:01:00"})
+        assert await self.kept(engine) == before
+
     async def test_a_changed_expression_begins_anew_and_stays_paused(self, engine: Engine, clock: FakeClock) -> None:
         await engine.register_schedules(NIGHTLY)
         await self.fire(engine, START + SOON)
@@ -121,6 +128,13 @@ class Scheduling(Conformance):
         assert await self.fire(engine, START + SOON) == []
         assert len(await self.fire(engine, START + SOON, name="thank")) == 1
         assert (await self.kept(engine)).last_fire is None
+
+    async def test_a_paused_schedule_does_not_fire_beside_one_that_does(self, engine: Engine) -> None:
+        await engine.register_schedules({"greet": "a", "thank": "b"})
+        await engine.pause_schedules(["greet"])
+        greet, thank = self.task("greet"), self.task("thank")
+        fires = [Fire("greet", START + SOON, greet), Fire("thank", START + SOON, thank)]
+        assert ids(await engine.fire(fires)) == [thank.id]
 
     async def test_a_resumed_schedule_makes_up_for_nothing(self, engine: Engine, clock: FakeClock) -> None:
         await engine.register_schedules(NIGHTLY)

@@ -12,6 +12,7 @@ from afterwards.core.errors import (
     InvalidTaskFunction,
     NotFinished,
     NotInstalled,
+    NotScheduled,
     NotStored,
     RetryAfter,
     Snooze,
@@ -25,6 +26,7 @@ from afterwards.core.task import FailedTask, State, Task
 from afterwards.functions import TaskFunction, task
 from afterwards.handle import TaskHandle
 from afterwards.injection import BackgroundTasks
+from afterwards.schedules import ScheduleRecord
 
 __all__ = [
     "Afterwards",
@@ -40,9 +42,11 @@ __all__ = [
     "InvalidTaskFunction",
     "NotFinished",
     "NotInstalled",
+    "NotScheduled",
     "NotStored",
     "Retry",
     "RetryAfter",
+    "ScheduleRecord",
     "Snooze",
     "State",
     "Task",

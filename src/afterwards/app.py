@@ -13,6 +13,7 @@ from afterwards.core.errors import InvalidOption, UnknownFunction, as_span
 from afterwards.core.options import Options
 from afterwards.functions import registry
 from afterwards.handle import TaskHandle
+from afterwards.schedules import ScheduleDesk
 
 
 class Afterwards:
@@ -59,6 +60,7 @@ class Afterwards:
             max_file_size=max_file_size,
         )
         self.client = Client(url or environment.url() or engines.DEFAULT_URL, self.options)
+        self.schedules = ScheduleDesk(self.client)
         if app is not None:
             self.install(app)
 

@@ -79,6 +79,9 @@ class Client:
         """An id for a task that is not stored yet."""
         return task_id(self._clock(), randomness.take(10))
 
+    def now(self) -> datetime:
+        return self._clock()
+
     @property
     def opened(self) -> bool:
         return self._entered is not None

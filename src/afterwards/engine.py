@@ -1,6 +1,6 @@
 """What an engine is: where tasks are kept. The protocols, and the values they exchange."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, Self
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import Limit
 from afterwards.core.progress import Progress
+from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, State, Task
 
 
@@ -126,6 +127,15 @@ class Joinable(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Fire:
+    """One instant of a schedule, and the task that it stands for."""
+
+    schedule: str  # the task function's name
+    at: datetime
+    task: NewTask
+
+
 class Sender(Protocol):
     """What a process needs that adds tasks and asks about them. Every method is atomic."""
 
@@ -210,7 +220,35 @@ class Files(Protocol):
         ...
 
 
-class Engine(Sender, Controls, Joinable, Files, Protocol):
+class Schedules(Protocol):
+    """The schedules of task functions, by the function's name. Every method is atomic."""
+
+    async def register_schedules(self, expressions: Mapping[str, str]) -> None:
+        """Keep schedules. One that is new, or has another expression, begins now; the others stay as they are."""
+        ...
+
+    async def schedules(self, names: Collection[str]) -> list[StoredSchedule]:
+        """Those of them that are kept, by name."""
+        ...
+
+    async def fire(self, fires: Sequence[Fire]) -> list[Task]:
+        """Store the task of each fire that is later than all before it, unless the schedule is paused.
+
+        Both in one transaction, so that any number of processes may try: each fire time has one task at most, also
+        after that was pruned. Returns the tasks that were stored.
+        """
+        ...
+
+    async def pause_schedules(self, names: Collection[str]) -> None:
+        """Fire them no more. What they have stored already is left alone."""
+        ...
+
+    async def resume_schedules(self, names: Collection[str]) -> None:
+        """Fire paused ones again, from now on: what was missed meanwhile is over with."""
+        ...
+
+
+class Engine(Sender, Controls, Schedules, Joinable, Files, Protocol):
     """What a worker needs. Every write names its lease, and is refused when the task has moved on."""
 
     async def claim(self, claim: Claim) -> list[Task]:

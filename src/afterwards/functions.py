@@ -34,6 +34,7 @@ from afterwards.core.options import (
     TaskOptions,
     TaskSettings,
 )
+from afterwards.core.schedule import Missed, Schedule, wanted
 from afterwards.core.task import FailedTask, NewTask
 from afterwards.handle import TaskHandle
 from afterwards.joining import Joining
@@ -57,6 +58,9 @@ class TaskFunction(Generic[P, T, R]):
         name: str,
         settings: TaskOptions,
         on_failure: Callable[[FailedTask], Any] | None = None,
+        *,
+        schedule: Schedule | None = None,
+        missed: Missed = Missed.LATEST,
     ) -> None:
         self.function = function
         self.name = name
@@ -65,6 +69,8 @@ class TaskFunction(Generic[P, T, R]):
         self.session: DatabaseSession | AsConfigured | None = AS_CONFIGURED  # of one call; never stored
         self.on_failure = on_failure
         self.limit: Limit | None = None
+        self.schedule = schedule
+        self.missed = missed
         self.place = _place(function)
         self.__name__ = function.__name__
         self.__qualname__ = function.__qualname__
@@ -212,6 +218,10 @@ class TaskFunction(Generic[P, T, R]):
             return None
         return told.new_task(client, told.codec.dump((failed,), {}))
 
+    def fire(self, client: Client) -> NewTask:
+        """The task of one fire of its schedule."""
+        return self.new_task(client, self.codec.dump((), {}), origin=f"schedule {self.schedule}")
+
     def handle(self, id: str, client: Client, *, stored: bool = True) -> TaskHandle[R]:
         return TaskHandle(id, client, cast(Callable[[str | None], R], self.results.load), stored=stored)
 
@@ -322,7 +332,11 @@ class TaskDecorator:
         self._on_failure = settings.pop("on_failure", None)
         if self._on_failure is not None and not callable(self._on_failure):
             raise InvalidOption(f"on_failure={self._on_failure!r}: give a function, which is told of the failure")
+        timing = {name: settings.pop(name) for name in ("cron", "tz", "every", "missed") if name in settings}
+        self._schedule, self._missed = wanted(**timing)
         self._settings = TaskOptions().changed(settings)
+        if self._schedule and self._settings.run_at:
+            raise InvalidOption("run_at is one instant, and a schedule has many: leave run_at out")
 
     @overload
     def __call__(
@@ -334,7 +348,9 @@ class TaskDecorator:
         _check_callable(function)
         name = check_name("task name", function.__name__ if self._name is None else self._name)
         kind = AsyncTaskFunction if inspect.iscoroutinefunction(function) else TaskFunction
-        made: TaskFunction[Any, Any, Any] = kind(function, name, self._settings, self._on_failure)
+        made: TaskFunction[Any, Any, Any] = kind(
+            function, name, self._settings, self._on_failure, schedule=self._schedule, missed=self._missed
+        )
         with suppress(UnresolvedAnnotation):  # a type defined further down: `prepare` comes again at the start
             prepare(made)
         registry.add(made)
@@ -344,6 +360,19 @@ class TaskDecorator:
 def prepare(function: TaskFunction[Any, Any, Any]) -> None:
     """Build what its calls need, so that a mistake in its signature shows now and not at the first call."""
     _ = function.codec, function.results
+    if function.schedule:
+        _check_scheduled(function)
+
+
+def _check_scheduled(function: TaskFunction[Any, Any, Any]) -> None:
+    """Raise InvalidTaskFunction for what a schedule cannot call, for it has no arguments to give."""
+    try:
+        function.codec.dump((), {})
+    except TypeError as error:
+        raise InvalidTaskFunction(
+            f"@task on {function.__qualname__}: a schedule calls it without arguments, "
+            f"and it is {str(error).rpartition('() ')[2]}: give its parameters defaults, or fill them by Depends"
+        ) from None
 
 
 def _check_callable(function: Callable[..., Any]) -> None:

@@ -23,6 +23,7 @@ from afterwards.worker.attempt import Surroundings, Tell
 from afterwards.worker.dependencies import Resolver
 from afterwards.worker.loop import Worker
 from afterwards.worker.runnable import Runnable
+from afterwards.worker.scheduler import Scheduled, Timetable
 from afterwards.worker.supervisor import keep_doing
 from afterwards.worker.threads import Threads
 
@@ -122,6 +123,7 @@ class Embedded:
             self._options,
             surroundings(self._app, self._options, state, engines.shared(self._client.url)),
             tell=teller(self._client),
+            timetable=timetable(self._client),
             clock=lambda: datetime.now(UTC),
         )
         self._worker = worker  # until it has ended: a second signal hurries its end
@@ -153,6 +155,24 @@ def teller(client: Client) -> Tell:
         return registry.get(failed.name).notice(failed, client)
 
     return tell
+
+
+def timetable(client: Client) -> Timetable:
+    """The schedules of this process's task functions."""
+
+    def scheduled() -> list[Scheduled]:
+        return [
+            Scheduled(
+                name=function.name,
+                schedule=function.schedule,
+                missed=function.missed,
+                call=partial(function.fire, client),
+            )
+            for function in registry
+            if function.schedule
+        ]
+
+    return scheduled
 
 
 _make: Callable[[FastAPI, Client, Options], Serving] = Embedded

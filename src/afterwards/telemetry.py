@@ -3,9 +3,10 @@
 import logging
 import sys
 from collections.abc import Collection, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from afterwards.core.lifecycle import Settled
+from afterwards.core.schedule import Missed
 from afterwards.core.task import Lease, State, Task
 from afterwards.core.text import said_by
 
@@ -146,6 +147,14 @@ def result_not_stored(task: Task, error: BaseException) -> None:
     log.warning(
         f"the result of {task.name} ({task.id}) is not stored, the task has succeeded all the same: {error}",
         extra={"task": task.id, "task_name": task.name},
+    )
+
+
+def passed_over(name: str, since: datetime, missed: Missed) -> None:
+    log.info(
+        f"schedule: fires of {name} were missed since {since:%Y-%m-%d %H:%M:%S} UTC, and missed={str(missed)!r} says "
+        f"which are made up for: {'none of them' if missed is Missed.SKIP else 'one of them'}",
+        extra={"task_name": name},
     )
 
 

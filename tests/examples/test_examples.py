@@ -72,6 +72,19 @@ def test_later(serve: Serve, tmp_path: Path) -> None:
     assert datetime.now(UTC) >= begun + timedelta(seconds=2)
 
 
+def test_schedules(serve: Serve, tmp_path: Path) -> None:
+    client = serve("schedules:app")
+    assert {"check the stock"} == set(lines(tmp_path / "diary.txt", 2))
+    client.post("/reports").raise_for_status()
+    wait_until(lambda: "report for everybody" in (tmp_path / "diary.txt").read_text(), "the report")
+    client.post("/stock/pause").raise_for_status()
+    shown = {one["name"]: one for one in client.get("/schedules").json()}
+    assert (shown["check_stock"]["paused"], shown["check_stock"]["next_fire"]) == (True, None)
+    report = shown["make_report"]
+    assert (report["expression"], report["tz"], report["last_fire"]) == ("0 3 * * MON-FRI", "Europe/Rome", None)
+    client.post("/stock/resume").raise_for_status()
+
+
 def test_a_time_without_a_zone_is_refused(serve: Serve) -> None:
     assert serve("later:app").post("/reminders/ada?at=2030-01-01T09:00:00").status_code == 422
 

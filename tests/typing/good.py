@@ -11,7 +11,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, scoped_session
 from starlette.background import BackgroundTask
 
-from afterwards import Afterwards, BackgroundTasks, FailedTask, Retry, Task, TaskFunction, TaskHandle, task
+from afterwards import (
+    Afterwards,
+    BackgroundTasks,
+    FailedTask,
+    Retry,
+    ScheduleRecord,
+    Task,
+    TaskFunction,
+    TaskHandle,
+    task,
+)
 
 app = FastAPI()
 tasks = Afterwards(app, "sqlite:///tasks.db", concurrency=5, grace=timedelta(seconds=5), queues=["mail"])
@@ -127,6 +137,23 @@ def with_a_sync_session(background_tasks: BackgroundTasks, session: Session, sco
     background_tasks.configure(session=scoped)
     assert_type(in_a_thread.options(session=session).enqueue_sync(5), TaskHandle[Invoice])
     in_a_thread.options(session=None).enqueue_sync(5)
+
+
+@task(cron="0 3 * * *", tz="Europe/Rome", missed="all", retries=3)
+async def nightly(day: str = "today") -> int:
+    return len(day)
+
+
+@task(every=timedelta(minutes=5))
+def often() -> None: ...
+
+
+async def schedules() -> None:
+    assert_type(await tasks.schedules.list(), list[ScheduleRecord])
+    assert_type(await tasks.schedules.run_now(nightly), TaskHandle[int])
+    assert_type(await tasks.schedules.run_now("nightly"), TaskHandle[Any])
+    await tasks.schedules.pause(often)
+    await tasks.schedules.resume("often")
 
 
 async def elsewhere() -> None:

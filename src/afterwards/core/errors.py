@@ -39,6 +39,17 @@ class UnknownFunction(AfterwardsError, LookupError):
         self.name = name
 
 
+class NotScheduled(AfterwardsError, LookupError):
+    """The task function has no schedule."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f'task function "{name}" has no schedule: give it one with @task(cron="0 3 * * *") or @task(every=60), '
+            f"or run it once with `await {name}.enqueue(...)`"
+        )
+        self.name = name
+
+
 class UnknownTask(AfterwardsError, LookupError):
     """No task has the id: it was never stored, or it was pruned."""
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from functools import partial
-from typing import Any, Protocol, Self, TypedDict, cast
+from typing import Any, Literal, Protocol, Self, TypedDict, cast
 
 from afterwards.core import keys
 from afterwards.core.errors import InvalidOption, as_span
@@ -14,6 +14,7 @@ from afterwards.core.keys import Key
 from afterwards.core.limits import Limit, Rate
 from afterwards.core.names import check_name
 from afterwards.core.retry import Retry
+from afterwards.core.schedule import Missed
 from afterwards.core.task import FailedTask
 
 MOST_PRIORITY = 100
@@ -91,6 +92,18 @@ class TaskSettings(CallSettings, total=False):
     """How many of its tasks start within any span, all processes together: ``"10/m"``, ``"1/30s"``."""
     aliases: Sequence[str]
     """Names under which its tasks were stored before: they are run by this function."""
+    cron: str
+    """Run it by itself where this expression matches: minute, hour, day of month, month, day of week, as in Debian's
+    cron; a sixth field in front means seconds. Needs ``afterwards[cron]``. The function is called without arguments."""
+    tz: str
+    """The IANA name of the time zone whose clock ``cron`` reads; default: UTC. A fixed time that the clock skips in
+    spring comes right after the gap, one that it shows twice in autumn fires the first time."""
+    every: float | timedelta
+    """Instead of ``cron``: seconds from one run to the next, at least 1. Counted from 1970 (UTC), so that all processes
+    agree."""
+    missed: Missed | Literal["latest", "all", "skip"]
+    """Which fires are made up for that came while no worker ran: the ``"latest"`` (default), ``"all"``, or, with
+    ``"skip"``, none that is older than a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

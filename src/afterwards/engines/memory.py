@@ -2,7 +2,7 @@
 
 import threading
 from collections import ChainMap, Counter
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,13 +10,14 @@ from itertools import dropwhile, islice
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from afterwards.core import lifecycle, limits
+from afterwards.core import lifecycle, limits, schedule
 from afterwards.core.errors import QueueFull
 from afterwards.core.files import UNCLAIMED
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import Candidate, Group, Room, Used
+from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, State, Task
-from afterwards.engine import Chunk, Claim, Heartbeat, Held, Paused, Query, Stats, Transaction
+from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.wakeup import Wakeup
 
 
@@ -40,6 +41,7 @@ class MemoryEngine:
         self._paused = Paused()
         self._room_at: datetime | None = None  # when a rate that was used up lets another one start
         self._files: dict[str, File] = {}
+        self._schedules: dict[str, StoredSchedule] = {}
         self._lock = threading.RLock()  # heartbeats come from another thread
         self._wakeup = Wakeup()
 
@@ -214,6 +216,33 @@ class MemoryEngine:
     async def paused(self) -> Paused:
         return self._paused
 
+    async def register_schedules(self, expressions: Mapping[str, str]) -> None:
+        with self._lock:
+            for name, expression in expressions.items():
+                known = self._schedules.get(name)
+                self._schedules[name] = schedule.registered(known, name, expression, self._clock())
+
+    async def schedules(self, names: Collection[str]) -> list[StoredSchedule]:
+        with self._lock:
+            return [self._schedules[name] for name in sorted(set(names)) if name in self._schedules]
+
+    async def fire(self, fires: Sequence[Fire]) -> list[Task]:
+        tasks = []
+        with self._lock:
+            for one in fires:
+                stored = self._schedules.get(one.schedule)
+                after = stored and schedule.fired(stored, one.at)
+                if after:
+                    self._schedules[one.schedule] = after
+                    tasks.append(one.task)
+            return await self.enqueue(tasks)
+
+    async def pause_schedules(self, names: Collection[str]) -> None:
+        self._change_schedules(names, schedule.paused)
+
+    async def resume_schedules(self, names: Collection[str]) -> None:
+        self._change_schedules(names, partial(schedule.resumed, now=self._clock()))
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -221,6 +250,11 @@ class MemoryEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Keep the tasks: the same engine may be opened again."""
+
+    def _change_schedules(self, names: Collection[str], change: Callable[[StoredSchedule], StoredSchedule]) -> None:
+        with self._lock:
+            for stored in [self._schedules[name] for name in names if name in self._schedules]:
+                self._schedules[stored.name] = change(stored)
 
     def _put(self, task: Task) -> None:
         """Store a task; when that finishes it, decide on those behind it."""

@@ -20,6 +20,7 @@ from afterwards.worker.attempt import Surroundings, Tell, attempt, settle, tell_
 from afterwards.worker.context import TaskContext
 from afterwards.worker.heartbeat import Heart
 from afterwards.worker.runnable import Functions, Runnable
+from afterwards.worker.scheduler import Scheduler, Timetable
 from afterwards.worker.settler import Settler
 from afterwards.worker.slots import Slots
 from afterwards.worker.supervisor import persist
@@ -68,6 +69,7 @@ class Worker:
         surroundings: Surroundings,
         *,
         tell: Tell,
+        timetable: Timetable = tuple,
         clock: Callable[[], datetime],
     ) -> None:
         self.id = uuid.uuid4().hex  # new for every start: a restarted process is another worker
@@ -88,6 +90,7 @@ class Worker:
         self._heart = Heart(engine, options.lease, lambda: tuple(self._leased), self._heard)
         self._watch = Watch(self._name_of, lambda: bool(self._attempts))
         self._upkeep = Upkeep(engine, functions, options, tell=tell, clock=clock)
+        self._scheduler = Scheduler(engine, timetable, clock=clock)
         self._attempts: dict[asyncio.Task[None], Running] = {}
         self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
 
@@ -105,6 +108,7 @@ class Worker:
                 self._loops.create_task(self._upkeep.run()),
                 self._loops.create_task(self._give_back_the_slow()),
             ]
+            self._scheduling = [self._loops.create_task(self._scheduler.run())] if self._scheduler.needed else []
             self._stack = stack.pop_all()
         return self
 
@@ -123,7 +127,7 @@ class Worker:
         await self._stack.__aexit__(None, None, None)
 
     def drain(self) -> None:
-        """Claim nothing more, and give back what runs when the grace period is over; a second call ends that.
+        """Claim and fire nothing more, and give back what runs when the grace period is over; a second call ends that.
 
         Called on the event loop. From the signal to the end of the lifespan it may be long: clients stay connected.
         """
@@ -131,6 +135,8 @@ class Worker:
             self._hurry.set()
             return
         self._draining.set()
+        for scheduling in self._scheduling:
+            scheduling.cancel()
         for running in list(self._slots.ready):
             self._end(running, UNTRIED)
         self._releasing = self._loops.create_task(self._release())

@@ -134,3 +134,11 @@ CREATE TABLE afterwards_chunks (
 );
 
 CREATE UNIQUE INDEX afterwards_chunk ON afterwards_chunks (file, number);
+
+CREATE TABLE afterwards_schedules (
+    name TEXT PRIMARY KEY, -- the task function's
+    expression TEXT NOT NULL,
+    after INTEGER NOT NULL, -- fires up to this instant are over with
+    last_fire INTEGER,
+    paused INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,10 @@ from afterwards.core import lifecycle
 from afterwards.core.errors import EngineUnavailable, InvalidOption
 from afterwards.core.lifecycle import Released, Settled, Snoozed
 from afterwards.core.retry import Retry
+from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, Task
-from afterwards.engine import Chunk, Claim, Heartbeat, Held, Paused, Query, Stats, Transaction
-from afterwards.engines.sqlite import claiming, files, finishing, limiting, reading, rows, storing
+from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
+from afterwards.engines.sqlite import claiming, files, finishing, limiting, reading, rows, scheduling, storing
 from afterwards.engines.sqlite.checks import check_place
 from afterwards.engines.sqlite.connection import Connection
 from afterwards.engines.sqlite.joined import Joined, is_on
@@ -157,6 +158,32 @@ class SQLiteEngine:
 
     async def paused(self) -> Paused:
         return await self._here().reader.call(_paused)
+
+    async def register_schedules(self, expressions: Mapping[str, str]) -> None:
+        await self._here().writer.call(
+            partial(scheduling.register, expressions=expressions),
+            needed=partial(scheduling.is_any_new, expressions=expressions),
+        )
+
+    async def schedules(self, names: Collection[str]) -> list[StoredSchedule]:
+        return await self._here().reader.call(partial(scheduling.schedules, names=names)) if names else []
+
+    async def fire(self, fires: Sequence[Fire]) -> list[Task]:
+        if not fires:
+            return []
+        return await self._here().writer.call(
+            partial(scheduling.fire, fires=fires),
+            needed=partial(scheduling.may_any_fire, fires=fires),
+            otherwise=[],
+        )
+
+    async def pause_schedules(self, names: Collection[str]) -> None:
+        if names:
+            await self._here().writer.call(partial(scheduling.pause, names=names))
+
+    async def resume_schedules(self, names: Collection[str]) -> None:
+        if names:
+            await self._here().writer.call(partial(scheduling.resume, names=names))
 
     async def __aenter__(self) -> Self:
         """Raises EngineError for a file that is not ours or too new, UnsafeFileSystem, EngineUnavailable."""

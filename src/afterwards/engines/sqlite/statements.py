@@ -294,3 +294,25 @@ DELETE_CHUNKS = """
 """
 
 DELETE_FILE = "DELETE FROM afterwards_files WHERE id = ?"
+
+# Schedules.
+
+IS_REGISTERED = "SELECT 1 FROM afterwards_schedules WHERE name = ? AND expression = ?"
+
+REGISTER_SCHEDULE = """
+    INSERT INTO afterwards_schedules (name, expression, after) VALUES (?, ?, ?)
+    ON CONFLICT (name) DO UPDATE SET expression = excluded.expression, after = excluded.after
+    WHERE expression <> excluded.expression
+"""
+
+SCHEDULE = "SELECT name, expression, after, last_fire, paused FROM afterwards_schedules WHERE name = ?"
+
+MAY_FIRE = "SELECT 1 FROM afterwards_schedules WHERE name = ? AND after < ? AND NOT paused"
+
+FIRE = """
+    UPDATE afterwards_schedules SET after = ?, last_fire = ? WHERE name = ? AND after < ? AND NOT paused
+"""
+
+PAUSE_SCHEDULE = "UPDATE afterwards_schedules SET paused = 1 WHERE name = ?"
+
+RESUME_SCHEDULE = "UPDATE afterwards_schedules SET paused = 0, after = max(after, ?) WHERE name = ? AND paused"

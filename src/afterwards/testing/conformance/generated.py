@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, ClassVar, TypeVar
@@ -23,7 +23,7 @@ from afterwards.core.limits import Group, Limit, Rate, group_of
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
 from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task, task_id
-from afterwards.engine import Claim, Engine, Heartbeat, Paused, Query
+from afterwards.engine import Claim, Engine, Fire, Heartbeat, Paused, Query
 from afterwards.engines.memory import MemoryEngine
 from afterwards.testing.clock import START, FakeClock
 
@@ -39,6 +39,7 @@ PAUSED = (
     Paused(names=frozenset({"greet"})),
     Paused(names=frozenset({"thank"}), queues=frozenset({"default"})),
 )
+FIRES = 10 * SECOND
 FAILURE = Failure(attempt=1, at=START, worker="w", kind=FailureKind.RAISED, type="ValueError", message="no")
 
 
@@ -75,6 +76,7 @@ class World:
     expired: list[Task] = field(default_factory=list)  # as a reaper saw them
     stored: dict[str, Task] = field(default_factory=dict)  # after the last step
     starts: dict[Group, list[datetime]] = field(default_factory=dict)
+    fired: set[tuple[str, datetime]] = field(default_factory=set)
 
     async def enqueue(self, calls: list[Asked], slots: int) -> None:
         tasks = [self._new(asked) for asked in calls]
@@ -156,6 +158,28 @@ class World:
     async def prune(self) -> None:
         await self._both(lambda engine: engine.prune(limit=1000))
 
+    async def register_schedules(self, expressions: dict[str, str]) -> None:
+        await self._both(lambda engine: engine.register_schedules(expressions))
+
+    async def fire(self, calls: list[Asked], slots: list[int]) -> None:
+        """Fires at multiples of a span, near the clock; of the same call for both, as they must not be doubled."""
+        now = START + (self.clock() - START) // FIRES * FIRES
+        fires = [
+            Fire(call.name, now + slot * FIRES, replace(self._new(call), max_queued=None))
+            for call, slot in zip(calls, slots, strict=False)
+        ]
+        stored = {task.id for task in await self._both(lambda engine: engine.fire(fires))}
+        for fire in fires:
+            if fire.task.id in stored:
+                assert (fire.schedule, fire.at) not in self.fired
+                self.fired.add((fire.schedule, fire.at))
+
+    async def pause_schedules(self, names: frozenset[str]) -> None:
+        await self._both(lambda engine: engine.pause_schedules(names))
+
+    async def resume_schedules(self, names: frozenset[str]) -> None:
+        await self._both(lambda engine: engine.resume_schedules(names))
+
     async def time_passes(self, seconds: int) -> None:
         self.clock.advance(seconds)
 
@@ -176,6 +200,7 @@ class World:
         stored = await self._both(lambda engine: engine.get(self.ids))
         await self._both(_counts)
         await self._both(lambda engine: engine.paused())
+        await self._both(lambda engine: engine.schedules(NAMES))
         before, self.stored = self.stored, {task.id: task for task in stored}  # one may stand for several ids
         _check_limits(self.stored.values(), self.starts)
         _check_uniqueness(self.stored.values())
@@ -399,6 +424,14 @@ STEPS: list[tuple[int, Callable[..., Awaitable[None]], dict[str, Draw]]] = [
     (1, World.prune, {}),
     (1, World.pause, {"paused": _among(*PAUSED)}),
     (2, World.resume, {"paused": _among(*PAUSED)}),
+    (
+        1,
+        World.register_schedules,
+        {"expressions": _among({"greet": "a", "thank": "b"}, {"greet": "b"}, {"thank": "a"})},
+    ),
+    (3, World.fire, {"calls": _several(_call, most=3), "slots": _several(_among(-2, -1, 0, 0, 1), most=3)}),
+    (1, World.pause_schedules, {"names": _names}),
+    (1, World.resume_schedules, {"names": _names}),
     (3, World.time_passes, {"seconds": _among(1, 10, 29, 30, 31, 60, 100)}),
     (
         2,

@@ -1,0 +1,215 @@
+"""When a task function runs by itself: fire times, and what becomes of those that were missed."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import islice, takewhile
+from zoneinfo import ZoneInfo
+
+from afterwards.core.errors import InvalidOption, as_span
+
+SHORTEST = timedelta(seconds=1)
+
+GRACE = timedelta(minutes=1)
+"""A fire that is no older than this is late, not missed."""
+
+MOST_AT_ONCE = 100
+"""Missed fires that one write makes up for."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_LOOK = timedelta(minutes=1)
+_FURTHER_BACK = 8
+
+
+class Missed(StrEnum):
+    """Which fires are made up for that came while no worker ran."""
+
+    LATEST = "latest"  # one, however many were missed
+    ALL = "all"  # each, oldest first
+    SKIP = "skip"  # none
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """Fires where a cron expression matches the clock of a time zone, as cronsim reads it."""
+
+    expression: str
+    tz: str = "UTC"  # an IANA name
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.expression, str):
+            raise InvalidOption(f'cron={self.expression!r}: give an expression as text, as "0 3 * * *"')
+        object.__setattr__(self, "expression", " ".join(self.expression.split()))
+        _zone(self.tz)
+        if next(self._local(_EPOCH), None) is None:
+            raise InvalidOption(f"cron={self.expression!r} never fires: no such day exists")
+
+    def times(self, after: datetime) -> Iterator[datetime]:
+        """The fires later than an instant, one after the other, in UTC."""
+        for local in self._local(after):  # pragma: no branch (there is always another one)
+            at = local.astimezone(UTC)
+            if at > after:  # in the hour that comes twice, a fixed time belongs to the first one only
+                yield at
+                after = at
+
+    def _local(self, after: datetime) -> Iterator[datetime]:
+        # Imported here, for it is an extra that nobody needs who has no cron expression.
+        try:
+            from cronsim import CronSim, CronSimError
+        except ImportError:
+            raise InvalidOption(
+                f'cron={self.expression!r} needs the package cronsim: pip install "afterwards[cron]"'
+            ) from None
+        try:
+            return CronSim(self.expression, after.astimezone(_zone(self.tz)))
+        except CronSimError as error:
+            raise InvalidOption(
+                f"cron={self.expression!r}: {error}: give minute, hour, day of month, month and day of week, "
+                'as "0 3 * * *" for three every night'
+            ) from None
+
+    def __str__(self) -> str:
+        return f"{self.expression} {self.tz}"
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """Fires at the multiples of a span since 1970 (UTC), which are the same for every process."""
+
+    span: timedelta
+
+    def __post_init__(self) -> None:
+        if self.span < SHORTEST:
+            raise InvalidOption(f"every={self.span.total_seconds():g}: give seconds or a timedelta, at least 1 second")
+
+    def times(self, after: datetime) -> Iterator[datetime]:
+        """The fires later than an instant, one after the other, in UTC."""
+        at = after - (after - _EPOCH) % self.span
+        while True:
+            at += self.span
+            yield at
+
+    def __str__(self) -> str:
+        return f"every {self.span}"
+
+
+Schedule = Cron | Every
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSchedule:
+    """A schedule as an engine keeps it."""
+
+    name: str  # the task function's
+    expression: str  # of the latest deploy; another one starts anew
+    after: datetime  # fires up to this instant are over with
+    last_fire: datetime | None = None
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What shall be fired now, oldest first, when to look again, and whether older fires are passed over."""
+
+    fires: tuple[datetime, ...]
+    next: datetime
+    passed_over: bool = False
+
+
+def wanted(
+    *,
+    cron: str | None = None,
+    tz: str | None = None,
+    every: float | timedelta | None = None,
+    missed: str | None = None,
+) -> tuple[Schedule | None, Missed]:
+    """The schedule that a task function's settings ask for. Raises InvalidOption."""
+    if cron is not None and every is not None:
+        raise InvalidOption(f"cron={cron!r} and every={every!r} are both given: give one of them")
+    if tz is not None and cron is None:
+        raise InvalidOption(f"tz={tz!r} is the time zone of a cron expression: give cron too, or leave tz out")
+    if missed is not None and cron is None and every is None:
+        raise InvalidOption(f"missed={missed!r} is about a schedule: give cron or every too, or leave missed out")
+    policy = _policy(Missed.LATEST if missed is None else missed)
+    if cron is not None:
+        return Cron(cron, "UTC" if tz is None else tz), policy
+    return None if every is None else Every(as_span(every, "every")), policy
+
+
+def fires(schedule: Schedule, after: datetime, until: datetime) -> Iterator[datetime]:
+    """The fires later than ``after``, up to and including ``until``."""
+    return takewhile(lambda at: at <= until, schedule.times(after))
+
+
+def next_fire(schedule: Schedule, after: datetime) -> datetime:
+    return next(schedule.times(after))
+
+
+def latest_fire(schedule: Schedule, after: datetime, until: datetime) -> datetime | None:
+    """The last of the fires; looks at few of them, however many there are."""
+    span = _FIRST_LOOK
+    while True:
+        start = max(after, until - span)
+        found = deque(fires(schedule, start, until), maxlen=1)
+        if found or start == after:
+            return found[0] if found else None
+        span *= _FURTHER_BACK
+
+
+def due(schedule: Schedule, missed: Missed, after: datetime, now: datetime) -> Due:
+    """What a schedule asks for now, when fires up to ``after`` are over with."""
+    now = max(now, after)  # the clock may have been put back
+    if missed is Missed.ALL:
+        some = tuple(islice(fires(schedule, after, now), MOST_AT_ONCE))
+        return Due(some, next_fire(schedule, some[-1] if len(some) == MOST_AT_ONCE else now))
+    latest = latest_fire(schedule, max(after, now - GRACE) if missed is Missed.SKIP else after, now)
+    first = next_fire(schedule, after)
+    return Due(
+        () if latest is None else (latest,),
+        next_fire(schedule, now),
+        passed_over=first <= now and first != latest,
+    )
+
+
+# What becomes of a stored schedule. Engines store what these return, or translate them.
+
+
+def registered(stored: StoredSchedule | None, name: str, expression: str, now: datetime) -> StoredSchedule:
+    """The schedule as a deploy has it: seen for the first time, or changed, it makes up for nothing."""
+    if stored is None:
+        return StoredSchedule(name=name, expression=expression, after=now)
+    return stored if stored.expression == expression else replace(stored, expression=expression, after=now)
+
+
+def fired(stored: StoredSchedule, at: datetime) -> StoredSchedule | None:
+    """The schedule after a fire; None refuses one that is over with, or comes while it is paused."""
+    return None if stored.paused or at <= stored.after else replace(stored, after=at, last_fire=at)
+
+
+def paused(stored: StoredSchedule) -> StoredSchedule:
+    return replace(stored, paused=True)
+
+
+def resumed(stored: StoredSchedule, now: datetime) -> StoredSchedule:
+    """The schedule from now on: what was missed meanwhile is over with."""
+    return replace(stored, paused=False, after=max(stored.after, now)) if stored.paused else stored
+
+
+def _policy(missed: str) -> Missed:
+    try:
+        return Missed(missed)
+    except ValueError:
+        known = ", ".join(repr(str(policy)) for policy in Missed)
+        raise InvalidOption(f"missed={missed!r}: give one of {known}") from None
+
+
+def _zone(tz: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(tz)
+    except (KeyError, ValueError, TypeError, AttributeError, OSError):  # what it raises depends on how wrong it is
+        raise InvalidOption(
+            f'tz={tz!r} is no time zone that is known here: give an IANA name, as "Europe/Rome" '
+            "(where the system has none, pip install tzdata)"
+        ) from None

@@ -13,7 +13,8 @@ from afterwards.client import Client, current
 from afterwards.core.options import Options
 from afterwards.core.task import State, Task
 from afterwards.engines.memory import MemoryEngine
-from afterwards.functions import TaskFunction, registry
+from afterwards.functions import TaskFunction
+from afterwards.registry import registry
 from afterwards.serving import surroundings, teller
 from afterwards.testing.clock import FakeClock
 from afterwards.worker.inline import run_due

@@ -255,7 +255,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
     def _append(self, task: BackgroundTask) -> None:
         task = self._adopted(task)
         self.tasks.append(task)
-        if isinstance(task, StoredCall) and self._late and task.joining is None:
+        if isinstance(task, StoredCall) and self._late:
             assert self._publication is not None
             self._publication.soon(self._flush_late)
             if task.uploads and self._middleware_stack:  # FastAPI closes the files of a request there, but later

@@ -118,7 +118,9 @@ class Boundary:
         async def send_stored(message: Message) -> None:
             """What was added by hand is stored before the response begins, too, or else there is another one."""
             nonlocal refused
-            if message["type"] == "http.response.start" and message["status"] < 400:
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                request.failed = True
+            elif message["type"] == "http.response.start":
                 try:
                     await store_made_by_hand(request)
                 except EngineError:  # raised here, Starlette would take it for one in the middle of a response

@@ -37,7 +37,7 @@ class Publication:
         self.buffers: list[Any] = []  # every BackgroundTasks of the request
         self.held: list[HeldBack] = []
         self.joining: list[Joining] = []  # what waits for the commit of a session
-        self._raised = False  # the handler did
+        self.failed = False  # the handler raised, or its answer is an error
         self._storing: set[asyncio.Task[None]] = set()
         self._loop = loop
 
@@ -69,7 +69,7 @@ class Publication:
 
     def discard(self) -> None:
         """The handler raised: of what waits for a session's commit nothing will be stored, whoever commits it."""
-        self._raised = True
+        self.failed = True
         for joining in self.joining:
             if not joining.independent:
                 joining.drop()
@@ -136,7 +136,7 @@ class Publication:
             (telemetry.rolled_back, {Standing.ROLLED_BACK}),
         ):
             names = [one.call.name for one in joining if one.standing in standings]
-            if names and not self._raised:
+            if names and not self.failed:
                 tell(self.origin, names)
         for one in joining:
             one.drop()

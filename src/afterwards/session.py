@@ -199,15 +199,14 @@ def _attach(session: "Session") -> Attached:
 
 
 def _listen(session: "Session") -> None:
-    """Once for each session, and for as long as it lives: a listener must not be removed while events are told.
+    """Listen for as long as the session lives: a listener must not be removed while events are told.
 
-    What listens is a function of this module, which keeps no session alive.
+    What listens is a function of this module, which keeps no session alive, and which SQLAlchemy adds but once.
     """
     from sqlalchemy import event  # whoever has a session has loaded it
 
     for name, told in _TOLD.items():
-        if not event.contains(session, name, told):
-            event.listen(session, name, told)
+        event.listen(session, name, told)
 
 
 def _before_commit(session: "Session") -> None:

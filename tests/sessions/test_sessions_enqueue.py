@@ -23,6 +23,7 @@ from afterwards.client import Client
 from afterwards.core.options import Options
 from afterwards.engine import Query
 from afterwards.engines.sqlite import SQLiteEngine
+from afterwards.functions import Written
 from afterwards.testing.conformance.joining import sqlite_transaction
 from face.processes import output
 from face.serving import serving, until, until_async
@@ -251,7 +252,7 @@ async def test_a_session_shows_nowhere(database: Database, tmp_path: Path) -> No
         with_session = greet.options(session=session)
         assert "session=" not in repr(with_session) + repr(with_session.settings)
         assert with_session.settings == greet.settings
-        new = with_session.new_task(Client("memory://", Options()), "{}")
+        new = with_session.new_task(Client("memory://", Options()), Written("{}"))
         assert new.overrides is None
 
 

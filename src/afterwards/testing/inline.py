@@ -11,7 +11,7 @@ from afterwards import engines, serving
 from afterwards.client import Client, current
 from afterwards.core.options import Options
 from afterwards.core.task import Task
-from afterwards.functions import registry
+from afterwards.registry import registry
 from afterwards.serving import surroundings, teller, timetable
 from afterwards.testing.clock import FakeClock
 from afterwards.testing.engine import EngineOfATest

@@ -251,7 +251,8 @@ def test_crashes_add_up(client: TestClient) -> None:
 
 class TestWithinAFixtureOfAClass:
     @pytest.fixture(scope="class", autouse=True)
-    def everything_twice(self) -> Iterator[None]:
+    @classmethod
+    def everything_twice(cls) -> Iterator[None]:
         with run_twice():
             yield
 

@@ -1,6 +1,11 @@
 """What a test sees when it moves the clock."""
 
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from application import app, tasks
@@ -61,6 +66,18 @@ def client() -> TestClient:
     return TestClient(app)
 
 
+def another() -> FastAPI:
+    """An application beside the one of this folder, for as long as a test keeps it."""
+    other = FastAPI()
+    Afterwards(other, "sqlite:///nor-this.db")
+
+    @other.post("/")
+    async def enqueue() -> None:
+        await call_back.enqueue("other")
+
+    return other
+
+
 def until_midnight() -> timedelta:
     """Fires of `every=timedelta(days=1)` are at midnight, UTC."""
     now = clock()()
@@ -88,7 +105,7 @@ def test_real_tasks_have_no_clock_to_move() -> None:
         clock()
 
 
-def test_a_nightly_job_is_tested_without_any_request(client: TestClient) -> None:
+def test_a_nightly_job_runs_when_it_has_fired_and_is_drained(client: TestClient) -> None:
     with client:
         clock().advance(timedelta(days=1))
         fire_schedules()
@@ -140,14 +157,9 @@ def test_a_paused_schedule_does_not_fire(client: TestClient) -> None:
 
 def test_only_the_application_that_the_test_uses_fires() -> None:
     """However many there are, and whatever other tests used."""
-    other = FastAPI()
-    Afterwards(other, "sqlite:///nor-this.db")
-
-    @other.post("/")
-    async def enqueue() -> None:
-        await call_back.enqueue("other")
-
-    TestClient(other).post("/").raise_for_status()
+    asyncio.run(tasks.schedules.list())  # opens the first one, as an earlier test may have done
+    other = TestClient(another())
+    other.post("/").raise_for_status()
     clock().advance(timedelta(days=1))
     drain()
     fire_schedules()
@@ -167,3 +179,47 @@ async def test_async_tests_fire_too() -> None:
 async def test_an_async_test_is_told_what_to_write() -> None:
     with pytest.raises(RuntimeError, match=r"await fire_schedules_async\(\)"):
         fire_schedules()
+
+
+class TestWithinTheLifespanOfAClass:
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def serving(cls) -> Iterator[None]:
+        with TestClient(app):
+            yield
+
+    @pytest.mark.parametrize("test", [1, 2])
+    def test_every_test_fires_for_its_application(self, test: int) -> None:
+        other = TestClient(another())
+        other.post("/").raise_for_status()
+        clock().advance(timedelta(days=1))
+        fire_schedules()
+        drain()
+        assert said.count("today") == 2  # each application has an engine of its own
+
+
+ALONE = """
+from datetime import timedelta
+from afterwards import Afterwards, task
+from afterwards.testing import assert_enqueued, clock, fire_schedules
+from fastapi import FastAPI
+
+app = FastAPI()
+tasks = Afterwards(app)
+
+@task(every=60)
+def often() -> None: ...
+
+def test_it_fires() -> None:
+    clock().advance(60)
+    fire_schedules()
+    assert_enqueued(often)
+"""
+
+
+def test_no_request_and_no_lifespan_is_needed(tmp_path: Path) -> None:
+    """In a process of its own, for here other tests have used the application before."""
+    (tmp_path / "test_alone.py").write_text(ALONE)
+    command = [sys.executable, "-m", "pytest", "-q", "test_alone.py"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50)
+    assert shown.returncode == 0, shown.stdout

@@ -212,12 +212,12 @@ class InSQLite(Promises):
 
 
 EXAMPLES = settings(
-    max_examples=15, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
 
 
 def test_in_memory() -> None:
-    run_state_machine_as_test(InMemory, settings=settings(EXAMPLES, max_examples=60))
+    run_state_machine_as_test(InMemory, settings=settings(EXAMPLES, max_examples=150))
 
 
 @pytest.mark.timeout(180)

@@ -22,6 +22,19 @@ from afterwards import (
     TaskHandle,
     task,
 )
+from afterwards.testing import (
+    Crash,
+    assert_enqueued,
+    assert_not_enqueued,
+    clock,
+    crash_at,
+    drain,
+    drain_async,
+    fire_schedules,
+    fire_schedules_async,
+    run_twice,
+)
+from afterwards.testing.clock import FakeClock
 
 app = FastAPI()
 tasks = Afterwards(app, "sqlite:///tasks.db", concurrency=5, grace=timedelta(seconds=5), queues=["mail"])
@@ -180,3 +193,22 @@ def create_app() -> FastAPI:
     made = FastAPI()
     tasks.install(made)
     return made
+
+
+def test_an_application(afterwards_clock: FakeClock) -> None:
+    assert_type(clock(), FakeClock)
+    afterwards_clock.advance(timedelta(days=1))
+    fire_schedules()
+    drain(scheduled=True)
+    assert_type(assert_enqueued(with_options, email="a@b.c", delay=60, queue="mail"), Task)
+    assert_not_enqueued(bare, email="a@b.c", run_at=datetime.now(UTC))
+    with run_twice(), run_twice(bare, in_a_thread), crash_at(bare, "start"):
+        drain()
+    with crash_at(in_a_thread, "end", times=2), crash_at(in_a_thread, Crash.END):
+        drain()
+
+
+async def test_an_application_from_within_a_loop() -> None:
+    clock().advance(60)
+    await fire_schedules_async()
+    await drain_async()

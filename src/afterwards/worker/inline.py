@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from afterwards.core.lifecycle import Outcome, Raised
 from afterwards.core.options import Options
-from afterwards.core.task import State, Task
+from afterwards.core.task import FailedTask, State, Task
 from afterwards.engine import Claim, Engine, Heartbeat
 from afterwards.worker.attempt import Surroundings, Tell, attempt, settle, tell_plainly
 from afterwards.worker.context import TaskContext
@@ -40,8 +40,9 @@ async def run_due(
 ) -> list[BaseException]:
     """Run tasks one by one until none is due. Returns what those raised that have failed for good, in that order."""
     failures: list[BaseException] = []
-    upkeep = Upkeep(engine, functions, Options(), tell=tell, clock=clock)
-    claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names(), limits=functions.limits())
+    lost: list[tuple[Runnable, FailedTask]] = []
+    upkeep = Upkeep(engine, functions, Options(), tell=tell, told=lambda *failure: lost.append(failure), clock=clock)
+    claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names())  # one by one, and in no real time
     while tasks := await engine.claim(claim):
         for task in tasks:
             function = functions.get(task.name)
@@ -49,6 +50,8 @@ async def run_due(
             outcome = await _survived(Moment(function, task), surroundings, context, dies)
             if outcome is None:
                 await _lose(engine, task, upkeep)
+                while lost:
+                    await tell_plainly(*lost.pop(), surroundings.threads)
                 continue
             settled, told = settle(function, context, outcome, worker=claim.worker, now=clock(), tell=tell)
             await engine.finish([settled])

@@ -14,12 +14,17 @@ from starlette.background import BackgroundTask
 from afterwards import (
     Afterwards,
     BackgroundTasks,
+    Call,
     FailedTask,
+    Progress,
     Retry,
     ScheduleRecord,
     Task,
+    TaskContext,
     TaskFunction,
     TaskHandle,
+    chain,
+    progress,
     task,
 )
 from afterwards.testing import (
@@ -167,6 +172,39 @@ async def schedules() -> None:
     assert_type(await tasks.schedules.run_now("nightly"), TaskHandle[Any])
     await tasks.schedules.pause(often)
     await tasks.schedules.resume("often")
+
+
+@task(
+    max_concurrency=2,
+    rate_limit="10/m",
+    concurrency_key="{user}",
+    unique=True,
+    idempotency_key=lambda user, **_: f"key-{user}",
+    expires=60,
+    rerun_after_crash=False,
+    aliases=["older"],
+)
+async def limited(user: str, ctx: TaskContext = Depends()) -> int:
+    ctx.check_cancelled()
+    async for row in progress([1, 2, 3], desc="rows"):
+        assert_type(row, int)
+    with progress(total=3) as bar:
+        bar.update(1)
+    return ctx.attempt
+
+
+async def flow(background_tasks: BackgroundTasks) -> None:
+    first, *_ = await chain(limited.call("ada"), bare.call("a@b.c"))
+    assert_type(first, TaskHandle[Any])
+    assert_type(limited.call("ada"), Call[int])
+    background_tasks.configure(idempotency_key=True)
+    background_tasks.configure(idempotency_key="mine")
+    later = background_tasks.add_task(limited.options(after=first, unique=False, concurrency_key="x"), "ada")
+    assert_type(later, TaskHandle[int])
+    assert_type((await later.status()).progress, Progress | None)
+    assert_type(await tasks.get(key="mine"), TaskHandle[Any])
+    await tasks.pause(limited, bare, queue="mail")
+    await tasks.resume(limited)
 
 
 async def elsewhere() -> None:

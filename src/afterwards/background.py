@@ -17,7 +17,7 @@ from afterwards import telemetry
 from afterwards.client import Client, the_client
 from afterwards.core.errors import EngineError, NotInstalled, QueueFull
 from afterwards.core.keys import as_key
-from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession
+from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession, Stored
 from afterwards.core.task import NewTask
 from afterwards.functions import TaskFunction
 from afterwards.handle import TaskHandle
@@ -284,28 +284,27 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         client = self._publication.client
         ordered = client.options.ordered if self._ordered is None else self._ordered
         chained = ordered and not func.settings.apart
-        self._check_after(func)
-        call = StoredCall(func, args, kwargs, client, chained=chained, late=self._late, key=self._next_key())
+        if func.settings.after is not None:
+            self._check_after(func, func.settings.after)
+        key = None if self._key is None else self._next_key(self._key)
+        call = StoredCall(func, args, kwargs, client, chained=chained, late=self._late, key=key)
         session = self._session if func.session is AS_CONFIGURED else func.session
         if session is not None:
             self._join(call, session)
         return call
 
-    def _check_after(self, func: TaskFunction[Any, Any, Any]) -> None:
+    def _check_after(self, func: TaskFunction[Any, Any, Any], after: Stored) -> None:
         """Raise NotStored for a task that comes after one which will not be stored before it."""
-        after = func.settings.after
-        if after is not None and not after.stored:
+        if not after.stored:
             assert self._publication is not None
             added = (task for buffer in (self, *self._publication.buffers) for task in buffer.tasks)
             if not any(isinstance(task, StoredCall) and task.handle is after for task in added):
                 func.stored_after()
 
-    def _next_key(self) -> str | None:
-        """The key of the next call, where the request has one: the same for the same call of a repeated request."""
-        if self._key is None:
-            return None
+    def _next_key(self, key: str) -> str:
+        """The key of the next call of a request that has one: the same for the same call of a repeated request."""
         self._keyed += 1
-        return as_key(self._key if self._keyed == 1 else f"{self._key}:{self._keyed}")
+        return as_key(key if self._keyed == 1 else f"{key}:{self._keyed}")
 
     async def _flush(self, buffers: Sequence["_BackgroundTasks"]) -> None:
         """Store what these have, as one chain in the order added."""

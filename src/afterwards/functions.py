@@ -162,15 +162,18 @@ class TaskFunction(Generic[P, T, R]):
         """
         uploads = Uploads(self.name, id, client) if self.codec.files else None
         arguments = self.codec.dump(args, kwargs, refer=uploads.refer if uploads else None)
+        context = captured(client.options.propagate)
+        if not self.limit and not self.settings.keyed:  # as most often
+            return Written(arguments, uploads, context)
         made = self._keys(self.codec.bound(args, kwargs, arguments)) if self.settings.keyed else {}
         unique = made.get("unique")
         return Written(
             arguments,
             uploads,
+            context,
             unique_key=unique and f"{self.name}/{unique}",
             idempotency_key=made.get("idempotency_key"),
             limit_key=made.get("concurrency_key", ALL) if self.limit else UNLIMITED,
-            context=captured(client.options.propagate),
         )
 
     def _keys(self, call: Bound) -> dict[str, str]:
@@ -254,14 +257,14 @@ class TaskFunction(Generic[P, T, R]):
 
 
 class Written(NamedTuple):
-    """A call's arguments as JSON, the files among them, which must be stored before it is, and its keys."""
+    """A call as it is stored: its arguments as JSON, the files among them, which come before it, its context, its keys."""
 
     arguments: str
     uploads: Uploads | None = None
+    context: str | None = None
     unique_key: str | None = None
     idempotency_key: str | None = None
     limit_key: str = UNLIMITED
-    context: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

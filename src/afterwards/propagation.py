@@ -14,6 +14,8 @@ from afterwards.core.task import Task
 def captured(variables: Sequence[ContextVar[Any]]) -> str | None:
     """What surrounds the caller now, as JSON; None for nothing. Raises UnstorableContext."""
     trace = telemetry.trace_carrier()
+    if not trace and not variables:  # as most often
+        return None
     values = {variable.name: _value(variable) for variable in variables if variable.get(_UNSET) is not _UNSET}
     if not trace and not values:
         return None

@@ -186,11 +186,14 @@ def draining(running: int, grace: timedelta) -> None:
 
 def trace_carrier() -> dict[str, str]:
     """The OpenTelemetry trace that the caller belongs to, as headers; nothing where nobody traces."""
-    trace = sys.modules.get("opentelemetry.trace")  # who traces has loaded it
-    if trace is None or not trace.get_current_span().get_span_context().is_valid:
+    context = sys.modules.get("opentelemetry.context")  # who traces has loaded it
+    if context is None or not context.get_current():  # as most often
         return {}
+    from opentelemetry import propagate, trace  # loaded where a trace is to go on, and nowhere else
+
     carrier: dict[str, str] = {}
-    sys.modules["opentelemetry.propagate"].inject(carrier)
+    if trace.get_current_span().get_span_context().is_valid:
+        propagate.inject(carrier)
     return carrier
 
 
@@ -200,7 +203,7 @@ def attempt_span(task: Task, carrier: dict[str, str]) -> Iterator[None]:
     if not carrier:
         yield
         return
-    from opentelemetry import propagate, trace  # loaded where a trace is to go on, and nowhere else
+    from opentelemetry import propagate, trace  # as above
 
     attributes: dict[str, str | int] = {
         "messaging.system": "afterwards",

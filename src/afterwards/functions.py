@@ -156,7 +156,7 @@ class TaskFunction(Generic[P, T, R]):
         return Call(self, args, kwargs)
 
     def written(self, args: tuple[Any, ...], kwargs: dict[str, Any], id: str, client: Client) -> "Written":
-        """A call as it is stored: its arguments, the files among them, and what follows from them.
+        """A call as it is stored: its arguments as JSON, the files among them, its context, and its keys."""
 
         Raises UnstorableArgument, TooLarge, InvalidKey.
         """

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from afterwards import task
-from afterwards.core.errors import DuplicateName, UnknownFunction
+from afterwards.core.errors import DuplicateName, InvalidOption, UnknownFunction
 from afterwards.registry import registry
 
 
@@ -79,3 +79,27 @@ def test_a_factory_may_be_called_twice() -> None:
 def test_a_name_that_nobody_has_is_unknown() -> None:
     with pytest.raises(UnknownFunction, match=r'no task function is named "names\.nobody"'):
         registry.get("names.nobody")
+
+
+def test_a_function_may_be_known_by_the_names_of_before() -> None:
+    @task(name="names.renamed", aliases=["names.old", "names.older"])
+    async def renamed() -> None: ...
+
+    assert registry.get("names.old") is registry.get("names.older") is registry.get("names.renamed") is renamed
+    assert {"names.old", "names.older", "names.renamed"} <= registry.names()
+    assert [function for function in registry if function is renamed] == [renamed]
+
+
+def test_an_alias_that_another_function_has_is_refused() -> None:
+    with pytest.raises(DuplicateName, match=r"two task functions are named 'names\.first'"):
+
+        @task(name="names.thief", aliases=["names.first"])
+        async def thief() -> None: ...
+
+    assert registry.get("names.first") is first
+
+
+@pytest.mark.parametrize("aliases", ["old", ["two words"], [5]])
+def test_aliases_are_names(aliases: object) -> None:
+    with pytest.raises(InvalidOption):
+        task(name="names.badly", aliases=aliases)

@@ -156,7 +156,7 @@ class TaskFunction(Generic[P, T, R]):
         return Call(self, args, kwargs)
 
     def written(self, args: tuple[Any, ...], kwargs: dict[str, Any], id: str, client: Client) -> "Written":
-        """A call as it is stored: its arguments as JSON, the files among them, its context, and its keys."""
+        """A call as it is stored: its arguments, the files among them, and what follows from them.
 
         Raises UnstorableArgument, TooLarge, InvalidKey.
         """
@@ -257,7 +257,7 @@ class TaskFunction(Generic[P, T, R]):
 
 
 class Written(NamedTuple):
-    """A call as it is stored: its arguments as JSON, the files among them, which come before it, its context, its keys."""
+    """A call as it is stored: its arguments as JSON, the files among them, its context, and its keys."""
 
     arguments: str
     uploads: Uploads | None = None

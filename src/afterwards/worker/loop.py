@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from afterwards import telemetry
+from afterwards.core.errors import EngineError
 from afterwards.core.lifecycle import HOLD, Cancelled, Outcome, Raised, Released, Settled, Snoozed, Succeeded
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, Lease, State, Task
@@ -19,6 +20,7 @@ from afterwards.engine import Claim, Engine, Held
 from afterwards.worker.attempt import Surroundings, Tell, attempt, settle, tell_plainly
 from afterwards.worker.context import TaskContext
 from afterwards.worker.heartbeat import Heart
+from afterwards.worker.roster import Attendance
 from afterwards.worker.runnable import Functions, Runnable
 from afterwards.worker.scheduler import Scheduler, Timetable
 from afterwards.worker.settler import Settler
@@ -90,6 +92,7 @@ class Worker:
         self._heart = Heart(engine, options.lease, lambda: tuple(self._leased), self._heard)
         self._watch = Watch(self._name_of, lambda: bool(self._attempts))
         self._upkeep = Upkeep(engine, functions, options, tell=tell, clock=clock)
+        self._attendance = Attendance(engine, self.id, functions, options, clock=clock)
         self._scheduler = Scheduler(engine, timetable, clock=clock)
         self._attempts: dict[asyncio.Task[None], Running] = {}
         self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
@@ -108,6 +111,7 @@ class Worker:
                 self._loops.create_task(self._upkeep.run()),
                 self._loops.create_task(self._give_back_the_slow()),
             ]
+            self._attending = self._loops.create_task(self._attendance.run())
             self._scheduling = [self._loops.create_task(self._scheduler.run())] if self._scheduler.needed else []
             self._stack = stack.pop_all()
         return self
@@ -120,8 +124,8 @@ class Worker:
             self.drain()
         await asyncio.wait([self._releasing])
         await self._give_back()
-        await _first(self._all_stored(), timeout=LAST_WRITES)
-        for keeping in (self._claiming, *self._keeping):
+        await _first(self._leave_all_stored(), timeout=LAST_WRITES)
+        for keeping in (self._claiming, self._attending, *self._keeping):
             keeping.cancel()
         self._surroundings.threads.close()
         await self._stack.__aexit__(None, None, None)
@@ -371,6 +375,12 @@ class Worker:
         if self._settling.done():  # a server that is forced to end cancels everything, and us as well
             await self._settler.store()
         await self._settler.settled()
+
+    async def _leave_all_stored(self) -> None:
+        await self._all_stored()
+        self._attending.cancel()
+        with suppress(EngineError):  # then the roster loses sight of it by itself
+            await self._attendance.sign_out()
 
     def _name_of(self, asyncio_task: "asyncio.Task[Any]") -> str | None:
         running = self._attempts.get(asyncio_task)

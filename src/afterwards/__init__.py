@@ -21,7 +21,9 @@ from afterwards.core.errors import (
     UnknownTask,
     UnstorableArgument,
 )
+from afterwards.core.problems import Problem, ProblemKind
 from afterwards.core.retry import Retry
+from afterwards.core.routing import Unroutable
 from afterwards.core.task import FailedTask, State, Task
 from afterwards.functions import TaskFunction, task
 from afterwards.handle import TaskHandle
@@ -44,6 +46,8 @@ __all__ = [
     "NotInstalled",
     "NotScheduled",
     "NotStored",
+    "Problem",
+    "ProblemKind",
     "Retry",
     "RetryAfter",
     "ScheduleRecord",
@@ -55,6 +59,7 @@ __all__ = [
     "TaskHandle",
     "TooLarge",
     "UnknownTask",
+    "Unroutable",
     "UnstorableArgument",
     "task",
 ]

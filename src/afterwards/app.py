@@ -7,13 +7,16 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from afterwards import engines, environment, install, serving
+from afterwards import checking, engines, environment, install, serving
 from afterwards.client import Client
 from afterwards.core.errors import InvalidOption, UnknownFunction, as_span
 from afterwards.core.options import Options
+from afterwards.core.problems import Problem
+from afterwards.core.routing import Unroutable
 from afterwards.functions import registry
 from afterwards.handle import TaskHandle
 from afterwards.schedules import ScheduleDesk
+from afterwards.worker.roster import find_unroutable
 
 
 class Afterwards:
@@ -77,6 +80,21 @@ class Afterwards:
             return registry.get(task.name).handle(id, self.client)
         except UnknownFunction:
             return TaskHandle(id, self.client, lambda result: None if result is None else json.loads(result))
+
+    async def check(self) -> list[Problem]:
+        """Whether the task functions that this process has imported could run what is stored and has not finished.
+
+        For a deploy: run it with the new code, while the old one still works. It needs no worker and changes nothing.
+        Problems that are alike are one; they name parameters and types, and never show a value.
+        """
+        return await checking.check(self.client)
+
+    async def unroutable(self) -> list[Unroutable]:
+        """What has waited for ten minutes, while no worker lived that would take it, the longest waiting first.
+
+        Nothing becomes of it until a worker does. What is paused, or waits for its turn, is not listed.
+        """
+        return await find_unroutable(await self.client.open())
 
 
 def _names(queues: Collection[str] | None) -> frozenset[str] | None:

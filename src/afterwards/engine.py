@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, Self
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import Limit
 from afterwards.core.progress import Progress
-from afterwards.core.routing import Backlog, Route, LiveWorker
+from afterwards.core.routing import Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, State, Task
 

@@ -15,7 +15,7 @@ from afterwards.core.errors import QueueFull
 from afterwards.core.files import UNCLAIMED
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import Candidate, Group, Room, Used
-from afterwards.core.routing import FORGOTTEN_AFTER, Backlog, Route, LiveWorker
+from afterwards.core.routing import FORGOTTEN_AFTER, Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction

@@ -69,6 +69,6 @@ def _arguments(function: TaskFunction[Any, Any, Any], task: Task) -> str | None:
 def _options(function: TaskFunction[Any, Any, Any], task: Task) -> str | None:
     try:
         options_of(function, task)
-    except (ValueError, TypeError) as error:  # InvalidOption is one
+    except (ValueError, TypeError, AttributeError) as error:  # InvalidOption is one; or it is no JSON object
         return f"this code does not understand them ({type(error).__name__})"
     return None

@@ -73,7 +73,7 @@ FITTING: dict[str, Any] = {
             {"ages": {SECRET: "x"}},
             'inside parameter "ages": Input should be a valid integer, unable to parse string as an integer',
         ),
-        ({"codes": [SECRET]}, 'inside parameter "codes": string too long'),
+        ({"codes": [SECRET]}, 'inside parameter "codes": String should have at most 2 characters'),
         ({"removed": SECRET}, 'parameter "removed": it is stored, and the function has no such parameter'),
     ],
 )

@@ -37,8 +37,7 @@ async def _below(engine: Engine, page: Sequence[Task]) -> list[Task]:
     for last in reversed(page):
         found = await engine.find(replace(UNFINISHED, before=last.id))
         if found or await engine.get([last.id]):
-            seen = {task.id for task in page}
-            return [task for task in found if task.id not in seen]
+            return found
     return []
 
 

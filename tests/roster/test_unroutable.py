@@ -1,6 +1,5 @@
 """What no worker would take is shown, logged once, and left alone."""
 
-import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -163,10 +162,7 @@ async def test_an_idle_worker_goes_on_signing_in_and_looking(
             await until(lambda: "unroutable: 1 task waits" in caplog.text)
 
 
-async def test_a_store_that_is_away_for_the_roster_hurts_no_task(
-    said: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.CRITICAL)
+async def test_a_store_that_is_away_for_the_roster_hurts_no_task(said: list[str]) -> None:
     engine = Moody()
     engine.away = True
     with engines.replaced(lambda url: engine):

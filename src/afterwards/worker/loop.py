@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from afterwards import telemetry
-from afterwards.core.errors import EngineError
 from afterwards.core.lifecycle import HOLD, Cancelled, Outcome, Raised, Released, Settled, Snoozed, Succeeded
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, Lease, State, Task
@@ -379,8 +378,7 @@ class Worker:
     async def _leave_all_stored(self) -> None:
         await self._all_stored()
         self._attending.cancel()
-        with suppress(EngineError):  # then the roster loses sight of it by itself
-            await self._attendance.sign_out()
+        await self._attendance.sign_out()
 
     def _name_of(self, asyncio_task: "asyncio.Task[Any]") -> str | None:
         running = self._attempts.get(asyncio_task)

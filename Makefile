@@ -25,7 +25,7 @@ check: .venv/ready  ## format, lint, types, layers
 
 # One process a folder: installations and task functions belong to a process, and those of other tests are in the way.
 TESTS = $(filter-out tests/chaos tests/core tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
-FASTAPI_TESTS = tests/differential tests/face tests/functions tests/worker tests/testing
+FASTAPI_TESTS = tests/differential tests/face tests/functions tests/sessions tests/worker tests/testing
 
 test-matrix: test-oldest .venv/ready  ## the tests that touch FastAPI, on the oldest supported version and the newest
 	@set -e; for tests in $(FASTAPI_TESTS); do echo $$tests; $(BIN)/python -m pytest -q -n 2 $$tests; done

@@ -8,12 +8,14 @@ from afterwards.core.errors import (
     EngineError,
     EngineUnavailable,
     InvalidDependency,
+    InvalidKey,
     InvalidOption,
     InvalidTaskFunction,
     NotFinished,
     NotInstalled,
     NotScheduled,
     NotStored,
+    QueueFull,
     RetryAfter,
     Snooze,
     TaskFailed,
@@ -22,24 +24,31 @@ from afterwards.core.errors import (
     UnstorableArgument,
 )
 from afterwards.core.problems import Problem, ProblemKind
+from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
 from afterwards.core.routing import Unroutable
 from afterwards.core.task import FailedTask, State, Task
-from afterwards.functions import TaskFunction, task
+from afterwards.declaring import task
+from afterwards.flow import chain
+from afterwards.functions import Call, TaskFunction
 from afterwards.handle import TaskHandle
 from afterwards.injection import BackgroundTasks
+from afterwards.progress import ProgressBar, progress
 from afterwards.schedules import ScheduleRecord
+from afterwards.worker.context import TaskContext
 
 __all__ = [
     "Afterwards",
     "AfterwardsError",
     "BackgroundTasks",
+    "Call",
     "Cancel",
     "DuplicateName",
     "EngineError",
     "EngineUnavailable",
     "FailedTask",
     "InvalidDependency",
+    "InvalidKey",
     "InvalidOption",
     "InvalidTaskFunction",
     "NotFinished",
@@ -48,12 +57,16 @@ __all__ = [
     "NotStored",
     "Problem",
     "ProblemKind",
+    "Progress",
+    "ProgressBar",
+    "QueueFull",
     "Retry",
     "RetryAfter",
     "ScheduleRecord",
     "Snooze",
     "State",
     "Task",
+    "TaskContext",
     "TaskFailed",
     "TaskFunction",
     "TaskHandle",
@@ -61,5 +74,7 @@ __all__ = [
     "UnknownTask",
     "Unroutable",
     "UnstorableArgument",
+    "chain",
+    "progress",
     "task",
 ]

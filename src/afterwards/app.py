@@ -1,7 +1,8 @@
 """``Afterwards``: what a user makes. It puts the parts together."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
@@ -10,11 +11,15 @@ from fastapi import FastAPI
 from afterwards import checking, engines, environment, install, serving
 from afterwards.client import Client
 from afterwards.core.errors import InvalidOption, UnknownFunction, as_span
+from afterwards.core.keys import as_key
+from afterwards.core.names import check_name
 from afterwards.core.options import Options
 from afterwards.core.problems import Problem
 from afterwards.core.routing import Unroutable
-from afterwards.functions import registry
+from afterwards.engine import Paused
+from afterwards.functions import TaskFunction
 from afterwards.handle import TaskHandle
+from afterwards.registry import registry
 from afterwards.schedules import ScheduleDesk
 from afterwards.worker.roster import find_unroutable
 
@@ -32,7 +37,10 @@ class Afterwards:
     request's tasks do not wait for each other. ``grace`` is the time from the signal to the release of what still
     runs (20 seconds, 1 in development), ``lease`` how long a worker may be silent before its tasks are taken back,
     ``retention`` how long the record of a finished task is kept. ``max_file_size`` is the number of bytes that one
-    uploaded file may have which is given to a task (32 MiB).
+    uploaded file may have which is given to a task (32 MiB). ``max_queued`` is the number of tasks that may wait in
+    each queue, or in those that a mapping names: past it a request gets 429, and stores nothing. ``propagate`` lists
+    context variables whose values, plain JSON, attempts get as they were where the task was added; the trace of
+    OpenTelemetry goes on by itself.
     Raises InvalidOption.
     """
 
@@ -50,6 +58,8 @@ class Afterwards:
         lease: float | timedelta = 30,
         retention: float | timedelta = timedelta(days=7),
         max_file_size: int = 32 * 1024 * 1024,
+        max_queued: int | Mapping[str, int] | None = None,
+        propagate: Sequence[ContextVar[Any]] = (),
     ) -> None:
         self.options = Options(
             concurrency=concurrency,
@@ -61,6 +71,8 @@ class Afterwards:
             lease=as_span(lease, "lease"),
             retention=as_span(retention, "retention"),
             max_file_size=max_file_size,
+            max_queued=max_queued,
+            propagate=tuple(propagate),
         )
         self.client = Client(url or environment.url() or engines.DEFAULT_URL, self.options)
         self.schedules = ScheduleDesk(self.client)
@@ -73,13 +85,33 @@ class Afterwards:
             raise InvalidOption(f"Afterwards({app!r}): give the FastAPI application first, and the URL as `url=...`")
         install.attach(app, self.client, serving.installed(app, self.client, self.options))
 
-    async def get(self, id: str) -> TaskHandle[Any]:
-        """The handle of a task that is stored. Raises UnknownTask, for an id is never just "pending"."""
-        task = await self.client.get(id)
+    async def get(self, id: str | None = None, *, key: str | None = None) -> TaskHandle[Any]:
+        """The handle of a task that is stored, by its id or by its ``idempotency_key``.
+
+        Raises UnknownTask, for an id is never just "pending".
+        """
+        if (id is None) == (key is None):
+            raise InvalidOption(f"tasks.get(id={id!r}, key={key!r}): give one of them")
+        task = await (self.client.get(id) if id is not None else self.client.get_by_key(as_key(key or "")))
         try:
-            return registry.get(task.name).handle(id, self.client)
+            return registry.get(task.name).handle(task.id, self.client)
         except UnknownFunction:
-            return TaskHandle(id, self.client, lambda result: None if result is None else json.loads(result))
+            return TaskHandle(task.id, self.client, lambda result: None if result is None else json.loads(result))
+
+    async def pause(self, *what: TaskFunction[Any, Any, Any], queue: str | None = None) -> None:
+        """Let no worker begin the tasks of these functions, or of a queue, until ``resume``. What runs goes on.
+
+        Tasks are stored meanwhile as always. It holds for all processes, and is kept when they end.
+        """
+        await (await self.client.open()).pause(_paused(what, queue))
+
+    async def resume(self, *what: TaskFunction[Any, Any, Any], queue: str | None = None) -> None:
+        """Begin the tasks of these functions, or of a queue, again."""
+        await (await self.client.open()).resume(_paused(what, queue))
+
+    async def paused(self) -> Paused:
+        """All that is paused: names of task functions, and queues."""
+        return await (await self.client.open()).paused()
 
     async def check(self) -> list[Problem]:
         """Whether the task functions that this process has imported could run what is stored and has not finished.
@@ -95,6 +127,16 @@ class Afterwards:
         Nothing becomes of it until a worker does. What is paused, or waits for its turn, is not listed.
         """
         return await find_unroutable(await self.client.open())
+
+
+def _paused(functions: Sequence[TaskFunction[Any, Any, Any]], queue: str | None) -> Paused:
+    for function in functions:
+        if not isinstance(function, TaskFunction):
+            raise InvalidOption(f"{function!r} is no task function: give what @task made, or queue=...")
+    if not functions and queue is None:
+        raise InvalidOption("nothing is named: give task functions, or queue=...")
+    queues = frozenset() if queue is None else frozenset({check_name("queue", queue)})
+    return Paused(queues=queues, names=frozenset(name for one in functions for name in (one.name, *one.aliases)))
 
 
 def _names(queues: Collection[str] | None) -> frozenset[str] | None:

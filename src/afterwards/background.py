@@ -15,14 +15,15 @@ from typing_extensions import ParamSpec
 
 from afterwards import telemetry
 from afterwards.client import Client, the_client
-from afterwards.core.errors import EngineError, NotInstalled
-from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession
+from afterwards.core.errors import EngineError, NotInstalled, QueueFull
+from afterwards.core.keys import as_key
+from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession, Stored
 from afterwards.core.task import NewTask
 from afterwards.functions import TaskFunction
 from afterwards.handle import TaskHandle
 from afterwards.joining import Joining, Standing
 from afterwards.plain import PlainTask
-from afterwards.publication import Publication, chain, publication
+from afterwards.publication import Publication, in_line, publication
 from afterwards.session import check_session, join
 from afterwards.uploads import UNSTORABLE
 
@@ -43,6 +44,10 @@ UNAVAILABLE = "The task store is unavailable"
 
 RETRY_AFTER = {"Retry-After": "1"}
 """Seconds after which a client should try again when its tasks could not be stored."""
+
+
+RETRY_LATER = {"Retry-After": "5"}
+"""The same where a queue was full."""
 
 
 class _BackgroundTasks(fastapi.BackgroundTasks):
@@ -66,6 +71,9 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         self._websocket = False
         self._ordered: bool | None = None  # None: as the installation says
         self._session: DatabaseSession | None = None
+        self._key: str | None = None  # what makes the request's tasks idempotent
+        self._keyed = 0
+        self._headers: Sequence[tuple[bytes, bytes]] = ()
         self._late = False  # nobody will flush any more: store at once
         self._handed_over = False  # FastAPI has the plain tasks: what comes now goes behind them
         for task in tasks or ():
@@ -95,7 +103,11 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         return call.handle
 
     def configure(
-        self, *, ordered: bool | None = None, session: DatabaseSession | AsConfigured | None = AS_CONFIGURED
+        self,
+        *,
+        ordered: bool | None = None,
+        session: DatabaseSession | AsConfigured | None = AS_CONFIGURED,
+        idempotency_key: str | bool | None = None,
     ) -> None:
         """Set what holds for the durable tasks added from now on; what is not given stays.
 
@@ -108,6 +120,11 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         they are not stored, which is said in the log when the request has ended. If the handler raises, what is not
         committed by then is not stored.
 
+        ``idempotency_key``: a repeated request with the same key stores nothing anew, until its tasks' retention ends;
+        their handles are those of the first. True takes it from the ``Idempotency-Key`` header, if there is one. The
+        first task has the key itself, for ``tasks.get(key=...)``, the next ones ``key:2``, ``key:3`` and so on. A key
+        that a client chose is anybody's: put in front of it whose it is (``f"{user.id}:{key}"``).
+
         On that file one transaction writes at a time. While the session's has written and not ended, whatever else is
         to be stored (``flush``, tasks without the session, ``await f.enqueue()``) waits, for 5 seconds at most, and
         then raises EngineUnavailable: commit first, or give it the session too.
@@ -118,6 +135,8 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             if session is not None:
                 check_session(session)
             self._session = session
+        if idempotency_key is not None:
+            self._key = _header(self._headers) if idempotency_key is True else idempotency_key or None
 
     async def flush(self) -> None:
         """Store now what was added so far, all or none; it still starts when the request has ended.
@@ -139,6 +158,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         self._request_stack = connection.scope.get(REQUEST_STACK)
         self._middleware_stack = connection.scope.get(MIDDLEWARE_STACK)
         self._function_stack = connection.scope.get(FUNCTION_STACK)
+        self._headers = connection.scope["headers"]
         self._websocket = connection.scope["type"] == "websocket"
         self._late = self._websocket  # its response has begun: what is added is stored at once
 
@@ -163,6 +183,9 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             telemetry.not_stored(error, [call.func.name for call in self._waiting()], answered=False)
             self._discard_joining()
             raise HTTPException(503, UNAVAILABLE, headers=RETRY_AFTER) from error
+        except QueueFull as error:
+            self._discard_joining()
+            raise HTTPException(429, str(error), headers=RETRY_LATER) from error
         plain = [task for task in self.tasks if not isinstance(task, StoredCall)]
         self._late = self._handed_over = True
         if plain:
@@ -232,7 +255,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
     def _append(self, task: BackgroundTask) -> None:
         task = self._adopted(task)
         self.tasks.append(task)
-        if isinstance(task, StoredCall) and self._late and task.joining is None:
+        if isinstance(task, StoredCall) and self._late:
             assert self._publication is not None
             self._publication.soon(self._flush_late)
             if task.uploads and self._middleware_stack:  # FastAPI closes the files of a request there, but later
@@ -260,11 +283,28 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             self._publication = Publication(the_client(f"task {func.name!r}"), at_once=True)
         client = self._publication.client
         ordered = client.options.ordered if self._ordered is None else self._ordered
-        call = StoredCall(func, args, kwargs, client, chained=ordered and not func.settings.delayed)
+        chained = ordered and not func.settings.apart
+        if func.settings.after is not None:
+            self._check_after(func, func.settings.after)
+        key = None if self._key is None else self._next_key(self._key)
+        call = StoredCall(func, args, kwargs, client, chained=chained, late=self._late, key=key)
         session = self._session if func.session is AS_CONFIGURED else func.session
         if session is not None:
             self._join(call, session)
         return call
+
+    def _check_after(self, func: TaskFunction[Any, Any, Any], after: Stored) -> None:
+        """Raise NotStored for a task that comes after one which will not be stored before it."""
+        if not after.stored:
+            assert self._publication is not None
+            added = (task for buffer in (self, *self._publication.buffers) for task in buffer.tasks)
+            if not any(isinstance(task, StoredCall) and task.handle is after for task in added):
+                func.stored_after()
+
+    def _next_key(self, key: str) -> str:
+        """The key of the next call of a request that has one: the same for the same call of a repeated request."""
+        self._keyed += 1
+        return as_key(key if self._keyed == 1 else f"{key}:{self._keyed}")
 
     async def _flush(self, buffers: Sequence["_BackgroundTasks"]) -> None:
         """Store what these have, as one chain in the order added."""
@@ -280,11 +320,9 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             for call in calls:
                 if call.uploads:
                     await call.uploads.store()
-            tasks, last = chain(calls, request)
-            await request.store(tasks)
-            request.last = last
-            for call in calls:
-                call.mark_stored()
+            stored = await request.store(in_line(calls, request))
+            for call, task in zip(calls, stored, strict=True):
+                call.mark_stored(task.id)
 
     async def _flush_late(self) -> None:
         try:
@@ -303,16 +341,22 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         return [task for task in self.tasks if isinstance(task, StoredCall) and task.waits_for_flush]
 
 
+def _header(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """The ``Idempotency-Key`` of a request; its quotation marks are those of a structured field (RFC 9651, 3.3.3)."""
+    found = next((value for name, value in headers if name == b"idempotency-key"), b"")
+    return found.decode("latin-1").strip().strip('"') or None
+
+
 async def store_made_by_hand(request: Publication) -> None:
     """Store what was added to objects that nobody injected, for which Starlette asks only after the response.
 
-    If the engine fails, all that was added is dropped: the request is refused. Raises EngineError.
+    If the engine fails, all that was added is dropped: the request is refused. Raises EngineError, QueueFull.
     """
     if not request.buffers:
         return
     try:
         await request.buffers[0]._flush(request.buffers)
-    except EngineError as error:
+    except (EngineError, QueueFull) as error:
         waiting = [call.func.name for buffer in request.buffers for call in buffer._waiting()]
         telemetry.not_stored(error, waiting, answered=False)
         for buffer in request.buffers:
@@ -339,15 +383,20 @@ class StoredCall(BackgroundTask):
         client: Client,
         *,
         chained: bool,
+        late: bool,
+        key: str | None,
     ) -> None:
         self.func = func
         self.args = args
         self.kwargs = kwargs
         self.is_async = func.is_async
         self.id = client.new_id()
-        self.arguments, self.uploads = func.written(args, kwargs, self.id, client)
+        self.written = func.written(args, kwargs, self.id, client)
+        self.uploads = self.written.uploads
         self.handle = func.handle(self.id, client, stored=False)
         self.chained = chained  # comes after the request's task before it
+        self.late = late  # added when nobody could be refused any more
+        self.key = key  # made of the request's idempotency key
         self.number = next(_numbers)  # in the order added, whatever object it was added to
         self.stored = False
         self.joining: Joining | None = None  # it waits for the commit of a session
@@ -362,12 +411,23 @@ class StoredCall(BackgroundTask):
         return not self.stored and (self.joining is None or self.joining.standing is Standing.RELEASED)
 
     def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool) -> NewTask:
-        return self.func.new_task(client, self.arguments, id=self.id, origin=origin, after=after, held=held)
+        explicit = self.func.settings.after
+        return self.func.new_task(
+            client,
+            self.written,
+            id=self.id,
+            origin=origin,
+            after=after if explicit is None else explicit.id,
+            chained=self.chained,
+            held=held,
+            limited=not self.late,
+            key=self.key,
+        )
 
-    def mark_stored(self) -> None:
+    def mark_stored(self, id: str) -> None:
         self.stored = True
         self.joining = None  # which holds this: a circle for the garbage collector
-        self.handle.mark_stored()
+        self.handle.mark_stored(id)
 
     def mark_not_stored(self, reason: str) -> None:
         self.handle.mark_not_stored(reason)

@@ -9,7 +9,8 @@ from afterwards.core.errors import UnknownFunction, Unreadable
 from afterwards.core.problems import Problem, ProblemKind, Tally, unfit
 from afterwards.core.task import FINISHED, State, Task
 from afterwards.engine import Engine, Query
-from afterwards.functions import TaskFunction, registry
+from afterwards.functions import TaskFunction
+from afterwards.registry import registry
 from afterwards.worker.runnable import options_of
 
 PAGE = 1000

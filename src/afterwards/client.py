@@ -17,7 +17,7 @@ from afterwards.core.errors import (
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
 from afterwards.core.task import Lease, NewTask, State, Task, task_id
-from afterwards.engine import Claim, Engine
+from afterwards.engine import Claim, Engine, Query
 from afterwards.randomness import randomness
 
 R = TypeVar("R", covariant=True)
@@ -115,8 +115,8 @@ class Client:
             stored = await engine.enqueue(tasks, claim=claim)
         finally:
             worker.withdraw(claim)
-        for task in stored:
-            if task.state is State.RUNNING and task.worker == claim.worker:
+        for new, task in zip(tasks, stored, strict=True):
+            if task.state is State.RUNNING and task.worker == claim.worker and task.id == new.id:
                 worker.hold(task)
         return stored
 
@@ -148,6 +148,12 @@ class Client:
         for task in await (await self.open()).get([id]):
             return task
         raise UnknownTask(id)
+
+    async def get_by_key(self, key: str) -> Task:
+        """The record of the task with this idempotency key. Raises UnknownTask."""
+        for task in await (await self.open()).find(Query(idempotency_key=key, limit=1)):
+            return task
+        raise UnknownTask(key)
 
     async def cancel(self, id: str, reason: str) -> Task:
         """Cancel a task, and those behind it; ask it to stop, if it runs. Raises UnknownTask."""

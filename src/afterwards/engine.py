@@ -74,6 +74,7 @@ class Query:
     names: frozenset[str] | None = None
     queues: frozenset[str] | None = None
     before: str | None = None
+    idempotency_key: str | None = None
     limit: int = 100
 
 

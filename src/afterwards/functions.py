@@ -1,46 +1,31 @@
-"""``@task``: functions whose calls can be stored, and the names that they are stored under."""
+"""Task functions, and how one call of them is stored."""
 
 import asyncio
 import copy
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, NamedTuple, Self, TypeVar, Unpack, cast
 
 from typing_extensions import ParamSpec
 
-from afterwards import telemetry
 from afterwards.client import Client, the_client
 from afterwards.core.codec import Codec, ResultCodec
-from afterwards.core.errors import (
-    DuplicateName,
-    EngineError,
-    InvalidOption,
-    InvalidTaskFunction,
-    UnknownFunction,
-    UnresolvedAnnotation,
-)
-from afterwards.core.limits import Limit
-from afterwards.core.names import check_name
-from afterwards.core.options import (
-    AS_CONFIGURED,
-    AsConfigured,
-    DatabaseSession,
-    OneCallSettings,
-    TaskOptions,
-    TaskSettings,
-)
-from afterwards.core.schedule import Missed, Schedule, wanted
+from afterwards.core.errors import InvalidTaskFunction, NotStored
+from afterwards.core.keys import Bound, key_of
+from afterwards.core.limits import ALL, UNLIMITED, Limit
+from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession, OneCallSettings, TaskOptions
+from afterwards.core.schedule import Missed, Schedule
 from afterwards.core.task import FailedTask, NewTask
 from afterwards.handle import TaskHandle
-from afterwards.joining import Joining
 from afterwards.native import here, refuse_native
-from afterwards.publication import Publication, publication
-from afterwards.session import check_session, join
+from afterwards.propagation import captured
+from afterwards.publication import Publication, origin, publication
+from afterwards.session import check_session, join_alone
 from afterwards.uploads import Uploads
 from afterwards.worker.planning import Plan, plan
 
@@ -61,6 +46,8 @@ class TaskFunction(Generic[P, T, R]):
         *,
         schedule: Schedule | None = None,
         missed: Missed = Missed.LATEST,
+        limit: Limit | None = None,
+        aliases: Sequence[str] = (),
     ) -> None:
         self.function = function
         self.name = name
@@ -68,7 +55,8 @@ class TaskFunction(Generic[P, T, R]):
         self.base = settings  # the function's own, where `settings` are those of one call
         self.session: DatabaseSession | AsConfigured | None = AS_CONFIGURED  # of one call; never stored
         self.on_failure = on_failure
-        self.limit: Limit | None = None
+        self.limit = limit
+        self.aliases = aliases
         self.schedule = schedule
         self.missed = missed
         self.place = _place(function)
@@ -121,17 +109,18 @@ class TaskFunction(Generic[P, T, R]):
         client = the_client(f"task {self.name!r}")
         asked_by = publication.get()
         id = client.new_id()
-        arguments, uploads = self.written(args, kwargs, id, client)
-        if uploads:
-            await uploads.store()
+        written = self.written(args, kwargs, id, client)
+        if written.uploads:
+            await written.uploads.store()
         if self.has_session:
-            return self._join(client, arguments, id, asyncio.get_running_loop())
-        new = self.new_task(client, arguments, id=id, origin=asked_by.origin if asked_by else None)
+            return self._join(client, written, id, asyncio.get_running_loop())
+        new = self.new_task(client, written, id=id, after=self.stored_after(), origin=origin())
         if asked_by:
             asked_by.used = True
         [stored] = await client.enqueue([new])
-        client.start(stored)
-        return self.handle(new.id, client)
+        if stored.id == id:  # else another task answered for it
+            client.start(stored)
+        return self.handle(stored.id, client)
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """As ``enqueue``, for threads and scripts. Raises RuntimeError on a running event loop."""
@@ -140,7 +129,8 @@ class TaskFunction(Generic[P, T, R]):
         except RuntimeError:
             if self.has_session:
                 client = the_client(f"task {self.name!r}")
-                return self._join(client, self.codec.dump(args, kwargs), client.new_id(), None)
+                id = client.new_id()
+                return self._join(client, self.written(args, kwargs, id, client), id, None)
             return asyncio.run(self.enqueue(*args, **kwargs))
         raise RuntimeError(
             f"{self.name}.enqueue_sync() was called on a running event loop, which it would block: "
@@ -161,51 +151,88 @@ class TaskFunction(Generic[P, T, R]):
     def has_session(self) -> bool:
         return self.session not in (None, AS_CONFIGURED)
 
-    def written(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], id: str, client: Client
-    ) -> tuple[str, Uploads | None]:
-        """A call's arguments as JSON, and the files among them, which must be stored before the task with this id."""
-        if not self.codec.files:
-            return self.codec.dump(args, kwargs), None
-        uploads = Uploads(self.name, id, client)
-        return self.codec.dump(args, kwargs, refer=uploads.refer), uploads
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> "Call[R]":
+        """A call that is not stored yet, for ``chain``."""
+        return Call(self, args, kwargs)
+
+    def written(self, args: tuple[Any, ...], kwargs: dict[str, Any], id: str, client: Client) -> "Written":
+        """A call as it is stored: its arguments, the files among them, and what follows from them.
+
+        Raises UnstorableArgument, TooLarge, InvalidKey.
+        """
+        uploads = Uploads(self.name, id, client) if self.codec.files else None
+        arguments = self.codec.dump(args, kwargs, refer=uploads.refer if uploads else None)
+        context = captured(client.options.propagate)
+        if not self.limit and not self.settings.keyed:  # as most often
+            return Written(arguments, uploads, context)
+        made = self._keys(self.codec.bound(args, kwargs, arguments)) if self.settings.keyed else {}
+        unique = made.get("unique")
+        return Written(
+            arguments,
+            uploads,
+            context,
+            unique_key=unique and f"{self.name}/{unique}",
+            idempotency_key=made.get("idempotency_key"),
+            limit_key=made.get("concurrency_key", ALL) if self.limit else UNLIMITED,
+        )
+
+    def _keys(self, call: Bound) -> dict[str, str]:
+        return {option: key_of(self.name, option, key, call) for option, key in self.settings.key_makers() if key}
+
+    def stored_after(self) -> str | None:
+        """The task that it must come after, as ``options(after=...)`` says. Raises NotStored."""
+        after = self.settings.after
+        if after is not None and not after.stored:
+            raise NotStored(after.id, ", and nothing can come after it")
+        return None if after is None else after.id
 
     def new_task(
         self,
         client: Client,
-        arguments: str,
+        written: "Written",
         *,
         id: str | None = None,
         origin: str | None = None,
         after: str | None = None,
+        chained: bool = False,
         held: bool = False,
+        limited: bool = True,
+        key: str | None = None,
     ) -> NewTask:
-        """A call with these arguments, as it will be stored."""
+        """A call as it will be stored; ``limited``: a full queue refuses it. ``key`` is that of its request."""
         settings = self.settings
         return NewTask(
             id=id or client.new_id(),
             name=self.name,
-            arguments=arguments,
+            arguments=written.arguments,
             queue=settings.queue,
             priority=settings.priority,
             overrides=None if settings is self.base else settings.overrides(self.base),
             retention=client.options.retention if settings.retention is None else settings.retention,
             origin=origin,
             after=after,
+            chained=chained,
             held=held,
             wait=settings.delay or timedelta(),
             run_at=settings.run_at,
+            expires=settings.expires,
+            unique_key=written.unique_key,
+            idempotency_key=written.idempotency_key or key,
+            limit_key=written.limit_key,
+            rerun_after_crash=settings.rerun_after_crash,
+            context=written.context,
+            max_queued=client.options.most_queued(settings.queue) if limited else None,
         )
 
-    def _join(self, client: Client, arguments: str, id: str, loop: asyncio.AbstractEventLoop | None) -> TaskHandle[R]:
+    def _join(
+        self, client: Client, written: "Written", id: str, loop: asyncio.AbstractEventLoop | None
+    ) -> TaskHandle[R]:
         """Have a call stored with the next commit of its session."""
         asked_by = publication.get()
-        request = Publication(client, origin=asked_by.origin if asked_by else None, at_once=True, loop=loop)
-        new = self.new_task(client, arguments, id=id, origin=request.origin)
+        request = Publication(client, origin=origin(), at_once=True, loop=loop)
+        new = self.new_task(client, written, id=id, after=self.stored_after(), origin=request.origin)
         handle = self.handle(new.id, client, stored=False)
-        single = Single(new, handle, request)
-        joining = Joining(single, single.released, independent=True)
-        join(self.session, joining, request)
+        joining = join_alone(self.session, new, handle, request)
         if asked_by:
             asked_by.used = True
             asked_by.watch(joining)
@@ -216,43 +243,37 @@ class TaskFunction(Generic[P, T, R]):
         told = self.on_failure
         if not isinstance(told, TaskFunction):
             return None
-        return told.new_task(client, told.codec.dump((failed,), {}))
+        id = client.new_id()
+        return told.new_task(client, told.written((failed,), {}, id, client), id=id, limited=False)
 
     def fire(self, client: Client) -> NewTask:
         """The task of one fire of its schedule."""
-        return self.new_task(client, self.codec.dump((), {}), origin=f"schedule {self.schedule}")
+        id = client.new_id()
+        written = self.written((), {}, id, client)
+        return self.new_task(client, written, id=id, origin=f"schedule {self.schedule}", limited=False)
 
     def handle(self, id: str, client: Client, *, stored: bool = True) -> TaskHandle[R]:
         return TaskHandle(id, client, cast(Callable[[str | None], R], self.results.load), stored=stored)
 
 
-class Single:
-    """One call that belongs to no request, until its session commits."""
+class Written(NamedTuple):
+    """A call as it is stored: its arguments as JSON, the files among them, which come before it, its context, its keys."""
 
-    chained = False
+    arguments: str
+    uploads: Uploads | None = None
+    context: str | None = None
+    unique_key: str | None = None
+    idempotency_key: str | None = None
+    limit_key: str = UNLIMITED
 
-    def __init__(self, new: NewTask, handle: TaskHandle[Any], request: Publication) -> None:
-        self._new = new
-        self._handle = handle
-        self._request = request
-        self.id = new.id
-        self.name = new.name
-        self.mark_stored = handle.mark_stored
-        self.mark_not_stored = handle.mark_not_stored
 
-    def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool) -> NewTask:
-        return self._new
+@dataclass(frozen=True, slots=True)
+class Call(Generic[R]):
+    """A call that is not stored yet."""
 
-    def released(self) -> None:
-        self._request.soon(self._store)
-
-    async def _store(self) -> None:
-        try:
-            await self._request.store([self._new])
-        except EngineError as error:
-            telemetry.lost_after_commit(error, [self.name])
-        else:
-            self.mark_stored()
+    function: TaskFunction[Any, Any, R]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 class AsyncTaskFunction(TaskFunction[P, Coroutine[Any, Any, R], R]):
@@ -267,148 +288,6 @@ class AsyncTaskFunction(TaskFunction[P, Coroutine[Any, Any, R], R]):
         return True
 
 
-class Registry:
-    """The task functions of this process, by name: rows name functions, and only these are ever run."""
-
-    def __init__(self) -> None:
-        self._functions: dict[str, TaskFunction[Any, Any, Any]] = {}
-        self._names: frozenset[str] = frozenset()
-        self._limits: dict[str, Limit] = {}
-
-    def add(self, function: TaskFunction[Any, Any, Any]) -> None:
-        """Add a function; the same place may come again (reload, ``__main__`` and its module). Raises DuplicateName."""
-        known = self._functions.get(function.name)
-        if known is not None and known.place != function.place:
-            raise DuplicateName(
-                f"two task functions are named {function.name!r}: {_shown(known)} and {_shown(function)}. "
-                'Give one of them another name: @task(name="...")'
-            )
-        self._functions[function.name] = function
-        self._names = frozenset(self._functions)
-        self._limits = {name: known.limit for name, known in self._functions.items() if known.limit}
-
-    def limits(self) -> dict[str, Limit]:
-        return self._limits
-
-    def get(self, name: str) -> TaskFunction[Any, Any, Any]:
-        try:
-            return self._functions[name]
-        except KeyError:
-            raise UnknownFunction(name) from None
-
-    def names(self) -> frozenset[str]:
-        return self._names
-
-    def __iter__(self) -> Iterator[TaskFunction[Any, Any, Any]]:
-        return iter(tuple(self._functions.values()))
-
-
-registry = Registry()
-
-
-@overload
-def task(function: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, Coroutine[object, None, R], R]: ...
-@overload
-def task(function: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
-@overload
-def task(**settings: Unpack[TaskSettings]) -> "TaskDecorator": ...
-def task(function: Callable[..., Any] | None = None, /, **settings: Any) -> Any:
-    """Make a function's calls survive: they are stored before the response leaves, and run whatever dies.
-
-    ``@task`` or ``@task(retries=3, timeout=60, queue="mail")``; the options are those of ``TaskSettings``.
-    Arguments are stored as JSON by the types of the signature. Parameters with ``Depends`` are filled when it runs.
-    An ``UploadFile``, or a list of them, is stored with its content, and open at its beginning in each attempt.
-    Raises InvalidTaskFunction for what another process could not call: lambdas, methods, closures, generators.
-    """
-    decorator = TaskDecorator(settings)
-    return decorator if function is None else decorator(function)
-
-
-class TaskDecorator:
-    """What ``@task(...)`` applies to the function below it."""
-
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self._name = settings.pop("name", None)
-        self._on_failure = settings.pop("on_failure", None)
-        if self._on_failure is not None and not callable(self._on_failure):
-            raise InvalidOption(f"on_failure={self._on_failure!r}: give a function, which is told of the failure")
-        timing = {name: settings.pop(name) for name in ("cron", "tz", "every", "missed") if name in settings}
-        self._schedule, self._missed = wanted(**timing)
-        self._settings = TaskOptions().changed(settings)
-        if self._schedule and self._settings.run_at:
-            raise InvalidOption("run_at is one instant, and a schedule has many: leave run_at out")
-
-    @overload
-    def __call__(
-        self, function: Callable[P, Coroutine[Any, Any, R]]
-    ) -> TaskFunction[P, Coroutine[object, None, R], R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R]) -> TaskFunction[P, R, R]: ...
-    def __call__(self, function: Callable[..., Any]) -> Any:
-        _check_callable(function)
-        name = check_name("task name", function.__name__ if self._name is None else self._name)
-        kind = AsyncTaskFunction if inspect.iscoroutinefunction(function) else TaskFunction
-        made: TaskFunction[Any, Any, Any] = kind(
-            function, name, self._settings, self._on_failure, schedule=self._schedule, missed=self._missed
-        )
-        with suppress(UnresolvedAnnotation):  # a type defined further down: `prepare` comes again at the start
-            prepare(made)
-        registry.add(made)
-        return made
-
-
-def prepare(function: TaskFunction[Any, Any, Any]) -> None:
-    """Build what its calls need, so that a mistake in its signature shows now and not at the first call."""
-    _ = function.codec, function.results
-    if function.schedule:
-        _check_scheduled(function)
-
-
-def _check_scheduled(function: TaskFunction[Any, Any, Any]) -> None:
-    """Raise InvalidTaskFunction for what a schedule cannot call, for it has no arguments to give."""
-    try:
-        function.codec.dump((), {})
-    except TypeError as error:
-        raise InvalidTaskFunction(
-            f"@task on {function.__qualname__}: a schedule calls it without arguments, "
-            f"and it is {str(error).rpartition('() ')[2]}: give its parameters defaults, or fill them by Depends"
-        ) from None
-
-
-def _check_callable(function: Callable[..., Any]) -> None:
-    """Raise InvalidTaskFunction for what has no name by which another process would find the same code."""
-    found = _unstorable(function)
-    if found:
-        what = getattr(function, "__qualname__", repr(function))
-        raise InvalidTaskFunction(f"@task on {what}: {found}")
-
-
-def _unstorable(function: Any) -> str | None:
-    if inspect.ismethod(function) or isinstance(function, (staticmethod, classmethod)) or _in_a_class(function):
-        return "a method cannot be stored. Make it a function of the module that takes what it needs as arguments"
-    if not inspect.isfunction(function):
-        return f"{type(function).__name__} is no function. Decorate a `def` or `async def`"
-    if function.__name__ == "<lambda>":
-        return "a lambda has no name to be found by. Make it a `def`"
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        return "a generator does nothing when it is called. Use a function that returns"
-    if function.__closure__ and "<locals>" in function.__qualname__:
-        names = ", ".join(function.__code__.co_freevars)
-        return (
-            f"it is a closure over {names}, which no other process has. "
-            "Make it a function of the module, and pass what it needs as arguments or by Depends"
-        )
-    return None
-
-
-def _in_a_class(function: Any) -> bool:
-    """Whether it is a method to be: a function in the body of a class, with the object as its first parameter."""
-    parent = getattr(function, "__qualname__", "").rpartition(".")[0]
-    if not parent or parent.endswith("<locals>") or not inspect.isfunction(function):
-        return False
-    return function.__code__.co_varnames[: function.__code__.co_argcount][:1] in (("self",), ("cls",))
-
-
 def _mark_coroutine_function(function: Any) -> None:
     """Have `iscoroutinefunction` say yes, which FastAPI before 0.122 asks of an endpoint that is an object."""
     if sys.version_info >= (3, 12):
@@ -421,8 +300,3 @@ def _place(function: Callable[..., Any]) -> tuple[str, str]:
     """Where a function is written: the same for ``__main__`` and for the module of that file."""
     code = inspect.unwrap(function).__code__
     return str(Path(code.co_filename).resolve()), function.__qualname__
-
-
-def _shown(function: TaskFunction[Any, Any, Any]) -> str:
-    file, qualname = function.place
-    return f"{qualname} ({file}, line {inspect.unwrap(function.function).__code__.co_firstlineno})"

@@ -42,7 +42,13 @@ class TaskHandle(Generic[R]):
         """Cancel it, and those behind it. A running ``async def`` is stopped, a ``def`` can only be asked."""
         return await self._client.cancel(self._stored_id(), reason)
 
-    def mark_stored(self) -> None:
+    @property
+    def stored(self) -> bool:
+        return self._stored
+
+    def mark_stored(self, id: str) -> None:
+        """It is stored, under this id: another task's, where a uniqueness rule has answered with that."""
+        self.id = id
         self._stored = True
 
     def mark_not_stored(self, reason: str) -> None:

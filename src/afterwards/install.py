@@ -16,11 +16,12 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from afterwards import telemetry
-from afterwards.background import RETRY_AFTER, UNAVAILABLE, store_made_by_hand
+from afterwards.background import RETRY_AFTER, RETRY_LATER, UNAVAILABLE, store_made_by_hand
 from afterwards.client import Client, current
-from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError
-from afterwards.functions import prepare, registry
+from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError, QueueFull
+from afterwards.declaring import prepare
 from afterwards.publication import Publication, publication
+from afterwards.registry import registry
 from afterwards.serving import Serving
 
 _installed: WeakSet[FastAPI] = WeakSet()
@@ -37,6 +38,7 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
         raise AlreadyInstalled("this application has its Afterwards already: remove one of the two")
     _installed.add(app)
     app.add_exception_handler(EngineError, _unavailable)
+    app.add_exception_handler(QueueFull, _full)
     lifespan = app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving)
     build = app.build_middleware_stack
 
@@ -57,6 +59,7 @@ def _refuse_in_mounted(app: Starlette) -> None:
         mounted = getattr(route, "app", None)
         if isinstance(route, Mount) and isinstance(mounted, Starlette):
             mounted.exception_handlers.setdefault(EngineError, _unavailable)
+            mounted.exception_handlers.setdefault(QueueFull, _full)
             _refuse_in_mounted(mounted)
 
 
@@ -115,12 +118,17 @@ class Boundary:
         async def send_stored(message: Message) -> None:
             """What was added by hand is stored before the response begins, too, or else there is another one."""
             nonlocal refused
-            if message["type"] == "http.response.start" and message["status"] < 400:
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                request.failed = True
+            elif message["type"] == "http.response.start":
                 try:
                     await store_made_by_hand(request)
                 except EngineError:  # raised here, Starlette would take it for one in the middle of a response
                     refused = True
                     await _refusal()(scope, receive, send)
+                except QueueFull as error:
+                    refused = True
+                    await _too_many(error)(scope, receive, send)
             if not refused:
                 await send(message)
 
@@ -175,6 +183,15 @@ async def _unavailable(request: Request, error: Exception) -> JSONResponse:
     """Answer for a handler that could not enqueue."""
     telemetry.refused_request(f"{request.method} {request.url.path}", error)
     return _refusal()
+
+
+async def _full(request: Request, error: Exception) -> JSONResponse:
+    """Answer for a handler that could not enqueue because too many tasks wait."""
+    return _too_many(error)
+
+
+def _too_many(error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, status_code=429, headers=RETRY_LATER)
 
 
 def _refusal() -> JSONResponse:

@@ -24,7 +24,7 @@ class Call(Protocol):
 
     def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool) -> NewTask: ...
 
-    def mark_stored(self) -> None: ...
+    def mark_stored(self, id: str) -> None: ...
 
     def mark_not_stored(self, reason: str) -> None:
         """Say why, as the end of the sentence "the task is not stored"."""
@@ -74,7 +74,7 @@ class Joining:
     def become(self, standing: Standing) -> None:
         self.standing = standing
         if standing is Standing.STORED:
-            self.call.mark_stored()
+            self.call.mark_stored(self.call.id)  # if another task answers for it, that one has this id, too
         elif standing in WHY_NOT:
             self.call.mark_not_stored(WHY_NOT[standing])
 

@@ -37,7 +37,7 @@ class Publication:
         self.buffers: list[Any] = []  # every BackgroundTasks of the request
         self.held: list[HeldBack] = []
         self.joining: list[Joining] = []  # what waits for the commit of a session
-        self._raised = False  # the handler did
+        self.failed = False  # the handler raised, or its answer is an error
         self._storing: set[asyncio.Task[None]] = set()
         self._loop = loop
 
@@ -46,12 +46,14 @@ class Publication:
         """Whether a task stored now is held back until the end."""
         return not (self.at_once or self.ended)
 
-    async def store(self, tasks: Sequence[NewTask]) -> None:
-        """Store tasks, all or none; those held will be published at the end."""
+    async def store(self, tasks: Sequence[NewTask]) -> list[Task]:
+        """Store tasks, all or none; those held will be published at the end. Returns what stands for each."""
         self.used = True
-        over = self._keep(tasks, await self.client.enqueue(tasks))
+        stored = await self.client.enqueue(tasks)
+        over = self._keep(tasks, stored)
         if over:
             await self._publish(over)
+        return stored
 
     def stored(self, tasks: Sequence[NewTask], stored: Sequence[Task]) -> None:
         """Somebody else has stored tasks of this request; those held will be published at the end."""
@@ -67,7 +69,7 @@ class Publication:
 
     def discard(self) -> None:
         """The handler raised: of what waits for a session's commit nothing will be stored, whoever commits it."""
-        self._raised = True
+        self.failed = True
         for joining in self.joining:
             if not joining.independent:
                 joining.drop()
@@ -111,6 +113,10 @@ class Publication:
         """Remember what is held. Returns what would be, had the request not ended meanwhile."""
         held: list[HeldBack] = []
         for new, task in zip(tasks, stored, strict=True):
+            if new.id != task.id:  # another task answers for it
+                continue
+            if new.chained:
+                self.last = new.id
             if not new.held:
                 self.client.start(task)
             elif task.state is not State.WAITING:
@@ -130,7 +136,7 @@ class Publication:
             (telemetry.rolled_back, {Standing.ROLLED_BACK}),
         ):
             names = [one.call.name for one in joining if one.standing in standings]
-            if names and not self._raised:
+            if names and not self.failed:
                 tell(self.origin, names)
         for one in joining:
             one.drop()
@@ -142,14 +148,20 @@ class Publication:
             telemetry.engine_trouble("publish a request's tasks, which start within a minute", error, timedelta())
 
 
-def chain(calls: Sequence[Call], request: Publication) -> tuple[list[NewTask], str | None]:
-    """The calls as they are stored, each after the one before it but for those that left the chain; and its end."""
+def in_line(calls: Sequence[Call], request: Publication) -> list[NewTask]:
+    """The calls as they are stored, each after the one before it but for those that left the chain."""
     tasks, last = [], request.last
     for call in calls:
         after = last if call.chained else None
         tasks.append(call.new_task(request.client, origin=request.origin, after=after, held=request.holds))
         last = call.id if call.chained else last
-    return tasks, last
+    return tasks
+
+
+def origin() -> str | None:
+    """Who asks, as ``POST /signup``; None outside a request."""
+    asked_by = publication.get()
+    return asked_by.origin if asked_by else None
 
 
 publication: ContextVar[Publication | None] = ContextVar("afterwards_publication", default=None)

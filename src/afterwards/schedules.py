@@ -7,8 +7,9 @@ from typing import Any, TypeVar, overload
 from afterwards.client import Client, current
 from afterwards.core.errors import InvalidOption, NotScheduled
 from afterwards.core.schedule import Cron, Schedule, StoredSchedule, next_fire
-from afterwards.functions import TaskFunction, registry
+from afterwards.functions import TaskFunction
 from afterwards.handle import TaskHandle
+from afterwards.registry import registry
 
 R = TypeVar("R")
 

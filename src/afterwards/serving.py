@@ -17,8 +17,8 @@ from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, NewTask
 from afterwards.engine import Files
-from afterwards.functions import registry
 from afterwards.publication import going_on
+from afterwards.registry import registry
 from afterwards.worker.attempt import Surroundings, Tell
 from afterwards.worker.dependencies import Resolver
 from afterwards.worker.loop import Worker
@@ -145,7 +145,7 @@ class Embedded:
 def surroundings(app: FastAPI, options: Options, state: Mapping[str, Any], files: Files) -> Surroundings:
     """What the attempts of an application share."""
     resolver = Resolver(app=app, limiter=CapacityLimiter(options.threads), state=state)
-    return Surroundings(resolver, Threads(options.threads), files)
+    return Surroundings(resolver, Threads(options.threads), files, options.propagate)
 
 
 def teller(client: Client) -> Tell:

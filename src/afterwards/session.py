@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from afterwards import engines, telemetry
-from afterwards.core.errors import InvalidOption
+from afterwards.client import Client
+from afterwards.core.errors import EngineError, InvalidOption, QueueFull
 from afterwards.core.task import NewTask, Task
 from afterwards.engine import Answer
 from afterwards.engine import Joined as JoinedEngine
+from afterwards.handle import TaskHandle
 from afterwards.joining import Joining, Standing
-from afterwards.publication import Publication, chain
+from afterwards.publication import Publication, in_line
 
 if TYPE_CHECKING:  # SQLAlchemy is optional: whoever has a session has loaded it
     from sqlalchemy.orm import Session, SessionTransaction
@@ -49,6 +51,43 @@ def join(session: Any, joining: Joining, request: Publication) -> None:
     _attach(found).add(request, joining)
 
 
+def join_alone(session: Any, new: NewTask, handle: TaskHandle[Any], request: Publication) -> Joining:
+    """Have one call stored that belongs to no request, when the session commits."""
+    alone = Alone(new, handle, request)
+    joining = Joining(alone, alone.released, independent=True)
+    join(session, joining, request)
+    return joining
+
+
+class Alone:
+    """One call that belongs to no request, until its session commits."""
+
+    chained = False
+
+    def __init__(self, new: NewTask, handle: TaskHandle[Any], request: Publication) -> None:
+        self._new = new
+        self._handle = handle
+        self._request = request
+        self.id = new.id
+        self.name = new.name
+        self.mark_stored = handle.mark_stored
+        self.mark_not_stored = handle.mark_not_stored
+
+    def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool) -> NewTask:
+        return self._new
+
+    def released(self) -> None:
+        self._request.soon(self._store)
+
+    async def _store(self) -> None:
+        try:
+            [stored] = await self._request.store([self._new])
+        except (EngineError, QueueFull) as error:
+            telemetry.lost_after_commit(error, [self.name])
+        else:
+            self.mark_stored(stored.id)
+
+
 @dataclass(frozen=True, slots=True)
 class Inserted:
     """What a request has put into the transaction that is being committed."""
@@ -58,12 +97,10 @@ class Inserted:
     joining: Sequence[Joining]
     tasks: Sequence[NewTask]
     stored: Sequence[Task]
-    last: str | None  # the end of the request's chain, if it is committed
 
     def committed(self) -> None:
         for one in self.joining:
             one.become(Standing.STORED)
-        self.request.last = self.last
         self.request.stored(self.tasks, self.stored)
         self.joined.committed()
 
@@ -87,8 +124,8 @@ class Attached:
             some = [one for one in joining if one.standing is Standing.WAITING]
             joined = engines.shared(request.client.url).join(BoundTransaction(session)) if some else None
             if joined is not None:
-                tasks, last = chain([one.call for one in some], request)
-                self._inserted.append(Inserted(request, joined, some, tasks, joined.enqueue(tasks), last))
+                tasks = in_line([one.call for one in some], request)
+                self._inserted.append(Inserted(request, joined, some, tasks, joined.enqueue(tasks)))
                 for one in some:
                     one.become(Standing.INSERTED)
 
@@ -162,15 +199,14 @@ def _attach(session: "Session") -> Attached:
 
 
 def _listen(session: "Session") -> None:
-    """Once for each session, and for as long as it lives: a listener must not be removed while events are told.
+    """Listen for as long as the session lives: a listener must not be removed while events are told.
 
-    What listens is a function of this module, which keeps no session alive.
+    What listens is a function of this module, which keeps no session alive, and which SQLAlchemy adds but once.
     """
     from sqlalchemy import event  # whoever has a session has loaded it
 
     for name, told in _TOLD.items():
-        if not event.contains(session, name, told):
-            event.listen(session, name, told)
+        event.listen(session, name, told)
 
 
 def _before_commit(session: "Session") -> None:

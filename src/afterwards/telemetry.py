@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from afterwards.core.lifecycle import Settled
@@ -192,6 +193,54 @@ def mixed(origin: str | None) -> None:
 def draining(running: int, grace: timedelta) -> None:
     who = "1 task has" if running == 1 else f"{running} tasks have"
     log.info(f"afterwards: draining, {who} {grace.total_seconds():g} s to end", extra={"running": running})
+
+
+def trace_carrier() -> dict[str, str]:
+    """The OpenTelemetry trace that the caller belongs to, as headers; nothing where nobody traces."""
+    context = sys.modules.get("opentelemetry.context")  # who traces has loaded it
+    if context is None or not context.get_current():  # as most often
+        return {}
+    from opentelemetry import propagate, trace  # loaded where a trace is to go on, and nowhere else
+
+    carrier: dict[str, str] = {}
+    if trace.get_current_span().get_span_context().is_valid:
+        propagate.inject(carrier)
+    return carrier
+
+
+@contextmanager
+def attempt_span(task: Task, carrier: dict[str, str]) -> Iterator[None]:
+    """A span round one attempt, below the one that was current when its task was added."""
+    if not carrier:
+        yield
+        return
+    from opentelemetry import propagate, trace  # as above
+
+    attributes: dict[str, str | int] = {
+        "messaging.system": "afterwards",
+        "messaging.destination.name": task.queue,
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.message.id": task.id,
+        "afterwards.task.name": task.name,
+        "afterwards.task.attempt": task.attempt,
+    }
+    with trace.get_tracer("afterwards").start_as_current_span(
+        f"process {task.queue}",
+        context=propagate.extract(carrier),
+        kind=trace.SpanKind.CONSUMER,
+        attributes=attributes,
+    ):
+        yield
+
+
+def attempt_failed(error: BaseException) -> None:
+    """Mark the span of an attempt."""
+    from opentelemetry import trace  # as above
+
+    span = trace.get_current_span()
+    span.record_exception(error)
+    span.set_status(trace.StatusCode.ERROR, said_by(error))
 
 
 def _said_by(error: BaseException | None) -> str:

@@ -1059,3 +1059,10 @@ class TestSame:
 
     def test_nan_is_the_same(self) -> None:
         assert isnan(nan) and same(nan, float("nan")) and same(SimpleNamespace(a=1), SimpleNamespace(a=1))
+
+
+def test_a_call_s_arguments_are_known_with_their_defaults() -> None:
+    def pay(user: str, copies: int = 1, *rest: int, note: str = "") -> None: ...
+
+    bound = Codec(pay, name="pay", injected=["note"]).bound(("ada",), {}, "{}")
+    assert (bound.args, bound.kwargs, bound.values, bound.stored) == (("ada",), {}, {"user": "ada", "copies": 1}, "{}")

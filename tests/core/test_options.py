@@ -1,11 +1,13 @@
 """What can be set, and what is refused."""
 
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from afterwards.core.errors import AfterwardsError, InvalidOption
+from afterwards.core.errors import AfterwardsError, InvalidOption, UnstorableContext
+from afterwards.core.keys import Literal, Template
 from afterwards.core.options import Options, TaskOptions
 from afterwards.core.retry import Retry
 
@@ -168,3 +170,71 @@ def test_queues_may_be_named() -> None:
 def test_a_span_beyond_a_lifetime_is_refused() -> None:
     with pytest.raises(InvalidOption, match="too long"):
         TaskOptions().changed({"delay": 10**11})
+
+
+def test_a_task_that_expires_before_its_delay_is_over_is_refused() -> None:
+    assert TaskOptions().changed({"delay": 5, "expires": 6}).expires == timedelta(seconds=6)
+    with pytest.raises(InvalidOption, match="never run"):
+        TaskOptions().changed({"delay": 5, "expires": 5})
+
+
+@pytest.mark.parametrize("value", [None, 0, "no"])
+def test_whether_it_runs_again_after_a_crash_is_yes_or_no(value: Any) -> None:
+    with pytest.raises(InvalidOption, match="rerun_after_crash="):
+        TaskOptions().changed({"rerun_after_crash": value})
+
+
+def test_after_is_a_handle() -> None:
+    with pytest.raises(InvalidOption, match="after='an id'"):
+        TaskOptions().called_with({"after": "an id"})
+
+
+def test_a_call_that_waits_for_its_own_time_or_task_is_apart() -> None:
+    class Handle:
+        id = "x"
+        stored = True
+
+    assert not TaskOptions().apart
+    assert TaskOptions().called_with({"delay": 1}).apart
+    assert TaskOptions().called_with({"after": Handle()}).apart
+
+
+def test_keys_are_looked_for_only_where_an_option_asks_for_one() -> None:
+    assert not TaskOptions().keyed
+    for option in ("unique", "idempotency_key", "concurrency_key"):
+        assert TaskOptions().declared({option: "{user}"}).keyed
+
+
+def test_a_function_s_template_is_one_and_a_call_s_text_is_none() -> None:
+    function = TaskOptions().declared({"unique": "{user}"})
+    assert dict(function.key_makers())["unique"] == Template("{user}")
+    assert dict(function.called_with({"unique": "{user}"}).key_makers())["unique"] == Literal("{user}")
+
+
+def test_a_queue_may_be_limited_by_itself_or_all_of_them() -> None:
+    assert Options().most_queued("mail") is None
+    assert Options(max_queued=5).most_queued("mail") == 5
+    assert Options(max_queued={"mail": 5}).most_queued("mail") == 5
+    assert Options(max_queued={"mail": 5}).most_queued("default") is None
+
+
+@pytest.mark.parametrize("most", [0, "5", True, {"mail": 0}, {"two words": 5}])
+def test_other_limits_of_queues_are_refused(most: Any) -> None:
+    with pytest.raises(InvalidOption, match=r"max_queued|queue"):
+        Options(max_queued=most)
+
+
+def test_only_context_variables_can_be_propagated() -> None:
+    with pytest.raises(InvalidOption, match="propagate="):
+        Options(propagate=("request_id",))  # type: ignore[arg-type]  # on purpose
+
+
+def test_what_cannot_be_propagated_names_its_variable() -> None:
+    error = UnstorableContext("user", "Session")
+    assert error.variable == "user"
+    assert 'context variable "user" holds a value of type Session' in str(error)
+
+
+def test_a_context_variable_can_be_propagated() -> None:
+    variable: ContextVar[str] = ContextVar("request_id")
+    assert Options(propagate=(variable,)).propagate == (variable,)

@@ -167,6 +167,69 @@ def checked(folder: Path) -> tuple[int, str]:
     return ran.returncode, ran.stdout
 
 
+def test_progress(serve: Serve) -> None:
+    client = serve("progress:app")
+    ids = client.post("/imports?rows=40").raise_for_status().json()
+    wait_until(lambda: 0 < (client.get(f"/tasks/{ids['import']}").json()["done"] or 0) < 40, "some of the rows")
+    wait_until(lambda: client.get(f"/tasks/{ids['resize']}").json()["state"] == "succeeded", "both tasks")
+    imported, resized = (client.get(f"/tasks/{ids[name]}").json() for name in ("import", "resize"))
+    assert (imported["done"], imported["of"]) == (40, 40)
+    assert imported["result"].startswith('"imported in attempt 1, 20')
+    assert (resized["done"], resized["of"]) == (3, 3)
+
+
+def test_limits_of_all_processes_together(serve: Serve, tmp_path: Path) -> None:
+    client = serve("limits:app", "--workers", "2")
+    for user in ("ada", "eve"):
+        client.post(f"/reports?user={user}&count=4").raise_for_status()
+    client.post("/calls?count=5").raise_for_status()
+    logged = [line.split(maxsplit=1) for line in sorted(lines(tmp_path / "log.txt", 2 * 2 * 4 + 5))]
+    for user in ("ada", "eve"):
+        turns = [what.split()[0] for _, what in logged if user in what]
+        assert turns == ["begin", "end"] * 4
+    calls = [float(at) for at, what in logged if what.startswith("call")]
+    assert all(third - first > 0.5 for first, third in zip(calls, calls[2:], strict=False))
+
+
+def test_queues(serve: Serve, tmp_path: Path) -> None:
+    client = serve("queues:app")
+    client.post("/pause").raise_for_status()
+    for text, priority in (("news", 0), ("old news", -5), ("urgent", 50)):
+        client.post(f"/mails?text={text}&priority={priority}").raise_for_status()
+    assert client.post("/mails?text=too+much").status_code == 429
+    assert not (tmp_path / "mails.txt").exists()
+    assert client.post("/resume").json() == {"queues": [], "names": []}
+    assert lines(tmp_path / "mails.txt", 3) == ["urgent", "news", "old news"]
+
+
+def test_unique(serve: Serve, tmp_path: Path) -> None:
+    client = serve("unique:app")
+    refreshed = [client.post(f"/pages/home/refresh?why={why}").json()["task"] for why in ("first", "second")]
+    assert refreshed[0] == refreshed[1]
+    for _ in range(2):
+        client.post("/orders", headers={"Idempotency-Key": '"order-1"'}).raise_for_status()
+    assert sorted(lines(tmp_path / "done.txt", 3)) == ["bill 1", "goods", "refreshed home: first"]
+    assert client.get("/orders/order-1").json()["name"] == "send_goods"
+
+
+def test_flow(serve: Serve, tmp_path: Path) -> None:
+    client = serve("flow:app")
+    published = client.post("/videos/cats").json()["published"]
+    client.post(f"/videos/cats/announce/{published}").raise_for_status()
+    steps = lines(tmp_path / "steps.txt", 4)
+    assert steps[:2] == ["cats converted", "cats published"]
+    assert sorted(steps[2:]) == ["cats announced", "cats charged"]
+    broken = client.post("/videos/broken").json()["published"]
+    wait_until(lambda: client.get(f"/tasks/{broken}").json()["state"] == "cancelled", "the failure to reach it")
+    assert "convert" in client.get(f"/tasks/{broken}").json()["reason"]
+
+
+def test_tracing(serve: Serve, tmp_path: Path) -> None:
+    client = serve("tracing:app")
+    client.post("/orders", headers={"X-Request-Id": "abc"}).raise_for_status()
+    assert lines(tmp_path / "log.txt", 1) == ["abc packed"]
+
+
 def test_the_factory_and_a_dependency(serve: Serve) -> None:
     client = serve("--factory", "factory:create_app", AFTERWARDS_URL="sqlite:///notes-tasks.db")
     assert client.post("/notes", json={"text": "buy some milk"}).json() == {"id": 1}

@@ -8,7 +8,7 @@ import pytest
 
 from afterwards import task
 from afterwards.core.errors import DuplicateName, UnknownFunction
-from afterwards.functions import registry
+from afterwards.registry import registry
 
 
 @task(name="names.first")

@@ -12,7 +12,7 @@ from afterwards.core.routing import LiveWorker
 from afterwards.core.task import NewTask
 from afterwards.engine import Paused, Query
 from afterwards.engines.memory import MemoryEngine
-from afterwards.functions import registry
+from afterwards.registry import registry
 from afterwards.testing.clock import START, FakeClock
 from afterwards.worker import roster
 from afterwards.worker.roster import Attendance, find_unroutable

@@ -3,11 +3,10 @@
 import asyncio
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from afterwards.engine import Fire
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.worker.scheduler import Scheduled, Scheduler
 from face.processes import Program, eventually, uvicorn, write_application
+from schedules.looking import asked, fired
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -92,16 +92,11 @@ def stored(path: Path) -> int:
     return int(asked(path, "SELECT count(*) FROM afterwards_tasks WHERE name = 'tick'")[0][0])
 
 
-def asked(path: Path, statement: str) -> list[tuple[int, ...]]:
-    with closing(sqlite3.connect(path, timeout=20)) as connection, connection:
-        return connection.execute(statement).fetchall()
-
-
 def test_processes_that_race_for_the_same_fires_store_each_once(tmp_path: Path) -> None:
     path = tmp_path / "tasks.db"
     with processes(path, "race") as racing:
-        fired = [line for process in racing for line in process.communicate(timeout=40)[0].split()]
-    assert sorted(map(int, fired)) == list(range(1, FIRES + 1))
+        stored_here = [line for process in racing for line in process.communicate(timeout=40)[0].split()]
+    assert sorted(map(int, stored_here)) == list(range(1, FIRES + 1))
     assert stored(path) == FIRES
 
 
@@ -142,10 +137,7 @@ def beats(server: Program) -> int:
     return server.diary().count(f"beat of {server.process.pid}")
 
 
-@pytest.mark.parametrize("rounds", [2])
-def test_after_a_kill_the_policy_says_what_is_made_up_for_and_another_kill_changes_nothing(
-    application: Path, rounds: int
-) -> None:
+def test_after_a_kill_the_policy_says_what_is_made_up_for_and_another_kill_changes_nothing(application: Path) -> None:
     path = application / "afterwards.db"
     with uvicorn(application) as server:
         eventually(lambda: beats(server) >= 1)
@@ -153,14 +145,14 @@ def test_after_a_kill_the_policy_says_what_is_made_up_for_and_another_kill_chang
         server.ends()
     five_hours = 5 * 3600 * 1_000_000
     asked(path, f"UPDATE afterwards_schedules SET after = after - {five_hours} WHERE name <> 'beat'")
-    for _ in range(rounds):
+    for _ in range(2):
         with uvicorn(application) as server:
             eventually(lambda server=server: beats(server) >= 2)  # type: ignore[misc]
             server.writes("latest", "all")
             eventually(lambda server=server: server.diary().count("all") == 5)  # type: ignore[misc]
             server.signal(signal.SIGKILL)
             server.ends()
-    counts = dict(asked(path, "SELECT name, count(*) FROM afterwards_tasks WHERE name <> 'beat' GROUP BY name"))  # type: ignore[arg-type, var-annotated]
+    counts = dict(asked(path, "SELECT name, count(*) FROM afterwards_tasks WHERE name <> 'beat' GROUP BY name"))
     assert counts == {"latest": 1, "all": 5}
 
 
@@ -170,21 +162,11 @@ def test_a_schedule_of_every_second_has_one_task_for_each_although_its_server_wa
         eventually(lambda: beats(server) >= 2)
         server.signal(signal.SIGKILL)
         server.ends()
-    last, many = beaten(path)
+    last, many = fired(path, "beat")
     eventually(lambda: datetime.now(UTC).timestamp() > last + 4)
     with uvicorn(application, "--workers", "2") as server:
-        eventually(lambda: beaten(path)[0] >= last + 6)
+        eventually(lambda: fired(path, "beat")[0] >= last + 6)
         server.signal(signal.SIGKILL)
         server.ends()
-    last_after, many_after = beaten(path)
+    last_after, many_after = fired(path, "beat")
     assert many_after - many == last_after - last
-
-
-def beaten(path: Path) -> tuple[int, int]:
-    """When it was fired last, in seconds, and how often in all."""
-    [(last, many)] = asked(
-        path,
-        "SELECT last_fire / 1000000, (SELECT count(*) FROM afterwards_tasks WHERE name = 'beat') "
-        "FROM afterwards_schedules WHERE name = 'beat'",
-    )
-    return last, many

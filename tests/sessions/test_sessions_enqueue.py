@@ -23,6 +23,7 @@ from afterwards.client import Client
 from afterwards.core.options import Options
 from afterwards.engine import Query
 from afterwards.engines.sqlite import SQLiteEngine
+from afterwards.functions import Written
 from afterwards.testing.conformance.joining import sqlite_transaction
 from face.processes import output
 from face.serving import serving, until, until_async
@@ -103,12 +104,19 @@ async def test_in_a_request_it_belongs_to_no_chain_and_outlives_an_exception(
     async def never(session: Annotated[AsyncSession, Depends(database.opened)]) -> None:
         await greet.options(session=session).enqueue("eve")
 
+    @app.post("/raises")
+    async def raises(session: Annotated[AsyncSession, Depends(database.opened)]) -> None:
+        await greet.options(session=session).enqueue("eve")
+        raise HTTPException(418)
+
     async with serving(app) as http:
         assert (await http.post("/")).status_code == 418
         await until(lambda: said == ["hello ada"])
-        assert caplog.text == ""
+        assert (await http.post("/raises")).status_code == 418
+        assert "greet" not in caplog.text
         await http.post("/never")
         await until(lambda: "POST /never: greet were added with a session" in caplog.text)
+        assert "POST /raises" not in caplog.text
         assert len(await stored(app)) == 1
 
 
@@ -244,7 +252,7 @@ async def test_a_session_shows_nowhere(database: Database, tmp_path: Path) -> No
         with_session = greet.options(session=session)
         assert "session=" not in repr(with_session) + repr(with_session.settings)
         assert with_session.settings == greet.settings
-        new = with_session.new_task(Client("memory://", Options()), "{}")
+        new = with_session.new_task(Client("memory://", Options()), Written("{}"))
         assert new.overrides is None
 
 
@@ -301,6 +309,29 @@ async def test_a_websocket(app: FastAPI, database: Database, said: list[str]) ->
             with pytest.raises(ConnectionClosed):
                 await connection.recv()
         await until(lambda: said == ["hello ada"])
+
+
+async def test_a_websocket_handler_that_raises_stores_nothing_even_if_an_exit_commits(
+    app: FastAPI, database: Database
+) -> None:
+    @app.websocket("/")
+    async def handler(
+        socket: WebSocket,
+        tasks: BackgroundTasks,
+        session: Annotated[AsyncSession, Depends(database.committed_always)],
+    ) -> None:
+        await socket.accept()
+        tasks.configure(session=session)
+        session.add(Person(name="ada"))
+        tasks.add_task(greet, "ada")
+        raise ValueError("no")
+
+    async with serving(app) as http:
+        async with connect(f"ws://127.0.0.1:{http.base_url.port}/", proxy=None) as connection:
+            with pytest.raises(ConnectionClosed):
+                await connection.recv()
+        await until(database.people)
+        assert await stored(app) == []
 
 
 @pytest.mark.afterwards(real=False)

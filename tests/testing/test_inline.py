@@ -1,28 +1,18 @@
 """An application's own tests, as they were written for FastAPI's BackgroundTasks."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
 import httpx
 import pytest
-from fastapi import Depends, FastAPI, Request
+from application import app, tasks
+from fastapi import Depends, Request
 from fastapi.testclient import TestClient
 
-from afterwards import Afterwards, BackgroundTasks, Snooze, task
+from afterwards import BackgroundTasks, Snooze, task
 from afterwards.testing import assert_enqueued, drain, drain_async
 
 sent: list[str] = []
-
-
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, str]]:
-    yield {"sender": "lifespan@example.org"}
-
-
-app = FastAPI(lifespan=lifespan)
-tasks = Afterwards(app, "sqlite:///must-not-appear.db")
 
 
 def sender(request: Request) -> str:

@@ -14,14 +14,32 @@ from starlette.background import BackgroundTask
 from afterwards import (
     Afterwards,
     BackgroundTasks,
+    Call,
     FailedTask,
+    Progress,
     Retry,
     ScheduleRecord,
     Task,
+    TaskContext,
     TaskFunction,
     TaskHandle,
+    chain,
+    progress,
     task,
 )
+from afterwards.testing import (
+    Crash,
+    assert_enqueued,
+    assert_not_enqueued,
+    clock,
+    crash_at,
+    drain,
+    drain_async,
+    fire_schedules,
+    fire_schedules_async,
+    run_twice,
+)
+from afterwards.testing.clock import FakeClock
 
 app = FastAPI()
 tasks = Afterwards(app, "sqlite:///tasks.db", concurrency=5, grace=timedelta(seconds=5), queues=["mail"])
@@ -156,6 +174,39 @@ async def schedules() -> None:
     await tasks.schedules.resume("often")
 
 
+@task(
+    max_concurrency=2,
+    rate_limit="10/m",
+    concurrency_key="{user}",
+    unique=True,
+    idempotency_key=lambda user, **_: f"key-{user}",
+    expires=60,
+    rerun_after_crash=False,
+    aliases=["older"],
+)
+async def limited(user: str, ctx: TaskContext = Depends()) -> int:
+    ctx.check_cancelled()
+    async for row in progress([1, 2, 3], desc="rows"):
+        assert_type(row, int)
+    with progress(total=3) as bar:
+        bar.update(1)
+    return ctx.attempt
+
+
+async def flow(background_tasks: BackgroundTasks) -> None:
+    first, *_ = await chain(limited.call("ada"), bare.call("a@b.c"))
+    assert_type(first, TaskHandle[Any])
+    assert_type(limited.call("ada"), Call[int])
+    background_tasks.configure(idempotency_key=True)
+    background_tasks.configure(idempotency_key="mine")
+    later = background_tasks.add_task(limited.options(after=first, unique=False, concurrency_key="x"), "ada")
+    assert_type(later, TaskHandle[int])
+    assert_type((await later.status()).progress, Progress | None)
+    assert_type(await tasks.get(key="mine"), TaskHandle[Any])
+    await tasks.pause(limited, bare, queue="mail")
+    await tasks.resume(limited)
+
+
 async def elsewhere() -> None:
     assert_type(await bare("a@b.c"), None)
     assert_type(await with_options("a@b.c"), int)
@@ -180,3 +231,22 @@ def create_app() -> FastAPI:
     made = FastAPI()
     tasks.install(made)
     return made
+
+
+def test_an_application(afterwards_clock: FakeClock) -> None:
+    assert_type(clock(), FakeClock)
+    afterwards_clock.advance(timedelta(days=1))
+    fire_schedules()
+    drain(scheduled=True)
+    assert_type(assert_enqueued(with_options, email="a@b.c", delay=60, queue="mail"), Task)
+    assert_not_enqueued(bare, email="a@b.c", run_at=datetime.now(UTC))
+    with run_twice(), run_twice(bare, in_a_thread), crash_at(bare, "start"):
+        drain()
+    with crash_at(in_a_thread, "end", times=2), crash_at(in_a_thread, Crash.END):
+        drain()
+
+
+async def test_an_application_from_within_a_loop() -> None:
+    clock().advance(60)
+    await fire_schedules_async()
+    await drain_async()

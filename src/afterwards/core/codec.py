@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from afterwards.core.errors import TooLarge, Unreadable, UnstorableArgument, UnstorableResult
 from afterwards.core.files import StoredFile, is_upload, may_hold_files, replaced
 from afterwards.core.json_type import Json
+from afterwards.core.keys import Bound
 from afterwards.core.refusal import CHANGED, UNUSABLE, first_fault, schema_of
 from afterwards.core.schema import closed
 from afterwards.core.signature import NAMED, POSITIONAL, argument_type, arguments_type, binder, resolved
@@ -37,6 +38,8 @@ class Codec:
         self._json = Json(closed(schema_of(arguments_type(own, self._types))))
         self.files = frozenset(name for name, kind in self._types.items() if may_hold_files(kind))
         self._bind = binder(function, own)
+        self.parameters = tuple(self._types)
+        self._defaults = {one.name: one.default for one in own if one.default is not Parameter.empty}
         self._by_name = all(parameter.kind in NAMED for parameter in self._parameters)
 
     def dump(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, refer: Refer | None = None) -> str:
@@ -56,6 +59,10 @@ class Codec:
         if len(raw) > ARGUMENTS_LIMIT:
             raise TooLarge(self.task, "arguments", len(raw), ARGUMENTS_LIMIT)
         return raw.decode()
+
+    def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any], stored: str) -> Bound:
+        """One call's arguments in every form in which they are asked for."""
+        return Bound(args, kwargs, self._defaults | self._bind(*args, **kwargs), stored)
 
     def load(self, text: str) -> dict[str, Any]:
         """The arguments by parameter, each of its annotated type, without those left to their defaults."""

@@ -76,6 +76,17 @@ class UnstorableArgument(AfterwardsError, TypeError):
         self.parameter = parameter
 
 
+class UnstorableContext(AfterwardsError, TypeError):
+    """A context variable of ``Afterwards(propagate=...)`` holds what JSON does not give back."""
+
+    def __init__(self, variable: str, found: str) -> None:
+        super().__init__(
+            f'context variable "{variable}" holds a value of type {found}, which cannot be stored with a task: '
+            "keep text, numbers, lists or dictionaries in it, or leave it out of `propagate`"
+        )
+        self.variable = variable
+
+
 class UnstorableResult(AfterwardsError, TypeError):
     """What a task function returned would not come back from JSON as it is."""
 

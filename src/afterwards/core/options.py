@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -58,8 +59,19 @@ class CallSettings(TypedDict, total=False):
 class OneCallSettings(CallSettings, total=False):
     """What only one call can be given."""
 
+    after: "Stored | None"
+    """The handle of a task that must succeed first, also of another request's. The call leaves its request's order."""
     session: "DatabaseSession | None"
     """The SQLAlchemy ``Session`` or ``AsyncSession`` with whose commit the task is stored; None: not with a session."""
+
+
+class Stored(Protocol):
+    """A handle, as far as it is needed here."""
+
+    id: str
+
+    @property
+    def stored(self) -> bool: ...
 
 
 class DatabaseSession(Protocol):
@@ -120,6 +132,7 @@ class TaskOptions:
     idempotency_key: Key | None = None
     concurrency_key: Key | None = None
     rerun_after_crash: bool = True
+    after: Stored | None = None
     delay: timedelta | None = None
     run_at: datetime | None = None
 
@@ -139,6 +152,8 @@ class TaskOptions:
             raise InvalidOption(f"expires={self.expires} is over when delay={self.delay} is: it would never run")
         if not isinstance(self.rerun_after_crash, bool):
             raise InvalidOption(f"rerun_after_crash={self.rerun_after_crash!r}: give True or False")
+        if self.after is not None and not (hasattr(self.after, "id") and hasattr(self.after, "stored")):
+            raise InvalidOption(f"after={self.after!r}: give the handle of the task that must succeed first")
 
     def declared(self, settings: Mapping[str, Any]) -> Self:
         """These options with some of them set anew, from what was written where the function is decorated."""
@@ -185,9 +200,18 @@ class TaskOptions:
         return self.delay is not None or self.run_at is not None
 
     @property
+    def apart(self) -> bool:
+        """Whether a call is no part of its request's order."""
+        return self.delayed or self.after is not None
+
+    @property
     def keyed(self) -> bool:
         """Whether a call must be looked at for keys."""
         return self.unique is not None or self.idempotency_key is not None or self.concurrency_key is not None
+
+    def key_makers(self) -> list[tuple[str, Key | None]]:
+        """What the keys of a call are made of, by option."""
+        return [(option, getattr(self, option)) for option in _KEYS]
 
 
 def limit_of(max_concurrency: object, rate_limit: object) -> Limit | None:
@@ -213,17 +237,17 @@ class Options:
     lease: timedelta = timedelta(seconds=30)  # unrenewed for so long, a task is another worker's
     retention: timedelta = timedelta(days=7)
     max_queued: int | Mapping[str, int] | None = None  # tasks that may wait in a queue; a number is for each queue
+    propagate: tuple[ContextVar[Any], ...] = ()  # context variables that attempts get as their callers had them
     max_file_size: int = 32 * 1024 * 1024  # bytes of one uploaded file among a task's arguments
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "threads", "max_file_size"):
             if (value := getattr(self, name)) is not None:
                 _check_count(name, value)
-        each = self.max_queued if isinstance(self.max_queued, Mapping) else {"default": self.max_queued}
-        for queue, most in each.items():
-            check_name("queue", queue)
-            if most is not None:
-                _check_count("max_queued", most)
+        _check_most_queued(self.max_queued)
+        for variable in self.propagate:
+            if not isinstance(variable, ContextVar):
+                raise InvalidOption(f"propagate={variable!r}: give context variables (contextvars.ContextVar)")
         for name in ("worker", "ordered"):
             if not isinstance(value := getattr(self, name), bool):
                 raise InvalidOption(f"{name}={value!r}: give True or False")
@@ -243,6 +267,14 @@ class Options:
         return self.max_queued.get(queue) if isinstance(self.max_queued, Mapping) else self.max_queued
 
 
+def _check_most_queued(most: int | Mapping[str, int] | None) -> None:
+    each = most if isinstance(most, Mapping) else {"default": most}
+    for queue, count in each.items():
+        check_name("queue", queue)
+        if count is not None:
+            _check_count("max_queued", count)
+
+
 def _check_count(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidOption(f"{name}={value!r}: give a whole number, at least 1")
@@ -253,7 +285,7 @@ def optional_span(value: float | timedelta | None, name: str) -> timedelta | Non
 
 
 def _with_keys(settings: Mapping[str, Any], key: Callable[[str, object], Key | None]) -> Mapping[str, Any]:
-    return {**settings, **{name: key(name, settings[name]) for name in _KEYS & settings.keys()}}
+    return {**settings, **{name: key(name, settings[name]) for name in _KEYS if name in settings}}
 
 
 def _as_retry(value: int | Retry) -> Retry:
@@ -277,4 +309,4 @@ _CHECKED: Mapping[str, Callable[[Any], Any]] = {
     "retries": _as_retry,
     **{name: partial(optional_span, name=name) for name in ("timeout", "retention", "delay", "expires")},
 }
-_KEYS = frozenset({"unique", "idempotency_key", "concurrency_key"})
+_KEYS = ("unique", "idempotency_key", "concurrency_key")

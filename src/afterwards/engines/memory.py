@@ -447,4 +447,5 @@ def _matches(task: Task, query: Query) -> bool:
         (query.states is None or task.state in query.states)
         and (query.names is None or task.name in query.names)
         and (query.queues is None or task.queue in query.queues)
+        and (query.idempotency_key is None or task.idempotency_key == query.idempotency_key)
     )

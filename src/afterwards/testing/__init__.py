@@ -1,5 +1,19 @@
 """What helps to test: an application's tasks, and engines by the suite that each of them passes."""
 
-from afterwards.testing.inline import assert_enqueued, drain, drain_async
+from afterwards.testing.crashes import Crash, crash_at, run_twice
+from afterwards.testing.draining import drain, drain_async, fire_schedules, fire_schedules_async
+from afterwards.testing.enqueued import assert_enqueued, assert_not_enqueued
+from afterwards.testing.inline import clock
 
-__all__ = ["assert_enqueued", "drain", "drain_async"]
+__all__ = [
+    "Crash",
+    "assert_enqueued",
+    "assert_not_enqueued",
+    "clock",
+    "crash_at",
+    "drain",
+    "drain_async",
+    "fire_schedules",
+    "fire_schedules_async",
+    "run_twice",
+]

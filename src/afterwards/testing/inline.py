@@ -1,6 +1,5 @@
 """How an application's tasks run in its tests: in memory, and within the request that added them."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -11,12 +10,13 @@ from fastapi import FastAPI
 from afterwards import engines, serving
 from afterwards.client import Client, current
 from afterwards.core.options import Options
-from afterwards.core.task import State, Task
-from afterwards.engines.memory import MemoryEngine
-from afterwards.functions import TaskFunction, registry
-from afterwards.serving import surroundings, teller
+from afterwards.core.task import Task
+from afterwards.registry import registry
+from afterwards.serving import surroundings, teller, timetable
 from afterwards.testing.clock import FakeClock
-from afterwards.worker.inline import run_due
+from afterwards.testing.engine import EngineOfATest
+from afterwards.worker.inline import Dies, Moment, run_due
+from afterwards.worker.scheduler import Scheduler
 
 
 class Inline:
@@ -30,9 +30,16 @@ class Inline:
         self._app = app
         self._options = options
         self._clock = clock
+        self._used = False
+
+    @property
+    def used(self) -> bool:
+        """Whether this test has used the application; its lifespan may have begun in an earlier one."""
+        return self._used or self.client in _states
 
     @asynccontextmanager
     async def working(self, state: Mapping[str, Any]) -> AsyncIterator[None]:
+        self._used = True
         around = _states.get(self.client)  # lifespans of one application nest, where fixtures of different scopes do
         _states[self.client] = state
         try:
@@ -48,6 +55,7 @@ class Inline:
 
     async def request_ended(self) -> None:
         """Run what is due. What has failed for good is raised into the test, as a plain function's failure is."""
+        self._used = True
         for failure in await self.run():
             raise failure
 
@@ -56,10 +64,16 @@ class Inline:
         before = current.set(self.client)
         around = surroundings(self._app, self._options, _states.get(self.client, {}), engine)
         try:
-            return await run_due(engine, registry, around, tell=teller(self.client), clock=self._clock)
+            return await run_due(engine, registry, around, tell=teller(self.client), clock=self._clock, dies=_dies)
         finally:
             around.threads.close()
             current.reset(before)
+
+    async def fire(self) -> None:
+        """Store the tasks of the schedules that are due."""
+        scheduler = Scheduler(await self.client.open(), timetable(self.client), clock=self._clock)
+        while await scheduler.fire() <= self._clock():
+            pass  # there were more than one write makes up for
 
 
 class InMemory:
@@ -68,7 +82,18 @@ class InMemory:
     def __init__(self) -> None:
         self.clock = FakeClock(datetime.now(UTC))
         self.inlines: list[Inline] = []
-        self.engines: list[MemoryEngine] = []
+        self._begun = self.clock()
+        self._engines: list[EngineOfATest] = []
+
+    @property
+    def tasks(self) -> list[Task]:
+        """All that are stored, each engine's in that order."""
+        return [task for engine in self._engines for task in engine.tasks]
+
+    @property
+    def asked_for(self) -> list[tuple[Task, datetime]]:
+        """The same, with the instants for which they were asked."""
+        return [(task, engine.asked_for(task)) for engine in self._engines for task in engine.tasks]
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -80,9 +105,9 @@ class InMemory:
             _active.append(self)
             yield
 
-    def _engine(self, url: str) -> MemoryEngine:
-        self.engines.append(MemoryEngine(clock=self.clock))
-        return self.engines[-1]
+    def _engine(self, url: str) -> EngineOfATest:
+        self._engines.append(EngineOfATest(clock=self.clock, begun=self._begun))
+        return self._engines[-1]
 
     def _inline(self, app: FastAPI, client: Client, options: Options) -> Inline:
         self.inlines.append(Inline(app, client, options, self.clock))
@@ -93,67 +118,21 @@ _active: list[InMemory] = []
 _states: dict[Client, Mapping[str, Any]] = {}
 """What the lifespans yielded that go on now; they may begin in one test and end in another."""
 
-
-MOST_ATTEMPTS = 200
-"""After so many, ``drain`` gives up on a task that snoozes for ever."""
-
-
-async def drain_async(*, scheduled: bool = False) -> None:
-    """Run tasks until none is due; with ``scheduled``, also those that are delayed or to be retried, moving the clock.
-
-    Raises what the first task raised that has failed for good, after all have run.
-    """
-    memory = _memory()
-    failures = await _run_all(memory)
-    begun = {task.id: task.attempt for task in _stored(memory)}
-    while scheduled and (waits := _waits(memory)):
-        for task in _stored(memory):
-            if task.attempt - begun.get(task.id, 0) > MOST_ATTEMPTS:
-                raise RuntimeError(f"task {task.name} was run {MOST_ATTEMPTS} times, and asks to run again: {task!r}")
-        memory.clock.advance(min(waits) - memory.clock())
-        failures += await _run_all(memory)
-    for failure in failures:
-        raise failure
+deaths: list[Dies] = []
+"""Who has attempts die; not one test's, for fixtures of any scope may add to it."""
 
 
-def drain(*, scheduled: bool = False) -> None:
-    """As ``drain_async``, for tests that are not async. Raises RuntimeError on a running event loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(drain_async(scheduled=scheduled))
-        return
-    raise RuntimeError("drain() was called in an async test: write `await drain_async()`")
-
-
-def assert_enqueued(function: TaskFunction[Any, Any, Any], **arguments: Any) -> Task:
-    """Fail unless this test has stored a call of the function with these arguments, whatever became of it since.
-
-    Arguments that are left out may have any value. Returns the newest such task.
-    """
-    calls = [task for task in _stored(_memory()) if task.name == function.name]
-    for task in reversed(calls):
-        given = function.codec.load(task.arguments)
-        if all(name in given and given[name] == value for name, value in arguments.items()):
-            return task
-    listed = "".join(f"\n  {task.arguments}" for task in calls) or " none"
-    raise AssertionError(f"no call of {function.name} with {arguments} was stored; its calls:{listed}")
-
-
-def _memory() -> InMemory:
+def memory() -> InMemory:
+    """This test's. Raises RuntimeError where tasks are not kept in memory."""
     if not _active:
         raise RuntimeError("tasks are kept in memory only in tests that pytest runs, without `afterwards(real=True)`")
     return _active[-1]
 
 
-async def _run_all(memory: InMemory) -> list[BaseException]:
-    serving.everyone()  # also those whose tasks no request has added
-    return [failure for inline in memory.inlines for failure in await inline.run()]
+def clock() -> FakeClock:
+    """The clock of this test's tasks, which stands still: ``clock().advance(60)`` moves it, and runs nothing."""
+    return memory().clock
 
 
-def _waits(memory: InMemory) -> list[datetime]:
-    return [task.run_at for task in _stored(memory) if task.state is State.SCHEDULED and task.run_at]
-
-
-def _stored(memory: InMemory) -> list[Task]:
-    return [task for engine in memory.engines for task in engine.tasks]
+def _dies(moment: Moment) -> bool:
+    return any(dies(moment) for dies in reversed(deaths))  # the innermost first

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from afterwards.testing.inline import InMemory
+from afterwards.testing.clock import FakeClock
+from afterwards.testing.inline import InMemory, clock
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,3 +22,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         return (yield)
     with InMemory().installed():
         return (yield)
+
+
+@pytest.fixture
+def afterwards_clock() -> FakeClock:
+    """The clock of this test's tasks, as ``afterwards.testing.clock()`` gives it."""
+    return clock()

@@ -3,7 +3,8 @@
 import asyncio
 import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,6 +19,7 @@ from afterwards.core.errors import Cancel, FileMissing, RetryAfter, Snooze, TooL
 from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Settled, Snoozed, Succeeded
 from afterwards.core.task import FailedTask, FailureKind, NewTask, State, Task
 from afterwards.engine import Files
+from afterwards.propagation import restored
 from afterwards.worker.context import TaskContext, current_context
 from afterwards.worker.dependencies import Cleanup, Resolver
 from afterwards.worker.runnable import Runnable, options_of
@@ -35,35 +37,18 @@ class Surroundings:
     resolver: Resolver
     threads: Threads
     files: Files
+    propagate: Sequence[ContextVar[Any]] = ()  # what attempts get as their callers had it
 
 
 async def attempt(function: Runnable, task: Task, surroundings: Surroundings, context: TaskContext) -> Outcome:
     """Run the function once. Never raises, but for the cancellation that the worker asked for."""
-    try:
-        values = function.codec.load(task.arguments)
-    except Unreadable as error:
-        return Raised(error=error, kind=FailureKind.REFUSED)
-    before = current_context.set(context)
-    try:
-        return await _outcome(function, task, values, surroundings, context)
-    except FileMissing as error:
-        return Raised(error=error, kind=FailureKind.REFUSED)
-    except Snooze as snooze:
-        return Snoozed(snooze.delay)
-    except Cancel as cancel:
-        return Cancelled(cancel.reason)
-    except _TimedOut as late:
-        timed_out = TimeoutError(*late.args).with_traceback(late.__traceback__)
-        return Raised(error=timed_out, kind=FailureKind.TIMED_OUT, traceback=_written(late.__cause__ or timed_out))
-    except asyncio.CancelledError as error:
-        if _being_cancelled():
-            raise
-        return Raised(error=error, traceback=_written(error))
-    except BaseException as error:  # whatever the user's function raises is its outcome
-        delay = error.delay if isinstance(error, RetryAfter) else None
-        return Raised(error=error, delay=delay, traceback=_written(error))
-    finally:
-        current_context.reset(before)
+    if task.context is None:
+        return await _attempt(function, task, surroundings, context)
+    with restored(task, surroundings.propagate):
+        outcome = await _attempt(function, task, surroundings, context)
+        if isinstance(outcome, Raised):
+            telemetry.attempt_failed(outcome.error)
+        return outcome
 
 
 def settle(
@@ -106,6 +91,34 @@ async def tell_plainly(function: Runnable, failed: FailedTask, threads: Threads)
             await threads.run(partial(told, failed))
     except (Exception, SystemExit) as error:  # a user's function
         telemetry.notice_failed(failed.name, error)
+
+
+async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, context: TaskContext) -> Outcome:
+    try:
+        values = function.codec.load(task.arguments)
+    except Unreadable as error:
+        return Raised(error=error, kind=FailureKind.REFUSED)
+    before = current_context.set(context)
+    try:
+        return await _outcome(function, task, values, surroundings, context)
+    except FileMissing as error:
+        return Raised(error=error, kind=FailureKind.REFUSED)
+    except Snooze as snooze:
+        return Snoozed(snooze.delay)
+    except Cancel as cancel:
+        return Cancelled(cancel.reason)
+    except _TimedOut as late:
+        timed_out = TimeoutError(*late.args).with_traceback(late.__traceback__)
+        return Raised(error=timed_out, kind=FailureKind.TIMED_OUT, traceback=_written(late.__cause__ or timed_out))
+    except asyncio.CancelledError as error:
+        if _being_cancelled():
+            raise
+        return Raised(error=error, traceback=_written(error))
+    except BaseException as error:  # whatever the user's function raises is its outcome
+        delay = error.delay if isinstance(error, RetryAfter) else None
+        return Raised(error=error, delay=delay, traceback=_written(error))
+    finally:
+        current_context.reset(before)
 
 
 class _TimedOut(TimeoutError):

@@ -13,7 +13,10 @@ from afterwards.worker.runnable import Runnable, options_of
 
 
 class TaskContext(AttemptContext):
-    """The attempt that runs: a task function gets it by annotation, ``ctx: TaskContext``."""
+    """The attempt that runs: a task function gets it by annotation, ``ctx: TaskContext``, and so do its dependencies.
+
+    ``ctx: TaskContext = Depends()`` is the same, and tells type checkers that callers do not give it.
+    """
 
     __slots__ = ("_function", "_note", "_noted", "_shown", "_stop", "task")
 

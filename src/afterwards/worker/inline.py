@@ -1,29 +1,58 @@
 """Run what is due here and now, without a worker: for tests."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from afterwards.core.lifecycle import Raised
-from afterwards.core.task import State
-from afterwards.engine import Claim, Engine
+from afterwards.core.lifecycle import Outcome, Raised
+from afterwards.core.options import Options
+from afterwards.core.task import FailedTask, State, Task
+from afterwards.engine import Claim, Engine, Heartbeat
 from afterwards.worker.attempt import Surroundings, Tell, attempt, settle, tell_plainly
 from afterwards.worker.context import TaskContext
-from afterwards.worker.runnable import Functions
+from afterwards.worker.runnable import Functions, Runnable
+from afterwards.worker.upkeep import Upkeep
 
 LEASE = timedelta(hours=1)
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A point of an attempt at which its process may die."""
+
+    function: Runnable
+    task: Task
+    outcome: Outcome | None = None  # None before the function is called; afterwards what is not recorded yet
+
+
+Dies = Callable[[Moment], bool]
+"""Says whether an attempt's process dies at a moment; asked once before the function is called and once after."""
+
+
 async def run_due(
-    engine: Engine, functions: Functions, surroundings: Surroundings, *, tell: Tell, clock: Callable[[], datetime]
+    engine: Engine,
+    functions: Functions,
+    surroundings: Surroundings,
+    *,
+    tell: Tell,
+    clock: Callable[[], datetime],
+    dies: Dies,
 ) -> list[BaseException]:
     """Run tasks one by one until none is due. Returns what those raised that have failed for good, in that order."""
     failures: list[BaseException] = []
-    claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names(), limits=functions.limits())
+    lost: list[tuple[Runnable, FailedTask]] = []
+    upkeep = Upkeep(engine, functions, Options(), tell=tell, told=lambda *failure: lost.append(failure), clock=clock)
+    claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names())  # one by one, and in no real time
     while tasks := await engine.claim(claim):
         for task in tasks:
             function = functions.get(task.name)
             context = TaskContext(function, task)
-            outcome = await attempt(function, task, surroundings, context)
+            outcome = await _survived(Moment(function, task), surroundings, context, dies)
+            if outcome is None:
+                await _lose(engine, task, upkeep)
+                while lost:
+                    await tell_plainly(*lost.pop(), surroundings.threads)
+                continue
             settled, told = settle(function, context, outcome, worker=claim.worker, now=clock(), tell=tell)
             await engine.finish([settled])
             if told:
@@ -31,3 +60,17 @@ async def run_due(
             if isinstance(outcome, Raised) and settled.state is State.FAILED:
                 failures.append(outcome.error)
     return failures
+
+
+async def _survived(start: Moment, surroundings: Surroundings, context: TaskContext, dies: Dies) -> Outcome | None:
+    """How an attempt ended; None if its process died in it."""
+    if dies(start):
+        return None
+    outcome = await attempt(start.function, start.task, surroundings, context)
+    return None if dies(Moment(start.function, start.task, outcome)) else outcome
+
+
+async def _lose(engine: Engine, task: Task, upkeep: Upkeep) -> None:
+    """What other workers do for one that died, without the wait until its lease is over."""
+    await engine.heartbeat([Heartbeat(task.lease)], lease=timedelta())
+    await upkeep.reclaim()

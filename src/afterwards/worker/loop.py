@@ -90,8 +90,8 @@ class Worker:
         self._settler = Settler(engine, self._stored)
         self._heart = Heart(engine, options.lease, lambda: tuple(self._leased), self._heard)
         self._watch = Watch(self._name_of, lambda: bool(self._attempts))
-        self._upkeep = Upkeep(engine, functions, options, tell=tell, clock=clock)
         self._attendance = Attendance(engine, self.id, functions, options, clock=clock)
+        self._upkeep = Upkeep(engine, functions, options, tell=tell, told=self._begin_telling, clock=clock)
         self._scheduler = Scheduler(engine, timetable, clock=clock)
         self._attempts: dict[asyncio.Task[None], Running] = {}
         self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
@@ -309,9 +309,12 @@ class Worker:
         for settled in batch:
             running = self._leave(settled.lease)
             if running and running.tell:
-                self._begin(tell_plainly(running.function, running.tell, self._surroundings.threads))
+                self._begin_telling(running.function, running.tell)
             if running and running.published and settled.state is State.SCHEDULED:
                 self._begin(self._publish(settled.lease))
+
+    def _begin_telling(self, function: Runnable, failed: FailedTask) -> None:
+        self._begin(tell_plainly(function, failed, self._surroundings.threads))
 
     async def _publish(self, lease: Lease) -> None:
         await persist("publish a task", partial(self._engine.publish, [lease]))

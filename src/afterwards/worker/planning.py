@@ -69,10 +69,10 @@ def plan(function: Callable[..., Any], *, name: str) -> Plan:
     """Read what a task function depends on, to the last function. Raises if any of it needs an HTTP request."""
     parameters, contexts = [], []
     for declared in _declarations(function, f"task {name}"):
-        if isinstance(declared.marker, Depends):
-            parameters.append((declared.name, _dependency(declared, declared.marker, f"task {name}")))
-        elif _is_context(declared):
+        if _is_context(declared):
             contexts.append(declared.name)
+        elif isinstance(declared.marker, Depends):
+            parameters.append((declared.name, _dependency(declared, declared.marker, f"task {name}")))
         else:
             _refuse_connections(declared)
     injected = frozenset([*(name for name, _ in parameters), *contexts])
@@ -117,12 +117,12 @@ def _node(call: Callable[..., Any], chain: str, *, use_cache: bool = True) -> No
     _refuse_call(call, chain)
     parameters, requests, contexts = [], [], []
     for declared in _declarations(call, chain):
-        if isinstance(declared.marker, Depends):
+        if _is_context(declared):
+            contexts.append(declared.name)
+        elif isinstance(declared.marker, Depends):
             parameters.append((declared.name, _dependency(declared, declared.marker, chain)))
         elif _is_request(declared):
             requests.append(declared.name)
-        elif _is_context(declared):
-            contexts.append(declared.name)
         else:
             _refuse_parameter(declared)
     kind = _kind(call)
@@ -153,7 +153,9 @@ def _is_request(declared: _Declared) -> bool:
 
 
 def _is_context(declared: _Declared) -> bool:
-    return declared.marker is None and _is(declared.type, AttemptContext)
+    """Whether it asks for the context: by its annotation, to which ``Depends()`` adds nothing."""
+    given = declared.marker.dependency if isinstance(declared.marker, Depends) else declared.marker
+    return given in (None, declared.type) and _is(declared.type, AttemptContext)
 
 
 def _refuse_parameter(declared: _Declared) -> None:

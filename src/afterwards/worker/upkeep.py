@@ -9,10 +9,10 @@ from afterwards.core import lifecycle
 from afterwards.core.errors import UnknownFunction
 from afterwards.core.lifecycle import Settled
 from afterwards.core.options import Options
-from afterwards.core.task import Task
+from afterwards.core.task import FailedTask, Task
 from afterwards.engine import Engine
 from afterwards.worker.attempt import Tell, with_notice
-from afterwards.worker.runnable import Functions
+from afterwards.worker.runnable import Functions, Runnable
 from afterwards.worker.supervisor import keep_doing
 
 RECLAIM_EVERY = timedelta(seconds=1)
@@ -25,12 +25,20 @@ class Upkeep:
     """Runs in every worker; several at a time do no harm, for every write is fenced."""
 
     def __init__(
-        self, engine: Engine, functions: Functions, options: Options, *, tell: Tell, clock: Callable[[], datetime]
+        self,
+        engine: Engine,
+        functions: Functions,
+        options: Options,
+        *,
+        tell: Tell,
+        told: Callable[[Runnable, FailedTask], None],
+        clock: Callable[[], datetime],
     ) -> None:
         self._engine = engine
         self._functions = functions
         self._reclaim_every = min(RECLAIM_EVERY, options.lease / 3)
         self._tell = tell
+        self._told = told  # has a plain `on_failure` told, once the failure is stored
         self._clock = clock
 
     async def run(self) -> None:
@@ -42,11 +50,13 @@ class Upkeep:
     async def reclaim(self) -> None:
         """Settle the tasks of workers that died: the attempt counts, the crash only against a suspect."""
         while tasks := await self._engine.expired(AT_ONCE):
-            settled = [self._lose(task) for task in tasks]
-            refused = set(await self._engine.finish(settled))
-            for task, one in zip(tasks, settled, strict=True):
-                if one.lease not in refused:
-                    telemetry.lost(task, one)
+            lost = [self._lose(task) for task in tasks]
+            refused = set(await self._engine.finish([settled for settled, _ in lost]))
+            for task, (settled, failed) in zip(tasks, lost, strict=True):
+                if settled.lease not in refused:
+                    telemetry.lost(task, settled)
+                    if failed:
+                        self._told(self._functions.get(task.name), failed)
             if len(tasks) < AT_ONCE:
                 return
 
@@ -54,10 +64,10 @@ class Upkeep:
         while await self._engine.prune(AT_ONCE) == AT_ONCE:
             pass
 
-    def _lose(self, task: Task) -> Settled:
+    def _lose(self, task: Task) -> tuple[Settled, FailedTask | None]:
         settled = lifecycle.lose(task, now=self._clock())
         try:
             function = self._functions.get(task.name)
         except UnknownFunction:
-            return settled  # another deploy's: it has nobody here to tell
-        return with_notice(function, task, settled, self._tell)[0]
+            return settled, None  # another deploy's: it has nobody here to tell
+        return with_notice(function, task, settled, self._tell)

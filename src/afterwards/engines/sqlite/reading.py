@@ -82,11 +82,16 @@ def to_tasks(connection: Connection, found: Iterable[Row], *, unfailed: int = 0)
 
 
 def _find(connection: Connection, query: Query, conditions: Sequence[str], index: str) -> list[Row]:
+    if query.idempotency_key is not None:
+        index = "INDEXED BY afterwards_idempotent"  # one at most
     where, values = list(conditions), list[object]()
     for column, wanted in (("name", query.names), ("queue", query.queues)):
         if wanted is not None:
             where.append(f"{column} IN ({', '.join('?' * len(wanted))})")
             values += wanted
+    if query.idempotency_key is not None:
+        where.append(statements.WITH_KEY)
+        values.append(query.idempotency_key)
     if query.before is not None:
         where.append(statements.BEFORE)
         values.append(rows.key(query.before))

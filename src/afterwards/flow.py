@@ -1,0 +1,38 @@
+"""``chain``: calls that are stored together, each to run when the one before it has succeeded."""
+
+from typing import Any
+
+from afterwards.client import the_client
+from afterwards.core.errors import InvalidOption
+from afterwards.core.task import NewTask
+from afterwards.functions import Call
+from afterwards.handle import TaskHandle
+from afterwards.publication import origin, publication
+
+
+async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
+    """Store calls, all or none, as ``await chain(resize.call(photo), publish.call(photo))``; their handles in order.
+
+    Each begins when the one before it has succeeded. When one fails for good, is cancelled or expires, those behind it
+    are cancelled, and their records say for whose sake. ``options(after=...)`` of the first puts all of them behind
+    another task. Raises what ``enqueue`` raises.
+    """
+    client = the_client("a chain")
+    asked_by = publication.get()
+    tasks: list[NewTask] = []
+    for call in calls:
+        if call.function.has_session or (tasks and call.function.settings.after is not None):
+            raise InvalidOption(f"{call.function.name} in a chain: neither `session` nor `after` can be set for it")
+        id = client.new_id()
+        written = call.function.written(call.args, call.kwargs, id, client)
+        if written.uploads:
+            await written.uploads.store()
+        before = tasks[-1].id if tasks else call.function.stored_after()
+        tasks.append(call.function.new_task(client, written, id=id, after=before, chained=bool(tasks), origin=origin()))
+    if asked_by:
+        asked_by.used = True
+    stored = await client.enqueue(tasks)
+    for new, task in zip(tasks, stored, strict=True):
+        if task.id == new.id:  # else another task answered for it
+            client.start(task)
+    return [call.function.handle(task.id, client) for call, task in zip(calls, stored, strict=True)]

@@ -1,0 +1,49 @@
+"""What surrounds a call and shall surround its attempts, too: the trace that it belongs to, and context variables."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from afterwards import telemetry
+from afterwards.core.errors import UnstorableContext
+from afterwards.core.task import Task
+
+
+def captured(variables: Sequence[ContextVar[Any]]) -> str | None:
+    """What surrounds the caller now, as JSON; None for nothing. Raises UnstorableContext."""
+    trace = telemetry.trace_carrier()
+    if not trace and not variables:  # as most often
+        return None
+    values = {variable.name: _value(variable) for variable in variables if variable.get(_UNSET) is not _UNSET}
+    if not trace and not values:
+        return None
+    return json.dumps({"trace": trace, "variables": values})
+
+
+@contextmanager
+def restored(task: Task, variables: Sequence[ContextVar[Any]]) -> Iterator[None]:
+    """Surround an attempt with what surrounded the call. Variables that are not on the list any more are left out."""
+    context = json.loads(task.context or "{}")
+    values = context.get("variables", {})
+    before = [(variable, variable.set(values[variable.name])) for variable in variables if variable.name in values]
+    try:
+        with telemetry.attempt_span(task, context.get("trace", {})):
+            yield
+    finally:
+        for variable, token in before:
+            variable.reset(token)
+
+
+_UNSET = object()
+
+
+def _value(variable: ContextVar[Any]) -> Any:
+    value = variable.get()
+    try:
+        if json.loads(json.dumps(value)) == value:
+            return value
+    except (TypeError, ValueError, RecursionError):
+        pass
+    raise UnstorableContext(variable.name, type(value).__name__)

@@ -1,0 +1,55 @@
+"""The task functions of this process, by the names that their tasks are stored under."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from afterwards.core.errors import DuplicateName, UnknownFunction
+from afterwards.core.limits import Limit
+from afterwards.functions import TaskFunction
+
+
+class Registry:
+    """The task functions of this process, by name: rows name functions, and only these are ever run."""
+
+    def __init__(self) -> None:
+        self._functions: dict[str, TaskFunction[Any, Any, Any]] = {}  # also by the names of before
+        self._names: frozenset[str] = frozenset()
+        self._limits: dict[str, Limit] = {}
+
+    def add(self, function: TaskFunction[Any, Any, Any]) -> None:
+        """Add a function; the same place may come again (reload, ``__main__`` and its module). Raises DuplicateName."""
+        names = (function.name, *function.aliases)
+        for name in names:
+            known = self._functions.get(name)
+            if known is not None and known.place != function.place:
+                raise DuplicateName(
+                    f"two task functions are named {name!r}: {_shown(known)} and {_shown(function)}. "
+                    'Give one of them another name: @task(name="...")'
+                )
+        self._functions |= dict.fromkeys(names, function)
+        self._names = frozenset(self._functions)
+        self._limits = {name: known.limit for name, known in self._functions.items() if known.limit}
+
+    def limits(self) -> dict[str, Limit]:
+        return self._limits
+
+    def get(self, name: str) -> TaskFunction[Any, Any, Any]:
+        try:
+            return self._functions[name]
+        except KeyError:
+            raise UnknownFunction(name) from None
+
+    def names(self) -> frozenset[str]:
+        return self._names
+
+    def __iter__(self) -> Iterator[TaskFunction[Any, Any, Any]]:
+        return iter([function for name, function in self._functions.items() if name == function.name])
+
+
+def _shown(function: TaskFunction[Any, Any, Any]) -> str:
+    file, qualname = function.place
+    return f"{qualname} ({file}, line {inspect.unwrap(function.function).__code__.co_firstlineno})"
+
+
+registry = Registry()

@@ -1,0 +1,42 @@
+"""How far a task has come, as it is kept."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from afterwards.core.progress import Progress
+
+numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
+
+
+@given(
+    st.builds(
+        Progress,
+        done=numbers,
+        total=st.none() | numbers,
+        description=st.text(st.characters(exclude_categories=["Cs"])),
+        unit=st.text(st.characters(exclude_categories=["Cs"])),
+        note=st.text(st.characters(exclude_categories=["Cs"])),
+    )
+)
+def test_it_comes_back_as_it_was(progress: Progress) -> None:
+    assert Progress.of_text(progress.to_text()) == progress
+
+
+def test_what_says_nothing_is_not_written() -> None:
+    assert json.loads(Progress(done=3).to_text()) == {"done": 3}
+
+
+def test_no_text_makes_it_longer_than_a_record_may_be() -> None:
+    text = Progress(description="x" * 10**6, unit="y" * 10**6, note="z" * 10**6).to_text()
+    assert len(text) < 64 * 1024
+    assert Progress.of_text(text).description.startswith("xxx")
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "fraction"), [(0, None, None), (1, 4, 0.25), (5, 4, 1.0), (-1, 4, 0.0), (1, 0, None)]
+)
+def test_the_fraction_lies_between_nothing_and_all(done: float, total: float | None, fraction: float | None) -> None:
+    assert Progress(done=done, total=total).fraction == fraction

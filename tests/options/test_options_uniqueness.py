@@ -1,0 +1,217 @@
+"""``unique`` and ``idempotency_key``: the task that is there answers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from afterwards import Afterwards, BackgroundTasks, InvalidKey, InvalidOption, State, UnknownTask, task
+from afterwards.client import current
+from face.serving import an_engine, finished, records, serving, until, working
+
+pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
+
+said: list[str] = []
+gate: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def afresh() -> None:
+    said.clear()
+    gate.clear()
+
+
+@task(unique=True)
+async def refresh(page: str, deep: bool = False) -> str:
+    await until(lambda: page in gate)
+    said.append(page)
+    return page
+
+
+@task(unique="{user}")
+async def rebuild(user: str, why: str) -> str:
+    said.append(why)
+    return why
+
+
+@task(idempotency_key="pay-{order}")
+async def pay(order: int) -> int:
+    said.append(f"paid {order}")
+    return order
+
+
+@task
+async def one_step(text: str) -> str:
+    said.append(text)
+    return text
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> FastAPI:
+    app = FastAPI()
+    app.state.tasks = Afterwards(app, an_engine(tmp_path))
+    return app
+
+
+async def test_while_one_runs_adding_it_again_gives_its_handle(tmp_path: Path) -> None:
+    async with working(an_engine(tmp_path)) as tasks:
+        first = await refresh.enqueue("home")
+        again, other = await refresh.enqueue("home"), await refresh.enqueue("home", deep=True)
+        assert again.id == first.id != other.id
+        gate.append("home")
+        assert await again.result(timeout=10) == "home"
+        await finished(other)
+        assert (await refresh.enqueue("home")).id != first.id
+        assert len(await records(tasks)) == 3
+
+
+async def test_a_template_says_what_must_be_unique(tmp_path: Path) -> None:
+    async with working(an_engine(tmp_path), worker=False):
+        first = await rebuild.enqueue("ada", "once")
+        assert (await rebuild.enqueue("ada", "twice")).id == first.id
+        assert (await rebuild.enqueue("eve", "once")).id != first.id
+        assert (await rebuild.options(unique="other").enqueue("ada", "thrice")).id != first.id
+        assert (await rebuild.options(unique=False).enqueue("ada", "freely")).id != first.id
+
+
+async def test_an_idempotency_key_holds_after_the_end_and_finds_the_task(tmp_path: Path) -> None:
+    async with working(an_engine(tmp_path)) as tasks:
+        first = await pay.enqueue(7)
+        await finished(first)
+        again = await pay.enqueue(7)
+        assert again.id == first.id
+        assert await again.result(timeout=10) == 7
+        assert (await tasks.get(key="pay-7")).id == first.id
+        with pytest.raises(UnknownTask):
+            await tasks.get(key="pay-8")
+        for wrong in ({}, {"id": first.id, "key": "pay-7"}):
+            with pytest.raises(InvalidOption, match="give one of them"):
+                await tasks.get(**wrong)
+    assert said == ["paid 7"]
+
+
+async def test_a_key_of_any_characters_finds_its_task(tmp_path: Path) -> None:
+    async with working(an_engine(tmp_path), worker=False) as tasks:
+        handle = await one_step.options(idempotency_key="ada@example.com / {1}").enqueue("hello")
+        assert (await tasks.get(key="ada@example.com / {1}")).id == handle.id
+
+
+async def test_the_handle_and_the_id_given_out_before_the_flush_still_resolve(app: FastAPI) -> None:
+    handles: list[Any] = []
+
+    @app.post("/{why}")
+    async def handler(why: str, background_tasks: BackgroundTasks) -> dict[str, str]:
+        handles.append(background_tasks.add_task(rebuild.options(delay=60), "ada", why))
+        return {"task": handles[-1].id}
+
+    @app.get("/{id}")
+    async def status(id: str) -> str:
+        return (await (await app.state.tasks.get(id)).status()).id
+
+    async with serving(app) as http:
+        first, second = [(await http.post(f"/{why}")).json()["task"] for why in ("once", "twice")]
+        assert first != second
+        assert (await http.get(f"/{second}")).json() == first
+        assert [handle.id for handle in handles] == [first, first]
+        assert (await handles[1].status()).state is State.SCHEDULED
+
+
+async def test_what_is_answered_leaves_its_request_s_chain(app: FastAPI) -> None:
+    @app.post("/")
+    async def handler(background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(one_step, "first")
+        background_tasks.add_task(refresh, "home")
+        background_tasks.add_task(one_step, "last")
+
+    async with serving(app) as http:
+        there = await _enqueued(app, "home")
+        await http.post("/")
+        await until(lambda: said == ["first", "last"])
+        gate.append("home")
+        await finished(there)
+        assert len(await records(app.state.tasks)) == 3
+
+
+async def _enqueued(app: FastAPI, page: str) -> Any:
+    token = current.set(app.state.tasks.client)
+    try:
+        return await refresh.enqueue(page)
+    finally:
+        current.reset(token)
+
+
+async def test_a_repeated_request_stores_nothing_anew(app: FastAPI) -> None:
+    @app.post("/")
+    async def handler(background_tasks: BackgroundTasks) -> list[str]:
+        background_tasks.configure(idempotency_key=True)
+        added = [background_tasks.add_task(one_step, text) for text in ("one", "two")]
+        await background_tasks.flush()
+        return [handle.id for handle in added]
+
+    async with serving(app) as http:
+        once = (await http.post("/", headers={"Idempotency-Key": '"abc"'})).json()
+        again = (await http.post("/", headers={"idempotency-key": "abc"})).json()
+        other = (await http.post("/", headers={"Idempotency-Key": "xyz"})).json()
+        without = (await http.post("/")).json()
+        assert once == again
+        assert len({*once, *other, *without}) == 6
+        tasks = app.state.tasks
+        assert [(await tasks.get(key=key)).id for key in ("abc", "abc:2")] == once
+        await until(lambda: sorted(said) == ["one"] * 3 + ["two"] * 3)
+
+
+async def test_a_request_may_say_whose_key_it_is_and_a_task_s_own_key_stays(app: FastAPI) -> None:
+    @app.post("/{user}")
+    async def handler(user: str, background_tasks: BackgroundTasks) -> list[str]:
+        background_tasks.configure(idempotency_key=f"{user}:1")
+        added = [background_tasks.add_task(one_step, user), background_tasks.add_task(pay, 5)]
+        await background_tasks.flush()
+        return [handle.id for handle in added]
+
+    async with serving(app) as http:
+        [ada, paid], [eve, paid_again] = [(await http.post(f"/{user}")).json() for user in ("ada", "eve")]
+    assert ada != eve
+    assert paid == paid_again
+
+
+async def test_a_unique_task_may_be_delayed_and_answers_meanwhile(tmp_path: Path) -> None:
+    async with working(an_engine(tmp_path)):
+        first = await rebuild.options(delay=0.3).enqueue("ada", "many changes")
+        assert (await rebuild.enqueue("ada", "one more change")).id == first.id
+        await finished(first)
+        await finished(await rebuild.enqueue("ada", "later"))
+    assert said == ["many changes", "later"]
+
+
+async def test_a_failed_task_answers_for_its_key_until_it_is_requeued(tmp_path: Path) -> None:
+    @task(idempotency_key="only-{n}")
+    async def fails(n: int) -> None:
+        said.append("tried")
+        raise ValueError
+
+    async with working(an_engine(tmp_path)) as tasks:
+        first = await fails.enqueue(1)
+        await finished(first)
+        assert (await fails.enqueue(1)).id == first.id
+        engine = await tasks.client.open()
+        assert len(await engine.requeue([first.id])) == 1
+        await until(lambda: said == ["tried", "tried"])
+
+
+async def test_a_key_that_cannot_be_made_is_an_error_where_the_task_is_added(tmp_path: Path) -> None:
+    @task(unique=lambda n: 1 / n)
+    async def divides(n: int) -> None: ...
+
+    async with working(an_engine(tmp_path), worker=False) as tasks:
+        with pytest.raises(InvalidKey, match=r'task "divides", unique: .*ZeroDivisionError'):
+            await divides.enqueue(0)
+        assert await records(tasks) == []
+
+
+@pytest.mark.parametrize("settings", [{"unique": "{nobody}"}, {"idempotency_key": "{"}, {"unique": 5}])
+def test_a_key_that_never_could_be_made_is_an_error_where_it_is_declared(settings: dict[str, Any]) -> None:
+    async def keyed(n: int) -> None: ...
+
+    with pytest.raises(InvalidOption):
+        task(name="keyed_badly", **settings)(keyed)

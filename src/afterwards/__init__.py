@@ -23,8 +23,10 @@ from afterwards.core.errors import (
     UnknownTask,
     UnstorableArgument,
 )
+from afterwards.core.problems import Problem, ProblemKind
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
+from afterwards.core.routing import Unroutable
 from afterwards.core.task import FailedTask, State, Task
 from afterwards.declaring import task
 from afterwards.flow import chain
@@ -53,6 +55,8 @@ __all__ = [
     "NotInstalled",
     "NotScheduled",
     "NotStored",
+    "Problem",
+    "ProblemKind",
     "Progress",
     "ProgressBar",
     "QueueFull",
@@ -68,6 +72,7 @@ __all__ = [
     "TaskHandle",
     "TooLarge",
     "UnknownTask",
+    "Unroutable",
     "UnstorableArgument",
     "chain",
     "progress",

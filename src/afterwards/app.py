@@ -8,17 +8,20 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from afterwards import engines, environment, install, serving
+from afterwards import checking, engines, environment, install, serving
 from afterwards.client import Client
 from afterwards.core.errors import InvalidOption, UnknownFunction, as_span
 from afterwards.core.keys import as_key
 from afterwards.core.names import check_name
 from afterwards.core.options import Options
+from afterwards.core.problems import Problem
+from afterwards.core.routing import Unroutable
 from afterwards.engine import Paused
 from afterwards.functions import TaskFunction
 from afterwards.handle import TaskHandle
 from afterwards.registry import registry
 from afterwards.schedules import ScheduleDesk
+from afterwards.worker.roster import find_unroutable
 
 
 class Afterwards:
@@ -109,6 +112,21 @@ class Afterwards:
     async def paused(self) -> Paused:
         """All that is paused: names of task functions, and queues."""
         return await (await self.client.open()).paused()
+
+    async def check(self) -> list[Problem]:
+        """Whether the task functions that this process has imported could run what is stored and has not finished.
+
+        For a deploy: run it with the new code, while the old one still works. It needs no worker and changes nothing.
+        Problems that are alike are one; they name parameters and types, and never show a value.
+        """
+        return await checking.check(self.client)
+
+    async def unroutable(self) -> list[Unroutable]:
+        """What has waited for ten minutes, while no worker lived that would take it, the longest waiting first.
+
+        Nothing becomes of it until a worker does. What is paused, or waits for its turn, is not listed.
+        """
+        return await find_unroutable(await self.client.open())
 
 
 def _paused(functions: Sequence[TaskFunction[Any, Any, Any]], queue: str | None) -> Paused:

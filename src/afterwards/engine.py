@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, Self
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import Limit
 from afterwards.core.progress import Progress
+from afterwards.core.routing import Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, State, Task
 
@@ -186,7 +187,7 @@ class Paused:
     def __sub__(self, other: Self) -> Self:
         return replace(self, queues=self.queues - other.queues, names=self.names - other.names)
 
-    def stops(self, task: NewTask | Task) -> bool:
+    def stops(self, task: NewTask | Task | Route) -> bool:
         return task.queue in self.queues or task.name in self.names
 
 
@@ -249,7 +250,39 @@ class Schedules(Protocol):
         ...
 
 
-class Engine(Sender, Controls, Schedules, Joinable, Files, Protocol):
+class Roster(Protocol):
+    """The workers that live, and what waits for one."""
+
+    async def sign_in(self, workers: Sequence[LiveWorker]) -> None:
+        """Note that these workers live now; one that is known is noted as it is now."""
+        ...
+
+    async def sign_out(self, ids: Collection[str]) -> None:
+        """These workers have left. They count as seen now; ``prune`` forgets them, and the dead, after a day."""
+        ...
+
+    async def live_workers(self, since: timedelta) -> list[LiveWorker]:
+        """Those that signed in within this span and have not left, in the order in which they started."""
+        ...
+
+    async def seen_workers(self, since: timedelta) -> list[LiveWorker]:
+        """As ``live_workers``, with those that have left within the span."""
+        ...
+
+    async def routes(self) -> list[Route]:
+        """Where anything waits for nothing but a worker: queued, or scheduled and due. Cheap, however much it is."""
+        ...
+
+    async def backlog(self, routes: Collection[Route], waited: timedelta) -> list[Backlog]:
+        """What waits in these routes and could have been claimed for at least so long. Counts: for few routes.
+
+        Since when: for a delayed task since it was due, for one behind another since that one succeeded, for one that
+        was given back or requeued since then.
+        """
+        ...
+
+
+class Engine(Sender, Controls, Schedules, Joinable, Files, Roster, Protocol):
     """What a worker needs. Every write names its lease, and is refused when the task has moved on."""
 
     async def claim(self, claim: Claim) -> list[Task]:

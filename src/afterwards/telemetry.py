@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from afterwards.core.lifecycle import Settled
+from afterwards.core.routing import Unroutable
 from afterwards.core.schedule import Missed
 from afterwards.core.task import Lease, State, Task
 from afterwards.core.text import said_by
@@ -156,6 +157,16 @@ def passed_over(name: str, since: datetime, missed: Missed) -> None:
         f"schedule: fires of {name} were missed since {since:%Y-%m-%d %H:%M:%S} UTC, and missed={str(missed)!r} says "
         f"which are made up for: {'none of them' if missed is Missed.SKIP else 'one of them'}",
         extra={"task_name": name},
+    )
+
+
+def unroutable(found: Unroutable) -> None:
+    count = "1 task waits" if found.count == 1 else f"{found.count:,} tasks wait"
+    log.warning(
+        f"unroutable: {count} since {found.since:%Y-%m-%d %H:%M:%S} UTC for {found.name} in queue {found.queue}, and "
+        f"{found.reason}. Nothing is lost: start a worker that takes them, give their name to the function that took "
+        "its place, or cancel them",
+        extra={"task_name": found.name, "queue": found.queue, "tasks": found.count},
     )
 
 

@@ -1,5 +1,7 @@
 """Every example does what it says, as a user starts it: `cd examples && uvicorn …`."""
 
+import asyncio
+import os
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from afterwards.core.task import NewTask, task_id
+from afterwards.engines.sqlite import SQLiteEngine
 from chaos.server import PATIENCE, TESTS, Server, wait_until
 
 EXAMPLES = TESTS.parent / "examples"
@@ -134,6 +138,33 @@ def test_transaction(serve: Serve, tmp_path: Path) -> None:
     assert sorted(lines(tmp_path / "greetings.txt", 2)) == ["Welcome, ada!", "Welcome, bob!"]
     with closing(sqlite3.connect(tmp_path / "people.db")) as database:
         assert database.execute("SELECT count(*) FROM afterwards_tasks").fetchone() == (2,)
+
+
+def test_a_check_before_a_deploy(tmp_path: Path) -> None:
+    asyncio.run(store(tmp_path / "afterwards.db", "send_welcome", '{"email": "ada@example.com"}'))
+    assert checked(tmp_path) == (0, "")
+    asyncio.run(store(tmp_path / "afterwards.db", "send_welcome", '{"mail": "ada@example.com"}'))
+    asyncio.run(store(tmp_path / "afterwards.db", "send_goodbye", '{"email": "ada@example.com"}'))
+    status, said = checked(tmp_path)
+    assert status == 1
+    assert "send_goodbye, name: no task function has this name or alias (1 task, " in said
+    assert 'send_welcome, arguments: parameter "email": it has no default, and is not stored (1 task, ' in said
+    assert "ada" not in said
+
+
+async def store(file: Path, name: str, arguments: str) -> None:
+    async with SQLiteEngine(file) as engine:
+        id = task_id(datetime.now(UTC), os.urandom(10))
+        await engine.enqueue([NewTask(id=id, name=name, arguments=arguments)])
+
+
+def checked(folder: Path) -> tuple[int, str]:
+    command = [sys.executable, "-m", "check", "quickstart:tasks"]
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("AFTERWARDS")}
+    environment["PYTHONPATH"] = str(EXAMPLES)
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert ran.stderr == ""
+    return ran.returncode, ran.stdout
 
 
 def test_progress(serve: Serve) -> None:

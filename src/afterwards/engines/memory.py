@@ -15,6 +15,7 @@ from afterwards.core.errors import QueueFull
 from afterwards.core.files import UNCLAIMED
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import Candidate, Group, Room, Used
+from afterwards.core.routing import FORGOTTEN_AFTER, Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
@@ -42,6 +43,9 @@ class MemoryEngine:
         self._room_at: datetime | None = None  # when a rate that was used up lets another one start
         self._files: dict[str, File] = {}
         self._schedules: dict[str, StoredSchedule] = {}
+        self._queued_at: dict[str, datetime] = {}  # of the queued tasks
+        self._workers: dict[str, LiveWorker] = {}
+        self._left: set[str] = set()  # of the workers
         self._lock = threading.RLock()  # heartbeats come from another thread
         self._wakeup = Wakeup()
 
@@ -184,6 +188,7 @@ class MemoryEngine:
                 group: left for group, starts in self._starts.items() if (left := [s for s in starts if s.until > now])
             }
             self._prune_files(frozenset(doomed), now)
+            self._prune_workers(now)
             return len(doomed)
 
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
@@ -243,6 +248,38 @@ class MemoryEngine:
     async def resume_schedules(self, names: Collection[str]) -> None:
         self._change_schedules(names, partial(schedule.resumed, now=self._clock()))
 
+    async def sign_in(self, workers: Sequence[LiveWorker]) -> None:
+        with self._lock:
+            for worker in workers:
+                self._workers[worker.id] = replace(worker, seen_at=self._clock())
+                self._left.discard(worker.id)
+
+    async def sign_out(self, ids: Collection[str]) -> None:
+        with self._lock:
+            for id in self._workers.keys() & set(ids):
+                self._workers[id] = replace(self._workers[id], seen_at=self._clock())
+                self._left.add(id)
+
+    async def live_workers(self, since: timedelta) -> list[LiveWorker]:
+        return [worker for worker in await self.seen_workers(since) if worker.id not in self._left]
+
+    async def seen_workers(self, since: timedelta) -> list[LiveWorker]:
+        with self._lock:
+            earliest = self._clock() - since
+            seen = [worker for worker in self._workers.values() if worker.seen_at and worker.seen_at >= earliest]
+            return sorted(seen, key=lambda worker: (worker.started_at, worker.id))
+
+    async def routes(self) -> list[Route]:
+        return sorted({route for route, _ in self._claimable()})
+
+    async def backlog(self, routes: Collection[Route], waited: timedelta) -> list[Backlog]:
+        latest = self._clock() - waited
+        found: dict[Route, list[datetime]] = {}
+        for route, since in self._claimable():
+            if route in routes and since <= latest:
+                found.setdefault(route, []).append(since)
+        return [Backlog(route=route, count=len(found[route]), since=min(found[route])) for route in sorted(found)]
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -261,6 +298,9 @@ class MemoryEngine:
         changed = [task]
         for task in changed:
             self._tasks[task.id] = task
+            self._queued_at.pop(task.id, None)
+            if task.state is State.QUEUED:
+                self._queued_at[task.id] = self._clock()
             if task.state in (State.QUEUED, State.SCHEDULED):  # or what is due next has come nearer
                 self._wakeup.set()
             if task.limit_key != limits.UNLIMITED and task.state is not State.RUNNING:  # others may have waited for it
@@ -273,6 +313,21 @@ class MemoryEngine:
         for id, file in list(self._files.items()):
             if file.task in pruned or (file.task not in self._tasks and file.until <= now):
                 del self._files[id]
+
+    def _prune_workers(self, now: datetime) -> None:
+        for id, worker in list(self._workers.items()):
+            if worker.seen_at and worker.seen_at <= now - FORGOTTEN_AFTER:
+                del self._workers[id]
+                self._left.discard(id)
+
+    def _claimable(self) -> list[tuple[Route, datetime]]:
+        """What waits for nothing but a worker, and since when."""
+        with self._lock:
+            now = self._clock()
+            coming = {task.id: task.run_at for task in self._tasks.values() if task.state is State.SCHEDULED}
+            due = {id: run_at for id, run_at in coming.items() if run_at and run_at <= now}
+            found = [(self._tasks[id], since) for id, since in (self._queued_at | due).items()]
+            return [(Route(task.name, task.queue), since) for task, since in found]
 
     def _revive_behind(self, task: Task) -> None:
         revived = [task]
@@ -296,6 +351,7 @@ class MemoryEngine:
         for task in list(self._tasks.values()):
             if task.state is State.SCHEDULED and lifecycle.due(task, now).state is State.QUEUED:
                 self._put(lifecycle.due(task, now))
+                self._queued_at[task.id] = task.run_at or now
         queued = (task for task in self._tasks.values() if task.state is State.QUEUED and claim.serves(task))
         return sorted((task for task in queued if not self._paused.stops(task)), key=lambda task: -task.priority)
 

@@ -19,6 +19,7 @@ from afterwards.engine import Claim, Engine, Held
 from afterwards.worker.attempt import Surroundings, Tell, attempt, settle, tell_plainly
 from afterwards.worker.context import TaskContext
 from afterwards.worker.heartbeat import Heart
+from afterwards.worker.roster import Attendance
 from afterwards.worker.runnable import Functions, Runnable
 from afterwards.worker.scheduler import Scheduler, Timetable
 from afterwards.worker.settler import Settler
@@ -89,6 +90,7 @@ class Worker:
         self._settler = Settler(engine, self._stored)
         self._heart = Heart(engine, options.lease, lambda: tuple(self._leased), self._heard)
         self._watch = Watch(self._name_of, lambda: bool(self._attempts))
+        self._attendance = Attendance(engine, self.id, functions, options, clock=clock)
         self._upkeep = Upkeep(engine, functions, options, tell=tell, told=self._begin_telling, clock=clock)
         self._scheduler = Scheduler(engine, timetable, clock=clock)
         self._attempts: dict[asyncio.Task[None], Running] = {}
@@ -108,6 +110,7 @@ class Worker:
                 self._loops.create_task(self._upkeep.run()),
                 self._loops.create_task(self._give_back_the_slow()),
             ]
+            self._attending = self._loops.create_task(self._attendance.run())
             self._scheduling = [self._loops.create_task(self._scheduler.run())] if self._scheduler.needed else []
             self._stack = stack.pop_all()
         return self
@@ -120,8 +123,8 @@ class Worker:
             self.drain()
         await asyncio.wait([self._releasing])
         await self._give_back()
-        await _first(self._all_stored(), timeout=LAST_WRITES)
-        for keeping in (self._claiming, *self._keeping):
+        await _first(self._leave_all_stored(), timeout=LAST_WRITES)
+        for keeping in (self._claiming, self._attending, *self._keeping):
             keeping.cancel()
         self._surroundings.threads.close()
         await self._stack.__aexit__(None, None, None)
@@ -374,6 +377,11 @@ class Worker:
         if self._settling.done():  # a server that is forced to end cancels everything, and us as well
             await self._settler.store()
         await self._settler.settled()
+
+    async def _leave_all_stored(self) -> None:
+        await self._all_stored()
+        self._attending.cancel()
+        await self._attendance.sign_out()
 
     def _name_of(self, asyncio_task: "asyncio.Task[Any]") -> str | None:
         running = self._attempts.get(asyncio_task)

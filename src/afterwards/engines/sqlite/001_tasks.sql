@@ -39,7 +39,8 @@ CREATE TABLE afterwards_tasks (
     reason TEXT,
     cause BLOB,
     progress TEXT,
-    result TEXT
+    result TEXT,
+    queued_at INTEGER -- since when a queued task could be claimed; NULL: since it was created
 );
 
 CREATE UNIQUE INDEX afterwards_id ON afterwards_tasks (id);
@@ -141,4 +142,16 @@ CREATE TABLE afterwards_schedules (
     after INTEGER NOT NULL, -- fires up to this instant are over with
     last_fire INTEGER,
     paused INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+
+CREATE TABLE afterwards_workers (
+    id TEXT PRIMARY KEY,
+    host TEXT NOT NULL,
+    pid TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    names TEXT NOT NULL, -- a JSON array: the task functions that it knows
+    queues TEXT, -- a JSON array: those that it serves; NULL: all
+    slots INTEGER NOT NULL,
+    seen_at INTEGER NOT NULL,
+    has_left INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;

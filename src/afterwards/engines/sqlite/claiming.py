@@ -136,14 +136,14 @@ def _lanes(connection: Connection, claim: Claim, suspicion: int) -> Iterator[Lan
     """The lanes in which something is queued for the worker. What others serve is jumped over, however much it is."""
     paused = connection.paused
     names = claim.names - paused.names if paused.names else claim.names
-    for queue in _present(connection, statements.NEXT_QUEUE, (suspicion,), claim.queues):
+    for queue in present(connection, statements.NEXT_QUEUE, (suspicion,), claim.queues):
         if queue not in paused.queues:
-            for name in _present(connection, statements.NEXT_NAME, (suspicion, queue), names):
-                for limit_key in _present(connection, statements.NEXT_LIMIT_KEY, (suspicion, queue, name), None):
+            for name in present(connection, statements.NEXT_NAME, (suspicion, queue), names):
+                for limit_key in present(connection, statements.NEXT_LIMIT_KEY, (suspicion, queue, name), None):
                     yield suspicion, queue, name, limit_key
 
 
-def _present(
+def present(
     connection: Connection, statement: str, above: Sequence[object], wanted: frozenset[str] | None
 ) -> Iterator[str]:
     """Those of the wanted values that an index holds (None: all of them), by one look per value."""

@@ -13,10 +13,11 @@ from afterwards.core import lifecycle
 from afterwards.core.errors import EngineUnavailable, InvalidOption
 from afterwards.core.lifecycle import Released, Settled, Snoozed
 from afterwards.core.retry import Retry
+from afterwards.core.routing import Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
-from afterwards.engines.sqlite import claiming, files, finishing, limiting, reading, rows, scheduling, storing
+from afterwards.engines.sqlite import claiming, files, finishing, limiting, reading, roster, rows, scheduling, storing
 from afterwards.engines.sqlite.checks import check_place
 from afterwards.engines.sqlite.connection import Connection
 from afterwards.engines.sqlite.joined import Joined, is_on
@@ -132,6 +133,7 @@ class SQLiteEngine:
                 break
         while await self._here().writer.call(files.delete_some, needed=files.is_any_over, otherwise=False):
             pass
+        await self._here().writer.call(roster.forget, needed=roster.is_any_forgotten)
         return pruned
 
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
@@ -184,6 +186,26 @@ class SQLiteEngine:
     async def resume_schedules(self, names: Collection[str]) -> None:
         if names:
             await self._here().writer.call(partial(scheduling.resume, names=names))
+
+    async def sign_in(self, workers: Sequence[LiveWorker]) -> None:
+        if workers:
+            await self._here().writer.call(partial(roster.sign_in, workers=workers))
+
+    async def sign_out(self, ids: Collection[str]) -> None:
+        if ids:
+            await self._here().writer.call(partial(roster.sign_out, ids=ids))
+
+    async def live_workers(self, since: timedelta) -> list[LiveWorker]:
+        return await self._here().reader.call(partial(roster.live_workers, since=since))
+
+    async def seen_workers(self, since: timedelta) -> list[LiveWorker]:
+        return await self._here().reader.call(partial(roster.seen_workers, since=since))
+
+    async def routes(self) -> list[Route]:
+        return await self._here().reader.call(roster.routes)
+
+    async def backlog(self, routes: Collection[Route], waited: timedelta) -> list[Backlog]:
+        return await self._here().reader.call(partial(roster.backlog, routes=routes, waited=waited)) if routes else []
 
     async def __aenter__(self) -> Self:
         """Raises EngineError for a file that is not ours or too new, UnsafeFileSystem, EngineUnavailable."""

@@ -119,7 +119,7 @@ def expire(connection: Connection) -> None:
 
 def put(connection: Connection, task: Task) -> None:
     """Store a task as it stands now; when that ends it, decide on those behind it."""
-    connection.execute(statements.UPDATE, rows.changed(task))
+    connection.execute(statements.UPDATE, rows.changed(task, connection.instant))
     connection.queued |= task.state is State.QUEUED or (
         task.limit_key != UNLIMITED and task.state is not State.RUNNING  # others may have waited for it
     )
@@ -135,7 +135,7 @@ def _decide_behind(connection: Connection, ended: Sequence[Ended]) -> None:
     for id, before in deciding:
         for row in connection.execute(statements.WAITING_BEHIND, (rows.key(id),)).fetchall():
             task = lifecycle.follow(rows.to_task(row), before, connection.now)
-            connection.execute(statements.UPDATE, rows.changed(task))
+            connection.execute(statements.UPDATE, rows.changed(task, connection.instant))
             connection.queued |= task.state is State.QUEUED
             if task.state.finished:
                 deciding.append((task.id, task))
@@ -150,4 +150,4 @@ def _revive_behind(connection: Connection, task: Task) -> None:
             if not uniqueness.is_free(connection, behind):
                 continue
             revived.append(lifecycle.revive(behind))
-            connection.execute(statements.UPDATE, rows.changed(revived[-1]))
+            connection.execute(statements.UPDATE, rows.changed(revived[-1], connection.instant))

@@ -154,9 +154,9 @@ def from_new(task: Task) -> tuple[tuple[str, ...], list[Any]]:
     return columns, values
 
 
-def changed(task: Task) -> Row:
-    """The values of ``statements.UPDATE``: where the task stands, and its key."""
-    return (*_standing(task), key(task.id))
+def changed(task: Task, now: int) -> Row:
+    """The values of ``statements.UPDATE``: where the task stands, since when if it is queued, and its key."""
+    return (*_standing(task), now if task.state is State.QUEUED else None, key(task.id))
 
 
 def _standing(task: Task) -> Row:

@@ -79,9 +79,10 @@ INSERT_FAILURE = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 
-PUBLISH = (
-    "UPDATE afterwards_tasks SET state = 'queued', run_at = NULL WHERE id = ? AND attempt = ? AND state = 'scheduled'"
-)
+PUBLISH = """
+    UPDATE afterwards_tasks SET state = 'queued', run_at = NULL, queued_at = ?
+    WHERE id = ? AND attempt = ? AND state = 'scheduled'
+"""
 
 HOLD = "UPDATE afterwards_tasks SET run_at = ? WHERE id = ? AND attempt = ? AND state = 'scheduled'"
 
@@ -109,7 +110,7 @@ ANYTHING_READY = """
 ANY_DUE = "SELECT 1 FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= ? LIMIT 1"
 
 PROMOTE = """
-    UPDATE afterwards_tasks SET state = 'queued', run_at = NULL WHERE seq IN (
+    UPDATE afterwards_tasks SET state = 'queued', queued_at = run_at, run_at = NULL WHERE seq IN (
         SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= ? ORDER BY run_at LIMIT ?
     )
 """
@@ -238,7 +239,7 @@ UPDATE = """
     UPDATE afterwards_tasks SET
         state = ?, attempt = ?, failed = ?, crashed = ?, suspect = ?, run_at = ?, worker = ?, lease_until = ?,
         started_at = ?, finished_at = ?, cancel_requested = ?, reason = ?, cause = ?, progress = ?, result = ?,
-        expires_at = ?
+        expires_at = ?, queued_at = ?
     WHERE id = ?
 """
 
@@ -318,3 +319,33 @@ FIRE = """
 PAUSE_SCHEDULE = "UPDATE afterwards_schedules SET paused = 1 WHERE name = ?"
 
 RESUME_SCHEDULE = "UPDATE afterwards_schedules SET paused = 0, after = max(after, ?) WHERE name = ? AND paused"
+
+# Workers, and what waits for one.
+
+SIGN_IN = """
+    INSERT OR REPLACE INTO afterwards_workers (id, host, pid, started_at, names, queues, slots, seen_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+SIGN_OUT = "UPDATE afterwards_workers SET has_left = 1, seen_at = ? WHERE id = ?"
+
+SEEN_WORKERS = """
+    SELECT id, host, pid, started_at, names, queues, slots, seen_at, has_left FROM afterwards_workers
+    WHERE seen_at >= ? ORDER BY started_at, id
+"""
+
+ANY_FORGOTTEN = "SELECT 1 FROM afterwards_workers WHERE seen_at <= ? LIMIT 1"
+
+FORGET = "DELETE FROM afterwards_workers WHERE seen_at <= ?"
+
+DUE_ROUTES = "SELECT DISTINCT name, queue FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= ?"
+
+BACKLOG = """
+    SELECT count(*), min(coalesce(queued_at, created_at)) FROM afterwards_tasks INDEXED BY afterwards_queued
+    WHERE state = 'queued' AND suspect IN (0, 1) AND queue = ? AND name = ? AND coalesce(queued_at, created_at) <= ?
+"""
+
+DUE_BACKLOG = """
+    SELECT count(*), min(run_at) FROM afterwards_tasks INDEXED BY afterwards_scheduled
+    WHERE state = 'scheduled' AND run_at <= ? AND queue = ? AND name = ?
+"""

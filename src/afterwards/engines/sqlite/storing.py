@@ -54,7 +54,7 @@ def publish(connection: Connection, leases: Sequence[Lease], held: bool, run_at:
     if until and until > connection.instant:
         connection.executemany(statements.HOLD, [(until, *key) for key in keys])
     else:
-        published = connection.executemany(statements.PUBLISH, keys).rowcount
+        published = connection.executemany(statements.PUBLISH, [(connection.instant, *key) for key in keys]).rowcount
         connection.queued |= published > 0
 
 

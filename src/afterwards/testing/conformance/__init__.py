@@ -9,6 +9,7 @@ from afterwards.testing.conformance.finishing import Cancelling, Finishing, Losi
 from afterwards.testing.conformance.joining import Joining, TransactionConformance
 from afterwards.testing.conformance.limiting import Filling, Limiting, Pausing
 from afterwards.testing.conformance.reading import Pruning, Reading
+from afterwards.testing.conformance.roster import LivingWorkers, WaitingForWorkers
 from afterwards.testing.conformance.scheduling import Scheduling
 from afterwards.testing.conformance.storing import Publishing, Storing, StoringLeased
 from afterwards.testing.conformance.uniqueness import Uniqueness
@@ -41,6 +42,8 @@ class EngineConformance(
     Pruning,
     UploadedFiles,
     Scheduling,
+    LivingWorkers,
+    WaitingForWorkers,
     Waiting,
 ):
     """Every promise of the ``Engine`` protocol. Subclass it, and give it your engine.

@@ -22,6 +22,7 @@ from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Released, Snoo
 from afterwards.core.limits import Group, Limit, Rate, group_of
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
+from afterwards.core.routing import Route
 from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine, Fire, Heartbeat, Paused, Query
 from afterwards.engines.memory import MemoryEngine
@@ -40,6 +41,7 @@ PAUSED = (
     Paused(names=frozenset({"thank"}), queues=frozenset({"default"})),
 )
 FIRES = 10 * SECOND
+ROUTES = [Route(name, queue) for name in ("greet", "thank") for queue in ("default", "mail")]
 FAILURE = Failure(attempt=1, at=START, worker="w", kind=FailureKind.RAISED, type="ValueError", message="no")
 
 
@@ -201,6 +203,8 @@ class World:
         await self._both(_counts)
         await self._both(lambda engine: engine.paused())
         await self._both(lambda engine: engine.schedules(NAMES))
+        await self._both(lambda engine: engine.routes())
+        await self._both(lambda engine: engine.backlog(ROUTES, 10 * SECOND))
         before, self.stored = self.stored, {task.id: task for task in stored}  # one may stand for several ids
         _check_limits(self.stored.values(), self.starts)
         _check_uniqueness(self.stored.values())

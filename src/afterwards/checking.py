@@ -1,0 +1,74 @@
+"""``tasks.check()``: whether this process's code can run what is stored, asked before a deploy."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from afterwards.client import Client
+from afterwards.core.errors import UnknownFunction, Unreadable
+from afterwards.core.problems import Problem, ProblemKind, Tally, unfit
+from afterwards.core.task import FINISHED, State, Task
+from afterwards.engine import Engine, Query
+from afterwards.functions import TaskFunction
+from afterwards.registry import registry
+from afterwards.worker.runnable import options_of
+
+PAGE = 1000
+UNFINISHED = Query(states=frozenset(State) - FINISHED, limit=PAGE)
+
+
+async def check(client: Client) -> list[Problem]:
+    """What of the stored and unfinished tasks this process's task functions cannot run. Changes nothing."""
+    tally = Tally()
+    async for page in _pages(await client.open()):
+        for task in page:
+            tally.add(_problems(task))
+    return tally.problems
+
+
+async def _pages(engine: Engine) -> AsyncIterator[Sequence[Task]]:
+    page = await engine.find(UNFINISHED)
+    while page:
+        yield page
+        page = await _below(engine, page)
+
+
+async def _below(engine: Engine, page: Sequence[Task]) -> list[Task]:
+    """The page after this one. Nothing is listed below a task that was pruned meanwhile: then from the one above it."""
+    for last in reversed(page):
+        found = await engine.find(replace(UNFINISHED, before=last.id))
+        if found or await engine.get([last.id]):
+            return found
+    return []
+
+
+def _problems(task: Task) -> list[Problem]:
+    try:
+        function = registry.get(task.name)
+    except UnknownFunction:
+        return [_problem(task, ProblemKind.NAME, "no task function has this name or alias")]
+    found = {ProblemKind.ARGUMENTS: _arguments(function, task), ProblemKind.OPTIONS: _options(function, task)}
+    return [_problem(task, what, reason) for what, reason in found.items() if reason is not None]
+
+
+def _problem(task: Task, what: ProblemKind, reason: str) -> Problem:
+    return Problem(name=task.name, what=what, reason=reason, count=1, example=task.id)
+
+
+def _arguments(function: TaskFunction[Any, Any, Any], task: Task) -> str | None:
+    codec = function.codec
+    try:
+        codec.load(task.arguments)
+    except Unreadable as error:
+        return unfit(error.__cause__)
+    except Exception as error:  # validators of the application's types raise what they like
+        return unfit(error)
+    return None
+
+
+def _options(function: TaskFunction[Any, Any, Any], task: Task) -> str | None:
+    try:
+        options_of(function, task)
+    except (ValueError, TypeError, AttributeError) as error:  # InvalidOption is one; or it is no JSON object
+        return f"this code does not understand them ({type(error).__name__})"
+    return None

@@ -1,0 +1,84 @@
+"""Which tasks no worker would take: what waits, and what the workers know that were seen lately."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+UNROUTABLE_AFTER = timedelta(minutes=10)
+"""How long nobody must have been able to take a task. In a deploy, workers are away for less."""
+
+FORGOTTEN_AFTER = timedelta(days=1)
+"""How long a worker that is not seen any more stays in the roster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveWorker:
+    """A worker as it says of itself that it lives."""
+
+    id: str  # a new one for every start
+    host: str
+    pid: str
+    started_at: datetime
+    names: frozenset[str]  # the task functions that it knows
+    queues: frozenset[str] | None = None  # those that it serves; None: all
+    slots: int = 1  # tasks that it runs at once
+    seen_at: datetime | None = None  # by the engine's clock; what is signed in has none
+
+
+class Route(NamedTuple):
+    """Tasks with one name in one queue."""
+
+    name: str
+    queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """Tasks of one route that could have been claimed for some time, and since when the first of them could."""
+
+    route: Route
+    count: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unroutable:
+    """Tasks that wait, and that no worker would take. They stay stored."""
+
+    name: str
+    queue: str
+    count: int
+    since: datetime  # from then on the first of them could have been claimed
+    reason: str
+
+
+def unserved(routes: Collection[Route], workers: Sequence[LiveWorker]) -> dict[Route, str]:
+    """The routes of which no worker would take a task, each with the reason."""
+    reasons = {route: _reason(route, workers) for route in routes}
+    return {route: reason for route, reason in reasons.items() if reason is not None}
+
+
+def unroutable(backlog: Sequence[Backlog], reasons: dict[Route, str]) -> list[Unroutable]:
+    """What waits in routes that nobody serves, the longest waiting first."""
+    return [
+        Unroutable(
+            name=one.route.name,
+            queue=one.route.queue,
+            count=one.count,
+            since=one.since,
+            reason=reasons[one.route],
+        )
+        for one in sorted(backlog, key=lambda one: (one.since, one.route))
+    ]
+
+
+def _reason(route: Route, workers: Sequence[LiveWorker]) -> str | None:
+    if not workers:
+        return "no worker lives"
+    knowing = [worker for worker in workers if route.name in worker.names]
+    if not knowing:
+        return "no live worker knows it"
+    if all(worker.queues is not None and route.queue not in worker.queues for worker in knowing):
+        return f"no live worker that knows it serves queue {route.queue}"
+    return None

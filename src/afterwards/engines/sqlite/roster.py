@@ -1,0 +1,87 @@
+"""The workers that live, and what waits for one. Every function runs in one transaction."""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+from afterwards.core.routing import FORGOTTEN_AFTER, Backlog, LiveWorker, Route
+from afterwards.engines.sqlite import claiming, rows, statements
+from afterwards.engines.sqlite.connection import Connection
+
+
+def sign_in(connection: Connection, workers: Sequence[LiveWorker]) -> None:
+    connection.executemany(statements.SIGN_IN, [(*_from_worker(one), connection.instant) for one in workers])
+
+
+def sign_out(connection: Connection, ids: Collection[str]) -> None:
+    connection.executemany(statements.SIGN_OUT, [(connection.instant, id) for id in ids])
+
+
+def live_workers(connection: Connection, since: timedelta) -> list[LiveWorker]:
+    return [_to_worker(row) for *row, has_left in _seen(connection, since) if not has_left]
+
+
+def seen_workers(connection: Connection, since: timedelta) -> list[LiveWorker]:
+    return [_to_worker(row) for *row, _ in _seen(connection, since)]
+
+
+def is_any_forgotten(connection: Connection) -> bool:
+    return connection.execute(statements.ANY_FORGOTTEN, (_forgotten(connection),)).fetchone() is not None
+
+
+def forget(connection: Connection) -> None:
+    connection.execute(statements.FORGET, (_forgotten(connection),))
+
+
+def routes(connection: Connection) -> list[Route]:
+    due = connection.execute(statements.DUE_ROUTES, (connection.instant,))
+    return sorted({*map(Route._make, due), *_queued_routes(connection)})
+
+
+def backlog(connection: Connection, routes: Collection[Route], waited: timedelta) -> list[Backlog]:
+    found = (_backlog(connection, route, connection.after(-waited)) for route in sorted(set(routes)))
+    return [one for one in found if one is not None]
+
+
+def _seen(connection: Connection, since: timedelta) -> Iterable[rows.Row]:
+    return connection.execute(statements.SEEN_WORKERS, (connection.after(-since),)).fetchall()
+
+
+def _forgotten(connection: Connection) -> int:
+    return connection.after(-FORGOTTEN_AFTER)
+
+
+def _queued_routes(connection: Connection) -> Iterator[Route]:
+    """By one look per route: what is queued in it is jumped over, however much it is."""
+    for suspicion in (claiming.INNOCENT, claiming.SUSPECT):
+        for queue in claiming.present(connection, statements.NEXT_QUEUE, (suspicion,), None):
+            for name in claiming.present(connection, statements.NEXT_NAME, (suspicion, queue), None):
+                yield Route(name, queue)
+
+
+def _backlog(connection: Connection, route: Route, latest: int) -> Backlog | None:
+    queued = connection.execute(statements.BACKLOG, (route.queue, route.name, latest)).fetchone()
+    due = connection.execute(statements.DUE_BACKLOG, (latest, route.queue, route.name)).fetchone()
+    since = [instant for _, instant in (queued, due) if instant is not None]
+    return Backlog(route=route, count=queued[0] + due[0], since=rows.to_instant(min(since))) if since else None
+
+
+def _from_worker(worker: LiveWorker) -> rows.Row:
+    queues = None if worker.queues is None else json.dumps(sorted(worker.queues))
+    names = json.dumps(sorted(worker.names))
+    return worker.id, worker.host, worker.pid, rows.from_instant(worker.started_at), names, queues, worker.slots
+
+
+def _to_worker(row: Sequence[Any]) -> LiveWorker:
+    id, host, pid, started_at, names, queues, slots, seen_at = row
+    return LiveWorker(
+        id=id,
+        host=host,
+        pid=pid,
+        started_at=rows.to_instant(started_at),
+        names=frozenset(json.loads(names)),
+        queues=None if queues is None else frozenset(json.loads(queues)),
+        slots=slots,
+        seen_at=rows.to_instant(seen_at),
+    )

@@ -1,0 +1,210 @@
+"""The workers that live, and what waits for one."""
+
+from datetime import datetime, timedelta
+
+from afterwards.core.routing import Backlog, LiveWorker, Route
+from afterwards.engine import Engine
+from afterwards.testing.clock import START, FakeClock
+from afterwards.testing.conformance.support import FAILURE, MOMENT, RELEASE, RETRY, SOON, Conformance
+
+DAY = timedelta(days=1)
+GREET = Route("greet", "default")
+
+
+class LivingWorkers(Conformance):
+    """Sign in, sign out, and be forgotten."""
+
+    async def test_a_worker_is_listed_as_it_signed_in(self, engine: Engine, clock: FakeClock) -> None:
+        ada = self.worker("ada", queues=frozenset({"mail", "default"}), slots=7, started_at=START - MOMENT)
+        clock.advance(SOON)
+        await engine.sign_in([ada])
+        [listed] = await engine.live_workers(SOON)
+        assert listed == self.seen(ada, clock())
+        assert (listed.queues, listed.slots, listed.host, listed.pid) == (ada.queues, 7, "host", "17")
+
+    async def test_all_queues_and_no_queue_are_told_apart(self, engine: Engine) -> None:
+        await engine.sign_in([self.worker("all"), self.worker("none", queues=frozenset(), names=frozenset())])
+        everywhere, nowhere = await engine.live_workers(SOON)
+        assert (everywhere.queues, nowhere.queues, nowhere.names) == (None, frozenset(), frozenset())
+
+    async def test_signing_in_again_notes_what_has_changed(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.sign_in([self.worker("ada")])
+        clock.advance(SOON)
+        changed = self.worker("ada", names=frozenset({"greet", "thank"}))
+        await engine.sign_in([changed])
+        assert await engine.live_workers(timedelta()) == [self.seen(changed, clock())]
+
+    async def test_workers_are_listed_in_the_order_in_which_they_started(self, engine: Engine) -> None:
+        young, old = self.worker("a"), self.worker("b", started_at=START - SOON)
+        await engine.sign_in([young, old])
+        await engine.sign_in([old])
+        assert [one.id for one in await engine.live_workers(SOON)] == ["b", "a"]
+
+    async def test_who_was_not_seen_for_longer_is_not_listed(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.sign_in([self.worker("dead"), self.worker("ada")])
+        clock.advance(SOON)
+        await engine.sign_in([self.worker("ada")])
+        assert [one.id for one in await engine.live_workers(SOON)] == ["ada", "dead"]
+        assert [one.id for one in await engine.live_workers(SOON - MOMENT)] == ["ada"]
+
+    async def test_who_signed_out_does_not_live_and_was_seen(self, engine: Engine, clock: FakeClock) -> None:
+        ada, eve = self.worker("ada"), self.worker("eve")
+        await engine.sign_in([ada, eve])
+        clock.advance(SOON)
+        await engine.sign_out(["ada", "unknown"])
+        assert await engine.live_workers(SOON) == [self.seen(eve, START)]
+        assert await engine.seen_workers(timedelta()) == [self.seen(ada, clock())]
+        assert len(await engine.seen_workers(SOON)) == 2
+        clock.advance(MOMENT)
+        assert await engine.seen_workers(timedelta()) == []
+
+    async def test_who_signs_in_after_it_had_left_lives(self, engine: Engine) -> None:
+        await engine.sign_in([self.worker("ada")])
+        await engine.sign_out(["ada"])
+        await engine.sign_in([self.worker("ada")])
+        assert len(await engine.live_workers(SOON)) == 1
+
+    async def test_signing_nobody_in_or_out_is_fine(self, engine: Engine) -> None:
+        await engine.sign_in([])
+        await engine.sign_out([])
+        assert await engine.live_workers(SOON) == []
+
+    async def test_who_was_not_seen_for_a_day_is_forgotten(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.sign_in([self.worker("dead"), self.worker("gone"), self.worker("ada")])
+        await engine.sign_out(["gone"])
+        clock.advance(DAY - MOMENT)
+        await engine.sign_in([self.worker("ada")])
+        await engine.prune(limit=10)
+        assert len(await engine.seen_workers(DAY * 2)) == 3
+        clock.advance(MOMENT)
+        assert await engine.prune(limit=10) == 0  # workers are no tasks
+        assert [one.id for one in await engine.seen_workers(DAY * 2)] == ["ada"]
+
+    def worker(self, id: str, **fields: object) -> LiveWorker:
+        known = {"host": "host", "pid": "17", "started_at": START, "names": frozenset({"greet"})}
+        return LiveWorker(**{"id": id, **known, **fields})  # type: ignore[arg-type]
+
+    def seen(self, worker: LiveWorker, at: datetime) -> LiveWorker:
+        return LiveWorker(
+            id=worker.id,
+            host=worker.host,
+            pid=worker.pid,
+            started_at=worker.started_at,
+            names=worker.names,
+            queues=worker.queues,
+            slots=worker.slots,
+            seen_at=at,
+        )
+
+
+class WaitingForWorkers(Conformance):
+    """What could be claimed, and since when."""
+
+    async def test_routes_are_where_anything_could_be_claimed(self, engine: Engine, clock: FakeClock) -> None:
+        first = self.task("thank", queue="mail")
+        await engine.enqueue([first, self.task("thank", queue="mail"), self.task(), self.task("thank")])
+        await engine.enqueue([self.task("later", wait=SOON), self.task("held", held=True)])
+        await engine.enqueue([self.task("behind", after=first.id)])
+        await self.ended(engine, name="ended")
+        await self.running(engine, name="running")
+        assert await engine.routes() == [GREET, Route("thank", "default"), Route("thank", "mail")]
+
+    async def test_there_are_no_routes_where_nothing_is(self, engine: Engine) -> None:
+        assert await engine.routes() == []
+        assert await engine.backlog([GREET], timedelta()) == []
+        assert await engine.backlog([], timedelta()) == []
+
+    async def test_what_is_due_has_a_route_although_nobody_claims(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.enqueue([self.task(wait=SOON)])
+        clock.advance(SOON - MOMENT)
+        assert await engine.routes() == []
+        clock.advance(MOMENT)
+        assert await engine.routes() == [GREET]
+        assert await self.backlog(engine) == (1, START + SOON)
+
+    async def test_a_suspect_has_a_route(self, engine: Engine, clock: FakeClock) -> None:
+        lost = await self.running(engine)
+        clock.advance(timedelta(minutes=1))
+        assert await self.lose(engine, [await self.one(engine, lost)]) == []
+        await self.claim(engine, names=["other"])
+        assert await engine.routes() == [GREET]
+        assert await self.backlog(engine) == (1, clock())
+
+    async def test_the_backlog_counts_only_what_was_asked_for(self, engine: Engine) -> None:
+        await engine.enqueue([self.task(), self.task(), self.task("thank"), self.task(queue="mail")])
+        found = await engine.backlog([Route("thank", "default"), GREET, GREET, Route("no", "default")], timedelta())
+        assert found == [
+            Backlog(route=GREET, count=2, since=START),
+            Backlog(route=Route("thank", "default"), count=1, since=START),
+        ]
+
+    async def test_only_what_has_waited_for_so_long_counts(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.enqueue([self.task()])
+        clock.advance(SOON)
+        await engine.enqueue([self.task()])
+        assert await self.backlog(engine) == (2, START)
+        assert await self.backlog(engine, waited=SOON) == (1, START)
+        assert await self.backlog(engine, waited=SOON + MOMENT) is None
+
+    async def test_a_delayed_task_waits_since_it_was_due_whenever_that_was_noticed(
+        self, engine: Engine, clock: FakeClock
+    ) -> None:
+        await engine.enqueue([self.task(wait=SOON)])
+        clock.advance(SOON * 3)
+        before = await self.backlog(engine)
+        await self.claim(engine, names=["other"])  # which queues what is due
+        assert before == await self.backlog(engine) == (1, START + SOON)
+        assert await self.backlog(engine, waited=SOON * 2 + MOMENT) is None
+
+    async def test_a_held_task_waits_since_it_was_published(self, engine: Engine, clock: FakeClock) -> None:
+        [held] = await engine.enqueue([self.task(held=True)])
+        clock.advance(SOON)
+        await engine.publish([held.lease])
+        assert await self.backlog(engine) == (1, clock())
+
+    async def test_a_task_behind_another_waits_since_that_succeeded(self, engine: Engine, clock: FakeClock) -> None:
+        before = await self.running(engine, name="thank")
+        await engine.enqueue([self.task(after=before.id)])
+        clock.advance(SOON)
+        await self.succeed(engine, before)
+        assert await self.backlog(engine) == (1, clock())
+
+    async def test_a_task_that_was_given_back_waits_since_then(self, engine: Engine, clock: FakeClock) -> None:
+        task = await self.running(engine)
+        clock.advance(SOON)
+        await self.finish(engine, task, RELEASE)
+        assert await self.backlog(engine) == (1, clock())
+
+    async def test_a_retry_waits_since_it_was_due(self, engine: Engine, clock: FakeClock) -> None:
+        await self.finish(engine, await self.running(engine), RETRY)
+        clock.advance(SOON * 2)
+        assert await self.backlog(engine) == (1, START + SOON)
+
+    async def test_a_requeued_task_waits_since_then(self, engine: Engine, clock: FakeClock) -> None:
+        task = await self.ended(engine, FAILURE)
+        clock.advance(SOON)
+        await engine.requeue([task.id])
+        assert await self.backlog(engine) == (1, clock())
+
+    async def test_what_was_claimed_or_cancelled_waits_no_longer(self, engine: Engine) -> None:
+        cancelled = self.task()
+        await engine.enqueue([cancelled, self.task()])
+        await engine.cancel([cancelled.id], "no")
+        assert await self.backlog(engine) == (1, START)
+        await self.claim(engine)
+        assert await engine.routes() == []
+        assert await self.backlog(engine) is None
+
+    async def test_looking_changes_nothing(self, engine: Engine, clock: FakeClock) -> None:
+        new = [self.task(), self.task(wait=SOON)]
+        stored = await engine.enqueue(new)
+        clock.advance(SOON * 2)
+        await engine.routes()
+        await self.backlog(engine)
+        assert await engine.get([task.id for task in new]) == stored
+
+    async def backlog(self, engine: Engine, waited: timedelta = timedelta()) -> tuple[int, datetime] | None:
+        """How many greetings wait, and since when."""
+        for found in await engine.backlog([GREET], waited):
+            return found.count, found.since
+        return None

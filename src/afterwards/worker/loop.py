@@ -123,7 +123,7 @@ class Worker:
         await _first(self._all_stored(), timeout=LAST_WRITES)
         for keeping in (self._claiming, *self._keeping):
             keeping.cancel()
-        self._surroundings.threads.close()
+        self._surroundings.close()
         await self._stack.__aexit__(None, None, None)
 
     def drain(self) -> None:

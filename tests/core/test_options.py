@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from afterwards.core.errors import AfterwardsError, InvalidOption
-from afterwards.core.options import Options, TaskOptions
+from afterwards.core.options import Options, RunIn, TaskOptions
 from afterwards.core.retry import Retry
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -168,3 +168,14 @@ def test_queues_may_be_named() -> None:
 def test_a_span_beyond_a_lifetime_is_refused() -> None:
     with pytest.raises(InvalidOption, match="too long"):
         TaskOptions().changed({"delay": 10**11})
+
+
+@pytest.mark.parametrize("value", ["thread", "process", RunIn.THREAD, RunIn.PROCESS])
+def test_a_function_runs_in_a_thread_or_in_a_process(value: str) -> None:
+    assert RunIn.of(value) == value
+
+
+@pytest.mark.parametrize("value", ["fibre", "THREAD", "", None, 1, True])
+def test_a_function_runs_nowhere_else(value: Any) -> None:
+    with pytest.raises(InvalidOption, match=r'run_in=.*: give "thread" or "process"'):
+        RunIn.of(value)

@@ -30,6 +30,18 @@ async def test_at_its_timeout_it_is_killed(url: str, tmp_path: Path) -> None:
     assert "timeout of 0.3 s" in failure.message
 
 
+async def test_at_its_timeout_it_is_killed_even_if_it_holds_the_gil(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    async with working(url):
+        record = await finished(await functions.hold_the_gil.options(timeout=0.3).enqueue(str(file), 60))
+        ended = time.monotonic()
+        pid = pid_in(file)
+        assert pid
+        await until(lambda: not lives(pid))
+        assert time.monotonic() - ended < 1
+    assert [failure.kind for failure in record.failures] == [FailureKind.TIMED_OUT]
+
+
 async def test_a_cancel_reaches_check_cancelled(url: str, tmp_path: Path) -> None:
     file = tmp_path / "said"
     async with working(url):

@@ -143,6 +143,35 @@ def test_a_signal_to_all_processes_lets_the_function_end(tmp_path: Path, number:
     assert record(tmp_path, "isolated")[0]["state"] == "succeeded"
 
 
+ABANDONED = """
+import asyncio, sys
+
+async def serve() -> None:
+    context = app.router.lifespan_context(app)
+    await context.__aenter__()
+    handle = await isolated.enqueue("leave", "pid")
+    await handle.result(timeout=20)
+    print("left without an end", flush=True)
+    asyncio.get_running_loop().stop()
+
+if __name__ == "__main__":
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(serve())
+    loop.run_forever()
+    sys.exit(0)
+"""
+
+
+def test_an_interpreter_that_ends_without_its_worker_waits_for_no_idle_process(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(APPLICATION + ABANDONED)
+    with Program([sys.executable, "main.py"], tmp_path) as program:
+        program.says("left without an end")
+        pid = pid_in(tmp_path / "pid")
+        assert pid
+        program.ends(within=10)
+        assert not lives(pid)
+
+
 def test_a_second_signal_ends_what_runs(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(APPLICATION)
     with uvicorn(tmp_path) as server:

@@ -29,9 +29,6 @@ MOMENT = 0.1
 LAST_WORDS = 2.0
 """Seconds that a process has to end by itself, with its threads and exit handlers, once it is not needed any more."""
 
-MAIN = ("__main__", "__mp_main__")
-"""The module that the server was started with: `multiprocessing` has imported it already, under the second name."""
-
 
 class Child:
     """Answers one call at a time, in the main thread; beside it, one thread listens and one tells of progress."""
@@ -102,8 +99,7 @@ class Child:
             self._connection.send_bytes(wire.packed(message))
 
     def _found(self, call: Message) -> Runnable:
-        if call["module"] not in MAIN:
-            import_module(call["module"])
+        import_module(call["module"])  # `multiprocessing` has imported the main one, under both of its names
         return self._find(call["call"])
 
     def _called(self, function: Runnable, task: Task, values: dict[str, Any]) -> Message:

@@ -23,7 +23,7 @@ from afterwards.worker.context import TaskContext
 from afterwards.worker.runnable import Runnable, options_of
 from afterwards.worker.wire import Message, Pipe
 
-if TYPE_CHECKING:  # who has no such function does not load it
+if TYPE_CHECKING:  # no cycle: who has no such function does not load it
     from multiprocessing.context import SpawnProcess
 
 IDLE = timedelta(minutes=1)

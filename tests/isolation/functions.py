@@ -1,6 +1,7 @@
 """Task functions that run in processes of their own. They find each other by files, for they share no memory."""
 
 import asyncio
+import atexit
 import ctypes
 import os
 import re
@@ -170,6 +171,11 @@ def stay_deaf() -> str:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.raise_signal(number)
     return "still here"
+
+
+@task(run_in="process")
+def write_at_exit(file: str) -> None:
+    atexit.register(lambda: Path(file).write_text("exited"))
 
 
 @task(run_in="process")

@@ -93,4 +93,10 @@ async def test_the_processes_end_with_the_worker_whatever_threads_they_have(url:
     async with working(url):
         pids = [await (await f.enqueue()).result(timeout=20) for f in (functions.pid, functions.leave_a_thread)]
         assert all(map(lives, pids))
-    await until(lambda: not any(map(lives, pids)))
+    assert not any(map(lives, pids))
+
+
+async def test_their_exit_handlers_run_before_the_worker_has_ended(url: str, tmp_path: Path) -> None:
+    async with working(url):
+        await (await functions.write_at_exit.enqueue(str(tmp_path / "exit"))).result(timeout=20)
+    assert (tmp_path / "exit").read_text() == "exited"

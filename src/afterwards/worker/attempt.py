@@ -48,6 +48,11 @@ class Surroundings:
         if self.processes is not None:
             self.processes.close()
 
+    async def ended(self) -> None:
+        """Wait for the processes; a thread cannot be stopped, and ends with the server's process."""
+        if self.processes is not None:
+            await self.processes.ended()
+
 
 async def attempt(function: Runnable, task: Task, surroundings: Surroundings, context: TaskContext) -> Outcome:
     """Run the function once. Never raises, but for the cancellation that the worker asked for."""

@@ -125,6 +125,7 @@ class Worker:
             keeping.cancel()
         self._surroundings.close()
         await self._stack.__aexit__(None, None, None)
+        await self._surroundings.ended()
 
     def drain(self) -> None:
         """Claim and fire nothing more, and give back what runs when the grace period is over; a second call ends that.

@@ -53,6 +53,8 @@ class Processes:
         self._idle_for = idle
         self._idle: list[Keeper] = []  # the last one first, so that those that are too many end
         self._closed = False
+        self._living: set[Keeper] = set()
+        self._none_lives = asyncio.Event()
 
     async def run(self, function: Runnable, context: TaskContext) -> Outcome:
         """Run the function in a process. Cancelled, it is killed; told to stop through the context, a moment later."""
@@ -70,9 +72,22 @@ class Processes:
         while self._idle:
             self._idle.pop().end()
 
+    async def ended(self) -> None:
+        """Wait until they have ended, so that their exit handlers run before the server is gone."""
+        if self._living:
+            await self._none_lives.wait()
+
     def _new(self) -> "Keeper":
         later = asyncio.get_running_loop().call_soon_threadsafe
-        return Keeper(self._main, self._idle_for, lambda keeper: later(self._retire, keeper))
+        keeper = Keeper(
+            self._main,
+            self._idle_for,
+            retire=lambda keeper: later(self._retire, keeper),
+            ended=lambda keeper: later(self._forget, keeper),
+        )
+        self._living.add(keeper)
+        self._none_lives.clear()
+        return keeper
 
     async def _ask(self, keeper: "Keeper", function: Runnable, context: TaskContext) -> Outcome:
         loop = asyncio.get_running_loop()
@@ -105,6 +120,11 @@ class Processes:
         if keeper in self._idle:  # else it has got something to do meanwhile
             self._idle.remove(keeper)
             keeper.end()
+
+    def _forget(self, keeper: "Keeper") -> None:
+        self._living.discard(keeper)
+        if not self._living:
+            self._none_lives.set()
 
 
 class Request:
@@ -141,12 +161,20 @@ class _Late(Exception):
 class Keeper:
     """A process, and the thread that starts it, talks to it and sees it end."""
 
-    def __init__(self, main: Main, idle: timedelta, retire: Callable[["Keeper"], object]) -> None:
+    def __init__(
+        self,
+        main: Main,
+        idle: timedelta,
+        *,
+        retire: Callable[["Keeper"], object],
+        ended: Callable[["Keeper"], object],
+    ) -> None:
         self.over = False  # it takes no further request
         self._busy = False
         self._main = main
         self._idle = idle.total_seconds()
-        self._retire = retire  # asks for the end; called in the thread
+        self._retire = retire  # asks for the end; called in the thread, as the other
+        self._ended = ended
         self._requests: SimpleQueue[Request | None] = SimpleQueue()
         self._sending = threading.Lock()
         self._changing = threading.Lock()  # of the process, which may be killed while it is being started
@@ -195,6 +223,8 @@ class Keeper:
                 request.answer(outcome)
             del request  # nothing of the last call stays alive while the process is idle
         self._end()
+        with suppress(RuntimeError):  # as above
+            self._ended(self)
 
     def _next(self) -> Request | None:
         while True:

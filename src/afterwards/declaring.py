@@ -10,10 +10,11 @@ from typing_extensions import ParamSpec
 from afterwards.core.errors import InvalidOption, InvalidTaskFunction, UnresolvedAnnotation
 from afterwards.core.keys import check_parameters
 from afterwards.core.names import check_name
-from afterwards.core.options import TaskOptions, TaskSettings, limit_of
+from afterwards.core.options import RunIn, TaskOptions, TaskSettings, limit_of
 from afterwards.core.schedule import wanted
 from afterwards.functions import AsyncTaskFunction, TaskFunction
 from afterwards.registry import registry
+from afterwards.worker.isolation import check_isolated
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,6 +50,7 @@ class TaskDecorator:
         self._schedule, self._missed = wanted(**timing)
         self._limit = limit_of(settings.pop("max_concurrency", None), settings.pop("rate_limit", None))
         self._aliases = _aliases(settings.pop("aliases", ()))
+        self._run_in = RunIn.of(settings.pop("run_in", RunIn.THREAD))
         self._settings = TaskOptions().declared(settings)
         if self._settings.concurrency_key and not self._limit:
             raise InvalidOption("concurrency_key limits nothing by itself: give max_concurrency or rate_limit too")
@@ -75,6 +77,7 @@ class TaskDecorator:
             limit=self._limit,
             aliases=self._aliases,
         )
+        made.run_in = self._run_in
         with suppress(UnresolvedAnnotation):  # a type defined further down: `prepare` comes again at the start
             prepare(made)
         registry.add(made)
@@ -83,6 +86,7 @@ class TaskDecorator:
 
 def prepare(function: TaskFunction[Any, Any, Any]) -> None:
     """Build what its calls need, so that a mistake in its signature shows now and not at the first call."""
+    check_isolated(function)
     _ = function.codec, function.results
     for option, key in function.settings.key_makers():
         check_parameters(function.name, option, key, function.codec.parameters)

@@ -18,7 +18,7 @@ from afterwards.core.codec import Codec, ResultCodec
 from afterwards.core.errors import InvalidTaskFunction, NotStored
 from afterwards.core.keys import Bound, key_of
 from afterwards.core.limits import ALL, UNLIMITED, Limit
-from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession, OneCallSettings, TaskOptions
+from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession, OneCallSettings, RunIn, TaskOptions
 from afterwards.core.schedule import Missed, Schedule
 from afterwards.core.task import FailedTask, NewTask
 from afterwards.handle import TaskHandle
@@ -36,6 +36,8 @@ R = TypeVar("R")  # what the function returns in the end
 
 class TaskFunction(Generic[P, T, R]):
     """A function whose calls survive: what ``@task`` makes. Calling it directly is a plain call."""
+
+    run_in = RunIn.THREAD
 
     def __init__(
         self,

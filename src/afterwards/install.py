@@ -20,6 +20,7 @@ from afterwards.background import RETRY_AFTER, RETRY_LATER, UNAVAILABLE, store_m
 from afterwards.client import Client, current
 from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError, QueueFull
 from afterwards.declaring import prepare
+from afterwards.isolated import refuse_to_serve
 from afterwards.publication import Publication, publication
 from afterwards.registry import registry
 from afterwards.serving import Serving
@@ -83,6 +84,7 @@ class Lifespan:
 
     @asynccontextmanager
     async def _work(self, app: Any) -> AsyncIterator[Any]:
+        refuse_to_serve()
         runner = self._serving()
         telemetry.make_visible()
         for function in registry:

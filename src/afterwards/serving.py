@@ -17,11 +17,13 @@ from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, NewTask
 from afterwards.engine import Files
+from afterwards.isolated import main
 from afterwards.publication import going_on
 from afterwards.registry import registry
 from afterwards.worker.attempt import Surroundings, Tell
 from afterwards.worker.dependencies import Resolver
 from afterwards.worker.loop import Worker
+from afterwards.worker.processes import Processes
 from afterwards.worker.runnable import Runnable
 from afterwards.worker.scheduler import Scheduled, Timetable
 from afterwards.worker.supervisor import keep_doing
@@ -145,7 +147,7 @@ class Embedded:
 def surroundings(app: FastAPI, options: Options, state: Mapping[str, Any], files: Files) -> Surroundings:
     """What the attempts of an application share."""
     resolver = Resolver(app=app, limiter=CapacityLimiter(options.threads), state=state)
-    return Surroundings(resolver, Threads(options.threads), files, options.propagate)
+    return Surroundings(resolver, Threads(options.threads), files, options.propagate, Processes(options.threads, main))
 
 
 def teller(client: Client) -> Tell:

@@ -219,6 +219,21 @@ class TestSettling:
         assert settle(running(), Raised(error=ValueError()), retry).state is State.FAILED
         assert settle(running(), Raised(error=KeyError()), retry).state is State.SCHEDULED
 
+    @pytest.mark.parametrize(
+        ("kind", "rerun", "state"),
+        [
+            (FailureKind.CRASHED, True, State.SCHEDULED),
+            (FailureKind.CRASHED, False, State.FAILED),
+            (FailureKind.RAISED, False, State.SCHEDULED),
+        ],
+    )
+    def test_the_death_of_its_process_is_a_failure_and_a_crash(
+        self, kind: FailureKind, rerun: bool, state: State
+    ) -> None:
+        raised = Raised(error=RuntimeError(), kind=kind)
+        settled = settle(running(rerun_after_crash=rerun), raised, Retry(1))
+        assert (settled.state, settled.failed, settled.crashed, settled.suspect) == (state, 1, 0, False)
+
 
 class TestLosing:
     def test_the_first_crash_makes_a_suspect(self) -> None:

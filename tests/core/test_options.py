@@ -8,7 +8,7 @@ import pytest
 
 from afterwards.core.errors import AfterwardsError, InvalidOption, UnstorableContext
 from afterwards.core.keys import Literal, Template
-from afterwards.core.options import Options, TaskOptions
+from afterwards.core.options import Options, RunIn, TaskOptions
 from afterwards.core.retry import Retry
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -238,3 +238,14 @@ def test_what_cannot_be_propagated_names_its_variable() -> None:
 def test_a_context_variable_can_be_propagated() -> None:
     variable: ContextVar[str] = ContextVar("request_id")
     assert Options(propagate=(variable,)).propagate == (variable,)
+
+
+@pytest.mark.parametrize("value", ["thread", "process", RunIn.THREAD, RunIn.PROCESS])
+def test_a_function_runs_in_a_thread_or_in_a_process(value: str) -> None:
+    assert RunIn.of(value) == value
+
+
+@pytest.mark.parametrize("value", ["fibre", "THREAD", "", None, 1, True])
+def test_a_function_runs_nowhere_else(value: Any) -> None:
+    with pytest.raises(InvalidOption, match=r'run_in=.*: give "thread" or "process"'):
+        RunIn.of(value)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from afterwards.core import errors
-from afterwards.core.errors import InvalidOption, as_span
+from afterwards.core.errors import InvalidOption, RaisedElsewhere, as_span
 from afterwards.core.retry import Retry
 
 
@@ -53,6 +53,13 @@ def test_only_the_named_exceptions_and_their_kinds_are_retried() -> None:
 def test_never_wins() -> None:
     retry = Retry(1, on=(OSError,), never=(ConnectionError,))
     assert retry.covers(OSError()) and not retry.covers(ConnectionResetError())
+
+
+@pytest.mark.parametrize("retried", [True, False])
+def test_what_was_raised_elsewhere_was_decided_there(retried: bool) -> None:
+    error = RaisedElsewhere.named("Gone", "no more", module="printing", retried=retried)
+    assert (type(error).__qualname__, type(error).__module__, str(error)) == ("Gone", "printing", "no more")
+    assert Retry(1, on=OSError).covers(error) is Retry(1, never=RaisedElsewhere).covers(error) is retried
 
 
 @pytest.mark.parametrize("field", ["on", "never"])

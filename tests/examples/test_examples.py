@@ -76,6 +76,17 @@ def test_later(serve: Serve, tmp_path: Path) -> None:
     assert datetime.now(UTC) >= begun + timedelta(seconds=2)
 
 
+def test_isolation(serve: Serve, tmp_path: Path) -> None:
+    client = serve("isolation:app")
+    for kind in ("thorough", "endless", "broken"):
+        assert client.post(f"/checks/{kind}").status_code == 202
+    assert client.get("/").json() == {"message": "Still here."}
+    said = sorted(lines(tmp_path / "checks.txt", 3))
+    assert said[0].startswith("broken: the process of the function was killed by SIGSEGV")
+    assert said[1] == "endless: took longer than its timeout of 1 s, and its process was killed"
+    assert said[2] == "thorough: 78498 primes"
+
+
 def test_schedules(serve: Serve, tmp_path: Path) -> None:
     client = serve("schedules:app")
     assert {"check the stock"} == set(lines(tmp_path / "diary.txt", 2))

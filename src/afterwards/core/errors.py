@@ -233,6 +233,23 @@ class NativeBackgroundTasks(AfterwardsError, RuntimeError):
     """A task function ran through FastAPI's or Starlette's own background task, which does not store it."""
 
 
+class ProcessDied(AfterwardsError, RuntimeError):
+    """The process of a ``run_in="process"`` function ended before the function did, or could not be started."""
+
+
+class RaisedElsewhere(AfterwardsError):
+    """Stands for what a function raised in another process. Whether it is retried was decided there, by the object."""
+
+    retried = True
+
+    @classmethod
+    def named(cls, name: str, text: str, *, module: str, retried: bool) -> "RaisedElsewhere":
+        """One that looks like the original wherever it is shown: an exception of a class of that name."""
+        error: RaisedElsewhere = type(name, (cls,), {"__module__": module})(text)
+        error.retried = retried
+        return error
+
+
 class EngineError(AfterwardsError):
     """The engine refused or could not do what was asked."""
 

@@ -274,7 +274,8 @@ def _standing(new: NewTask, now: datetime) -> tuple[State, datetime | None]:
 
 def _raised(task: Task, raised: Raised, retry: Retry, *, worker: str, now: datetime, random: float) -> Settled:
     failed = task.failed + 1
-    again = failed <= retry.times and retry.covers(raised.error)
+    undecided = raised.kind is FailureKind.CRASHED and not task.rerun_after_crash  # it may have done its work
+    again = failed <= retry.times and retry.covers(raised.error) and not undecided
     wait = raised.delay if raised.delay is not None else retry.delay(failed, random)
     return Settled(
         lease=task.lease,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from functools import partial
 from typing import Any, Literal, Protocol, Self, TypedDict, cast
 
@@ -21,6 +21,20 @@ from afterwards.core.task import FailedTask
 MOST_PRIORITY = 100
 
 NO_RETRY = Retry()
+
+
+class RunIn(StrEnum):
+    """Where a ``def`` function runs."""
+
+    THREAD = "thread"
+    PROCESS = "process"
+
+    @classmethod
+    def of(cls, value: object) -> "RunIn":
+        """Raises InvalidOption."""
+        if not isinstance(value, str) or value not in tuple(cls):
+            raise InvalidOption(f'run_in={value!r}: give "thread" or "process"')
+        return cls(value)
 
 
 class CallSettings(TypedDict, total=False):
@@ -104,6 +118,14 @@ class TaskSettings(CallSettings, total=False):
     """How many of its tasks start within any span, all processes together: ``"10/m"``, ``"1/30s"``."""
     aliases: Sequence[str]
     """Names under which its tasks were stored before: they are run by this function."""
+    run_in: RunIn | Literal["thread", "process"]
+    """Where a ``def`` function runs: in a ``"thread"`` of the server (default), or in a ``"process"`` of its own, for
+    work that holds the GIL, that may crash, or that must be stopped: at its timeout it is killed, and a second after a
+    cancel. The process imports the function's module, so its globals are not the server's and no lifespan has run;
+    ``Depends`` and ``UploadFile`` are refused. It is kept for further tasks, and ended when it was idle for a minute;
+    there are at most as many as ``threads``, beside those. Its standard output is the server's. The function may start
+    programs, but no processes of ``multiprocessing``. Under the pytest plugin it runs in a thread: tests share memory
+    with what they test."""
     cron: str
     """Run it by itself where this expression matches: minute, hour, day of month, month, day of week, as in Debian's
     cron; a sixth field in front means seconds. Needs ``afterwards[cron]``. The function is called without arguments."""

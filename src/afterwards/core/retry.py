@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from afterwards.core.errors import InvalidOption
+from afterwards.core.errors import InvalidOption, RaisedElsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ class Retry:
 
     def covers(self, error: BaseException) -> bool:
         """Whether this exception is one that is retried at all."""
+        if isinstance(error, RaisedElsewhere):
+            return error.retried
         return isinstance(error, self.on) and not isinstance(error, self.never)
 
     def delay(self, failed: int, random: float) -> timedelta:

@@ -39,7 +39,7 @@ class FailureKind(StrEnum):
 
     RAISED = "raised"
     TIMED_OUT = "timed_out"
-    CRASHED = "crashed"  # its worker died, or did not renew the lease
+    CRASHED = "crashed"  # its worker died or did not renew the lease, or a process of the worker's died
     RELEASED = "released"  # given back at shutdown; never counted
     REFUSED = "refused"  # the stored arguments do not fit the function any more
 

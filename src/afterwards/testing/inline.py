@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ from afterwards.worker.scheduler import Scheduler
 class Inline:
     """Stands in for an application's worker: a request returns when its tasks have had their first attempt.
 
+    A ``run_in="process"`` function runs in a thread, for tests share memory with what they test.
     The clock stands still, so that what is delayed or retried waits for ``drain``.
     """
 
@@ -62,11 +64,11 @@ class Inline:
     async def run(self) -> list[BaseException]:
         engine = await self.client.open()
         before = current.set(self.client)
-        around = surroundings(self._app, self._options, _states.get(self.client, {}), engine)
+        around = replace(surroundings(self._app, self._options, _states.get(self.client, {}), engine), processes=None)
         try:
             return await run_due(engine, registry, around, tell=teller(self.client), clock=self._clock, dies=_dies)
         finally:
-            around.threads.close()
+            around.close()
             current.reset(before)
 
     async def fire(self) -> None:

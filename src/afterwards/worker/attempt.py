@@ -17,11 +17,13 @@ from afterwards import telemetry
 from afterwards.core import lifecycle
 from afterwards.core.errors import Cancel, FileMissing, RetryAfter, Snooze, TooLarge, Unreadable, UnstorableResult
 from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Settled, Snoozed, Succeeded
+from afterwards.core.options import RunIn
 from afterwards.core.task import FailedTask, FailureKind, NewTask, State, Task
 from afterwards.engine import Files
 from afterwards.propagation import restored
 from afterwards.worker.context import TaskContext, current_context
 from afterwards.worker.dependencies import Cleanup, Resolver
+from afterwards.worker.processes import Processes
 from afterwards.worker.runnable import Runnable, options_of
 from afterwards.worker.threads import Threads
 from afterwards.worker.uploads import opened
@@ -38,6 +40,18 @@ class Surroundings:
     threads: Threads
     files: Files
     propagate: Sequence[ContextVar[Any]] = ()  # what attempts get as their callers had it
+    processes: Processes | None = None  # where functions run that want one of their own; None: in threads
+
+    def close(self) -> None:
+        """Let the threads and processes end after what they do now."""
+        self.threads.close()
+        if self.processes is not None:
+            self.processes.close()
+
+    async def ended(self) -> None:
+        """Wait for the processes; a thread cannot be stopped, and ends with the server's process."""
+        if self.processes is not None:
+            await self.processes.ended()
 
 
 async def attempt(function: Runnable, task: Task, surroundings: Surroundings, context: TaskContext) -> Outcome:
@@ -103,10 +117,6 @@ async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, c
         return await _outcome(function, task, values, surroundings, context)
     except FileMissing as error:
         return Raised(error=error, kind=FailureKind.REFUSED)
-    except Snooze as snooze:
-        return Snoozed(snooze.delay)
-    except Cancel as cancel:
-        return Cancelled(cancel.reason)
     except _TimedOut as late:
         timed_out = TimeoutError(*late.args).with_traceback(late.__traceback__)
         return Raised(error=timed_out, kind=FailureKind.TIMED_OUT, traceback=_written(late.__cause__ or timed_out))
@@ -115,10 +125,21 @@ async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, c
             raise
         return Raised(error=error, traceback=_written(error))
     except BaseException as error:  # whatever the user's function raises is its outcome
-        delay = error.delay if isinstance(error, RetryAfter) else None
-        return Raised(error=error, delay=delay, traceback=_written(error))
+        return meant_by(error)
     finally:
         current_context.reset(before)
+
+
+def meant_by(error: BaseException) -> Outcome:
+    """The outcome of a function that raised this."""
+    match error:
+        case Snooze():
+            return Snoozed(error.delay)
+        case Cancel():
+            return Cancelled(error.reason)
+        case _:
+            delay = error.delay if isinstance(error, RetryAfter) else None
+            return Raised(error=error, delay=delay, traceback=_written(error))
 
 
 class _TimedOut(TimeoutError):
@@ -128,6 +149,8 @@ class _TimedOut(TimeoutError):
 async def _outcome(
     function: Runnable, task: Task, values: dict[str, Any], surroundings: Surroundings, context: TaskContext
 ) -> Outcome:
+    if function.run_in is RunIn.PROCESS and surroundings.processes is not None:
+        return await surroundings.processes.run(function, context)
     timeout = options_of(function, task).timeout
     resolve = _resolved_with_files if function.codec.files else _resolved
     call = resolve(function, values, surroundings, context, timeout)

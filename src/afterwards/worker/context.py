@@ -18,7 +18,7 @@ class TaskContext(AttemptContext):
     ``ctx: TaskContext = Depends()`` is the same, and tells type checkers that callers do not give it.
     """
 
-    __slots__ = ("_function", "_note", "_noted", "_shown", "_stop", "task")
+    __slots__ = ("_function", "_note", "_noted", "_shown", "_stop", "_tell", "task")
 
     def __init__(self, function: Runnable, task: Task, note: "Callable[[TaskContext], None] | None" = None) -> None:
         self._function = function
@@ -27,6 +27,7 @@ class TaskContext(AttemptContext):
         self._noted = False
         self._shown: Shown | None = None
         self._stop: str | None = None
+        self._tell: Callable[[str], None] | None = None  # a stop to somebody else, who runs the function
 
     @property
     def id(self) -> str:
@@ -66,8 +67,14 @@ class TaskContext(AttemptContext):
             raise Cancel(self._stop)
 
     def stop(self, reason: str) -> None:
-        """Have the next check end the attempt. Called by the worker."""
+        """Have the next check end the attempt. Called by the worker, perhaps more than once."""
         self._stop = reason
+        if self._tell is not None:
+            self._tell(reason)
+
+    def on_stop(self, tell: Callable[[str], None] | None) -> None:
+        """Have somebody told, from now on, that the attempt shall end."""
+        self._tell = tell
 
     def show(self, shown: "Shown") -> bool:
         """Make something the attempt's progress, unless something else is; whether it is."""

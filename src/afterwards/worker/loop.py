@@ -126,8 +126,9 @@ class Worker:
         await _first(self._leave_all_stored(), timeout=LAST_WRITES)
         for keeping in (self._claiming, self._attending, *self._keeping):
             keeping.cancel()
-        self._surroundings.threads.close()
+        self._surroundings.close()
         await self._stack.__aexit__(None, None, None)
+        await self._surroundings.ended()
 
     def drain(self) -> None:
         """Claim and fire nothing more, and give back what runs when the grace period is over; a second call ends that.

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from afterwards.core.codec import Codec, ResultCodec
 from afterwards.core.limits import Limit
-from afterwards.core.options import TaskOptions
+from afterwards.core.options import RunIn, TaskOptions
 from afterwards.core.task import FailedTask, Task
 from afterwards.worker.planning import Plan
 
@@ -17,6 +17,7 @@ class Runnable(Protocol):
     function: Callable[..., Any]
     settings: TaskOptions
     on_failure: Callable[[FailedTask], Any] | None
+    run_in: RunIn
 
     @property
     def is_async(self) -> bool: ...

@@ -58,24 +58,26 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
     handler raises, nothing is stored and nothing runs. ``tasks`` lists all of them in the order added.
     """
 
+    # What most requests leave as it is costs nothing as an attribute of the class.
+    _native: fastapi.BackgroundTasks | None = None  # FastAPI's own, which runs the plain tasks
+    # The connection itself would make a circle with its scope, for the garbage collector to find in each request.
+    _request_stack: AsyncExitStack | None = None
+    _middleware_stack: AsyncExitStack | None = None
+    _function_stack: AsyncExitStack | None = None
+    _websocket = False
+    _ordered: bool | None = None  # None: as the installation says
+    _session: DatabaseSession | None = None
+    _key: str | None = None  # what makes the request's tasks idempotent
+    _keyed = 0
+    _headers: Sequence[tuple[bytes, bytes]] = ()
+    _late = False  # nobody will flush any more: store at once
+    _handed_over = False  # FastAPI has the plain tasks: what comes now goes behind them
+
     def __init__(self, tasks: Sequence[BackgroundTask] | None = None) -> None:
         super().__init__()
         self._publication = publication.get()
         if self._publication:
             self._publication.buffers.append(self)
-        self._native: fastapi.BackgroundTasks | None = None  # FastAPI's own, which runs the plain tasks
-        # The connection itself would make a circle with its scope, for the garbage collector to find in each request.
-        self._request_stack: AsyncExitStack | None = None
-        self._middleware_stack: AsyncExitStack | None = None
-        self._function_stack: AsyncExitStack | None = None
-        self._websocket = False
-        self._ordered: bool | None = None  # None: as the installation says
-        self._session: DatabaseSession | None = None
-        self._key: str | None = None  # what makes the request's tasks idempotent
-        self._keyed = 0
-        self._headers: Sequence[tuple[bytes, bytes]] = ()
-        self._late = False  # nobody will flush any more: store at once
-        self._handed_over = False  # FastAPI has the plain tasks: what comes now goes behind them
         for task in tasks or ():
             self._append(task)
 

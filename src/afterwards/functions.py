@@ -223,7 +223,7 @@ class TaskFunction(Generic[P, T, R]):
             limit_key=written.limit_key,
             rerun_after_crash=settings.rerun_after_crash,
             context=written.context,
-            max_queued=client.options.most_queued(settings.queue) if limited else None,
+            max_queued=client.options.most_queued(settings.queue) if limited and client.options.max_queued else None,
         )
 
     def _join(

@@ -36,7 +36,7 @@ class Publication:
         self.flushing = asyncio.Lock()
         self.buffers: list[Any] = []  # every BackgroundTasks of the request
         self.held: list[HeldBack] = []
-        self.joining: list[Joining] = []  # what waits for the commit of a session
+        self.joining: Sequence[Joining] = ()  # what waits for the commit of a session
         self.failed = False  # the handler raised, or its answer is an error
         self._storing: set[asyncio.Task[None]] = set()
         self._loop = loop
@@ -65,7 +65,7 @@ class Publication:
     def watch(self, joining: Joining) -> None:
         """Tell at the end of the request if the session of a call was never committed."""
         joining.watched = True
-        self.joining.append(joining)
+        self.joining = (*self.joining, joining)
 
     def discard(self) -> None:
         """The handler raised: of what waits for a session's commit nothing will be stored, whoever commits it."""
@@ -102,7 +102,8 @@ class Publication:
             await self.settled()
         finally:  # cancelled, too: kept back no longer, what is held becomes due by itself
             self.ended = True
-            self._tell_of_sessions()
+            if self.joining:
+                self._tell_of_sessions()
             self.buffers.clear()  # each of which holds this: a circle for the garbage collector
             _going_on.discard(self)
         held, self.held = self.held, []
@@ -130,7 +131,7 @@ class Publication:
 
     def _tell_of_sessions(self) -> None:
         """Whoever commits a session from now on is too late for this request."""
-        joining, self.joining = self.joining, []
+        joining, self.joining = self.joining, ()
         for tell, standings in (
             (telemetry.never_committed, UNDECIDED),
             (telemetry.rolled_back, {Standing.ROLLED_BACK}),

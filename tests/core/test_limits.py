@@ -1,14 +1,14 @@
 """How many tasks may start now."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from afterwards.core.errors import InvalidOption
-from afterwards.core.limits import Candidate, Group, Limit, Rate, Room, Used, admit, group_of, next_room, room
+from afterwards.core.limits import Group, Limit, Rate, Room, Used, admit, group_of, next_room, room
 from afterwards.core.options import limit_of
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -76,6 +76,12 @@ def test_tasks_from_before_the_limit_count_with_all() -> None:
     assert group_of("f", "") == group_of("f", "*") != group_of("f", "ada")
 
 
+class One(NamedTuple):
+    item: int
+    suspect: bool
+    group: Group
+
+
 @given(
     st.lists(st.tuples(st.booleans(), st.sampled_from([A, B, ("g", "*")])), max_size=20),
     st.integers(0, 5),
@@ -86,16 +92,17 @@ def test_tasks_from_before_the_limit_count_with_all() -> None:
 def test_admission_is_greedy_and_passes_nothing(
     drawn: list[tuple[bool, Group]], room_a: int, room_b: int, limit: int, suspects: int
 ) -> None:
-    candidates = [Candidate(number, suspect, group) for number, (suspect, group) in enumerate(drawn)]
+    candidates = [(number, suspect, group) for number, (suspect, group) in enumerate(drawn)]
     rooms = {A: Room(room_a), B: Room(room_b), ("g", "*"): Room(None)}
     admitted = list(admit(candidates, rooms, limit=limit, suspects=suspects))
-    chosen = [candidates[number] for number in admitted]
+    drawn_ones = [One(*candidate) for candidate in candidates]
+    chosen = [drawn_ones[number] for number in admitted]
     assert admitted == sorted(admitted)
     assert len(chosen) <= limit
     assert sum(one.suspect for one in chosen) <= suspects
     assert sum(one.group == A for one in chosen) <= room_a
     assert sum(one.group == B for one in chosen) <= room_b
-    for left_out in (one for one in candidates if one.item not in admitted):  # each for a reason that held by then
+    for left_out in (one for one in drawn_ones if one.item not in admitted):  # each for a reason that held by then
         before = [one for one in chosen if one.item < left_out.item]
         count = rooms[left_out.group].count
         full = count is not None and sum(one.group == left_out.group for one in before) >= count

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Generic, NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 
 from afterwards.core.errors import InvalidOption
 
@@ -91,12 +91,8 @@ def group_of(name: str, limit_key: str) -> Group:
     return name, limit_key or ALL
 
 
-class Candidate(NamedTuple, Generic[T]):
-    """What could be taken, as far as a decision needs to know it."""
-
-    item: T
-    suspect: bool
-    group: Group
+Candidate = tuple[T, bool, Group]
+"""What could be taken, as far as a decision needs to know it; whether it is a suspect; what it counts with."""
 
 
 def admit(candidates: Iterable[Candidate[T]], rooms: Mapping[Group, Room], *, limit: int, suspects: int) -> Iterator[T]:

@@ -14,7 +14,7 @@ from afterwards.core import lifecycle, limits, schedule
 from afterwards.core.errors import QueueFull
 from afterwards.core.files import UNCLAIMED
 from afterwards.core.lifecycle import Settled
-from afterwards.core.limits import Candidate, Group, Room, Used
+from afterwards.core.limits import Group, Room, Used
 from afterwards.core.routing import FORGOTTEN_AFTER, Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, State, Task
@@ -105,7 +105,7 @@ class MemoryEngine:
             candidates = self._candidates(claim, now)
             rooms = self._rooms(claim, candidates, now)
             chosen = limits.admit(
-                [Candidate(task, task.suspect, _group(task)) for task in candidates],
+                [(task, task.suspect, _group(task)) for task in candidates],
                 rooms,
                 limit=claim.limit,
                 suspects=claim.suspects,

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -54,10 +54,18 @@ class Surroundings:
             await self.processes.ended()
 
 
-async def attempt(function: Runnable, task: Task, surroundings: Surroundings, context: TaskContext) -> Outcome:
+def attempt(
+    function: Runnable, task: Task, surroundings: Surroundings, context: TaskContext
+) -> Coroutine[Any, Any, Outcome]:
     """Run the function once. Never raises, but for the cancellation that the worker asked for."""
-    if task.context is None:
-        return await _attempt(function, task, surroundings, context)
+    run = _attempt if task.context is None else _surrounded_attempt  # no coroutine more than need be
+    return run(function, task, surroundings, context)
+
+
+async def _surrounded_attempt(
+    function: Runnable, task: Task, surroundings: Surroundings, context: TaskContext
+) -> Outcome:
+    """An attempt that goes on with what surrounded the call."""
     with restored(task, surroundings.propagate):
         outcome = await _attempt(function, task, surroundings, context)
         if isinstance(outcome, Raised):

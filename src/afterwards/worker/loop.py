@@ -89,6 +89,7 @@ class Worker:
         self._hurry = asyncio.Event()
         self._settler = Settler(engine, self._stored)
         self._heart = Heart(engine, options.lease, lambda: tuple(self._leased), self._heard)
+        self._note = self._heart.note  # bound once
         self._watch = Watch(self._name_of, lambda: bool(self._attempts))
         self._attendance = Attendance(engine, self.id, functions, options, clock=clock)
         self._upkeep = Upkeep(engine, functions, options, tell=tell, told=self._begin_telling, clock=clock)
@@ -232,7 +233,7 @@ class Worker:
 
     def _take(self, task: Task) -> Running:
         function = self._functions.get(task.name)
-        running = self._leased[task.lease] = Running(task, function, TaskContext(function, task, self._heart.note))
+        running = self._leased[task.lease] = Running(task, function, TaskContext(function, task, self._note))
         if task.suspect:
             self._suspects.add(task.lease)
         return running

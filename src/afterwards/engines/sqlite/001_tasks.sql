@@ -24,8 +24,7 @@ CREATE TABLE afterwards_tasks (
     unique_key TEXT,
     idempotency_key TEXT,
     limit_key TEXT NOT NULL DEFAULT '', -- whose limit it counts against; '' where there is none
-    rerun_after_crash INTEGER NOT NULL DEFAULT 1,
-    context TEXT,
+    more TEXT, -- a JSON object of what few tasks have, those keys among it: read together, it costs the others little
     attempt INTEGER NOT NULL DEFAULT 0,
     failed INTEGER NOT NULL DEFAULT 0,
     crashed INTEGER NOT NULL DEFAULT 0,

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import cast
 
 from afterwards.core import limits
-from afterwards.core.limits import Candidate, Group
+from afterwards.core.limits import Group
 from afterwards.core.task import Task
 from afterwards.engine import Claim, Heartbeat, Held
 from afterwards.engines.sqlite import reading, rows, statements
@@ -33,10 +33,9 @@ Lane = tuple[int, str, str, str]
 def claim(connection: Connection, claim: Claim) -> list[Task]:
     promote(connection)
     rooms = Rooms(connection, claim)
-    candidates = [
-        Candidate(seq, suspect == SUSPECT, group)
-        for _, seq, suspect, group in sorted(_places(connection, claim, rooms))
-    ]
+    candidates = (
+        (seq, suspect == SUSPECT, group) for _, seq, suspect, group in sorted(_places(connection, claim, rooms))
+    )
     seqs = list(limits.admit(candidates, rooms.known, limit=claim.limit, suspects=claim.suspects))
     taken = [task for some in _in_batches(seqs) for task in _take(connection, claim, some)]
     rooms.note(taken)

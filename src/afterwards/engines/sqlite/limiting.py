@@ -32,7 +32,7 @@ class Rooms:
 
     def note(self, taken: Sequence[Task]) -> None:
         """Remember what was started, and when a rate that is used up leaves room again."""
-        for task in taken:
+        for task in taken if self._limits else ():
             limit = self._limits.get(task.name)
             if limit and limit.rate:
                 until = self._connection.after(limit.rate.per)

@@ -1,6 +1,7 @@
 """Tasks as rows and back: instants and spans are microseconds, ids are 16 bytes, what is absent is NULL."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import field, fields, make_dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -9,7 +10,7 @@ from typing import Any, Final, cast
 from afterwards.core.errors import EngineError
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.progress import Progress
-from afterwards.core.task import Failure, FailureKind, State, Task
+from afterwards.core.task import Failure, FailureKind, NewTask, State, Task
 
 Row = tuple[Any, ...]
 
@@ -118,13 +119,11 @@ def to_task(row: Row, failures: tuple[Failure, ...] = ()) -> Task:
         progress=row[24] and Progress.of_text(row[24]),
         result=row[25],
         expires_at=None if row[26] is None else to_instant(row[26]),
-        unique_key=row[27],
-        idempotency_key=row[28],
-        limit_key=row[29],
-        rerun_after_crash=row[30] == 1,
-        context=row[31],
         failures=failures,
     )
+    if row[27] is not None:
+        for name, value in json.loads(row[27]).items():
+            setattr(draft, name, value)
     return frozen(draft)
 
 
@@ -140,10 +139,22 @@ def from_new(task: Task) -> tuple[tuple[str, ...], list[Any]]:
         task.queue,
         task.priority,
     ]
-    for name, absent, written in _SELDOM:
-        if (value := getattr(task, name)) != absent:
-            columns += (name,)
-            values.append(written(value) if written else value)
+    if task.retention != SEVEN_DAYS:
+        columns += ("retention",)
+        values.append(from_span(task.retention))
+    if task.origin is not None:
+        columns += ("origin",)
+        values.append(task.origin)
+    if task.after is not None:
+        columns += ("after",)
+        values.append(key_to_store(task.after))
+    if task.run_at is not None:
+        columns += ("run_at",)
+        values.append(from_instant(task.run_at))
+    if has_more(task):
+        for column, value in _more(task):
+            columns += (column,)
+            values.append(value)
     if task.lease_until is not None and task.started_at is not None:
         columns += _LEASED
         values += [task.attempt, task.worker, from_instant(task.lease_until), from_instant(task.started_at)]
@@ -180,20 +191,47 @@ def _standing(task: Task) -> Row:
     )
 
 
-_SELDOM: Final[Sequence[tuple[str, object, Callable[[Any], Any] | None]]] = (
-    ("retention", SEVEN_DAYS, from_span),
-    ("origin", None, None),
-    ("overrides", None, None),
-    ("after", None, key_to_store),
-    ("run_at", None, from_instant),
-    ("expires_at", None, from_instant),
-    ("unique_key", None, None),
-    ("idempotency_key", None, None),
-    ("limit_key", UNLIMITED, None),
-    ("rerun_after_crash", True, int),
-    ("context", None, None),
-)
-"""What few tasks have: the value that needs no writing, and how another one is written."""
+def has_more(task: Task | NewTask) -> bool:
+    """Whether a task was asked for in a way in which few are: one look, so that the others pay no more."""
+    return not (
+        task.overrides is None
+        and task.unique_key is None
+        and task.idempotency_key is None
+        and task.context is None
+        and task.limit_key == UNLIMITED
+        and task.rerun_after_crash
+        and (task.expires_at if isinstance(task, Task) else task.expires) is None
+    )
+
+
+def take_over(draft: Any, new: NewTask, now: datetime) -> None:
+    """Give a draft what few tasks have."""
+    for name in (*MORE, "overrides"):
+        setattr(draft, name, getattr(new, name))
+    draft.expires_at = None if new.expires is None else now + new.expires
+
+
+def _more(task: Task) -> Iterator[tuple[str, Any]]:
+    """What few tasks have: as columns where they are looked for by it, and all together for whoever reads them."""
+    if task.overrides is not None:
+        yield "overrides", task.overrides
+    if task.expires_at is not None:
+        yield "expires_at", from_instant(task.expires_at)
+    more = {name: value for name, absent in MORE.items() if (value := getattr(task, name)) != absent}
+    for name in more.keys() & {"unique_key", "idempotency_key", "limit_key"}:
+        yield name, more[name]
+    if more:
+        yield "more", json.dumps(more)
+
+
+MORE: Final[Mapping[str, object]] = {
+    "unique_key": None,
+    "idempotency_key": None,
+    "limit_key": UNLIMITED,
+    "rerun_after_crash": True,
+    "context": None,
+}
+"""What is read from the column of that name, and what a task has without it."""
 
 
 def to_failure(row: Row) -> Failure:

@@ -6,7 +6,7 @@ COLUMNS = """
     id, name, arguments, created_at, state, queue, priority, overrides, retention, origin, after, plain,
     attempt, failed, crashed, suspect, run_at, worker, lease_until, started_at, finished_at,
     cancel_requested, reason, cause, progress, result,
-    expires_at, unique_key, idempotency_key, limit_key, rerun_after_crash, context
+    expires_at, more
 """
 
 # Transactions.

@@ -113,7 +113,6 @@ def _at_once(new: NewTask, claim: Claim | None, now: datetime) -> Task:
         state=State.RUNNING if claim else State.SCHEDULED if due else State.QUEUED,
         queue=new.queue,
         priority=new.priority,
-        overrides=new.overrides,
         retention=new.retention,
         origin=new.origin,
         attempt=1 if claim else 0,
@@ -121,13 +120,9 @@ def _at_once(new: NewTask, claim: Claim | None, now: datetime) -> Task:
         worker=claim.worker if claim else None,
         lease_until=now + claim.lease if claim else None,
         started_at=now if claim else None,
-        expires_at=None if new.expires is None else now + new.expires,
-        unique_key=new.unique_key,
-        idempotency_key=new.idempotency_key,
-        limit_key=new.limit_key,
-        rerun_after_crash=new.rerun_after_crash,
-        context=new.context,
     )
+    if rows.has_more(new):
+        rows.take_over(draft, new, now)
     return rows.frozen(draft)
 
 

@@ -21,15 +21,17 @@ BY_INDEX = {
     "QUEUED_BY_ID": "afterwards_id",
     "NEXT_QUEUE": "afterwards_queued (suspect=? AND queue>?)",
     "NEXT_NAME": "afterwards_queued (suspect=? AND queue=? AND name>?)",
-    "NEXT_LIMIT_KEY": "afterwards_queued (suspect=? AND queue=? AND name=? AND limit_key>?)",
-    "LANE": "afterwards_queued (suspect=? AND queue=? AND name=? AND limit_key=?)",
-    "ANY_OVERDUE": "afterwards_expiring (expires_at>? AND expires_at<?)",
+    "LANE": "afterwards_queued (suspect=? AND queue=? AND name=?)",
+    "NEXT_LIMITED_QUEUE": "afterwards_limited (suspect=? AND queue>?)",
+    "NEXT_LIMITED_NAME": "afterwards_limited (suspect=? AND queue=? AND name>?)",
+    "NEXT_LIMIT_KEY": "afterwards_limited (suspect=? AND queue=? AND name=? AND limit_key>?)",
+    "LIMITED_LANE": "afterwards_limited (suspect=? AND queue=? AND name=? AND limit_key=?)",
+    "LIMITED_BACKLOG": "afterwards_limited (suspect=? AND queue=? AND name=?)",
     "UNFINISHED_LIKE": "afterwards_unique (unique_key=?)",
     "IDEMPOTENT_LIKE": "afterwards_idempotent (idempotency_key=?)",
     "STARTS": "afterwards_started (name=? AND limit_key=? AND at>?)",
     "DELETE_STARTS": "afterwards_start_over (until<?)",
     "DELETE_ALIASES": "afterwards_alias_task (task=?)",
-    "ANY_DUE": "afterwards_scheduled (run_at<?)",
     "PROMOTE": "afterwards_scheduled (run_at<?)",
     "NEXT_DUE": "afterwards_scheduled",
     "EXPIRED": "afterwards_running (lease_until<?)",
@@ -94,11 +96,17 @@ def test_what_was_found_is_taken_by_its_place(connection: Connection, name: str)
 def test_what_people_look_for_is_found_by_an_index_of_few_or_from_the_newest_on(
     connection: Connection, state: State
 ) -> None:
-    index, condition = reading.INDEX[state], reading.WHERE[state]
-    found = plan(connection, statements.FIND.format(index=index, conditions=condition))
-    assert index.removeprefix("INDEXED BY") in found or (
-        "SCAN afterwards_tasks" in found and "TEMP B-TREE" not in found
-    )
+    for condition, index in reading.PARTS[state]:
+        found = plan(connection, statements.FIND.format(index=index, conditions=condition))
+        by_index = index.removeprefix("INDEXED BY") in found
+        assert by_index or ("SCAN afterwards_tasks" in found and "TEMP B-TREE" not in found)
+
+
+def test_a_look_is_five_short_ones(connection: Connection) -> None:
+    found = plan(connection, statements.LOOK).splitlines()
+    for index in ("scheduled (run_at<?)", "expiring (expires_at>? AND expires_at<?)", "queued", "limited"):
+        assert any(f"INDEX afterwards_{index}" in step for step in found)
+    assert not any(step.startswith("SCAN afterwards_tasks") and "INDEX" not in step for step in found)
 
 
 def test_counting_reads_no_finished_task(connection: Connection) -> None:

@@ -44,9 +44,13 @@ CREATE TABLE afterwards_tasks (
 
 CREATE UNIQUE INDEX afterwards_id ON afterwards_tasks (id);
 
--- What can be claimed, in lanes: within one queue, name and limit, the best first. Suspects lie apart.
-CREATE INDEX afterwards_queued ON afterwards_tasks (suspect, queue, name, limit_key, priority DESC)
-WHERE state = 'queued';
+-- What can be claimed, in lanes: within one queue and name, the best first. Suspects lie apart.
+CREATE INDEX afterwards_queued ON afterwards_tasks (suspect, queue, name, priority DESC)
+WHERE state = 'queued' AND limit_key = '';
+
+-- The same of what has a limit: each limit key has a lane of its own.
+CREATE INDEX afterwards_limited ON afterwards_tasks (suspect, queue, name, limit_key, priority DESC)
+WHERE state = 'queued' AND limit_key != '';
 
 CREATE INDEX afterwards_scheduled ON afterwards_tasks (run_at) WHERE state = 'scheduled';
 

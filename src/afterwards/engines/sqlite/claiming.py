@@ -1,10 +1,8 @@
 """Claim tasks and keep their leases. Every function runs in a transaction that others share."""
 
-from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import lru_cache
 from typing import cast
 
 from afterwards.core import limits
@@ -12,7 +10,8 @@ from afterwards.core.limits import Group
 from afterwards.core.task import Task
 from afterwards.engine import Claim, Heartbeat, Held
 from afterwards.engines.sqlite import reading, rows, statements
-from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite.connection import Connection, Look
+from afterwards.engines.sqlite.lanes import INNOCENT, SUSPECT, lanes
 from afterwards.engines.sqlite.limiting import Rooms
 
 MOST_PROMOTED = 1000
@@ -21,21 +20,15 @@ MOST_PROMOTED = 1000
 SIZES = (1, 8, 64, 256)
 """How many places one statement names, so that few statements are ever prepared; old versions allow 999."""
 
-INNOCENT, SUSPECT = 0, 1
-
 Place = tuple[int, int, int, Group]
 """Where a queued task stands: minus its priority, its seq, whether it is a suspect; and what it counts with."""
 
-Lane = tuple[int, str, str, str]
-"""Suspects or not, queue, name, limit key."""
-
 
 def claim(connection: Connection, claim: Claim) -> list[Task]:
-    promote(connection)
+    look = promote(connection, connection.look())
     rooms = Rooms(connection, claim)
-    candidates = (
-        (seq, suspect == SUSPECT, group) for _, seq, suspect, group in sorted(_places(connection, claim, rooms))
-    )
+    places = sorted(_places(connection, claim, look, rooms))
+    candidates = ((seq, suspect == SUSPECT, group) for _, seq, suspect, group in places)
     seqs = list(limits.admit(candidates, rooms.known, limit=claim.limit, suspects=claim.suspects))
     taken = [task for some in _in_batches(seqs) for task in _take(connection, claim, some)]
     rooms.note(taken)
@@ -44,13 +37,13 @@ def claim(connection: Connection, claim: Claim) -> list[Task]:
 
 def is_there_any(connection: Connection, claim: Claim) -> bool:
     """Whether a claim would take, promote or cancel anything, as far as can be told without looking at limits."""
-    for statement in (statements.ANY_DUE, statements.ANY_OVERDUE):
-        if connection.execute(statement, (connection.instant,)).fetchone():
-            return True
+    look = connection.look()
+    if look.due or look.overdue:
+        return True
     if claim.ids is not None:
         return any(True for _ in _places_by_id(connection, claim, claim.ids))
     suspicions = (INNOCENT, SUSPECT) if claim.suspects else (INNOCENT,)
-    return claim.limit > 0 and any(True for one in suspicions for _ in _lanes(connection, claim, one))
+    return claim.limit > 0 and any(True for one in suspicions for _ in lanes(connection, claim, look, one))
 
 
 def anything_for(connection: Connection, claim: Claim) -> bool:
@@ -65,21 +58,23 @@ def anything_for(connection: Connection, claim: Claim) -> bool:
 
 
 def _anything_for(connection: Connection, claim: Claim) -> bool:
-    [ready] = connection.execute(statements.ANYTHING_READY, (connection.instant,)).fetchone()
-    if not ready:
+    look = connection.look()
+    if not (look.queued or look.limited or look.due):
         return False
-    promote(connection)
+    look = promote(connection, look)
     claim = replace(claim, names=claim.names - frozenset(claim.limits)) if claim.limits else claim
     if claim.ids is not None:
         return any(True for _ in _places_by_id(connection, claim, claim.ids))
-    return any(True for suspicion in (INNOCENT, SUSPECT) for _ in _lanes(connection, claim, suspicion))
+    return any(True for suspicion in (INNOCENT, SUSPECT) for _ in lanes(connection, claim, look, suspicion))
 
 
-def promote(connection: Connection) -> None:
-    """Queue what is due."""
-    if connection.execute(statements.ANY_DUE, (connection.instant,)).fetchone():
-        connection.execute(statements.PROMOTE, (connection.instant, MOST_PROMOTED))
-        connection.queued = True  # others may serve what this worker does not
+def promote(connection: Connection, look: Look) -> Look:
+    """Queue what is due. Returns what there is to do now."""
+    if not look.due:
+        return look
+    connection.execute(statements.PROMOTE, (connection.instant, MOST_PROMOTED))
+    connection.queued = True  # others may serve what this worker does not
+    return connection.look()
 
 
 def heartbeat(connection: Connection, beats: Sequence[Heartbeat], lease: timedelta) -> list[Held]:
@@ -106,16 +101,16 @@ def expire(connection: Connection, workers: Collection[str]) -> None:
     connection.executemany(statements.EXPIRE, [(now, worker, now) for worker in workers])
 
 
-def _places(connection: Connection, claim: Claim, rooms: Rooms) -> Iterator[Place]:
+def _places(connection: Connection, claim: Claim, look: Look, rooms: Rooms) -> Iterator[Place]:
     """Where the best of what the worker may take stand, no more of each lane than it may take of all."""
     if claim.ids is not None:
         yield from _places_by_id(connection, claim, claim.ids, rooms)
         return
     for suspicion, most in ((INNOCENT, claim.limit), (SUSPECT, min(claim.limit, claim.suspects))):
-        for lane in _lanes(connection, claim, suspicion) if most > 0 else ():
-            group = limits.group_of(*lane[2:])
+        for lane in lanes(connection, claim, look, suspicion) if most > 0 else ():
+            group = limits.group_of(lane.name, lane.limit_key)
             if left := rooms.left(group, most):
-                for place in connection.execute(statements.LANE, (*lane, left)):
+                for place in lane.places(connection, left):
                     yield (*place, group)
 
 
@@ -129,44 +124,6 @@ def _places_by_id(
             paused = queue in connection.paused.queues or name in connection.paused.names
             if served and not paused and (rooms is None or rooms.left(group, claim.limit)):
                 yield cast(Place, (*place, group))
-
-
-def _lanes(connection: Connection, claim: Claim, suspicion: int) -> Iterator[Lane]:
-    """The lanes in which something is queued for the worker. What others serve is jumped over, however much it is."""
-    paused = connection.paused
-    names = claim.names - paused.names if paused.names else claim.names
-    for queue in present(connection, statements.NEXT_QUEUE, (suspicion,), claim.queues):
-        if queue not in paused.queues:
-            for name in present(connection, statements.NEXT_NAME, (suspicion, queue), names):
-                for limit_key in present(connection, statements.NEXT_LIMIT_KEY, (suspicion, queue, name), None):
-                    yield suspicion, queue, name, limit_key
-
-
-def present(
-    connection: Connection, statement: str, above: Sequence[object], wanted: frozenset[str] | None
-) -> Iterator[str]:
-    """Those of the wanted values that an index holds (None: all of them), by one look per value."""
-    start = "" if wanted is None else next(iter(_ordered(wanted)), None)
-    while start is not None and (row := connection.execute(statement, (*above, start)).fetchone()):
-        [found] = row
-        if wanted is None or found in wanted:
-            yield found
-        start = _behind(found, wanted)
-
-
-def _behind(found: str, wanted: frozenset[str] | None) -> str | None:
-    """Where to look next; None when nothing can be left."""
-    if wanted is None:
-        return found + "\0"
-    ordered = _ordered(wanted)
-    index = bisect_right(ordered, found)
-    return ordered[index] if index < len(ordered) else None
-
-
-@lru_cache(maxsize=32)
-def _ordered(wanted: frozenset[str]) -> list[str]:
-    """In the order in which SQLite, too, compares text: by code points."""
-    return sorted(wanted)
 
 
 def _take(connection: Connection, claim: Claim, seqs: Sequence[int]) -> list[Task]:

@@ -10,7 +10,7 @@ from importlib import resources
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from afterwards.core.errors import EngineError
 from afterwards.engine import Paused
@@ -36,6 +36,17 @@ BATCHES = (32, 8, 2, 1)
 T = TypeVar("T")
 
 NOT_PAUSED = Paused()
+
+
+class Look(NamedTuple):
+    """What a look at the tasks found."""
+
+    due: bool  # scheduled, and its time has come
+    overdue: bool  # expired
+    queued: bool  # without a limit
+    limited: bool  # queued, with a limit
+    paused: bool  # anything is
+
 
 Identity = tuple[int, int] | None
 """Which file a path means; another one after the file was replaced."""
@@ -71,6 +82,14 @@ class Connection:
         self.idle_for = None
         self.unwritten = []
         self._paused = None
+
+    def look(self) -> Look:
+        """What there is to do, now, by one statement: each lets go of the interpreter, which others want."""
+        row = self.execute(statements.LOOK, (self.instant, self.instant)).fetchone()
+        look = Look._make(map(bool, row))
+        if not look.paused:
+            self._paused = NOT_PAUSED
+        return look
 
     @property
     def paused(self) -> Paused:

@@ -59,7 +59,7 @@ class SQLiteEngine:
             partial(storing.enqueue, tasks=tasks, claim=claim, leased=leased),
             undelivered=lambda stored: self._give_back(opened, leased, {new.id for new in tasks if new.held}),
             only_adds=True,
-            last=True,  # when the older ones have been claimed, the new ones may be leased at once
+            turn=2,
         )
         return storing.unless_full(stored)
 
@@ -88,6 +88,7 @@ class SQLiteEngine:
         opened.presence.note(claim.worker)
         return await opened.writer.call(
             partial(_claim, claim=claim),
+            turn=1,
             needed=partial(claiming.is_there_any, claim=claim),
             otherwise=[],
             undelivered=partial(self._give_back, opened),
@@ -285,7 +286,8 @@ class SQLiteEngine:
 
 
 def _claim(connection: Connection, claim: Claim) -> list[Task]:
-    finishing.expire(connection)
+    if connection.look().overdue:
+        finishing.expire(connection)
     return claiming.claim(connection, claim)
 
 

@@ -110,11 +110,10 @@ def _settle(connection: Connection, settled: Settled) -> bool:
 
 def expire(connection: Connection) -> None:
     """Cancel what was not begun in time, and those behind it."""
-    if connection.execute(statements.ANY_OVERDUE, (connection.instant,)).fetchone():
-        for [key] in connection.execute(statements.OVERDUE, (connection.instant, MOST_EXPIRED)).fetchall():
-            for task in reading.get(connection, [rows.to_id(key)]):
-                if lifecycle.overdue(task, connection.now):  # it may have been cancelled for another one's sake
-                    put(connection, lifecycle.expire(task, connection.now))
+    for [key] in connection.execute(statements.OVERDUE, (connection.instant, MOST_EXPIRED)).fetchall():
+        for task in reading.get(connection, [rows.to_id(key)]):
+            if lifecycle.overdue(task, connection.now):  # it may have been cancelled for another one's sake
+                put(connection, lifecycle.expire(task, connection.now))
 
 
 def put(connection: Connection, task: Task) -> None:

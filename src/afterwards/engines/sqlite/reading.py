@@ -1,5 +1,6 @@
 """What is asked of the file without changing it. Every function runs in one transaction."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from heapq import nlargest
@@ -10,24 +11,19 @@ from afterwards.engines.sqlite import rows, statements
 from afterwards.engines.sqlite.connection import Connection
 from afterwards.engines.sqlite.rows import Row
 
-WHERE = {
-    State.WAITING: "state = 'waiting'",
-    State.SCHEDULED: "state = 'scheduled'",
-    State.QUEUED: "state = 'queued'",
-    State.RUNNING: "state = 'running'",
-    State.SUCCEEDED: "state = 'succeeded'",
-    State.FAILED: "finished_at IS NOT NULL AND state = 'failed'",
-    State.CANCELLED: "finished_at IS NOT NULL AND state = 'cancelled'",
+PARTS = {
+    State.WAITING: [("state = 'waiting'", "INDEXED BY afterwards_waiting")],
+    State.SCHEDULED: [("state = 'scheduled'", "INDEXED BY afterwards_scheduled")],
+    State.QUEUED: [
+        (statements.QUEUED, "INDEXED BY afterwards_queued"),
+        (statements.LIMITED, "INDEXED BY afterwards_limited"),
+    ],
+    State.RUNNING: [("state = 'running'", "INDEXED BY afterwards_running")],
+    State.SUCCEEDED: [("state = 'succeeded'", "NOT INDEXED")],  # most are, so that the newest are found at once
+    State.FAILED: [("finished_at IS NOT NULL AND state = 'failed'", "INDEXED BY afterwards_ended")],
+    State.CANCELLED: [("finished_at IS NOT NULL AND state = 'cancelled'", "INDEXED BY afterwards_ended")],
 }
-INDEX = {
-    State.WAITING: "INDEXED BY afterwards_waiting",
-    State.SCHEDULED: "INDEXED BY afterwards_scheduled",
-    State.QUEUED: "INDEXED BY afterwards_queued",
-    State.RUNNING: "INDEXED BY afterwards_running",
-    State.SUCCEEDED: "NOT INDEXED",  # most are, so that the newest are found at once
-    State.FAILED: "INDEXED BY afterwards_ended",
-    State.CANCELLED: "INDEXED BY afterwards_ended",
-}
+"""How the tasks in a state are found: a condition, and the index that has them."""
 
 
 def get(connection: Connection, ids: Iterable[str]) -> list[Task]:
@@ -56,12 +52,15 @@ def find(connection: Connection, query: Query) -> list[Task]:
     if query.states is None:
         found = _find(connection, query, [], "")
     else:
-        found = [row for state in query.states for row in _find(connection, query, [WHERE[state]], INDEX[state])]
+        parts = [part for state in query.states for part in PARTS[state]]
+        found = [row for where, index in parts for row in _find(connection, query, [where], index)]
     return to_tasks(connection, nlargest(query.limit, found, key=lambda row: row[-1]))
 
 
 def stats(connection: Connection) -> Stats:
-    counts = {(queue, State(state)): count for queue, state, count in connection.execute(statements.COUNTS)}
+    counts: Counter[tuple[str, State]] = Counter()
+    for queue, state, count in connection.execute(statements.COUNTS):
+        counts[queue, State(state)] += count
     row = connection.execute(statements.OLDEST).fetchone()
     oldest = timedelta(microseconds=connection.instant - row[0]) if row else None
     return Stats(counts=counts, oldest=oldest)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from afterwards.core.routing import FORGOTTEN_AFTER, Backlog, LiveWorker, Route
-from afterwards.engines.sqlite import claiming, rows, statements
+from afterwards.engines.sqlite import lanes, rows, statements
 from afterwards.engines.sqlite.connection import Connection
 
 
@@ -54,17 +54,25 @@ def _forgotten(connection: Connection) -> int:
 
 def _queued_routes(connection: Connection) -> Iterator[Route]:
     """By one look per route: what is queued in it is jumped over, however much it is."""
-    for suspicion in (claiming.INNOCENT, claiming.SUSPECT):
-        for queue in claiming.present(connection, statements.NEXT_QUEUE, (suspicion,), None):
-            for name in claiming.present(connection, statements.NEXT_NAME, (suspicion, queue), None):
-                yield Route(name, queue)
+    for next_queue, next_name in (
+        (statements.NEXT_QUEUE, statements.NEXT_NAME),
+        (statements.NEXT_LIMITED_QUEUE, statements.NEXT_LIMITED_NAME),
+    ):
+        for suspicion in (lanes.INNOCENT, lanes.SUSPECT):
+            for queue in lanes.present(connection, next_queue, (suspicion,), None):
+                for name in lanes.present(connection, next_name, (suspicion, queue), None):
+                    yield Route(name, queue)
 
 
 def _backlog(connection: Connection, route: Route, latest: int) -> Backlog | None:
-    queued = connection.execute(statements.BACKLOG, (route.queue, route.name, latest)).fetchone()
-    due = connection.execute(statements.DUE_BACKLOG, (latest, route.queue, route.name)).fetchone()
-    since = [instant for _, instant in (queued, due) if instant is not None]
-    return Backlog(route=route, count=queued[0] + due[0], since=rows.to_instant(min(since))) if since else None
+    found = [
+        connection.execute(statements.BACKLOG, (route.queue, route.name, latest)).fetchone(),
+        connection.execute(statements.LIMITED_BACKLOG, (route.queue, route.name, latest)).fetchone(),
+        connection.execute(statements.DUE_BACKLOG, (latest, route.queue, route.name)).fetchone(),
+    ]
+    since = [instant for _, instant in found if instant is not None]
+    count = sum(count for count, _ in found)
+    return Backlog(route=route, count=count, since=rows.to_instant(min(since))) if since else None
 
 
 def _from_worker(worker: LiveWorker) -> rows.Row:

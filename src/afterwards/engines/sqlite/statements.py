@@ -55,7 +55,10 @@ COUNTS = """
     SELECT queue, 'scheduled', count(*) FROM afterwards_tasks WHERE state = 'scheduled' GROUP BY queue
     UNION ALL
     SELECT queue, 'queued', count(*) FROM afterwards_tasks INDEXED BY afterwards_queued
-    WHERE state = 'queued' GROUP BY queue
+    WHERE state = 'queued' AND limit_key = '' GROUP BY queue
+    UNION ALL
+    SELECT queue, 'queued', count(*) FROM afterwards_tasks INDEXED BY afterwards_limited
+    WHERE state = 'queued' AND limit_key != '' GROUP BY queue
     UNION ALL
     SELECT queue, 'running', count(*) FROM afterwards_tasks WHERE state = 'running' GROUP BY queue
     UNION ALL
@@ -65,7 +68,15 @@ COUNTS = """
 
 OLDEST = """
     SELECT created_at FROM afterwards_tasks
-    WHERE seq = (SELECT min(seq) FROM afterwards_tasks INDEXED BY afterwards_queued WHERE state = 'queued')
+    WHERE seq = (
+        SELECT min(seq) FROM (
+            SELECT min(seq) AS seq FROM afterwards_tasks INDEXED BY afterwards_queued
+            WHERE state = 'queued' AND limit_key = ''
+            UNION ALL
+            SELECT min(seq) FROM afterwards_tasks INDEXED BY afterwards_limited
+            WHERE state = 'queued' AND limit_key != ''
+        )
+    )
 """
 
 NEXT_DUE = "SELECT min(run_at) FROM afterwards_tasks WHERE state = 'scheduled'"
@@ -101,13 +112,22 @@ def sized(statement: str, places: int) -> str:
 
 
 # Claiming.
+#
+# What is queued lies in two indexes: what has a limit lies apart, so that the others need not be told apart.
+QUEUED = "state = 'queued' AND limit_key = ''"
+LIMITED = "state = 'queued' AND limit_key != ''"
 
-ANYTHING_READY = """
-    SELECT EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'queued')
-        OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= ?)
+LOOK = f"""
+    SELECT
+        EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= ?),
+        EXISTS (
+            SELECT 1 FROM afterwards_tasks
+            WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= ? AND state != 'running'
+        ),
+        EXISTS (SELECT 1 FROM afterwards_tasks WHERE {QUEUED}),
+        EXISTS (SELECT 1 FROM afterwards_tasks WHERE {LIMITED}),
+        EXISTS (SELECT 1 FROM afterwards_paused)
 """
-
-ANY_DUE = "SELECT 1 FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= ? LIMIT 1"
 
 PROMOTE = """
     UPDATE afterwards_tasks SET state = 'queued', queued_at = run_at, run_at = NULL WHERE seq IN (
@@ -115,24 +135,34 @@ PROMOTE = """
     )
 """
 
-NEXT_QUEUE = """
-    SELECT queue FROM afterwards_tasks WHERE state = 'queued' AND suspect = ? AND queue >= ? ORDER BY queue LIMIT 1
+NEXT_QUEUE = f"SELECT queue FROM afterwards_tasks WHERE {QUEUED} AND suspect = ? AND queue >= ? ORDER BY queue LIMIT 1"
+
+NEXT_NAME = f"""
+    SELECT name FROM afterwards_tasks WHERE {QUEUED} AND suspect = ? AND queue = ? AND name >= ? ORDER BY name LIMIT 1
 """
 
-NEXT_NAME = """
-    SELECT name FROM afterwards_tasks WHERE state = 'queued' AND suspect = ? AND queue = ? AND name >= ?
-    ORDER BY name LIMIT 1
+LANE = f"""
+    SELECT -priority, seq, suspect FROM afterwards_tasks WHERE {QUEUED} AND suspect = ? AND queue = ? AND name = ?
+    ORDER BY priority DESC, seq LIMIT ?
 """
 
-NEXT_LIMIT_KEY = """
+NEXT_LIMITED_QUEUE = f"""
+    SELECT queue FROM afterwards_tasks WHERE {LIMITED} AND suspect = ? AND queue >= ? ORDER BY queue LIMIT 1
+"""
+
+NEXT_LIMITED_NAME = f"""
+    SELECT name FROM afterwards_tasks WHERE {LIMITED} AND suspect = ? AND queue = ? AND name >= ? ORDER BY name LIMIT 1
+"""
+
+NEXT_LIMIT_KEY = f"""
     SELECT limit_key FROM afterwards_tasks
-    WHERE state = 'queued' AND suspect = ? AND queue = ? AND name = ? AND limit_key >= ?
+    WHERE {LIMITED} AND suspect = ? AND queue = ? AND name = ? AND limit_key >= ?
     ORDER BY limit_key LIMIT 1
 """
 
-LANE = """
+LIMITED_LANE = f"""
     SELECT -priority, seq, suspect FROM afterwards_tasks
-    WHERE state = 'queued' AND suspect = ? AND queue = ? AND name = ? AND limit_key = ?
+    WHERE {LIMITED} AND suspect = ? AND queue = ? AND name = ? AND limit_key = ?
     ORDER BY priority DESC, seq LIMIT ?
 """
 
@@ -159,12 +189,6 @@ STARTS = "SELECT at FROM afterwards_starts WHERE name = ? AND limit_key = ? AND 
 INSERT_START = "INSERT INTO afterwards_starts (name, limit_key, at, until) VALUES (?, ?, ?, ?)"
 
 DELETE_STARTS = "DELETE FROM afterwards_starts WHERE until <= ?"
-
-ANY_OVERDUE = """
-    SELECT 1 FROM afterwards_tasks
-    WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= ? AND state != 'running'
-    LIMIT 1
-"""
 
 OVERDUE = """
     SELECT id FROM afterwards_tasks
@@ -200,7 +224,11 @@ COUNT_PENDING = """
         UNION ALL
         SELECT count(*) FROM afterwards_tasks WHERE state = 'scheduled' AND queue = ?
         UNION ALL
-        SELECT count(*) FROM afterwards_tasks WHERE state = 'queued' AND suspect IN (0, 1) AND queue = ?
+        SELECT count(*) FROM afterwards_tasks
+        WHERE state = 'queued' AND limit_key = '' AND suspect IN (0, 1) AND queue = ?
+        UNION ALL
+        SELECT count(*) FROM afterwards_tasks
+        WHERE state = 'queued' AND limit_key != '' AND suspect IN (0, 1) AND queue = ?
     )
 """
 
@@ -342,7 +370,14 @@ DUE_ROUTES = "SELECT DISTINCT name, queue FROM afterwards_tasks WHERE state = 's
 
 BACKLOG = """
     SELECT count(*), min(coalesce(queued_at, created_at)) FROM afterwards_tasks INDEXED BY afterwards_queued
-    WHERE state = 'queued' AND suspect IN (0, 1) AND queue = ? AND name = ? AND coalesce(queued_at, created_at) <= ?
+    WHERE state = 'queued' AND limit_key = '' AND suspect IN (0, 1) AND queue = ? AND name = ?
+        AND coalesce(queued_at, created_at) <= ?
+"""
+
+LIMITED_BACKLOG = """
+    SELECT count(*), min(coalesce(queued_at, created_at)) FROM afterwards_tasks INDEXED BY afterwards_limited
+    WHERE state = 'queued' AND limit_key != '' AND suspect IN (0, 1) AND queue = ? AND name = ?
+        AND coalesce(queued_at, created_at) <= ?
 """
 
 DUE_BACKLOG = """

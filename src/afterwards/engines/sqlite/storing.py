@@ -89,7 +89,7 @@ def _full(connection: Connection, tasks: Sequence[NewTask], made: Sequence[Task]
     connection.flush()
     added = Counter(task.queue for task in made)
     for queue, most in {task.queue: allowed[task.id] for task in made if task.id in allowed}.items():
-        [waiting] = connection.execute(statements.COUNT_PENDING, (queue, queue, queue)).fetchone()
+        [waiting] = connection.execute(statements.COUNT_PENDING, (queue,) * 4).fetchone()
         if waiting + added[queue] > most:
             return QueueFull(queue, most)
     return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from afterwards.core.errors import EngineUnavailable
 from afterwards.engines.sqlite.connection import Connection, Identity, OwnConnection, identity
@@ -17,6 +17,9 @@ from afterwards.engines.sqlite.errors import is_broken_by, translated
 from afterwards.telemetry import log
 
 R = TypeVar("R")
+
+Turn = Literal[0, 1, 2]
+"""First what may queue tasks, then who claims them, then who stores new ones: they may be leased if none is left."""
 
 LONGEST_CALL = 30.0
 """Seconds after which a thread is held to be stuck, and nobody waits for it. Locks are given up long before."""
@@ -39,7 +42,7 @@ class Operation:
     undelivered: Callable[[Any], None] | None = None  # takes back a result for which nobody waits any more
     only_adds: bool = False  # what it writes may be written later in the transaction
     patient: bool = False  # may wait a little for others, to share their commit
-    last: bool = False  # comes after the others that share its commit
+    turn: Turn = 0  # when it comes among those that share its commit
     result: Any = None  # what is answered if it is not needed, and then what was done
     error: Exception | None = None
 
@@ -109,12 +112,12 @@ class ConnectionThread:
         undelivered: Callable[[R], None] | None = None,
         only_adds: bool = False,
         patient: bool = False,
-        last: bool = False,
+        turn: Turn = 0,
     ) -> R:
         """Have the thread run a function; ``otherwise`` is the answer when it is not needed."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        operation = Operation(run, future, needed, undelivered, only_adds, patient, last, otherwise)
+        operation = Operation(run, future, needed, undelivered, only_adds, patient, turn, otherwise)
         # All that coroutines ask for in one turn of their loop is handed in together. To wake the thread for each
         # would have it compete for the interpreter with those who are about to ask.
         if gathered := self._gathered.get(loop):

@@ -94,7 +94,7 @@ class Writer(ConnectionThread):
             return
         with self._transaction(connection, careful=careful):
             living = (one for one in operations if one.error is None)  # some gave up meanwhile
-            wanted = sorted(living, key=attrgetter("last"))
+            wanted = sorted(living, key=attrgetter("turn"))
             results = _results(connection, wanted)
             [due] = connection.execute(statements.NEXT_DUE).fetchone()
         for operation, result in zip(wanted, results, strict=True):

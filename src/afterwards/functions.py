@@ -15,6 +15,7 @@ from typing_extensions import ParamSpec
 
 from afterwards.client import Client, the_client
 from afterwards.core.codec import Codec, ResultCodec
+from afterwards.core.drafts import draft_of, frozen
 from afterwards.core.errors import InvalidTaskFunction, NotStored
 from afterwards.core.keys import Bound, key_of
 from afterwards.core.limits import ALL, UNLIMITED, Limit
@@ -32,6 +33,9 @@ from afterwards.worker.planning import Plan, plan
 P = ParamSpec("P")
 T = TypeVar("T")  # what a direct call gives: for `async def`, a coroutine
 R = TypeVar("R")  # what the function returns in the end
+
+
+_Draft = draft_of(NewTask)
 
 
 class TaskFunction(Generic[P, T, R]):
@@ -203,7 +207,7 @@ class TaskFunction(Generic[P, T, R]):
     ) -> NewTask:
         """A call as it will be stored; ``limited``: a full queue refuses it. ``key`` is that of its request."""
         settings = self.settings
-        return NewTask(
+        draft = _Draft(
             id=id or client.new_id(),
             name=self.name,
             arguments=written.arguments,
@@ -225,6 +229,7 @@ class TaskFunction(Generic[P, T, R]):
             context=written.context,
             max_queued=client.options.most_queued(settings.queue) if limited and client.options.max_queued else None,
         )
+        return frozen(draft, NewTask)
 
     def _join(
         self, client: Client, written: "Written", id: str, loop: asyncio.AbstractEventLoop | None

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any, Generic, Never, Self, TypeVar, overload
 
 from afterwards.core.progress import Progress
-from afterwards.worker.context import TaskContext, current_context
+from afterwards.worker.context import TaskContext, current
 
 T = TypeVar("T")
 
@@ -56,7 +56,8 @@ class ProgressBar(Generic[T]):
         self.closed = False
         self._postfix = ""
         self._iterable = iterable
-        context = current_context.get()
+        attempting = current.get()
+        context = attempting.context if attempting else None
         self._context: TaskContext | None = context if context and context.show(self) else None
         self._changed()
 

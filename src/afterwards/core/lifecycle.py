@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from afterwards.core.drafts import draft_of, frozen
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
 from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task
@@ -78,6 +79,9 @@ class Settled:
     progress: Progress | None = None  # the last; None leaves what is stored
     lost: bool = False  # decided by another worker: holds only while the lease is still expired
     then: NewTask | None = None  # stored in the same transaction, unless the lease is refused
+
+
+_Draft = draft_of(Settled)
 
 
 def store(new: NewTask, before: Task | None, now: datetime) -> Task:
@@ -171,10 +175,17 @@ def claim(task: Task, worker: str, lease: timedelta, now: datetime) -> Task:
 
 def settle(task: Task, outcome: Outcome, retry: Retry, *, worker: str, now: datetime, random: float) -> Settled:
     """How an attempt ends its task, or leaves it for another one."""
+    if isinstance(outcome, Succeeded):  # as most often
+        draft = _Draft(
+            lease=task.lease,
+            state=State.SUCCEEDED,
+            failed=task.failed,
+            crashed=task.crashed,
+            result=outcome.result,
+        )
+        return frozen(draft, Settled)
     settled = partial(Settled, lease=task.lease, failed=task.failed, crashed=task.crashed)
     match outcome:
-        case Succeeded(result):
-            return settled(state=State.SUCCEEDED, result=result)
         case Cancelled(reason):
             return settled(state=State.CANCELLED, reason=shortened(reason))
         case Snoozed(delay):

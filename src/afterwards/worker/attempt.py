@@ -18,10 +18,11 @@ from afterwards.core import lifecycle
 from afterwards.core.errors import Cancel, FileMissing, RetryAfter, Snooze, TooLarge, Unreadable, UnstorableResult
 from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Settled, Snoozed, Succeeded
 from afterwards.core.options import RunIn
+from afterwards.core.progress import Progress
 from afterwards.core.task import FailedTask, FailureKind, NewTask, State, Task
 from afterwards.engine import Files
 from afterwards.propagation import restored
-from afterwards.worker.context import TaskContext, current_context
+from afterwards.worker.context import Attempting, current
 from afterwards.worker.dependencies import Cleanup, Resolver
 from afterwards.worker.processes import Processes
 from afterwards.worker.runnable import Runnable, options_of
@@ -55,35 +56,41 @@ class Surroundings:
 
 
 def attempt(
-    function: Runnable, task: Task, surroundings: Surroundings, context: TaskContext
+    function: Runnable, task: Task, surroundings: Surroundings, attempting: Attempting
 ) -> Coroutine[Any, Any, Outcome]:
     """Run the function once. Never raises, but for the cancellation that the worker asked for."""
     run = _attempt if task.context is None else _surrounded_attempt  # no coroutine more than need be
-    return run(function, task, surroundings, context)
+    return run(function, task, surroundings, attempting)
 
 
 async def _surrounded_attempt(
-    function: Runnable, task: Task, surroundings: Surroundings, context: TaskContext
+    function: Runnable, task: Task, surroundings: Surroundings, attempting: Attempting
 ) -> Outcome:
     """An attempt that goes on with what surrounded the call."""
     with restored(task, surroundings.propagate):
-        outcome = await _attempt(function, task, surroundings, context)
+        outcome = await _attempt(function, task, surroundings, attempting)
         if isinstance(outcome, Raised):
             telemetry.attempt_failed(outcome.error)
         return outcome
 
 
 def settle(
-    function: Runnable, context: TaskContext, outcome: Outcome, *, worker: str, now: datetime, tell: Tell
+    function: Runnable,
+    task: Task,
+    outcome: Outcome,
+    *,
+    worker: str,
+    now: datetime,
+    tell: Tell,
+    progress: Progress | None = None,
 ) -> tuple[Settled, FailedTask | None]:
     """How the attempt ends its task, and what to tell a plain ``on_failure`` once that is stored. Never raises."""
-    task = context.task
     try:
         retry = options_of(function, task).retries
     except Exception as error:  # options of a later version: nobody here can know what they mean
         retry, outcome = function.settings.retries, Raised(error=error)
     settled = lifecycle.settle(task, outcome, retry, worker=worker, now=now, random=random())
-    if (progress := context.progress()) is not None:  # its last word
+    if progress is not None:  # its last word
         settled = replace(settled, progress=progress)
     telemetry.settled(task, settled, outcome.error if isinstance(outcome, Raised) else None, retry.times)
     return with_notice(function, task, settled, tell)
@@ -115,14 +122,14 @@ async def tell_plainly(function: Runnable, failed: FailedTask, threads: Threads)
         telemetry.notice_failed(failed.name, error)
 
 
-async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, context: TaskContext) -> Outcome:
+async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, attempting: Attempting) -> Outcome:
     try:
         values = function.codec.load(task.arguments)
     except Unreadable as error:
         return Raised(error=error, kind=FailureKind.REFUSED)
-    before = current_context.set(context)
+    before = current.set(attempting)
     try:
-        return await _outcome(function, task, values, surroundings, context)
+        return await _outcome(function, task, values, surroundings, attempting)
     except FileMissing as error:
         return Raised(error=error, kind=FailureKind.REFUSED)
     except _TimedOut as late:
@@ -135,7 +142,7 @@ async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, c
     except BaseException as error:  # whatever the user's function raises is its outcome
         return meant_by(error)
     finally:
-        current_context.reset(before)
+        current.reset(before)
 
 
 def meant_by(error: BaseException) -> Outcome:
@@ -155,13 +162,17 @@ class _TimedOut(TimeoutError):
 
 
 async def _outcome(
-    function: Runnable, task: Task, values: dict[str, Any], surroundings: Surroundings, context: TaskContext
+    function: Runnable, task: Task, values: dict[str, Any], surroundings: Surroundings, attempting: Attempting
 ) -> Outcome:
     if function.run_in is RunIn.PROCESS and surroundings.processes is not None:
-        return await surroundings.processes.run(function, context)
+        return await surroundings.processes.run(function, attempting.context)
     timeout = options_of(function, task).timeout
-    resolve = _resolved_with_files if function.codec.files else _resolved
-    call = resolve(function, values, surroundings, context, timeout)
+    if function.codec.files:
+        call = _resolved_with_files(function, values, surroundings, attempting, timeout)
+    elif function.plan.injected:
+        call = _resolved(function, values, surroundings, attempting, timeout)
+    else:  # as most often
+        call = _called(function, values, surroundings.threads, timeout)
     result = await (_within(timeout, call) if timeout is not None and function.is_async else call)
     return Succeeded(_stored_result(function, task, result))
 
@@ -170,30 +181,30 @@ async def _resolved_with_files(
     function: Runnable,
     values: dict[str, Any],
     surroundings: Surroundings,
-    context: TaskContext,
+    attempting: Attempting,
     timeout: timedelta | None,
 ) -> Any:
     """Call the function with its files open, which are closed after its dependencies."""
     files, limiter = surroundings.files, surroundings.resolver.limiter
     codec = function.codec
     async with opened(values, codec.files, task=codec.task, files=files, limiter=limiter) as with_files:
-        return await _resolved(function, with_files, surroundings, context, timeout)
+        return await _resolved(function, with_files, surroundings, attempting, timeout)
 
 
 async def _resolved(
     function: Runnable,
     values: dict[str, Any],
     surroundings: Surroundings,
-    context: TaskContext,
+    attempting: Attempting,
     timeout: timedelta | None,
 ) -> Any:
     """Call the function with its arguments and its dependencies, which are closed after it."""
     for name in function.plan.contexts:
-        values[name] = context
+        values[name] = attempting.context
     if not function.plan.parameters:
         return await _called(function, values, surroundings.threads, timeout)
     async with Cleanup() as cleanup:
-        injected = await surroundings.resolver.solve(function.plan, cleanup, context)
+        injected = await surroundings.resolver.solve(function.plan, cleanup, attempting)
         return await _called(function, values | injected, surroundings.threads, timeout)
 
 

@@ -19,7 +19,7 @@ from afterwards.core.retry import Retry
 from afterwards.core.task import FailureKind, Task
 from afterwards.worker import wire
 from afterwards.worker.attempt import meant_by
-from afterwards.worker.context import TaskContext, current_context
+from afterwards.worker.context import TaskContext, current
 from afterwards.worker.runnable import Runnable
 from afterwards.worker.wire import Message, Pipe
 
@@ -108,7 +108,7 @@ class Child:
             values[name] = context
         args, kwargs = function.codec.spread(values)
         self._send({"began": True})
-        before = current_context.set(context)
+        before = current.set(context)
         outcome: Outcome
         lost: str | None = None
         try:
@@ -118,7 +118,7 @@ class Child:
         else:
             outcome, lost = _stored(function, result)
         finally:
-            current_context.reset(before)
+            current.reset(before)
         progress = context.progress()
         said = {"lost": lost, "progress": progress and progress.to_text()}
         return wire.ended(outcome, function.settings.retries) | said

@@ -30,6 +30,10 @@ class TaskContext(AttemptContext):
         self._tell: Callable[[str], None] | None = None  # a stop to somebody else, who runs the function
 
     @property
+    def context(self) -> "TaskContext":
+        return self
+
+    @property
     def id(self) -> str:
         """The task's id: together with ``attempt``, a key for what must not be done twice elsewhere."""
         return self.task.id
@@ -102,5 +106,12 @@ class Shown(Protocol):
     def progress(self) -> Progress: ...
 
 
-current_context: ContextVar[TaskContext | None] = ContextVar("afterwards_context", default=None)
+class Attempting(Protocol):
+    """Who makes the context of an attempt when somebody asks for it, which few functions do."""
+
+    @property
+    def context(self) -> TaskContext: ...
+
+
+current: ContextVar[Attempting | None] = ContextVar("afterwards_attempt", default=None)
 """The attempt that runs here: also in its threads, which get a copy."""

@@ -79,14 +79,14 @@ class Resolver:
     state: Mapping[str, Any] = field(default_factory=dict)
     _overriding: dict[Node, Node] = field(default_factory=dict, init=False, repr=False)
 
-    async def solve(self, plan: Plan, cleanup: Cleanup, context: object = None) -> dict[str, Any]:
+    async def solve(self, plan: Plan, cleanup: Cleanup, attempting: Any = None) -> dict[str, Any]:
         """The values of one attempt's injected parameters, each dependency called once unless ``use_cache=False``.
 
         Dependencies run one after the other, in the order of the parameters. What one of them raises ends the attempt.
         """
         values: dict[str, Any] = {}
         if plan.parameters:
-            run = _Run(self, cleanup, context)
+            run = _Run(self, cleanup, attempting)
             for name, node in plan.parameters:
                 values[name] = await run.value(node)
         return values
@@ -145,11 +145,11 @@ class _Scope(dict[str, Any]):
 class _Run:
     """One attempt's resolving: what was called already, and the state that its dependencies share."""
 
-    __slots__ = ("cache", "cleanup", "context", "overrides", "resolver", "state")
+    __slots__ = ("attempting", "cache", "cleanup", "overrides", "resolver", "state")
 
-    def __init__(self, resolver: Resolver, cleanup: Cleanup, context: object) -> None:
+    def __init__(self, resolver: Resolver, cleanup: Cleanup, attempting: Any) -> None:
         self.resolver = resolver
-        self.context = context  # what a dependency gets for TaskContext
+        self.attempting = attempting  # has what a dependency gets for TaskContext
         self.cleanup = cleanup
         self.overrides = resolver.app.dependency_overrides  # asked for each time: tests replace the whole dict
         self.cache: dict[Callable[..., Any], Any] = {}
@@ -166,7 +166,7 @@ class _Run:
         for name in node.requests:
             values[name] = self.request(node)
         for name in node.contexts:
-            values[name] = self.context
+            values[name] = self.attempting.context
         match node.kind:
             case Kind.COROUTINE:
                 value = await node.run(**values)

@@ -53,7 +53,9 @@ async def run_due(
                 while lost:
                     await tell_plainly(*lost.pop(), surroundings.threads)
                 continue
-            settled, told = settle(function, context, outcome, worker=claim.worker, now=clock(), tell=tell)
+            settled, told = settle(
+                function, task, outcome, worker=claim.worker, now=clock(), tell=tell, progress=context.progress()
+            )
             await engine.finish([settled])
             if told:
                 await tell_plainly(function, told, surroundings.threads)

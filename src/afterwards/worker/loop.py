@@ -48,7 +48,7 @@ class Running:
 
     task: Task
     function: Runnable
-    context: TaskContext
+    note: Callable[[TaskContext], None]
     asyncio_task: "asyncio.Task[None] | None" = None  # None: it has not started
     held: bool = False  # by its request
     begun: bool = False
@@ -57,6 +57,21 @@ class Running:
     lost: bool = False  # the lease is somebody else's: whatever comes out is dropped
     stop: Outcome | None = None  # as what the attempt ends when it is cancelled
     tell: FailedTask | None = None  # what a plain `on_failure` is told once the end is stored
+    asked: TaskContext | None = None
+
+    @property
+    def context(self) -> TaskContext:
+        """Made for who asks: most functions do not."""
+        if self.asked is None:
+            self.asked = TaskContext(self.function, self.task, self.note)
+            self.tell_to_stop()
+        return self.asked
+
+    def tell_to_stop(self) -> None:
+        """Let the function know that it shall end, if it asks."""
+        if self.asked is not None and self.stop is not None:
+            reason = self.stop.reason if isinstance(self.stop, Cancelled | Released) else "it shall end"
+            self.asked.stop(reason)
 
 
 class Worker:
@@ -177,7 +192,7 @@ class Worker:
             return True
         self._slots.hold(-1)
         running.held = False
-        self._launch(running)
+        self._launch([running])
         return True
 
     def stop(self, task: Task) -> None:
@@ -210,8 +225,7 @@ class Worker:
         finally:
             self._slots.reserve(-slots)
             self._fill()
-        for task in tasks:
-            self._launch(self._take(task))
+        self._launch([self._take(task) for task in tasks])
         if len(tasks) < slots:
             # No engine tells that a suspect has ended here, which lets the next one start.
             suspect = claim.suspects == 0 or any(task.suspect for task in tasks)
@@ -233,7 +247,7 @@ class Worker:
 
     def _take(self, task: Task) -> Running:
         function = self._functions.get(task.name)
-        running = self._leased[task.lease] = Running(task, function, TaskContext(function, task, self._note))
+        running = self._leased[task.lease] = Running(task, function, self._note)
         if task.suspect:
             self._suspects.add(task.lease)
         return running
@@ -245,32 +259,37 @@ class Worker:
             self._suspect_over.set()
         return self._leased.pop(lease, None)
 
-    def _launch(self, running: Running) -> None:
-        """Start it, once a slot is free; a worker that drains gives it back."""
-        self._slots.ready.append(running)
-        if self._draining.is_set():
-            self._end(running, UNTRIED)
-        else:
+    def _launch(self, ready: Sequence[Running]) -> None:
+        """Start them, each once a slot is free; a worker that drains gives them back."""
+        self._slots.ready.extend(ready)
+        if not self._draining.is_set():
             self._fill()
+            return
+        for running in ready:
+            self._end(running, UNTRIED)
 
     def _fill(self) -> None:
         while running := self._slots.next():
-            running.asyncio_task = self._begin(self._attempt(running))
+            # Kept alive by the dictionary, for the event loop does not. A task group would wait for a function that
+            # will not be cancelled, and hold up the end.
+            running.asyncio_task = self._loop.create_task(self._attempt(running), context=self._context.copy())
             self._attempts[running.asyncio_task] = running
             self._watch.begin()
 
     def _begin(self, doing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Outside any task group: that would wait for a function that will not be cancelled, and hold up the end."""
         begun = self._loop.create_task(doing, context=self._context.copy())
+        self._keep_alive(begun)
+        return begun
+
+    def _keep_alive(self, begun: "asyncio.Task[None]") -> None:
         self._begun.add(begun)
         begun.add_done_callback(self._begun.discard)
-        return begun
 
     async def _attempt(self, running: Running) -> None:
         running.begun = True
         outcome: Outcome
         try:
-            outcome = await attempt(running.function, running.task, self._surroundings, running.context)
+            outcome = await attempt(running.function, running.task, self._surroundings, running)
         except asyncio.CancelledError as error:
             outcome = running.stop or (Released() if self._all_is_ending else Raised(error=error))
         if running.stop and not isinstance(outcome, Succeeded):
@@ -292,7 +311,13 @@ class Worker:
             self._leave(running.task.lease)
             return
         settled, running.tell = settle(
-            running.function, running.context, outcome, worker=self.id, now=self._clock(), tell=self._tell
+            running.function,
+            running.task,
+            outcome,
+            worker=self.id,
+            now=self._clock(),
+            tell=self._tell,
+            progress=running.asked.progress() if running.asked else None,
         )
         self._settler.add(settled)
 
@@ -326,7 +351,7 @@ class Worker:
     def _stop(self, running: Running, outcome: Outcome, *, even_threads: bool = False) -> None:
         """Cancel an attempt; a thread cannot be stopped, only no longer waited for."""
         running.stop = running.stop or outcome
-        running.context.stop(outcome.reason if isinstance(outcome, Cancelled | Released) else "it shall end")
+        running.tell_to_stop()
         if running.asyncio_task is None or not running.begun:
             self._end(running, outcome)
         if running.asyncio_task and (running.function.is_async or even_threads or not running.begun):
@@ -372,6 +397,7 @@ class Worker:
             await asyncio.wait(list(self._attempts), timeout=LAST_WORDS)
         for asyncio_task, running in list(self._attempts.items()):  # they swallowed the cancellation
             asyncio_task.cancel()
+            self._keep_alive(asyncio_task)
             self._end(running, Released())
 
     async def _all_stored(self) -> None:

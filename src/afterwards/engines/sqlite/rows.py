@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import field, fields, make_dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final
 
+from afterwards.core.drafts import draft_of, frozen
 from afterwards.core.errors import EngineError
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.progress import Progress
@@ -24,27 +24,12 @@ ATTEMPT = 12
 SEVEN_DAYS = timedelta(days=7)
 """The retention that a row without one has."""
 
-Draft = cast(
-    type[Task],
-    make_dataclass(
-        "Draft",
-        [(one.name, one.type, field(default=one.default)) for one in fields(Task)],
-        slots=True,
-        kw_only=True,
-    ),
-)
-"""A task that is not frozen yet. It is made in a third of the time, for a frozen one has each field set by a call."""
+Draft = draft_of(Task)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _FOR_EVER = 2**62  # so that an instant and a span of 140 000 years still fit into 64 bits together
 _STATES = {state.value: state for state in State}
-
-
-def frozen(draft: Task) -> Task:
-    """The draft, as a task from now on."""
-    draft.__class__ = Task
-    return draft
 
 
 def from_instant(instant: datetime) -> int:
@@ -124,7 +109,7 @@ def to_task(row: Row, failures: tuple[Failure, ...] = ()) -> Task:
     if row[27] is not None:
         for name, value in json.loads(row[27]).items():
             setattr(draft, name, value)
-    return frozen(draft)
+    return frozen(draft, Task)
 
 
 def from_new(task: Task) -> tuple[tuple[str, ...], list[Any]]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from afterwards.core import lifecycle
+from afterwards.core.drafts import frozen
 from afterwards.core.errors import QueueFull
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Claim
@@ -123,7 +124,7 @@ def _at_once(new: NewTask, claim: Claim | None, now: datetime) -> Task:
     )
     if rows.has_more(new):
         rows.take_over(draft, new, now)
-    return rows.frozen(draft)
+    return frozen(draft, Task)
 
 
 def _behind_another(connection: Connection, new: NewTask, stored: dict[str, Task], claim: Claim | None) -> Task:

@@ -1,6 +1,5 @@
 """``BackgroundTasks``: the tasks of one request, injected by FastAPI, and stored before its response leaves."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -14,17 +13,17 @@ from starlette.websockets import WebSocketDisconnect
 from typing_extensions import ParamSpec
 
 from afterwards import telemetry
-from afterwards.client import Client, the_client
+from afterwards.client import the_client
 from afterwards.core.errors import EngineError, NotInstalled, QueueFull
 from afterwards.core.keys import as_key
 from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession, Stored
-from afterwards.core.task import NewTask
 from afterwards.functions import TaskFunction
 from afterwards.handle import TaskHandle
-from afterwards.joining import Joining, Standing
+from afterwards.joining import Joining
 from afterwards.plain import PlainTask
 from afterwards.publication import Publication, in_line, publication
 from afterwards.session import check_session, join
+from afterwards.stored_call import StoredCall
 from afterwards.uploads import UNSTORABLE
 
 P = ParamSpec("P")
@@ -210,7 +209,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         if self._publication:
             self._publication.discard()
 
-    def _join(self, call: "StoredCall", session: DatabaseSession) -> None:
+    def _join(self, call: StoredCall, session: DatabaseSession) -> None:
         """Have a call stored when the session commits."""
         assert self._publication is not None
         call.joining = Joining(call, self._released)
@@ -275,7 +274,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             return PlainTask(task.func, *task.args, **task.kwargs)
         return PlainTask(task)
 
-    def _call(self, func: TaskFunction[Any, Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> "StoredCall":
+    def _call(self, func: TaskFunction[Any, Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> StoredCall:
         if self._publication is None and self._native is not None:
             raise NotInstalled(
                 f"task {func.name!r} must be stored, but this application has no Afterwards that could: "
@@ -337,7 +336,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             self.tasks[:] = [task for task in self.tasks if task not in failed]
             await self._flush_late()
 
-    def _waiting(self) -> list["StoredCall"]:
+    def _waiting(self) -> list[StoredCall]:
         """What is added and not stored, in the order added."""
         self.tasks[:] = [self._adopted(task) for task in self.tasks]
         return [task for task in self.tasks if isinstance(task, StoredCall) and task.waits_for_flush]
@@ -359,80 +358,10 @@ async def store_made_by_hand(request: Publication) -> None:
     try:
         await request.buffers[0]._flush(request.buffers)
     except (EngineError, QueueFull) as error:
-        waiting = [call.func.name for buffer in request.buffers for call in buffer._waiting()]
-        telemetry.not_stored(error, waiting, answered=False)
+        if isinstance(error, EngineError):
+            waiting = [call.func.name for buffer in request.buffers for call in buffer._waiting()]
+            telemetry.not_stored(error, waiting, answered=False)
         for buffer in request.buffers:
             buffer.tasks.clear()
         request.discard()
         raise
-
-
-_numbers = itertools.count()
-
-
-class StoredCall(BackgroundTask):
-    """One call of a task function, in its request's buffer until it is stored. Nothing runs it from here."""
-
-    func: TaskFunction[Any, Any, Any]
-    args: Any
-    kwargs: Any
-
-    def __init__(
-        self,
-        func: TaskFunction[Any, Any, Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        client: Client,
-        *,
-        chained: bool,
-        late: bool,
-        key: str | None,
-    ) -> None:
-        self.func = func
-        self.args = args
-        self.kwargs = kwargs
-        self.is_async = func.is_async
-        self.id = client.new_id()
-        self.written = func.written(args, kwargs, self.id, client)
-        self.uploads = self.written.uploads
-        self.handle = func.handle(self.id, client, stored=False)
-        self.chained = chained  # comes after the request's task before it
-        self.late = late  # added when nobody could be refused any more
-        self.key = key  # made of the request's idempotency key
-        self.number = next(_numbers)  # in the order added, whatever object it was added to
-        self.stored = False
-        self.joining: Joining | None = None  # it waits for the commit of a session
-
-    @property
-    def name(self) -> str:
-        return self.func.name
-
-    @property
-    def waits_for_flush(self) -> bool:
-        """Whether it is to be stored when the handler has returned."""
-        return not self.stored and (self.joining is None or self.joining.standing is Standing.RELEASED)
-
-    def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool) -> NewTask:
-        explicit = self.func.settings.after
-        return self.func.new_task(
-            client,
-            self.written,
-            id=self.id,
-            origin=origin,
-            after=after if explicit is None else explicit.id,
-            chained=self.chained,
-            held=held,
-            limited=not self.late,
-            key=self.key,
-        )
-
-    def mark_stored(self, id: str) -> None:
-        self.stored = True
-        self.joining = None  # which holds this: a circle for the garbage collector
-        self.handle.mark_stored(id)
-
-    def mark_not_stored(self, reason: str) -> None:
-        self.handle.mark_not_stored(reason)
-
-    async def __call__(self) -> None:
-        """Do nothing: the worker runs it."""

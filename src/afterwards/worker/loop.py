@@ -5,7 +5,6 @@ import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from contextvars import copy_context
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -17,10 +16,10 @@ from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, Lease, State, Task
 from afterwards.engine import Claim, Engine, Held
 from afterwards.worker.attempt import Surroundings, Tell, attempt, settle, tell_plainly
-from afterwards.worker.context import TaskContext
 from afterwards.worker.heartbeat import Heart
 from afterwards.worker.roster import Attendance
 from afterwards.worker.runnable import Functions, Runnable
+from afterwards.worker.running import UNTRIED, Running
 from afterwards.worker.scheduler import Scheduler, Timetable
 from afterwards.worker.settler import Settler
 from afterwards.worker.slots import Slots
@@ -36,42 +35,6 @@ LAST_WORDS = 1.0
 
 LAST_WRITES = 5.0
 """Seconds that an engine in trouble may keep a shutdown; what it did not store by then, its leases' end will."""
-
-
-UNTRIED = Snoozed(timedelta())
-"""As what a task goes back to the queue that this worker has leased and not started."""
-
-
-@dataclass(slots=True, eq=False)
-class Running:
-    """A leased task: held back by its request, waiting for a slot, running, or ended and not stored yet."""
-
-    task: Task
-    function: Runnable
-    note: Callable[[TaskContext], None]
-    asyncio_task: "asyncio.Task[None] | None" = None  # None: it has not started
-    held: bool = False  # by its request
-    begun: bool = False
-    ended: bool = False
-    published: bool = False  # its request ended after it had been given back
-    lost: bool = False  # the lease is somebody else's: whatever comes out is dropped
-    stop: Outcome | None = None  # as what the attempt ends when it is cancelled
-    tell: FailedTask | None = None  # what a plain `on_failure` is told once the end is stored
-    asked: TaskContext | None = None
-
-    @property
-    def context(self) -> TaskContext:
-        """Made for who asks: most functions do not."""
-        if self.asked is None:
-            self.asked = TaskContext(self.function, self.task, self.note)
-            self.tell_to_stop()
-        return self.asked
-
-    def tell_to_stop(self) -> None:
-        """Let the function know that it shall end, if it asks."""
-        if self.asked is not None and self.stop is not None:
-            reason = self.stop.reason if isinstance(self.stop, Cancelled | Released) else "it shall end"
-            self.asked.stop(reason)
 
 
 class Worker:

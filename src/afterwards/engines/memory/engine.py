@@ -1,52 +1,38 @@
 """The engine for tests, and the reference for the others: a dictionary."""
 
-import threading
-from collections import ChainMap, Counter
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import dropwhile, islice
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from afterwards.core import lifecycle, limits, schedule
-from afterwards.core.errors import QueueFull
-from afterwards.core.files import UNCLAIMED
+from afterwards.core import lifecycle, limits
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import Group, Room, Used
-from afterwards.core.routing import FORGOTTEN_AFTER, Backlog, LiveWorker, Route
-from afterwards.core.schedule import StoredSchedule
+from afterwards.core.routing import Backlog, Route
 from afterwards.core.task import Lease, NewTask, State, Task
-from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
+from afterwards.engine import Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
+from afterwards.engines.memory.files import KeptFiles
+from afterwards.engines.memory.schedules import KeptSchedules
+from afterwards.engines.memory.storing import Storing, refuse_full, unfinished
+from afterwards.engines.memory.workers import KeptWorkers
 from afterwards.engines.wakeup import Wakeup
 
 
-@dataclass(slots=True, kw_only=True)
-class File:
-    """An uploaded file."""
-
-    task: str
-    until: datetime  # when it is deleted, unless its task is stored
-    chunks: dict[int, bytes] = field(default_factory=dict)
-
-
-class MemoryEngine:
+class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
     """Tasks in this process; gone with it."""
 
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._clock = clock
+        super().__init__(clock=clock)
         self._tasks: dict[str, Task] = {}  # in the order stored
         self._aliases: dict[str, str] = {}  # ids of calls that a uniqueness rule answered
         self._starts: dict[Group, list[Start]] = {}  # of functions with a rate, the oldest first
         self._paused = Paused()
         self._room_at: datetime | None = None  # when a rate that was used up lets another one start
-        self._files: dict[str, File] = {}
-        self._schedules: dict[str, StoredSchedule] = {}
         self._queued_at: dict[str, datetime] = {}  # of the queued tasks
-        self._workers: dict[str, LiveWorker] = {}
-        self._left: set[str] = set()  # of the workers
-        self._lock = threading.RLock()  # heartbeats come from another thread
         self._wakeup = Wakeup()
 
     @property
@@ -69,7 +55,7 @@ class MemoryEngine:
                     task = lifecycle.claim(task, claim.worker, claim.lease, now)
                     slots -= 1
                 storing.tasks[new.id] = task
-            _refuse_full(tasks, storing)
+            refuse_full(tasks, storing)
             self._aliases.update(storing.aliases.maps[0])
             for task in storing.tasks.maps[0].values():
                 self._put(task)
@@ -187,20 +173,9 @@ class MemoryEngine:
             self._starts = {
                 group: left for group, starts in self._starts.items() if (left := [s for s in starts if s.until > now])
             }
-            self._prune_files(frozenset(doomed), now)
+            self._prune_files(frozenset(doomed), self._tasks, now)
             self._prune_workers(now)
             return len(doomed)
-
-    async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
-        with self._lock:
-            for chunk in chunks:
-                new = File(task=chunk.task, until=self._clock() + UNCLAIMED)
-                self._files.setdefault(chunk.file, new).chunks[chunk.number] = chunk.content
-
-    async def read_chunks(self, file: str, *, start: int, limit: int) -> list[bytes]:
-        with self._lock:
-            chunks = self._files[file].chunks if file in self._files else {}
-            return [content for number, content in sorted(chunks.items()) if start <= number < start + limit]
 
     async def wait(self, timeout: timedelta) -> None:
         with self._lock:
@@ -221,53 +196,9 @@ class MemoryEngine:
     async def paused(self) -> Paused:
         return self._paused
 
-    async def register_schedules(self, expressions: Mapping[str, str]) -> None:
-        with self._lock:
-            for name, expression in expressions.items():
-                known = self._schedules.get(name)
-                self._schedules[name] = schedule.registered(known, name, expression, self._clock())
-
-    async def schedules(self, names: Collection[str]) -> list[StoredSchedule]:
-        with self._lock:
-            return [self._schedules[name] for name in sorted(set(names)) if name in self._schedules]
-
     async def fire(self, fires: Sequence[Fire]) -> list[Task]:
-        tasks = []
         with self._lock:
-            for one in fires:
-                stored = self._schedules.get(one.schedule)
-                after = stored and schedule.fired(stored, one.at)
-                if after:
-                    self._schedules[one.schedule] = after
-                    tasks.append(one.task)
-            return await self.enqueue(tasks)
-
-    async def pause_schedules(self, names: Collection[str]) -> None:
-        self._change_schedules(names, schedule.paused)
-
-    async def resume_schedules(self, names: Collection[str]) -> None:
-        self._change_schedules(names, partial(schedule.resumed, now=self._clock()))
-
-    async def sign_in(self, workers: Sequence[LiveWorker]) -> None:
-        with self._lock:
-            for worker in workers:
-                self._workers[worker.id] = replace(worker, seen_at=self._clock())
-                self._left.discard(worker.id)
-
-    async def sign_out(self, ids: Collection[str]) -> None:
-        with self._lock:
-            for id in self._workers.keys() & set(ids):
-                self._workers[id] = replace(self._workers[id], seen_at=self._clock())
-                self._left.add(id)
-
-    async def live_workers(self, since: timedelta) -> list[LiveWorker]:
-        return [worker for worker in await self.seen_workers(since) if worker.id not in self._left]
-
-    async def seen_workers(self, since: timedelta) -> list[LiveWorker]:
-        with self._lock:
-            earliest = self._clock() - since
-            seen = [worker for worker in self._workers.values() if worker.seen_at and worker.seen_at >= earliest]
-            return sorted(seen, key=lambda worker: (worker.started_at, worker.id))
+            return await self.enqueue(self._advanced(fires))
 
     async def routes(self) -> list[Route]:
         return sorted({route for route, _ in self._claimable()})
@@ -288,11 +219,6 @@ class MemoryEngine:
     ) -> None:
         """Keep the tasks: the same engine may be opened again."""
 
-    def _change_schedules(self, names: Collection[str], change: Callable[[StoredSchedule], StoredSchedule]) -> None:
-        with self._lock:
-            for stored in [self._schedules[name] for name in names if name in self._schedules]:
-                self._schedules[stored.name] = change(stored)
-
     def _put(self, task: Task) -> None:
         """Store a task; when that finishes it, decide on those behind it."""
         changed = [task]
@@ -308,17 +234,6 @@ class MemoryEngine:
             if task.state.finished:
                 waiting = (behind for behind in self._behind(task) if behind.state is State.WAITING)
                 changed += [lifecycle.follow(behind, task, self._clock()) for behind in waiting]
-
-    def _prune_files(self, pruned: Container[str], now: datetime) -> None:
-        for id, file in list(self._files.items()):
-            if file.task in pruned or (file.task not in self._tasks and file.until <= now):
-                del self._files[id]
-
-    def _prune_workers(self, now: datetime) -> None:
-        for id, worker in list(self._workers.items()):
-            if worker.seen_at and worker.seen_at <= now - FORGOTTEN_AFTER:
-                del self._workers[id]
-                self._left.discard(id)
 
     def _claimable(self) -> list[tuple[Route, datetime]]:
         """What waits for nothing but a worker, and since when."""
@@ -344,7 +259,7 @@ class MemoryEngine:
 
     def _is_free(self, task: Task) -> bool:
         """Whether a finished task may come back: no other one has its unique key now."""
-        return task.unique_key is None or not _unfinished(self._tasks.values(), task.unique_key)
+        return task.unique_key is None or not unfinished(self._tasks.values(), task.unique_key)
 
     def _candidates(self, claim: Claim, now: datetime) -> list[Task]:
         """What the worker could take, best first; due tasks are queued on the way."""
@@ -390,52 +305,6 @@ class Start(NamedTuple):
 
     at: datetime
     until: datetime
-
-
-class Storing:
-    """What one enqueue stores: looked at together with what is stored already."""
-
-    def __init__(self, tasks: dict[str, Task], aliases: dict[str, str]) -> None:
-        self.tasks = ChainMap[str, Task]({}, tasks)
-        self.aliases = ChainMap[str, str]({}, aliases)
-        self._after: dict[str, str | None] = {}  # what those came after that were answered
-
-    def wanted(self, new: NewTask) -> NewTask | None:
-        """The task to be stored, None if it is stored, or another one stands for it."""
-        if self.aliases.get(new.id, new.id) in self.tasks:
-            return None
-        after = new.after
-        while new.chained and after is not None and after in self._after:
-            after = self._after[after]
-        after = after and self.aliases.get(after, after)
-        twin = self._twin(new)
-        if twin:
-            self.aliases[new.id] = twin.id
-            self._after[new.id] = after
-            return None
-        return replace(new, after=after)
-
-    def _twin(self, new: NewTask) -> Task | None:
-        """The task that there shall be no other one like."""
-        if new.idempotency_key is not None:
-            for task in self.tasks.values():
-                if task.idempotency_key == new.idempotency_key:
-                    return task
-        return next(iter(_unfinished(self.tasks.values(), new.unique_key)), None) if new.unique_key else None
-
-
-def _refuse_full(tasks: Iterable[NewTask], storing: Storing) -> None:
-    """Raise QueueFull if a queue would have more that waits than one of the tasks allows."""
-    added, before = storing.tasks.maps[0], storing.tasks.maps[1]
-    allowed = {new.queue: new.max_queued for new in tasks if new.max_queued is not None and new.id in added}
-    for queue, most in allowed.items():
-        waiting = sum(1 for task in before.values() if task.queue == queue and task.state.pending)
-        if waiting + sum(1 for task in added.values() if task.queue == queue) > most:
-            raise QueueFull(queue, most)
-
-
-def _unfinished(tasks: Iterable[Task], unique_key: str) -> list[Task]:
-    return [task for task in tasks if task.unique_key == unique_key and not task.state.finished]
 
 
 def _group(task: Task) -> Group:

@@ -1,0 +1,51 @@
+"""Schedules, in memory."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+
+from afterwards.core import schedule
+from afterwards.core.schedule import StoredSchedule
+from afterwards.core.task import NewTask
+from afterwards.engine import Fire
+from afterwards.engines.memory.kept import Kept
+
+
+class KeptSchedules(Kept):
+    """The schedules of task functions."""
+
+    def __init__(self, *, clock: Callable[[], datetime]) -> None:
+        super().__init__(clock=clock)
+        self._schedules: dict[str, StoredSchedule] = {}
+
+    async def register_schedules(self, expressions: Mapping[str, str]) -> None:
+        with self._lock:
+            for name, expression in expressions.items():
+                known = self._schedules.get(name)
+                self._schedules[name] = schedule.registered(known, name, expression, self._clock())
+
+    async def schedules(self, names: Collection[str]) -> list[StoredSchedule]:
+        with self._lock:
+            return [self._schedules[name] for name in sorted(set(names)) if name in self._schedules]
+
+    async def pause_schedules(self, names: Collection[str]) -> None:
+        self._change_schedules(names, schedule.paused)
+
+    async def resume_schedules(self, names: Collection[str]) -> None:
+        self._change_schedules(names, partial(schedule.resumed, now=self._clock()))
+
+    def _advanced(self, fires: Sequence[Fire]) -> list[NewTask]:
+        """Advance the schedules; the tasks of the fires that are later than all before them."""
+        tasks = []
+        for one in fires:
+            stored = self._schedules.get(one.schedule)
+            after = stored and schedule.fired(stored, one.at)
+            if after:
+                self._schedules[one.schedule] = after
+                tasks.append(one.task)
+        return tasks
+
+    def _change_schedules(self, names: Collection[str], change: Callable[[StoredSchedule], StoredSchedule]) -> None:
+        with self._lock:
+            for stored in [self._schedules[name] for name in names if name in self._schedules]:
+                self._schedules[stored.name] = change(stored)

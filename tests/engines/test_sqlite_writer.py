@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import FrozenInstanceError
@@ -360,3 +361,22 @@ asyncio.run(SQLiteEngine(Path(sys.argv[1])).__aenter__())
 """
     ended = subprocess.run([sys.executable, "-c", script, path], timeout=30, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+async def test_who_comes_while_others_are_kept_waiting_waits_no_longer_than_they_do(path: Path) -> None:
+    patience = 2
+    async with SQLiteEngine(path, patience=timedelta(seconds=patience)) as engine:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            first = asyncio.create_task(engine.enqueue([new()]))
+            await asyncio.sleep(0.1)
+            begun = time.monotonic()
+            with pytest.raises(EngineUnavailable, match="locked"):
+                await engine.enqueue([new()])
+            assert patience * 0.9 < time.monotonic() - begun < patience * 1.7
+            with pytest.raises(EngineUnavailable, match="locked"):
+                await first
+            last = asyncio.create_task(engine.enqueue([new()]))
+            await asyncio.sleep(0.1)
+            other.execute("ROLLBACK")
+        assert len(await last) == 1

@@ -42,6 +42,11 @@ BROKEN = frozenset(
 """After these a connection may go on failing when the file works again."""
 
 
+def is_locked(error: Exception) -> bool:
+    """Whether the file was somebody else's for as long as the driver waited."""
+    return isinstance(error, sqlite3.Error) and _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 def is_broken_by(error: Exception) -> bool:
     return isinstance(error, sqlite3.Error) and _code(error) in BROKEN
 

@@ -25,6 +25,8 @@ POLL = timedelta(seconds=0.7)
 """How often to look for what others wrote, where they also say so."""
 POLL_UNTOLD = timedelta(milliseconds=50)
 """The same where they cannot: on Windows, or where the file system has no sockets."""
+TRIES = 5
+"""How often a write that is kept waiting looks who else waits by then: each waits as long as an engine's patience."""
 WATCH = timedelta(seconds=1)
 """How often to see whether a thread is stuck."""
 
@@ -54,7 +56,7 @@ class Opened:
         told = self._mailbox.open()
         self.writer = Writer(
             path,
-            partial(connect, path, patience=settings.patience),
+            partial(connect, path, patience=settings.patience / TRIES),
             lock=WriteLock(folder),
             patience=settings.patience,
             clock=settings.clock,

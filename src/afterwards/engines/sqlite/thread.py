@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -45,6 +45,8 @@ class Operation:
     turn: Turn = 0  # when it comes among those that share its commit
     result: Any = None  # what is answered if it is not needed, and then what was done
     error: Exception | None = None
+    asked_at: float = field(default_factory=time.monotonic)
+    waits_on: bool = False  # it could not be done yet, and is to be tried again
 
     def answer(self) -> None:
         """Called on the event loop of the future."""
@@ -170,10 +172,20 @@ class ConnectionThread:
                 self._busy_since = time.monotonic()
                 self._perform(self._current)
                 self._busy_since = None
-                _deliver(self._current)
+                self._answer(self._current)
             signals = [one for one in found if isinstance(one, Signal)] if len(self._current) < len(found) else ()
             self._current = ()
             self._look_around(nudged=bool(signals))
+
+    def _answer(self, operations: Sequence[Operation]) -> None:
+        """Hand over the answers; what waits on queues up again, beside what has come meanwhile."""
+        again = [one for one in operations if one.waits_on]
+        for one in again:
+            one.waits_on = False
+        if again:
+            self._queue.put(again)
+            operations = [one for one in operations if one not in again]
+        _deliver(operations)
 
     def _next(self, pause: float | None) -> list[Operation | Signal]:
         """What has queued up; nothing when the pause is over."""

@@ -12,6 +12,7 @@ from typing import Any
 from afterwards.core.errors import EngineUnavailable
 from afterwards.engines.sqlite import statements
 from afterwards.engines.sqlite.connection import Connection, OwnConnection
+from afterwards.engines.sqlite.errors import is_locked
 from afterwards.engines.sqlite.processes import WriteLock
 from afterwards.engines.sqlite.thread import ConnectionThread, Operation
 
@@ -84,8 +85,15 @@ class Writer(ConnectionThread):
             else:
                 for operation in operations:
                     self._perform([operation], careful=True)
-        except Exception as error:  # nothing can be written now: all of them are told
-            self._failed(operations, error)
+        except Exception as error:  # nothing can be written now
+            self._failed(self._try_again(operations) if is_locked(error) else operations, error)
+
+    def _try_again(self, operations: Sequence[Operation]) -> list[Operation]:
+        """Let those wait on, beside what has come meanwhile, that have not waited long enough. Returns the others."""
+        latest = time.monotonic() - self._patience
+        for one in operations:
+            one.waits_on = one.asked_at > latest
+        return [one for one in operations if not one.waits_on]
 
     def _together(self, operations: Sequence[Operation], *, careful: bool) -> None:
         connection = self._connected()

@@ -1,28 +1,21 @@
-"""Lets the functions of these applications know which task and attempt they are run for.
-
-The library does not tell them, so this is put round the one function that runs attempts; it changes nothing there.
-And where a test has no minute to wait for the tasks of a request that a kill cut off, they are held for less.
-"""
+"""Which task and attempt these applications' functions are run for; and a shorter hold, where a test has no minute."""
 
 import os
-from contextvars import ContextVar
 from datetime import timedelta
 
 from afterwards import Task
 from afterwards.core import lifecycle
-from afterwards.core.lifecycle import Outcome
-from afterwards.worker import loop
-from afterwards.worker.attempt import Runnable, Surroundings, attempt
-
-current_task: ContextVar[Task] = ContextVar("current_task")
+from afterwards.worker.context import current
 
 
-async def _attempt(function: Runnable, task: Task, surroundings: Surroundings) -> Outcome:
-    current_task.set(task)
-    return await attempt(function, task, surroundings)
+def current_task() -> Task:
+    """The task of the attempt that runs here."""
+    attempting = current.get()
+    assert attempting is not None
+    return attempting.context.task
 
 
-def make_known() -> None:
-    loop.attempt = _attempt
+def hold_shortly() -> None:
+    """Where a test has no minute to wait for the tasks of a request that a kill cut off, they are held for less."""
     if hold := os.environ.get("CHAOS_HOLD"):
         lifecycle.HOLD = timedelta(seconds=float(hold))

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 
 from afterwards import Afterwards, BackgroundTasks, Retry, task
 from chaos.history import Diary, What
-from chaos.known import current_task, make_known
+from chaos.known import current_task, hold_shortly
 
-make_known()
+hold_shortly()
 app = FastAPI()
 tasks = Afterwards(app, f"sqlite:///{os.environ['CHAOS_DATABASE']}")
 diary = Diary(Path(os.environ["CHAOS_HISTORY"]))
@@ -33,9 +33,9 @@ class Order(BaseModel):
 
 @contextmanager
 def written_down() -> Iterator[None]:
-    diary.write(current_task.get(), What.START)
+    diary.write(current_task(), What.START)
     yield
-    diary.write(current_task.get(), What.END)
+    diary.write(current_task(), What.END)
 
 
 @task
@@ -54,7 +54,7 @@ def in_a_thread(order: int, position: int, seconds: float) -> None:
 async def at_the_second_try(order: int, position: int, seconds: float) -> None:
     with written_down():
         await asyncio.sleep(seconds)
-        if current_task.get().failed == 0:
+        if current_task().failed == 0:
             raise ConnectionError("on purpose: only the second try succeeds")
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from afterwards import Afterwards, BackgroundTasks, Cancel, Retry, Snooze, task
-from chaos.known import current_task, make_known
+from chaos.known import current_task, hold_shortly
 
-make_known()
+hold_shortly()
 app = FastAPI()
 tasks = Afterwards(app, f"sqlite:///{os.environ['CHAOS_DATABASE']}", lease=1)
 gates = Path(os.environ["CHAOS_GATES"])
@@ -19,7 +19,7 @@ gates = Path(os.environ["CHAOS_GATES"])
 @task
 async def linger(how: str) -> str:
     """The first attempt waits for its gate and ends as asked; the second one succeeds."""
-    attempt = current_task.get().attempt
+    attempt = current_task().attempt
     (gates / f"{how} {attempt} began").write_text(str(os.getpid()))
     if attempt == 1 and how == "renews":
         return await _sleep(how)

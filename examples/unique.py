@@ -54,6 +54,6 @@ async def order(background_tasks: BackgroundTasks):
     return {"task": handle.id}
 
 
-@app.get("/orders/{key}")
-async def show(key: str):
-    return await (await tasks.get(key=key)).status()
+@app.get("/bills/{number}")
+async def show(number: int):
+    return await (await tasks.get(key=f"bill-{number}")).status()

@@ -10,12 +10,13 @@ from fastapi import FastAPI
 
 from afterwards import checking, engines, environment, install, serving
 from afterwards.client import Client
-from afterwards.core.errors import InvalidOption, UnknownFunction, as_span
+from afterwards.core.errors import InvalidOption, UnknownFunction, UnknownTask, as_span
 from afterwards.core.keys import as_key
 from afterwards.core.names import check_name
 from afterwards.core.options import Options
 from afterwards.core.problems import Problem
 from afterwards.core.routing import Unroutable
+from afterwards.core.task import Task
 from afterwards.engine import Paused
 from afterwards.functions import TaskFunction
 from afterwards.handle import TaskHandle
@@ -85,18 +86,31 @@ class Afterwards:
             raise InvalidOption(f"Afterwards({app!r}): give the FastAPI application first, and the URL as `url=...`")
         install.attach(app, self.client, serving.installed(app, self.client, self.options))
 
-    async def get(self, id: str | None = None, *, key: str | None = None) -> TaskHandle[Any]:
+    async def get(
+        self, id: str | None = None, *, key: str | None = None, function: TaskFunction[Any, Any, Any] | None = None
+    ) -> TaskHandle[Any]:
         """The handle of a task that is stored, by its id or by its ``idempotency_key``.
 
-        Raises UnknownTask, for an id is never just "pending".
+        Each function has keys of its own: where several have a task with this one, ``function`` says whose. Raises
+        UnknownTask, for an id is never just "pending".
         """
         if (id is None) == (key is None):
             raise InvalidOption(f"tasks.get(id={id!r}, key={key!r}): give one of them")
-        task = await (self.client.get(id) if id is not None else self.client.get_by_key(as_key(key or "")))
+        task = await (self.client.get(id) if id is not None else self._with_key(key or "", function))
         try:
             return registry.get(task.name).handle(task.id, self.client)
         except UnknownFunction:
             return TaskHandle(task.id, self.client, lambda result: None if result is None else json.loads(result))
+
+    async def _with_key(self, key: str, function: TaskFunction[Any, Any, Any] | None) -> Task:
+        functions = registry if function is None else [function]
+        found = await self.client.with_keys({f"{one.identity}/{as_key(key)}" for one in functions})
+        if len(found) > 1:
+            names = ", ".join(sorted(task.name for task in found))
+            raise InvalidOption(f"tasks.get(key={key!r}): {names} have a task with this key: say function=...")
+        if not found:
+            raise UnknownTask(key, "key")
+        return found[0]
 
     async def pause(self, *what: TaskFunction[Any, Any, Any], queue: str | None = None) -> None:
         """Let no worker begin the tasks of these functions, or of a queue, until ``resume``. What runs goes on.

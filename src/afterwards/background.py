@@ -14,7 +14,7 @@ from typing_extensions import ParamSpec
 
 from afterwards import telemetry
 from afterwards.client import the_client
-from afterwards.core.errors import EngineError, NotInstalled, QueueFull
+from afterwards.core.errors import EngineError, InvalidOption, NotInstalled, NotStored, QueueFull
 from afterwards.core.keys import as_key
 from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession, Stored
 from afterwards.functions import TaskFunction
@@ -122,22 +122,25 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         committed by then is not stored.
 
         ``idempotency_key``: a repeated request with the same key stores nothing anew, until its tasks' retention ends;
-        their handles are those of the first. True takes it from the ``Idempotency-Key`` header, if there is one. The
-        first task has the key itself, for ``tasks.get(key=...)``, the next ones ``key:2``, ``key:3`` and so on. A key
-        that a client chose is anybody's: put in front of it whose it is (``f"{user.id}:{key}"``).
+        their handles are those of the first. True takes it from the ``Idempotency-Key`` header, if there is one, and
+        holds for this method and path. With a key of your own the first task has it as it is, for
+        ``tasks.get(key=...)``, the next ones ``key:2``, ``key:3`` and so on. A key that a client chose is anybody's:
+        put in front of it whose it is (``f"{user.id}:{key}"``).
 
         On that file one transaction writes at a time. While the session's has written and not ended, whatever else is
         to be stored (``flush``, tasks without the session, ``await f.enqueue()``) waits, for 5 seconds at most, and
         then raises EngineUnavailable: commit first, or give it the session too.
         """
         if ordered is not None:
+            if not isinstance(ordered, bool):
+                raise InvalidOption(f"configure(ordered={ordered!r}): give True or False")
             self._ordered = ordered
         if session is not AS_CONFIGURED:
             if session is not None:
                 check_session(session)
             self._session = session
         if idempotency_key is not None:
-            self._key = _header(self._headers) if idempotency_key is True else idempotency_key or None
+            self._key = self._request_key() if idempotency_key is True else _own_key(idempotency_key)
 
     async def flush(self) -> None:
         """Store now what was added so far, all or none; it still starts when the request has ended.
@@ -182,10 +185,10 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             await self._flush(self._publication.buffers if self._publication else [])
         except EngineError as error:
             telemetry.not_stored(error, [call.func.name for call in self._waiting()], answered=False)
-            self._discard_joining()
+            self._refuse()
             raise HTTPException(503, UNAVAILABLE, headers=RETRY_AFTER) from error
         except QueueFull as error:
-            self._discard_joining()
+            self._refuse()
             raise HTTPException(429, str(error), headers=RETRY_LATER) from error
         plain = [task for task in self.tasks if not isinstance(task, StoredCall)]
         self._late = self._handed_over = True
@@ -194,6 +197,13 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             await self._see_that_they_run()
             if len(plain) < len(self.tasks):
                 telemetry.mixed(self._publication.origin if self._publication else None)
+
+    def _refuse(self) -> None:
+        """Nothing that was added is stored or run; what an exit of a dependency adds now is."""
+        for buffer in self._publication.buffers if self._publication else ():
+            buffer.tasks.clear()
+        self._discard_joining()
+        self._late = True
 
     def discard(self) -> None:
         """The handler raised: nothing is stored, nothing runs. What an exit of a dependency adds now is stored."""
@@ -285,22 +295,41 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         client = self._publication.client
         ordered = client.options.ordered if self._ordered is None else self._ordered
         chained = ordered and not func.settings.apart
+        session = self._session if func.session is AS_CONFIGURED else func.session
         if func.settings.after is not None:
-            self._check_after(func, func.settings.after)
+            self._check_after(func, func.settings.after, joins=session is not None)
         key = None if self._key is None else self._next_key(self._key)
         call = StoredCall(func, args, kwargs, client, chained=chained, late=self._late, key=key)
-        session = self._session if func.session is AS_CONFIGURED else func.session
         if session is not None:
+            if call.uploads and call.uploads.any:
+                raise InvalidOption(
+                    f"task {func.name!r}: an uploaded file cannot be stored by a session's commit: write "
+                    f"`await {func.name}.options(session=...).enqueue(...)`, or leave the session out for this task"
+                )
             self._join(call, session)
         return call
 
-    def _check_after(self, func: TaskFunction[Any, Any, Any], after: Stored) -> None:
+    def _check_after(self, func: TaskFunction[Any, Any, Any], after: Stored, *, joins: bool) -> None:
         """Raise NotStored for a task that comes after one which will not be stored before it."""
-        if not after.stored:
-            assert self._publication is not None
-            added = (task for buffer in (self, *self._publication.buffers) for task in buffer.tasks)
-            if not any(isinstance(task, StoredCall) and task.handle is after for task in added):
-                func.stored_after()
+        if after.stored:
+            return
+        assert self._publication is not None
+        added = (task for buffer in (self, *self._publication.buffers) for task in buffer.tasks)
+        before = next((task for task in added if isinstance(task, StoredCall) and task.handle is after), None)
+        if before is None:
+            func.stored_after()
+        elif before.joining is not None and not joins:
+            raise NotStored(after.id, " before its session commits: give what comes after it the same session")
+
+    def _request_key(self) -> str | None:
+        """What the header says, for this method and path: a client's key means one request, not several."""
+        if self._native is None:
+            raise InvalidOption(
+                "configure(idempotency_key=True) takes the header of a request, and these BackgroundTasks were made by "
+                "hand: let FastAPI inject them, or give the key itself"
+            )
+        found = _header(self._headers)
+        return found and f"{self._publication.origin if self._publication else ''} {found}"
 
     def _next_key(self, key: str) -> str:
         """The key of the next call of a request that has one: the same for the same call of a repeated request."""
@@ -328,7 +357,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
     async def _flush_late(self) -> None:
         try:
             await self.flush()
-        except EngineError as error:
+        except (EngineError, QueueFull) as error:
             telemetry.not_stored(error, [call.func.name for call in self._waiting()], answered=True)
         except UNSTORABLE as error:
             failed = [call for call in self._waiting() if call.uploads and call.uploads.failed]
@@ -340,6 +369,14 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         """What is added and not stored, in the order added."""
         self.tasks[:] = [self._adopted(task) for task in self.tasks]
         return [task for task in self.tasks if isinstance(task, StoredCall) and task.waits_for_flush]
+
+
+def _own_key(key: object) -> str | None:
+    if not isinstance(key, str | bool):
+        raise InvalidOption(
+            f"configure(idempotency_key={key!r}): give the key as text, or True for the request's header"
+        )
+    return key or None if isinstance(key, str) else None
 
 
 def _header(headers: Sequence[tuple[bytes, bytes]]) -> str | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol, TypeVar
@@ -149,11 +149,9 @@ class Client:
             return task
         raise UnknownTask(id)
 
-    async def get_by_key(self, key: str) -> Task:
-        """The record of the task with this idempotency key. Raises UnknownTask."""
-        for task in await (await self.open()).find(Query(idempotency_key=key, limit=1)):
-            return task
-        raise UnknownTask(key)
+    async def with_keys(self, keys: Collection[str]) -> list[Task]:
+        """The records of the tasks with these idempotency keys, as they are stored."""
+        return await (await self.open()).find(Query(idempotency_keys=frozenset(keys)))
 
     async def cancel(self, id: str, reason: str) -> Task:
         """Cancel a task, and those behind it; ask it to stop, if it runs. Raises UnknownTask."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, Unpack, overload
 from typing_extensions import ParamSpec
 
 from afterwards.core.errors import InvalidOption, InvalidTaskFunction, UnresolvedAnnotation
-from afterwards.core.keys import check_parameters
+from afterwards.core.keys import AllArguments, check_parameters
 from afterwards.core.names import check_name
 from afterwards.core.options import RunIn, TaskOptions, TaskSettings, limit_of
 from afterwards.core.schedule import wanted
@@ -51,6 +51,8 @@ class TaskDecorator:
         self._limit = limit_of(settings.pop("max_concurrency", None), settings.pop("rate_limit", None))
         self._aliases = _aliases(settings.pop("aliases", ()))
         self._run_in = RunIn.of(settings.pop("run_in", RunIn.THREAD))
+        if "after" in settings:
+            raise InvalidOption("after is for one call, as f.options(after=handle): leave it out of @task")
         self._settings = TaskOptions().declared(settings)
         if self._settings.concurrency_key and not self._limit:
             raise InvalidOption("concurrency_key limits nothing by itself: give max_concurrency or rate_limit too")
@@ -90,6 +92,11 @@ def prepare(function: TaskFunction[Any, Any, Any]) -> None:
     _ = function.codec, function.results
     for option, key in function.settings.key_makers():
         check_parameters(function.name, option, key, function.codec.parameters)
+        if isinstance(key, AllArguments) and function.codec.files:
+            raise InvalidOption(
+                f'task "{function.name}", unique=True: no two uploads are the same: name the arguments that must be '
+                'unique, as unique="{user_id}"'
+            )
     if function.schedule:
         _check_scheduled(function)
 

@@ -36,8 +36,11 @@ class Claim:
         )
 
     def could_lease(self, task: NewTask) -> bool:
-        """Whether the worker may have a task leased as it is stored: what is limited has to be claimed."""
-        return self.serves(task) and task.name not in self.limits
+        """Whether the worker may have a task leased as it is stored: what is limited has to be claimed.
+
+        Nor what a crash ends, for between the storing and the end of its request it has not begun.
+        """
+        return self.serves(task) and task.name not in self.limits and task.rerun_after_crash
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class Query:
     names: frozenset[str] | None = None
     queues: frozenset[str] | None = None
     before: str | None = None
-    idempotency_key: str | None = None
+    idempotency_keys: frozenset[str] | None = None
     limit: int = 100
 
 

@@ -1,5 +1,6 @@
 """``chain``: calls that are stored together, each to run when the one before it has succeeded."""
 
+import asyncio
 from typing import Any
 
 from afterwards.client import the_client
@@ -21,6 +22,10 @@ async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
     asked_by = publication.get()
     tasks: list[NewTask] = []
     for call in calls:
+        if not isinstance(call, Call):
+            if asyncio.iscoroutine(call):
+                call.close()
+            raise InvalidOption(f"chain({call!r}): give calls that are not stored yet, as f.call(x)")
         if call.function.has_session or (tasks and call.function.settings.after is not None):
             raise InvalidOption(f"{call.function.name} in a chain: neither `session` nor `after` can be set for it")
         id = client.new_id()

@@ -91,6 +91,11 @@ class TaskFunction(Generic[P, T, R]):
     def is_async(self) -> bool:
         return False
 
+    @property
+    def identity(self) -> str:
+        """What it is known by however it is renamed: its first name, of those that it is said to have had."""
+        return self.aliases[0] if self.aliases else self.name
+
     @cached_property
     def plan(self) -> Plan:
         """Its dependencies. Raises when one of them needs HTTP."""
@@ -136,7 +141,10 @@ class TaskFunction(Generic[P, T, R]):
             if self.has_session:
                 client = the_client(f"task {self.name!r}")
                 id = client.new_id()
-                return self._join(client, self.written(args, kwargs, id, client), id, None)
+                written = self.written(args, kwargs, id, client)
+                if written.uploads:
+                    asyncio.run(written.uploads.store())
+                return self._join(client, written, id, None)
             return asyncio.run(self.enqueue(*args, **kwargs))
         raise RuntimeError(
             f"{self.name}.enqueue_sync() was called on a running event loop, which it would block: "
@@ -177,13 +185,17 @@ class TaskFunction(Generic[P, T, R]):
             arguments,
             uploads,
             context,
-            unique_key=unique and f"{self.name}/{unique}",
+            unique_key=unique and f"{self.identity}/{unique}",
             idempotency_key=made.get("idempotency_key"),
             limit_key=made.get("concurrency_key", ALL) if self.limit else UNLIMITED,
         )
 
     def _keys(self, call: Bound) -> dict[str, str]:
         return {option: key_of(self.name, option, key, call) for option, key in self.settings.key_makers() if key}
+
+    def own_key(self, key: str | None) -> str | None:
+        """An idempotency key as it is stored: two functions may have the same."""
+        return key and f"{self.identity}/{key}"
 
     def stored_after(self) -> str | None:
         """The task that it must come after, as ``options(after=...)`` says. Raises NotStored."""
@@ -223,7 +235,7 @@ class TaskFunction(Generic[P, T, R]):
             run_at=settings.run_at,
             expires=settings.expires,
             unique_key=written.unique_key,
-            idempotency_key=written.idempotency_key or key,
+            idempotency_key=self.own_key(written.idempotency_key or key),
             limit_key=written.limit_key,
             rerun_after_crash=settings.rerun_after_crash,
             context=written.context,

@@ -132,6 +132,7 @@ class Boundary:
                     refused = True
                     await _too_many(error)(scope, receive, send)
             if not refused:
+                request.answered = True
                 await send(message)
 
         try:

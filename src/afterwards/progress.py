@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Si
 from types import TracebackType
 from typing import Any, Generic, Never, Self, TypeVar, overload
 
-from afterwards.core.progress import Progress
+from afterwards.core.progress import Progress, as_number
 from afterwards.worker.context import TaskContext, current
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ def progress(
 
 
 class ProgressBar(Generic[T]):
-    """What ``progress`` gives. May be updated from one thread at a time."""
+    """What ``progress`` gives. May be updated from one thread at a time. What is no number raises in the function."""
 
     def __init__(
         self,
@@ -49,10 +49,10 @@ class ProgressBar(Generic[T]):
         unit: str = "",
         initial: float = 0,
     ) -> None:
-        self.n = initial
-        self.total = total
-        self.desc = desc
-        self.unit = unit
+        self.n: float = as_number(initial)
+        self.total: float | None = as_number(total)
+        self.desc = str(desc)
+        self.unit = str(unit)
         self.closed = False
         self._postfix = ""
         self._iterable = iterable
@@ -63,11 +63,11 @@ class ProgressBar(Generic[T]):
 
     def update(self, n: float = 1) -> None:
         """Come further by so much."""
-        self.n += n
+        self.n += as_number(n)
         self._changed()
 
     def set_description(self, desc: str | None = None) -> None:
-        self.desc = desc or ""
+        self.desc = str(desc or "")
         self._changed()
 
     def set_postfix(self, **values: object) -> None:
@@ -76,7 +76,7 @@ class ProgressBar(Generic[T]):
         self._changed()
 
     def set_postfix_str(self, text: str) -> None:
-        self._postfix = text
+        self._postfix = str(text)
         self._changed()
 
     def close(self) -> None:
@@ -84,7 +84,10 @@ class ProgressBar(Generic[T]):
         self._changed()
 
     def progress(self) -> Progress:
-        return Progress(done=self.n, total=self.total, description=self.desc, unit=self.unit, note=self._postfix)
+        try:
+            return Progress(done=self.n, total=self.total, description=self.desc, unit=self.unit, note=self._postfix)
+        except (TypeError, ValueError):  # its attributes can be set to anything
+            return Progress(note=f"its progress cannot be shown: {self.n!r} of {self.total!r}")
 
     def __iter__(self) -> Iterator[T]:
         if not isinstance(self._iterable, Iterable):

@@ -30,6 +30,7 @@ class Publication:
         self.origin = origin  # who asks, as ``POST /signup``; None outside a request
         self.at_once = at_once  # outside a request, nothing has to end first
         self.used = False  # whether anything was stored
+        self.answered = False  # whether its response has begun
         self.ended = False
         self.recorded: Exception | None = None  # a plain task's failure; whatever wraps that task passes it on
         self.last: str | None = None  # the task that the next one of the chain comes after
@@ -154,7 +155,10 @@ def in_line(calls: Sequence[Call], request: Publication) -> list[NewTask]:
     tasks, last = [], request.last
     for call in calls:
         after = last if call.chained else None
-        tasks.append(call.new_task(request.client, origin=request.origin, after=after, held=request.holds))
+        new = call.new_task(
+            request.client, origin=request.origin, after=after, held=request.holds, answered=request.answered
+        )
+        tasks.append(new)
         last = call.id if call.chained else last
     return tasks
 

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from afterwards.core.errors import DuplicateName, UnknownFunction
@@ -29,7 +30,11 @@ class Registry:
                 )
         self._functions |= dict.fromkeys(names, function)
         self._names = frozenset(self._functions)
-        self._limits = {name: known.limit for name, known in self._functions.items() if known.limit}
+        self._limits = {
+            name: replace(known.limit, counts_as=known.identity)
+            for name, known in self._functions.items()
+            if known.limit
+        }
 
     def limits(self) -> dict[str, Limit]:
         return self._limits

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, TypeVar, overload
 
 from afterwards.client import Client, current
@@ -40,11 +41,14 @@ class ScheduleDesk:
 
     async def list(self) -> Records:
         """The schedules of the task functions that this process knows, by name."""
-        known = {function.name: function.schedule for function in registry if function.schedule}
+        known = [(function.name, function.identity, function.schedule) for function in registry if function.schedule]
         engine = await self._client.open()
-        stored = {one.name: one for one in await engine.schedules(known)}
+        stored = {one.name: one for one in await engine.schedules([identity for _, identity, _ in known])}
         now = self._client.now()
-        return [_record(name, schedule, stored.get(name), now) for name, schedule in sorted(known.items())]
+        return [
+            _record(name, schedule, stored.get(identity), now)
+            for name, identity, schedule in sorted(known, key=itemgetter(0))
+        ]
 
     async def pause(self, function: AnyFunction) -> None:
         """Fire it no more, in no process, until it is resumed; also after restarts and deploys.
@@ -53,13 +57,13 @@ class ScheduleDesk:
         """
         found, schedule = _find(function)
         engine = await self._client.open()
-        await engine.register_schedules({found.name: str(schedule)})  # no worker may have seen it yet
-        await engine.pause_schedules([found.name])
+        await engine.register_schedules({found.identity: str(schedule)})  # no worker may have seen it yet
+        await engine.pause_schedules([found.identity])
 
     async def resume(self, function: AnyFunction) -> None:
         """Fire it again, from now on: what was missed meanwhile is not made up for. Raises as ``pause``."""
         found, _ = _find(function)
-        await (await self._client.open()).resume_schedules([found.name])
+        await (await self._client.open()).resume_schedules([found.identity])
 
     @overload
     async def run_now(self, function: TaskFunction[Any, Any, R]) -> TaskHandle[R]: ...

@@ -165,7 +165,7 @@ def timetable(client: Client) -> Timetable:
     def scheduled() -> list[Scheduled]:
         return [
             Scheduled(
-                name=function.name,
+                name=function.identity,
                 schedule=function.schedule,
                 missed=function.missed,
                 call=partial(function.fire, client),

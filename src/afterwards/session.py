@@ -73,7 +73,7 @@ class Alone:
         self.mark_stored = handle.mark_stored
         self.mark_not_stored = handle.mark_not_stored
 
-    def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool) -> NewTask:
+    def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool, answered: bool) -> NewTask:
         return self._new
 
     def released(self) -> None:

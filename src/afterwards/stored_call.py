@@ -55,7 +55,7 @@ class StoredCall(BackgroundTask):
         """Whether it is to be stored when the handler has returned."""
         return not self.stored and (self.joining is None or self.joining.standing is Standing.RELEASED)
 
-    def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool) -> NewTask:
+    def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool, answered: bool) -> NewTask:
         explicit = self.func.settings.after
         return self.func.new_task(
             client,
@@ -65,7 +65,7 @@ class StoredCall(BackgroundTask):
             after=after if explicit is None else explicit.id,
             chained=self.chained,
             held=held,
-            limited=not self.late,
+            limited=not (self.late or answered),
             key=self.key,
         )
 

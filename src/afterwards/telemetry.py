@@ -195,6 +195,10 @@ def draining(running: int, grace: timedelta) -> None:
     log.info(f"afterwards: draining, {who} {grace.total_seconds():g} s to end", extra={"running": running})
 
 
+def not_fired(name: str, error: BaseException) -> None:
+    log.error(f"the schedule of {name} could not fire: its task cannot be made: {_said_by(error)}", exc_info=error)
+
+
 def trace_carrier() -> dict[str, str]:
     """The OpenTelemetry trace that the caller belongs to, as headers; nothing where nobody traces."""
     context = sys.modules.get("opentelemetry.context")  # who traces has loaded it

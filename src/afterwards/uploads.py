@@ -47,6 +47,11 @@ class Uploads:
         self._limit = client.options.max_file_size
         self._waiting: list[Named] = []
 
+    @property
+    def any(self) -> bool:
+        """Whether there are files at all that are still to be stored."""
+        return bool(self._waiting)
+
     def refer(self, parameter: str, upload: Upload) -> StoredFile:
         """What stands for an upload among the arguments. Raises FileTooLarge, UnstorableArgument."""
         if getattr(upload.file, "closed", False):

@@ -82,7 +82,7 @@ def test_a_function_declares_templates_and_a_call_gives_texts() -> None:
         assert read("unique", str) == Computed(str)
 
 
-@pytest.mark.parametrize("value", [5, ["a"], True])
+@pytest.mark.parametrize("value", [5, ["a"], True, ""])
 def test_other_values_are_refused(value: Any) -> None:
     for read in (declared, given):
         with pytest.raises(InvalidOption, match="concurrency_key="):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afterwards.core.errors import InvalidOption
-from afterwards.core.limits import Group, Limit, Rate, Room, Used, admit, group_of, next_room, room
+from afterwards.core.limits import Group, Limit, Rate, Room, Used, admit, by_group, group_of, next_room, room
 from afterwards.core.options import limit_of
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -73,7 +73,15 @@ def test_the_next_room_is_that_of_the_first_rate_that_is_used_up() -> None:
 
 
 def test_tasks_from_before_the_limit_count_with_all() -> None:
-    assert group_of("f", "") == group_of("f", "*") != group_of("f", "ada")
+    assert group_of("f", "", {}) == group_of("f", "*", {}) != group_of("f", "ada", {})
+
+
+def test_tasks_of_a_function_count_together_under_all_its_names() -> None:
+    limit = Limit(max_concurrency=1, counts_as="old")
+    limits = {"old": limit, "new": limit, "other": Limit(max_concurrency=2)}
+    assert group_of("new", "ada", limits) == group_of("old", "ada", limits) == ("old", "ada")
+    assert group_of("other", "ada", limits) == ("other", "ada")
+    assert by_group(limits) == {"old": limit, "other": limits["other"]}
 
 
 class One(NamedTuple):

@@ -1,6 +1,7 @@
 """How far a task has come, as it is kept."""
 
 import json
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,13 @@ numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53
 )
 def test_it_comes_back_as_it_was(progress: Progress) -> None:
     assert Progress.of_text(progress.to_text()) == progress
+
+
+def test_numbers_of_other_kinds_become_numbers_and_others_are_refused() -> None:
+    assert Progress(done=Decimal("1.5"), total=True) == Progress(done=1.5, total=1.0)  # type: ignore[arg-type]  # on purpose
+    for wrong in ("one", object()):
+        with pytest.raises((TypeError, ValueError)):
+            Progress(done=wrong)  # type: ignore[arg-type]  # on purpose
 
 
 def test_what_says_nothing_is_not_written() -> None:

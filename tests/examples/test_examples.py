@@ -220,7 +220,7 @@ def test_unique(serve: Serve, tmp_path: Path) -> None:
     for _ in range(2):
         client.post("/orders", headers={"Idempotency-Key": '"order-1"'}).raise_for_status()
     assert sorted(lines(tmp_path / "done.txt", 3)) == ["bill 1", "goods", "refreshed home: first"]
-    assert client.get("/orders/order-1").json()["name"] == "send_goods"
+    assert client.get("/bills/1").json()["name"] == "send_bill"
 
 
 def test_flow(serve: Serve, tmp_path: Path) -> None:

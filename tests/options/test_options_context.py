@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -188,6 +189,23 @@ async def test_a_retry_begins_without_it_and_a_failure_keeps_it(tmp_path: Path) 
     async with working(an_engine(tmp_path)):
         record = await finished(await fails_half_way.enqueue())
     assert (record.attempt, record.progress) == (2, Progress(done=10, total=10))
+
+
+async def test_a_number_of_another_kind_is_shown_and_what_is_none_raises_in_the_function(tmp_path: Path) -> None:
+    @task
+    async def with_decimals() -> None:
+        with progress(total=Decimal(3), desc=Path("rows")) as bar:
+            bar.update(Decimal("1.5"))
+
+    @task
+    async def with_words() -> None:
+        with progress(total=3) as bar:
+            bar.update("one")
+
+    async with working(an_engine(tmp_path), lease=1):
+        shown, raised = await finished(await with_decimals.enqueue()), await finished(await with_words.enqueue())
+    assert shown.progress == Progress(done=1.5, total=3.0, description="rows")
+    assert (raised.state, raised.failures[0].type) == (State.FAILED, "ValueError")
 
 
 async def test_of_several_the_outermost_is_shown(tmp_path: Path) -> None:

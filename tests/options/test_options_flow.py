@@ -164,6 +164,20 @@ async def test_nothing_can_come_after_what_is_not_stored(tmp_path: Path) -> None
         assert (await http.post("/after")).status_code == 200
 
 
+@pytest.mark.parametrize("call", [step, "step", None])
+async def test_a_chain_is_of_calls(tmp_path: Path, call: object) -> None:
+    async with working(an_engine(tmp_path), worker=False):
+        with pytest.raises(InvalidOption, match=r"as f\.call\(x\)"):
+            await chain(call)
+        with pytest.raises(InvalidOption, match=r"as f\.call\(x\)"):
+            await chain(step("called already"))
+
+
+def test_after_is_for_one_call() -> None:
+    with pytest.raises(InvalidOption, match="leave it out of @task"):
+        task(after=None)
+
+
 async def test_what_is_put_into_a_chain_takes_its_place_from_that(tmp_path: Path) -> None:
     async with working(an_engine(tmp_path)):
         begun = await step.options(delay=0.1).enqueue("begun")

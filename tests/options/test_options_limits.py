@@ -1,9 +1,11 @@
 """``max_concurrency``, ``concurrency_key``, ``rate_limit``, ``max_queued``, pause and resume, in real workers."""
 
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.background import BackgroundTask
 
@@ -41,6 +43,10 @@ async def one_per_user_in_capitals(user: str, number: int = 0) -> None:
 @task(rate_limit="3/1s")
 async def three_a_second() -> None:
     said.append("called")
+
+
+@task(rate_limit="1/1s")
+async def once_in_a_while() -> None: ...
 
 
 @task(max_concurrency=1, retries=Retry(2, wait=0))
@@ -113,6 +119,25 @@ async def test_no_more_start_within_a_span_than_its_rate(tmp_path: Path) -> None
         began = sorted(one.started_at for one in await records(tasks))
     for first, fourth in zip(began, began[3:], strict=False):
         assert (fourth - first).total_seconds() >= 1
+
+
+async def test_a_rate_that_is_used_up_keeps_no_worker_busy(tmp_path: Path) -> None:
+    async with working(an_engine(tmp_path)) as tasks:
+        handles = [await once_in_a_while.enqueue() for _ in range(2)]
+        await finished(handles[0])
+        await handles[1].cancel()
+        engine = await tasks.client.open()
+        claims = Counter[str]()
+        claim = engine.claim
+
+        async def counted(*args):
+            claims["all"] += 1
+            return await claim(*args)
+
+        engine.claim = counted
+        began = datetime.now(UTC)
+        await until(lambda: datetime.now(UTC) - began > timedelta(seconds=1))
+    assert claims["all"] < 20
 
 
 async def test_what_is_paused_waits_and_is_told_of_and_goes_on(tmp_path: Path) -> None:
@@ -200,6 +225,26 @@ async def test_a_full_queue_answers_429_and_stores_nothing_of_the_request(tmp_pa
         assert len(await records(tasks)) == before
         assert (await http.post("/late")).status_code == 200
         await until_async(lambda: _count(tasks, before + 1))
+
+
+async def test_what_an_exit_adds_to_a_refused_request_is_stored(tmp_path: Path) -> None:
+    app = FastAPI()
+    tasks = Afterwards(app, an_engine(tmp_path), worker=False, max_queued={"mail": 1})
+
+    async def audited(background_tasks: BackgroundTasks):
+        try:
+            yield
+        finally:
+            background_tasks.add_task(speak, "audit")
+
+    @app.post("/", dependencies=[Depends(audited)])
+    async def handler(background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(mail, "hello")
+
+    async with serving(app) as http:
+        assert [(await http.post("/")).status_code for _ in range(2)] == [200, 429]
+        await until_async(lambda: _count(tasks, 3))
+        assert [task.name for task in await records(tasks)] == ["mail", "speak", "speak"]
 
 
 async def test_tasks_made_by_hand_are_refused_with_429_too(tmp_path: Path) -> None:

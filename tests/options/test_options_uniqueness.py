@@ -1,10 +1,11 @@
 """``unique`` and ``idempotency_key``: the task that is there answers."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, UploadFile
 
 from afterwards import Afterwards, BackgroundTasks, InvalidKey, InvalidOption, State, UnknownTask, task
 from afterwards.client import current
@@ -156,8 +157,6 @@ async def test_a_repeated_request_stores_nothing_anew(app: FastAPI) -> None:
         without = (await http.post("/")).json()
         assert once == again
         assert len({*once, *other, *without}) == 6
-        tasks = app.state.tasks
-        assert [(await tasks.get(key=key)).id for key in ("abc", "abc:2")] == once
         await until(lambda: sorted(said) == ["one"] * 3 + ["two"] * 3)
 
 
@@ -170,9 +169,70 @@ async def test_a_request_may_say_whose_key_it_is_and_a_task_s_own_key_stays(app:
         return [handle.id for handle in added]
 
     async with serving(app) as http:
+        tasks = app.state.tasks
         [ada, paid], [eve, paid_again] = [(await http.post(f"/{user}")).json() for user in ("ada", "eve")]
+        assert (await tasks.get(key="ada:1")).id == ada
     assert ada != eve
     assert paid == paid_again
+
+
+async def test_a_client_s_key_means_one_request_and_not_another_one(app: FastAPI) -> None:
+    @app.post("/{path}")
+    async def handler(path: str, background_tasks: BackgroundTasks) -> None:
+        background_tasks.configure(idempotency_key=True)
+        background_tasks.add_task(one_step, path)
+
+    async with serving(app) as http:
+        for path in ("a", "b", "a"):
+            await http.post(f"/{path}", headers={"Idempotency-Key": "1"})
+        await until(lambda: sorted(said) == ["a", "b"])
+        assert len(await records(app.state.tasks)) == 2
+
+
+async def test_two_functions_may_have_the_same_key(tmp_path: Path) -> None:
+    async with working(an_engine(tmp_path), worker=False) as tasks:
+        paid = await pay.enqueue(7)
+        other = await one_step.options(idempotency_key="pay-7").enqueue("mine")
+        assert paid.id != other.id
+        assert (await tasks.get(key="pay-7", function=pay)).id == paid.id
+        with pytest.raises(InvalidOption, match="one_step, pay have a task with this key"):
+            await tasks.get(key="pay-7")
+
+
+async def test_a_renamed_function_knows_its_tasks_of_before(tmp_path: Path) -> None:
+    @task(name="before_renaming", unique=True, max_concurrency=1)
+    async def before(n: int) -> None: ...
+
+    @task(name="after_renaming", aliases=["before_renamed"], unique=True, max_concurrency=1)
+    async def after(n: int) -> None: ...
+
+    assert after.identity == "before_renamed"
+    renamed = copy.copy(before)
+    renamed.aliases, renamed.name = ["before_renaming"], "after"
+    async with working(an_engine(tmp_path), worker=False):
+        first = await before.enqueue(1)
+        assert (await renamed.enqueue(1)).id == first.id
+
+
+@pytest.mark.parametrize("option", ["unique", "idempotency_key", "concurrency_key"])
+def test_an_empty_key_is_refused_for_it_would_make_all_calls_one(option: str) -> None:
+    with pytest.raises(InvalidOption, match=f"{option}=''"):
+        one_step.options(**{option: ""})
+
+
+async def test_what_a_request_s_key_cannot_be_is_refused(app: FastAPI) -> None:
+    by_hand = BackgroundTasks()
+    with pytest.raises(InvalidOption, match="made by hand"):
+        by_hand.configure(idempotency_key=True)
+    with pytest.raises(InvalidOption, match="idempotency_key=5"):
+        by_hand.configure(idempotency_key=5)
+
+
+def test_uploads_are_never_the_same() -> None:
+    async def keep(file: UploadFile) -> None: ...
+
+    with pytest.raises(InvalidOption, match="no two uploads are the same"):
+        task(name="keep_unique", unique=True)(keep)
 
 
 async def test_a_unique_task_may_be_delayed_and_answers_meanwhile(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import BaseModel, field_validator
 
-from afterwards import Afterwards, InvalidOption, Problem, ProblemKind, TaskFunction, checking, engines, task
+from afterwards import Afterwards, Problem, ProblemKind, TaskFunction, checking, engines, task
 from afterwards.core.task import NewTask, State, Task, task_id
 from afterwards.engine import Claim, Query
 from afterwards.engines.memory import MemoryEngine
@@ -161,14 +161,11 @@ async def test_a_task_that_is_pruned_meanwhile_does_not_end_the_reading(
 
 @pytest.fixture
 def welcome() -> TaskFunction[[str], object, None]:
-    """A function that was renamed. Where the decorator does not take ``aliases``, there is none."""
+    """A function that was renamed."""
 
     async def welcome(name: str) -> None: ...
 
-    try:
-        return task(name="welcome", aliases=["greet_before"])(welcome)
-    except InvalidOption:
-        pytest.skip("@task takes no aliases yet")
+    return task(name="welcome", aliases=["greet_before"])(welcome)
 
 
 async def test_an_old_name_is_known_by_its_alias(tasks: Afterwards, welcome: TaskFunction[[str], object, None]) -> None:

@@ -5,12 +5,13 @@ import gc
 import time
 import weakref
 from collections.abc import AsyncIterator
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 import sqlalchemy
-from fastapi import Depends, FastAPI, HTTPException, WebSocket
+from fastapi import Depends, FastAPI, HTTPException, UploadFile, WebSocket
 from fastapi.testclient import TestClient
 from sessions_support import Database, Person, greet, stored
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
@@ -254,6 +255,28 @@ async def test_a_session_shows_nowhere(database: Database, tmp_path: Path) -> No
         assert with_session.settings == greet.settings
         new = with_session.new_task(Client("memory://", Options()), Written("{}"))
         assert new.overrides is None
+
+
+async def test_what_comes_after_a_task_of_a_session_needs_that_session(same: FastAPI, database: Database) -> None:
+    async with same.router.lifespan_context(same):
+        with database.sync_session() as session:
+            tasks = BackgroundTasks()
+            first = tasks.add_task(greet.options(session=session), "first")
+            with pytest.raises(NotStored, match="the same session"):
+                tasks.add_task(greet.options(after=first), "second")
+            tasks.add_task(greet.options(after=first, session=session), "second")
+            session.rollback()
+
+
+async def test_an_upload_cannot_wait_for_a_session(same: FastAPI, database: Database) -> None:
+    @task(name="keep_with_session")
+    async def keep(file: UploadFile) -> None: ...
+
+    async with same.router.lifespan_context(same):
+        with database.sync_session() as session:
+            upload = UploadFile(BytesIO(b"content"), size=7, filename="a.txt")
+            with pytest.raises(InvalidOption, match=r"await keep_with_session\.options\(session=\.\.\.\)"):
+                BackgroundTasks().add_task(keep.options(session=session), upload)
 
 
 async def test_no_session_is_kept_alive(same: FastAPI, database: Database) -> None:

@@ -53,8 +53,8 @@ class NotScheduled(AfterwardsError, LookupError):
 class UnknownTask(AfterwardsError, LookupError):
     """No task has the id: it was never stored, or it was pruned."""
 
-    def __init__(self, id: str) -> None:
-        super().__init__(f"no task has the id {id}: it was never stored here, or its retention is over")
+    def __init__(self, id: str, what: str = "id") -> None:
+        super().__init__(f"no task has the {what} {id}: it was never stored here, or its retention is over")
         self.id = id
 
 

@@ -51,14 +51,14 @@ class Bound:
 
 def declared(option: str, value: object) -> Key | None:
     """The key that ``@task(...)`` declares: a template, or a function of the arguments; True is all arguments."""
-    if isinstance(value, str):
+    if isinstance(value, str) and value:
         return Template(value)
     return _common(option, value, "a template such as 'user-{user_id}'")
 
 
 def given(option: str, value: object) -> Key | None:
     """The key that one call gives: a text as it is, for it may hold what a user has sent."""
-    if isinstance(value, str):
+    if isinstance(value, str) and value:
         return Literal(value)
     return _common(option, value, "the key as text")
 

@@ -48,6 +48,7 @@ class Limit:
 
     max_concurrency: int | None = None
     rate: Rate | None = None
+    counts_as: str = ""  # the name under which tasks count together that were stored under several; else their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +87,15 @@ def next_room(rooms: Iterable[Room]) -> datetime | None:
     return min((room.more_at for room in rooms if room.count == 0 and room.more_at), default=None)
 
 
-def group_of(name: str, limit_key: str) -> Group:
+def group_of(name: str, limit_key: str, limits: Mapping[str, Limit]) -> Group:
     """What a task counts with; one that was stored before its function had limits counts with all."""
-    return name, limit_key or ALL
+    limit = limits.get(name)
+    return (limit.counts_as if limit and limit.counts_as else name), limit_key or ALL
+
+
+def by_group(limits: Mapping[str, Limit]) -> dict[str, Limit]:
+    """Limits by the name under which tasks count."""
+    return {limit.counts_as or name: limit for name, limit in limits.items()}
 
 
 Candidate = tuple[T, bool, Group]

@@ -117,14 +117,16 @@ class TaskSettings(CallSettings, total=False):
     rate_limit: str | None
     """How many of its tasks start within any span, all processes together: ``"10/m"``, ``"1/30s"``."""
     aliases: Sequence[str]
-    """Names under which its tasks were stored before: they are run by this function."""
+    """Names under which its tasks were stored before, the oldest first: they are run by this function. Its limits, its
+    uniqueness and its schedule go on across a renaming."""
     run_in: RunIn | Literal["thread", "process"]
     """Where a ``def`` function runs: in a ``"thread"`` of the server (default), or in a ``"process"`` of its own, for
     work that holds the GIL, that may crash, or that must be stopped: at its timeout it is killed, and a second after a
     cancel. The process imports the function's module, so its globals are not the server's and no lifespan has run;
     ``Depends`` and ``UploadFile`` are refused. It is kept for further tasks, and ended when it was idle for a minute;
     there are at most as many as ``threads``, beside those. Its standard output is the server's. The function may start
-    programs, but no processes of ``multiprocessing``. Under the pytest plugin it runs in a thread: tests share memory
+    programs, but no processes of ``multiprocessing``, and it can enqueue only if its module makes the installation.
+    The context variables of ``propagate`` and the trace do not reach it. Under the pytest plugin it runs in a thread: tests share memory
     with what they test."""
     cron: str
     """Run it by itself where this expression matches: minute, hour, day of month, month, day of week, as in Debian's

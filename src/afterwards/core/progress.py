@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import Any, Self
 
 from afterwards.core.text import shortened
 
@@ -17,6 +17,13 @@ class Progress:
     unit: str = ""
     note: str = ""  # what else the function has to say
 
+    def __post_init__(self) -> None:
+        """Raises TypeError and ValueError for what is no number."""
+        for name in ("done", "total"):
+            object.__setattr__(self, name, as_number(getattr(self, name)))
+        for name in _TEXTS:
+            object.__setattr__(self, name, str(getattr(self, name)))
+
     @property
     def fraction(self) -> float | None:
         """From 0 to 1; None where the total is not known."""
@@ -30,6 +37,11 @@ class Progress:
     @classmethod
     def of_text(cls, text: str) -> Self:
         return cls(**json.loads(text))
+
+
+def as_number(value: Any) -> Any:
+    """The value as a number that JSON has: of numpy and decimal there are others. None stays None."""
+    return value if value is None or type(value) in (int, float) else float(value)
 
 
 def _short(text: str) -> str:

@@ -66,7 +66,10 @@ class Scheduler:
             scheduled = timetable[kept.name]
             after = max(kept.after, now) if kept.paused else kept.after
             found = due(scheduled.schedule, scheduled.missed, after, now)
-            fires += [Fire(kept.name, at, scheduled.call()) for at in found.fires]
+            try:
+                fires += [Fire(kept.name, at, scheduled.call()) for at in found.fires]
+            except Exception as error:  # the user's code, as a key's: it must not stop the others
+                telemetry.not_fired(kept.name, error)
             next_look = min(next_look, found.next)
             if found.passed_over:
                 self._tell(kept, scheduled.missed)

@@ -91,7 +91,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             candidates = self._candidates(claim, now)
             rooms = self._rooms(claim, candidates, now)
             chosen = limits.admit(
-                [(task, task.suspect, _group(task)) for task in candidates],
+                [(task, task.suspect, _group(task, claim)) for task in candidates],
                 rooms,
                 limit=claim.limit,
                 suspects=claim.suspects,
@@ -122,8 +122,8 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
                 after = stored and lifecycle.finish(stored, one, self._clock())
                 if after:
                     self._put(after)
-                    if one.then and one.then.id not in self._tasks:
-                        self._put(lifecycle.store(one.then, None, self._clock()))
+                    if one.then:
+                        await self.enqueue([one.then])
                 else:
                     refused.append(one.lease)
         return refused
@@ -284,20 +284,20 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
 
     def _rooms(self, claim: Claim, candidates: Sequence[Task], now: datetime) -> dict[Group, Room]:
         """What the limits leave to the tasks that could be taken."""
-        groups = {_group(task) for task in candidates if task.name in claim.limits}
-        running = Counter(_group(task) for task in self._tasks.values() if task.state is State.RUNNING)
-        return {
-            group: limits.room(
-                claim.limits[group[0]], Used(running[group], [start.at for start in self._starts.get(group, ())]), now
-            )
-            for group in groups
-        }
+        groups = {_group(task, claim) for task in candidates if task.name in claim.limits}
+        running = Counter(_group(task, claim) for task in self._tasks.values() if task.state is State.RUNNING)
+        by_group = limits.by_group(claim.limits)
+        rooms = {}
+        for group in groups:
+            starts = [start.at for start in self._starts.get(group, ())]
+            rooms[group] = limits.room(by_group[group[0]], Used(running[group], starts), now)
+        return rooms
 
     def _note_starts(self, claim: Claim, taken: Sequence[Task], now: datetime) -> None:
         for task in taken:
             limit = claim.limits.get(task.name)
             if limit and limit.rate:
-                self._starts.setdefault(_group(task), []).append(Start(now, now + limit.rate.per))
+                self._starts.setdefault(_group(task, claim), []).append(Start(now, now + limit.rate.per))
 
 
 class Start(NamedTuple):
@@ -307,8 +307,8 @@ class Start(NamedTuple):
     until: datetime
 
 
-def _group(task: Task) -> Group:
-    return limits.group_of(task.name, task.limit_key)
+def _group(task: Task, claim: Claim) -> Group:
+    return limits.group_of(task.name, task.limit_key, claim.limits)
 
 
 def _matches(task: Task, query: Query) -> bool:
@@ -316,5 +316,5 @@ def _matches(task: Task, query: Query) -> bool:
         (query.states is None or task.state in query.states)
         and (query.names is None or task.name in query.names)
         and (query.queues is None or task.queue in query.queues)
-        and (query.idempotency_key is None or task.idempotency_key == query.idempotency_key)
+        and (query.idempotency_keys is None or task.idempotency_key in query.idempotency_keys)
     )

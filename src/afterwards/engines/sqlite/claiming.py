@@ -108,7 +108,7 @@ def _places(connection: Connection, claim: Claim, look: Look, rooms: Rooms) -> I
         return
     for suspicion, most in ((INNOCENT, claim.limit), (SUSPECT, min(claim.limit, claim.suspects))):
         for lane in lanes(connection, claim, look, suspicion) if most > 0 else ():
-            group = limits.group_of(lane.name, lane.limit_key)
+            group = rooms.group(lane.name, lane.limit_key)
             if left := rooms.left(group, most):
                 for place in lane.places(connection, left):
                     yield (*place, group)
@@ -120,7 +120,7 @@ def _places_by_id(
     for id in ids:
         for *place, queue, name, limit_key in connection.execute(statements.QUEUED_BY_ID, (rows.key(id),)).fetchall():
             served = name in claim.names and (claim.queues is None or queue in claim.queues)
-            group = limits.group_of(name, limit_key)
+            group = limits.group_of(name, limit_key, claim.limits)
             paused = queue in connection.paused.queues or name in connection.paused.names
             if served and not paused and (rooms is None or rooms.left(group, claim.limit)):
                 yield cast(Place, (*place, group))

@@ -151,6 +151,8 @@ class SQLiteEngine:
             timeout = min(timeout, rows.to_instant(due) - self._settings.clock())
         if room_at := opened.writer.room_at:
             timeout = min(timeout, room_at - self._settings.clock())
+            if timeout <= timedelta():
+                opened.writer.room_at = None  # once: the next claim says whether there is another one
         await opened.wakeup.wait(max(timedelta(), timeout))
 
     async def pause(self, paused: Paused) -> None:
@@ -288,6 +290,9 @@ class SQLiteEngine:
 def _claim(connection: Connection, claim: Claim) -> list[Task]:
     if connection.look().overdue:
         finishing.expire(connection)
+        if connection.look().overdue:  # very many: none of them may begin, so the worker is to come again
+            connection.queued = True
+            return []
     return claiming.claim(connection, claim)
 
 

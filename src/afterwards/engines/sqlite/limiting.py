@@ -18,7 +18,11 @@ class Rooms:
     def __init__(self, connection: Connection, claim: Claim) -> None:
         self.known: dict[Group, Room] = {}
         self._connection = connection
-        self._limits = claim.limits
+        self._by_name = claim.limits
+        self._limits = limits.by_group(claim.limits) if claim.limits else {}
+
+    def group(self, name: str, limit_key: str) -> Group:
+        return limits.group_of(name, limit_key, self._by_name)
 
     def left(self, group: Group, most: int) -> int:
         """How many of a group may start now, ``most`` at most."""
@@ -33,10 +37,10 @@ class Rooms:
     def note(self, taken: Sequence[Task]) -> None:
         """Remember what was started, and when a rate that is used up leaves room again."""
         for task in taken if self._limits else ():
-            limit = self._limits.get(task.name)
+            limit = self._by_name.get(task.name)
             if limit and limit.rate:
                 until = self._connection.after(limit.rate.per)
-                start = (*limits.group_of(task.name, task.limit_key), self._connection.instant, until)
+                start = (*self.group(task.name, task.limit_key), self._connection.instant, until)
                 self._connection.execute(statements.INSERT_START, start)
         self.__dict__.pop("_running", None)  # it has changed
         after = [self._room(group, self._limits[group[0]]) for group in self.known]
@@ -54,7 +58,7 @@ class Rooms:
     def _running(self) -> Counter[Group]:
         running: Counter[Group] = Counter()
         for name, limit_key, count in self._connection.execute(statements.RUNNING):
-            running[limits.group_of(name, limit_key)] += count
+            running[self.group(name, limit_key)] += count
         return running
 
 

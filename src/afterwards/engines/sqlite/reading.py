@@ -47,7 +47,7 @@ def in_the_order_stored(connection: Connection, ids: Iterable[str]) -> list[str]
 
 
 def find(connection: Connection, query: Query) -> list[Task]:
-    if frozenset() in (query.states, query.names, query.queues):
+    if frozenset() in (query.states, query.names, query.queues, query.idempotency_keys):
         return []
     if query.states is None:
         found = _find(connection, query, [], "")
@@ -81,16 +81,14 @@ def to_tasks(connection: Connection, found: Iterable[Row], *, unfailed: int = 0)
 
 
 def _find(connection: Connection, query: Query, conditions: Sequence[str], index: str) -> list[Row]:
-    if query.idempotency_key is not None:
-        index = "INDEXED BY afterwards_idempotent"  # one at most
+    if query.idempotency_keys is not None:
+        index = "INDEXED BY afterwards_idempotent"  # one of each at most
     where, values = list(conditions), list[object]()
-    for column, wanted in (("name", query.names), ("queue", query.queues)):
+    wanted_values = (("name", query.names), ("queue", query.queues), ("idempotency_key", query.idempotency_keys))
+    for column, wanted in wanted_values:
         if wanted is not None:
             where.append(f"{column} IN ({', '.join('?' * len(wanted))})")
             values += wanted
-    if query.idempotency_key is not None:
-        where.append(statements.WITH_KEY)
-        values.append(query.idempotency_key)
     if query.before is not None:
         where.append(statements.BEFORE)
         values.append(rows.key(query.before))

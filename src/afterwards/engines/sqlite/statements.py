@@ -47,8 +47,6 @@ FIND = f"""
 
 BEFORE = "seq < (SELECT seq FROM afterwards_tasks WHERE id = ?)"
 
-WITH_KEY = "idempotency_key = ?"
-
 COUNTS = """
     SELECT queue, 'waiting', count(*) FROM afterwards_tasks WHERE state = 'waiting' GROUP BY queue
     UNION ALL

@@ -124,7 +124,8 @@ class Writer(ConnectionThread):
                 raise
 
     def _tell(self, connection: Connection, due: int | None) -> None:
-        self.room_at = connection.room_at
+        if connection.room_at is not None:
+            self.room_at, connection.room_at = connection.room_at, None
         sooner = due is not None and (self.next_due is None or due < self.next_due)
         self.next_due = due
         if connection.queued or sooner:

@@ -25,6 +25,12 @@ class Expiring(Conformance):
         stored = await self.one(engine, task)
         assert (stored.state, stored.reason, stored.finished_at) == (State.CANCELLED, EXPIRED, clock())
 
+    async def test_of_very_many_none_begins(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.enqueue([self.task(expires=SOON) for _ in range(2500)])
+        clock.advance(SOON)
+        for _ in range(5):
+            assert await self.claim(engine) == []
+
     async def test_one_that_waits_for_its_time_or_another_expires_too(self, engine: Engine, clock: FakeClock) -> None:
         running = await self.running(engine)
         tasks = [self.task(wait=LEASE, expires=SOON), self.task(after=running.id, expires=SOON)]
@@ -81,6 +87,11 @@ class RunningOnce(Conformance):
         await self.finish(engine, task, Released())
         stored = await self.one(engine, task)
         assert (stored.state, [failure.kind for failure in stored.failures]) == (State.FAILED, [FailureKind.RELEASED])
+
+    async def test_it_is_not_leased_before_it_can_begin(self, engine: Engine) -> None:
+        held = self.task(rerun_after_crash=False, held=True)
+        [stored] = await engine.enqueue([held], claim=self.claim_for())
+        assert stored.state is State.SCHEDULED
 
     async def test_one_that_was_not_begun_goes_back(self, engine: Engine) -> None:
         task = await self.running(engine, rerun_after_crash=False)

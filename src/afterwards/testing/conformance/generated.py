@@ -113,7 +113,7 @@ class World:
         taken = await self._both(lambda engine: engine.claim(claim))
         self.attempts += taken
         for task in taken:
-            self.starts.setdefault(group_of(task.name, task.limit_key), []).append(self.clock())
+            self.starts.setdefault(group_of(task.name, task.limit_key, LIMITS), []).append(self.clock())
 
     async def pause(self, paused: Paused) -> None:
         await self._both(lambda engine: engine.pause(paused))
@@ -479,7 +479,7 @@ async def _counts(engine: Engine) -> dict[tuple[str, State], int]:
 
 def _check_limits(tasks: Collection[Task], starts: dict[Group, list[datetime]]) -> None:
     """No limit is passed at any instant, and none within any span."""
-    running = Counter(group_of(task.name, task.limit_key) for task in tasks if task.state is State.RUNNING)
+    running = Counter(group_of(task.name, task.limit_key, LIMITS) for task in tasks if task.state is State.RUNNING)
     for name, limit in LIMITS.items():
         assert limit.max_concurrency is not None and limit.rate is not None
         assert all(count <= limit.max_concurrency for group, count in running.items() if group[0] == name)

@@ -89,6 +89,16 @@ class Limiting(Conformance):
         await engine.enqueue([self.task(limit_key=""), self.task(limit_key="*"), self.task(limit_key="")])
         assert len(await self.claim(engine, limits=TWO)) == 2
 
+    async def test_a_function_s_tasks_count_together_under_all_its_names(self, engine: Engine) -> None:
+        limit = Limit(max_concurrency=1, rate=Rate(2, SOON), counts_as="greet")
+        names, both = ["greet", "salute"], {"greet": limit, "salute": limit}
+        await engine.enqueue([self.task(name) for name in ("greet", "salute", "greet", "salute")])
+        for _ in range(2):
+            taken = await self.claim(engine, names=names, limits=both)
+            assert len(taken) == 1
+            await self.succeed(engine, *taken)
+        assert await self.claim(engine, names=names, limits=both) == []
+
     async def test_certain_tasks_pass_no_limit_either(self, engine: Engine) -> None:
         tasks = [self.task() for _ in range(3)]
         await engine.enqueue(tasks)

@@ -1,6 +1,7 @@
 """Tasks that there shall be only one of."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -127,6 +128,14 @@ class Uniqueness(Conformance):
         await engine.enqueue([self.task(unique_key="k")])
         await engine.requeue([first.id])
         assert await self.states(engine, first, second, third) == [State.QUEUED, State.CANCELLED, State.CANCELLED]
+
+    async def test_it_holds_for_what_is_stored_with_the_end_of_another(self, engine: Engine) -> None:
+        [there] = await engine.enqueue([self.task("told", unique_key="k")])
+        failed = await self.running(engine)
+        notice = self.task("told", unique_key="k")
+        await engine.finish([replace(self.settled(failed, FAILURE), then=notice)])
+        assert ids(await engine.get([notice.id])) == [there.id]
+        assert len(await engine.find(Query(names=frozenset({"told"})))) == 1
 
     async def test_one_that_answers_is_not_leased_again(self, engine: Engine) -> None:
         running = await self.running(engine, unique_key="k")

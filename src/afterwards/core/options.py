@@ -126,8 +126,8 @@ class TaskSettings(CallSettings, total=False):
     ``Depends`` and ``UploadFile`` are refused. It is kept for further tasks, and ended when it was idle for a minute;
     there are at most as many as ``threads``, beside those. Its standard output is the server's. The function may start
     programs, but no processes of ``multiprocessing``, and it can enqueue only if its module makes the installation.
-    The context variables of ``propagate`` and the trace do not reach it. Under the pytest plugin it runs in a thread: tests share memory
-    with what they test."""
+    The context variables of ``propagate`` and the trace do not reach it. Under the pytest plugin it runs in a thread:
+    tests share memory with what they test."""
     cron: str
     """Run it by itself where this expression matches: minute, hour, day of month, month, day of week, as in Debian's
     cron; a sixth field in front means seconds. Needs ``afterwards[cron]``. The function is called without arguments."""

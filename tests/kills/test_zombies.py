@@ -43,14 +43,16 @@ class Pair:
     def open(self, gate: str) -> None:
         (self.folder / gate).touch()
 
-    def wait_for(self, sign: str) -> str:
-        """Return when a task has given a sign; what it wrote."""
+    def wait_for(self, sign: str) -> None:
+        """Return when a task has given a sign."""
         wait_until((self.folder / sign).exists, f"{sign!r}")
-        return (self.folder / sign).read_text()
 
     def who_runs(self, attempt: str) -> Server:
         """The server whose process began this attempt."""
-        pid = self.wait_for(f"{attempt} began")
+        self.wait_for(f"{attempt} began")
+        sign = self.folder / f"{attempt} began"
+        wait_until(sign.read_text, f"what {sign.name!r} says")  # a file is there before what is written into it
+        pid = sign.read_text()
         [server] = [server for server in self.servers if str(server.pid) == pid]
         return server
 

@@ -1,6 +1,7 @@
 """``unique`` and ``idempotency_key``: the task that is there answers."""
 
 import copy
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from fastapi import FastAPI, UploadFile
 
 from afterwards import Afterwards, BackgroundTasks, InvalidKey, InvalidOption, State, UnknownTask, task
 from afterwards.client import current
-from face.serving import an_engine, finished, records, serving, until, working
+from face.serving import an_engine, finished, records, serving, until, until_async, working
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
@@ -65,6 +66,24 @@ async def test_while_one_runs_adding_it_again_gives_its_handle(tmp_path: Path) -
         await finished(other)
         assert (await refresh.enqueue("home")).id != first.id
         assert len(await records(tasks)) == 3
+
+
+async def test_the_one_that_answers_goes_on_undisturbed(tmp_path: Path) -> None:
+    async with working(an_engine(tmp_path)):
+        first = await refresh.enqueue("home")
+        await until_async(lambda: _runs(first))
+        assert (await refresh.enqueue("home")).id == first.id
+        asked = datetime.now(UTC)
+        await until(
+            lambda: datetime.now(UTC) - asked > timedelta(seconds=2.5)
+        )  # what a worker keeps idle it gives back
+        gate.append("home")
+        record = await finished(first)
+    assert (record.state, record.attempt, said) == (State.SUCCEEDED, 1, ["home"])
+
+
+async def _runs(handle: Any) -> bool:
+    return (await handle.status()).state is State.RUNNING
 
 
 async def test_a_template_says_what_must_be_unique(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Limits of task functions, pauses, and queues that are full."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -152,6 +153,7 @@ class Limiting(Conformance):
         await engine.enqueue([self.task(limit_key="ada") for _ in range(2)])
         [running] = await self.claim(engine, limits=ONE)
         assert await self.claim(engine, limits=ONE) == []
+        await engine.wait(timedelta(seconds=1))  # for hints that come of what was done before
         waiting = asyncio.create_task(engine.wait(LEASE))
         await self.finish(engine, running, outcome)  # type: ignore[arg-type]  # pytest's parameters have no types
         async with asyncio.timeout(5):

@@ -120,6 +120,14 @@ class Client:
                 worker.hold(task)
         return stored
 
+    async def enqueue_now(self, tasks: Sequence[NewTask]) -> list[Task]:
+        """Store tasks that wait for no request, all or none, and start those that this process leased on the way."""
+        stored = await self.enqueue(tasks)
+        for new, task in zip(tasks, stored, strict=True):
+            if task.id == new.id:  # else another task answered for it
+                self.start(task)
+        return stored
+
     def start(self, stored: Task) -> None:
         """Start a task that was stored as leased to this process."""
         if stored.state is State.RUNNING and (worker := self._local):

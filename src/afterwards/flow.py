@@ -36,8 +36,5 @@ async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
         tasks.append(call.function.new_task(client, written, id=id, after=before, chained=bool(tasks), origin=origin()))
     if asked_by:
         asked_by.used = True
-    stored = await client.enqueue(tasks)
-    for new, task in zip(tasks, stored, strict=True):
-        if task.id == new.id:  # else another task answered for it
-            client.start(task)
+    stored = await client.enqueue_now(tasks)
     return [call.function.handle(task.id, client) for call, task in zip(calls, stored, strict=True)]

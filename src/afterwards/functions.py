@@ -128,9 +128,7 @@ class TaskFunction(Generic[P, T, R]):
         new = self.new_task(client, written, id=id, after=self.stored_after(), origin=origin())
         if asked_by:
             asked_by.used = True
-        [stored] = await client.enqueue([new])
-        if stored.id == id:  # else another task answered for it
-            client.start(stored)
+        [stored] = await client.enqueue_now([new])
         return self.handle(stored.id, client)
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:

@@ -248,7 +248,7 @@ class TestWhatSurvives:
             (Size, Size.SMALL),
             (Literal["a", 3], 3),
             (bytes, b"\xff\x00"),
-            (Path, Path("/tmp/a b")),
+            (Path, Path("/srv/a b")),
             (AnyUrl, AnyUrl("https://example.com/a?b=c")),
             (ipaddress.IPv6Address, ipaddress.IPv6Address("::1")),
             (Pattern[str], pattern("a+")),

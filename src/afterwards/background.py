@@ -78,7 +78,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         if self._publication:
             self._publication.buffers.append(self)
         for task in tasks or ():
-            self._append(task)
+            self._append(self._adopted(task))
 
     @overload  # a task function's call gives a handle where FastAPI's gives None: the first that fits decides
     def add_task(  # type: ignore[overload-overlap]
@@ -94,14 +94,14 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         UnstorableArgument and TooLarge for a call that could not be stored, NotInstalled without ``Afterwards(app)``.
         Added after the response began (streams, the exit of dependencies), it is stored at once.
         """
+        if isinstance(func, TaskFunction):
+            call = self._call(func, args, kwargs)
+            self._append(call)
+            return call.handle
         if isinstance(func, partial) and isinstance(func.func, TaskFunction):
             return self.add_task(func.func, *func.args, *args, **func.keywords | kwargs)
-        if not isinstance(func, TaskFunction):
-            self._append(PlainTask(func, *args, **kwargs))
-            return None
-        call = self._call(func, args, kwargs)
-        self._append(call)
-        return call.handle
+        self._append(PlainTask(func, *args, **kwargs))
+        return None
 
     def configure(
         self,
@@ -167,18 +167,14 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         self._late = self._websocket  # its response has begun: what is added is stored at once
 
     async def leave(self, kind: type[BaseException] | None, *_: object) -> None:
-        """The handler has ended; ``kind`` is what it raised. A client that leaves is how most conversations end."""
-        if kind is None or issubclass(kind, WebSocketDisconnect):
-            await self.hand_over()
-        else:
-            self.discard()
+        """The handler has ended: store the durable tasks, give the plain ones to FastAPI; nothing if it raised.
 
-    async def hand_over(self) -> None:
-        """The handler has returned: store the durable tasks, give the plain ones to FastAPI.
-
-        What is added from now on is stored at once. Raises HTTPException 503 when the engine fails.
+        ``kind`` is what it raised; a client that leaves is how most conversations end. What is added from now on is
+        stored at once. Raises HTTPException: 503 when the engine fails, 429 when a queue is full.
         """
-        assert self._native is not None
+        if kind is not None and not issubclass(kind, WebSocketDisconnect):
+            self.discard()
+            return
         try:
             # Also what was added to objects made by hand, for which Starlette asks only after the response. If this is
             # cancelled it has stored all or nothing, and what it stored becomes due by itself.
@@ -190,13 +186,9 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         except QueueFull as error:
             self._refuse()
             raise HTTPException(429, str(error), headers=RETRY_LATER) from error
-        plain = [task for task in self.tasks if not isinstance(task, StoredCall)]
         self._late = self._handed_over = True
-        if plain:
-            self._native.tasks += plain
-            await self._see_that_they_run()
-            if len(plain) < len(self.tasks):
-                telemetry.mixed(self._publication.origin if self._publication else None)
+        if plain := [task for task in self.tasks if not isinstance(task, StoredCall)]:
+            await self._hand_over(plain)
 
     def _refuse(self) -> None:
         """Nothing that was added is stored or run; what an exit of a dependency adds now is."""
@@ -241,9 +233,12 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             assert self._publication is not None
             self._publication.soon(self._flush_late)
 
-    async def _see_that_they_run(self) -> None:
-        """FastAPI drops plain tasks in websockets, and where the response has a ``background`` of its own."""
+    async def _hand_over(self, plain: Sequence[BackgroundTask]) -> None:
+        """Give tasks to FastAPI, which drops them in websockets, and where a response has a ``background`` already."""
         assert self._native is not None
+        self._native.tasks += plain
+        if len(plain) < len(self.tasks):
+            telemetry.mixed(self._publication.origin if self._publication else None)
         if self._websocket:
             await self._native()
         elif self._request_stack:
@@ -264,9 +259,10 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
                     await task()
 
     def _append(self, task: BackgroundTask) -> None:
-        task = self._adopted(task)
         self.tasks.append(task)
-        if isinstance(task, StoredCall) and self._late:
+        if not self._late:
+            return
+        if isinstance(task, StoredCall):
             assert self._publication is not None
             self._publication.soon(self._flush_late)
             if task.uploads and self._middleware_stack:  # FastAPI closes the files of a request there, but later
@@ -341,18 +337,26 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         request = self._publication
         if request is None:
             return
-        async with request.flushing:
-            calls = [call for buffer in buffers for call in buffer._waiting()]
-            if not calls:
-                return
+        while request.flushing:
+            await request.flushed()
+        calls = [call for buffer in buffers for call in buffer._waiting()]
+        if not calls:
+            return
+        request.flushing = True
+        try:
             if len(buffers) > 1:
                 calls.sort(key=lambda call: call.number)
             for call in calls:
                 if call.uploads:
                     await call.uploads.store()
-            stored = await request.store(in_line(calls, request))
+            tasks = in_line(calls, request)
+            request.used = True
+            stored = await request.client.enqueue(tasks)
+            request.stored(tasks, stored)
             for call, task in zip(calls, stored, strict=True):
                 call.mark_stored(task.id)
+        finally:
+            request.end_flush()
 
     async def _flush_late(self) -> None:
         try:
@@ -367,8 +371,14 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
 
     def _waiting(self) -> list[StoredCall]:
         """What is added and not stored, in the order added."""
-        self.tasks[:] = [self._adopted(task) for task in self.tasks]
-        return [task for task in self.tasks if isinstance(task, StoredCall) and task.waits_for_flush]
+        waiting: list[StoredCall] = []
+        for place, added in enumerate(self.tasks):
+            task = added
+            if not isinstance(task, StoredCall):
+                task = self.tasks[place] = self._adopted(task)  # somebody may have put it there by hand
+            if isinstance(task, StoredCall) and task.waits_for_flush:
+                waiting.append(task)
+        return waiting
 
 
 def _own_key(key: object) -> str | None:
@@ -383,6 +393,11 @@ def _header(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
     """The ``Idempotency-Key`` of a request; its quotation marks are those of a structured field (RFC 9651, 3.3.3)."""
     found = next((value for name, value in headers if name == b"idempotency-key"), b"")
     return found.decode("latin-1").strip().strip('"') or None
+
+
+def anything_to_store(request: Publication) -> bool:
+    """Whether something may have been added that is not stored yet."""
+    return request.storing or any(not buffer._late for buffer in request.buffers)
 
 
 async def store_made_by_hand(request: Publication) -> None:

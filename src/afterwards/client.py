@@ -105,7 +105,9 @@ class Client:
 
     async def enqueue(self, tasks: Sequence[NewTask]) -> list[Task]:
         """Store tasks, all or none. What this process leases on the way is held by its worker."""
-        engine = await self.open()
+        engine = engines.shared(self.url)
+        if self._entered is not engine:
+            engine = await self.open()
         worker = self._local
         claim = worker.offer(len(tasks)) if worker else None
         if worker is None or claim is None:
@@ -116,7 +118,7 @@ class Client:
         finally:
             worker.withdraw(claim)
         for new, task in zip(tasks, stored, strict=True):
-            if task.state is State.RUNNING and task.worker == claim.worker and task.id == new.id:
+            if task.id == new.id and task.held_by(claim.worker):
                 worker.hold(task)
         return stored
 
@@ -133,16 +135,19 @@ class Client:
         if stored.state is State.RUNNING and (worker := self._local):
             worker.start(stored.lease)
 
+    def start_held(self, held: Sequence[HeldBack]) -> list[HeldBack]:
+        """Start what is held in this process. Returns what is to be published."""
+        worker = self._local if held else None
+        return [one for one in held if one.run_at is not None or worker is None or not worker.start(one.lease)]
+
     async def publish(self, held: Sequence[HeldBack]) -> None:
-        """Start what is held in this process, and queue the rest, or schedule what has a time of its own."""
-        worker = self._local
-        at_once = [one.lease for one in held if one.run_at is None]
-        elsewhere = [lease for lease in at_once if worker is None or not worker.start(lease)]
-        if elsewhere:
-            await (await self.open()).publish(elsewhere)
+        """Queue what was held back, or schedule what has a time of its own."""
+        engine = await self.open()
+        if at_once := [one.lease for one in held if one.run_at is None]:
+            await engine.publish(at_once)
         for one in held:
             if one.run_at is not None:
-                await (await self.open()).publish([one.lease], run_at=one.run_at)
+                await engine.publish([one.lease], run_at=one.run_at)
 
     async def keep_back(self, held: Sequence[HeldBack]) -> None:
         """Hold tasks for another minute: their request still goes on."""

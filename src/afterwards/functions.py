@@ -42,6 +42,7 @@ class TaskFunction(Generic[P, T, R]):
     """A function whose calls survive: what ``@task`` makes. Calling it directly is a plain call."""
 
     run_in = RunIn.THREAD
+    is_async = False
 
     def __init__(
         self,
@@ -88,10 +89,6 @@ class TaskFunction(Generic[P, T, R]):
         return f"<task function {self.name!r} of {self.__module__}>"
 
     @property
-    def is_async(self) -> bool:
-        return False
-
-    @property
     def identity(self) -> str:
         """What it is known by however it is renamed: its first name, of those that it is said to have had."""
         return self.aliases[0] if self.aliases else self.name
@@ -109,6 +106,11 @@ class TaskFunction(Generic[P, T, R]):
     @cached_property
     def results(self) -> ResultCodec:
         return ResultCodec(self.function, name=self.name)
+
+    @cached_property
+    def _result_of(self) -> Callable[[str | None], R]:
+        """Reads a stored result. Kept, for each handle has it."""
+        return cast(Callable[[str | None], R], self.results.load)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Store a call now, to start as soon as a worker is free; when this returns, it survives.
@@ -270,7 +272,7 @@ class TaskFunction(Generic[P, T, R]):
         return self.new_task(client, written, id=id, origin=f"schedule {self.schedule}", limited=False)
 
     def handle(self, id: str, client: Client, *, stored: bool = True) -> TaskHandle[R]:
-        return TaskHandle(id, client, cast(Callable[[str | None], R], self.results.load), stored=stored)
+        return TaskHandle(id, client, self._result_of, stored=stored)
 
 
 class Written(NamedTuple):
@@ -296,13 +298,11 @@ class Call(Generic[R]):
 class AsyncTaskFunction(TaskFunction[P, Coroutine[Any, Any, R], R]):
     """A task function that is ``async def``, and looks so to Starlette and FastAPI."""
 
+    is_async = True
+
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         refuse_native(self, self.name, here())
         return await self.function(*args, **kwargs)
-
-    @property
-    def is_async(self) -> bool:
-        return True
 
 
 def _mark_coroutine_function(function: Any) -> None:

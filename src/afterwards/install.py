@@ -16,7 +16,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from afterwards import telemetry
-from afterwards.background import RETRY_AFTER, RETRY_LATER, UNAVAILABLE, store_made_by_hand
+from afterwards.background import RETRY_AFTER, RETRY_LATER, UNAVAILABLE, anything_to_store, store_made_by_hand
 from afterwards.client import Client, current
 from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError, QueueFull
 from afterwards.declaring import prepare
@@ -115,28 +115,9 @@ class Boundary:
         request = Publication(self._client, origin=origin, loop=asyncio.get_running_loop())
         client_before, request_before = current.set(self._client), publication.set(request)
 
-        refused = False
-
-        async def send_stored(message: Message) -> None:
-            """What was added by hand is stored before the response begins, too, or else there is another one."""
-            nonlocal refused
-            if message["type"] == "http.response.start" and message["status"] >= 400:
-                request.failed = True
-            elif message["type"] == "http.response.start":
-                try:
-                    await store_made_by_hand(request)
-                except EngineError:  # raised here, Starlette would take it for one in the middle of a response
-                    refused = True
-                    await _refusal()(scope, receive, send)
-                except QueueFull as error:
-                    refused = True
-                    await _too_many(error)(scope, receive, send)
-            if not refused:
-                request.answered = True
-                await send(message)
-
+        outgoing = Outgoing(request, scope, receive, send)
         try:
-            await self._app(scope, receive, send_stored)
+            await self._app(scope, receive, outgoing.send)
         finally:
             publication.reset(request_before)
             try:
@@ -145,6 +126,41 @@ class Boundary:
                     await self._serving().request_ended()
             finally:
                 current.reset(client_before)
+
+
+class Outgoing:
+    """What an application sends: what was added by hand is stored before the response begins, or there is another."""
+
+    __slots__ = ("_receive", "_refused", "_request", "_scope", "_send")
+
+    def __init__(self, request: Publication, scope: Scope, receive: Receive, send: Send) -> None:
+        self._request = request
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._refused = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            if message["status"] >= 400:
+                self._request.failed = True
+            elif anything_to_store(self._request):
+                await self._store_made_by_hand()
+        if not self._refused:
+            self._request.answered = True
+            await self._send(message)
+
+    async def _store_made_by_hand(self) -> None:
+        try:
+            await store_made_by_hand(self._request)
+        except EngineError:  # raised on, Starlette would take it for one in the middle of a response
+            await self._refuse(_refusal())
+        except QueueFull as error:
+            await self._refuse(_too_many(error))
+
+    async def _refuse(self, answer: JSONResponse) -> None:
+        self._refused = True
+        await answer(self._scope, self._receive, self._send)
 
 
 class Signals:

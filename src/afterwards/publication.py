@@ -18,6 +18,19 @@ from afterwards.joining import UNDECIDED, Call, Joining, Standing
 class Publication:
     """What one request has stored, held back until the request has ended."""
 
+    # What most requests leave as it is costs nothing as an attribute of the class.
+    used = False  # whether anything was stored
+    answered = False  # whether its response has begun
+    ended = False
+    failed = False  # the handler raised, or its answer is an error
+    recorded: Exception | None = None  # a plain task's failure; whatever wraps that task passes it on
+    last: str | None = None  # the task that the next one of the chain comes after
+    joining: Sequence[Joining] = ()  # what waits for the commit of a session
+    held: Sequence[HeldBack] = ()
+    _storing: frozenset[asyncio.Task[None]] = frozenset()
+    flushing = False  # what was added is being stored
+    _flushed: asyncio.Event | None = None  # for who waits for the end of that
+
     def __init__(
         self,
         client: Client,
@@ -29,17 +42,7 @@ class Publication:
         self.client = client
         self.origin = origin  # who asks, as ``POST /signup``; None outside a request
         self.at_once = at_once  # outside a request, nothing has to end first
-        self.used = False  # whether anything was stored
-        self.answered = False  # whether its response has begun
-        self.ended = False
-        self.recorded: Exception | None = None  # a plain task's failure; whatever wraps that task passes it on
-        self.last: str | None = None  # the task that the next one of the chain comes after
-        self.flushing = asyncio.Lock()
         self.buffers: list[Any] = []  # every BackgroundTasks of the request
-        self.held: list[HeldBack] = []
-        self.joining: Sequence[Joining] = ()  # what waits for the commit of a session
-        self.failed = False  # the handler raised, or its answer is an error
-        self._storing: set[asyncio.Task[None]] = set()
         self._loop = loop
 
     @property
@@ -47,17 +50,23 @@ class Publication:
         """Whether a task stored now is held back until the end."""
         return not (self.at_once or self.ended)
 
-    async def store(self, tasks: Sequence[NewTask]) -> list[Task]:
-        """Store tasks, all or none; those held will be published at the end. Returns what stands for each."""
-        self.used = True
-        stored = await self.client.enqueue(tasks)
-        over = self._keep(tasks, stored)
-        if over:
-            await self._publish(over)
-        return stored
+    @property
+    def storing(self) -> bool:
+        """Whether something is being stored without anybody waiting for it."""
+        return bool(self._storing)
+
+    async def flushed(self) -> None:
+        """Wait until what was added is not being stored any more."""
+        self._flushed = self._flushed or asyncio.Event()
+        await self._flushed.wait()
+
+    def end_flush(self) -> None:
+        flushed, self.flushing, self._flushed = self._flushed, False, None
+        if flushed is not None:
+            flushed.set()
 
     def stored(self, tasks: Sequence[NewTask], stored: Sequence[Task]) -> None:
-        """Somebody else has stored tasks of this request; those held will be published at the end."""
+        """Tasks of this request have been stored; those held will be published at the end."""
         self.used = True
         over = self._keep(tasks, stored)
         if over:
@@ -89,8 +98,11 @@ class Publication:
             asyncio.run(store())
             return
         storing = asyncio.ensure_future(store())
-        self._storing.add(storing)
-        storing.add_done_callback(self._storing.discard)
+        self._storing |= {storing}
+        storing.add_done_callback(self._has_stored)
+
+    def _has_stored(self, storing: "asyncio.Task[None]") -> None:
+        self._storing -= {storing}
 
     async def settled(self) -> None:
         """Wait until all is stored that was to be stored soon."""
@@ -100,15 +112,16 @@ class Publication:
     async def end(self) -> None:
         """Let the tasks start. If the engine cannot be reached they become due by themselves, a minute later."""
         try:
-            await self.settled()
+            if self._storing:
+                await self.settled()
         finally:  # cancelled, too: kept back no longer, what is held becomes due by itself
             self.ended = True
             if self.joining:
                 self._tell_of_sessions()
             self.buffers.clear()  # each of which holds this: a circle for the garbage collector
             _going_on.discard(self)
-        held, self.held = self.held, []
-        if held:
+        held, self.held = self.held, ()
+        if held := self.client.start_held(held):  # most are leased to this process
             await self._publish(held)
 
     def _keep(self, tasks: Sequence[NewTask], stored: Sequence[Task]) -> list[HeldBack]:
@@ -122,10 +135,10 @@ class Publication:
             if not new.held:
                 self.client.start(task)
             elif task.state is not State.WAITING:
-                asked = asked_for(new, task.created_at)
-                held.append(HeldBack(task.lease, asked if asked > task.created_at else None))
+                asked = asked_for(new, task.created_at) if new.run_at or new.wait else None
+                held.append(HeldBack(task.lease, asked if asked and asked > task.created_at else None))
         if held and self.holds:
-            self.held += held
+            self.held = [*self.held, *held]
             _going_on.add(self)
             return []
         return held
@@ -145,7 +158,7 @@ class Publication:
 
     async def _publish(self, held: Sequence[HeldBack]) -> None:
         try:
-            await self.client.publish(held)
+            await self.client.publish(self.client.start_held(held))
         except EngineUnavailable as error:
             telemetry.engine_trouble("publish a request's tasks, which start within a minute", error, timedelta())
 

@@ -48,9 +48,10 @@ class Serving(Protocol):
 
 def serving(app: FastAPI, client: Client, options: Options) -> Serving:
     """Who runs this application's tasks: one and the same, as long as nobody else is to do it."""
-    if client not in _serving:
-        _serving[client] = _make(app, client, options)
-    return _serving[client]
+    try:
+        return _serving[client]
+    except KeyError:
+        return _serving.setdefault(client, _make(app, client, options))
 
 
 def installed(app: FastAPI, client: Client, options: Options) -> Callable[[], Serving]:

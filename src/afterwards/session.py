@@ -81,10 +81,11 @@ class Alone:
 
     async def _store(self) -> None:
         try:
-            [stored] = await self._request.store([self._new])
+            [stored] = await self._request.client.enqueue([self._new])
         except (EngineError, QueueFull) as error:
             telemetry.lost_after_commit(error, [self.name])
         else:
+            self._request.stored([self._new], [stored])
             self.mark_stored(stored.id)
 
 

@@ -19,6 +19,8 @@ class StoredCall(BackgroundTask):
     func: TaskFunction[Any, Any, Any]
     args: Any
     kwargs: Any
+    stored = False
+    joining: Joining | None = None  # it waits for the commit of a session
 
     def __init__(
         self,
@@ -43,8 +45,6 @@ class StoredCall(BackgroundTask):
         self.late = late  # added when nobody could be refused any more
         self.key = key  # made of the request's idempotency key
         self.number = next(_numbers)  # in the order added, whatever object it was added to
-        self.stored = False
-        self.joining: Joining | None = None  # it waits for the commit of a session
 
     @property
     def name(self) -> str:

@@ -53,15 +53,18 @@ def stored_only(engine: str) -> None:
     )
 
 
+def succeeded(task: Task) -> None:
+    """Told at DEBUG."""
+    if log.isEnabledFor(logging.DEBUG):
+        fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(State.SUCCEEDED)}
+        log.debug(f"task succeeded: {task.name} ({task.id}), attempt {task.attempt}", extra=fields)
+
+
 def settled(task: Task, settled: Settled, error: BaseException | None, times: int) -> None:
-    """One line per attempt that did not succeed, with its traceback; successes are told at DEBUG."""
-    if settled.state is State.SUCCEEDED and not log.isEnabledFor(logging.DEBUG):
-        return
+    """One line per attempt that did not succeed, with its traceback."""
     fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(settled.state)}
     about = f"{task.name} ({task.id}), attempt {task.attempt}"
     match settled.state:
-        case State.SUCCEEDED:
-            log.debug(f"task succeeded: {about}", extra=fields)
         case State.SCHEDULED if error:
             log.warning(
                 f"task raised {_said_by(error)}: {about}; retry {settled.failed} of {times} "

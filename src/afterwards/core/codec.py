@@ -1,6 +1,6 @@
 """How the arguments and the result of a task function become JSON text, and come back equal."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
 from inspect import Parameter, signature
 from typing import Any, Final
@@ -72,11 +72,11 @@ class Codec:
             raise Unreadable(self.task, "arguments", first_fault(error)) from error
         return values
 
-    def spread(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def spread(self, values: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """How to call the function: with what `load` gave, and beside it the values of all injected parameters."""
-        kwargs = dict(values)
         if self._by_name:
-            return (), kwargs
+            return (), values
+        kwargs = dict(values)
         args = self._positions(kwargs)
         for parameter in self._parameters:
             if parameter.kind is Parameter.VAR_KEYWORD:

@@ -28,6 +28,10 @@ class Succeeded:
     result: str | None = None
 
 
+SUCCEEDED = Succeeded()
+"""As most attempts end: without a result."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raised:
     """The function raised, took too long, or could not be called."""
@@ -175,15 +179,8 @@ def claim(task: Task, worker: str, lease: timedelta, now: datetime) -> Task:
 
 def settle(task: Task, outcome: Outcome, retry: Retry, *, worker: str, now: datetime, random: float) -> Settled:
     """How an attempt ends its task, or leaves it for another one."""
-    if isinstance(outcome, Succeeded):  # as most often
-        draft = _Draft(
-            lease=task.lease,
-            state=State.SUCCEEDED,
-            failed=task.failed,
-            crashed=task.crashed,
-            result=outcome.result,
-        )
-        return frozen(draft, Settled)
+    if isinstance(outcome, Succeeded):
+        return succeed(task, outcome)
     settled = partial(Settled, lease=task.lease, failed=task.failed, crashed=task.crashed)
     match outcome:
         case Cancelled(reason):
@@ -197,6 +194,14 @@ def settle(task: Task, outcome: Outcome, retry: Retry, *, worker: str, now: date
             return settled(state=State.QUEUED, suspect=task.suspect, failure=failure)
         case Raised():  # pragma: no branch (there is no other outcome)
             return _raised(task, outcome, retry, worker=worker, now=now, random=random)
+
+
+def succeed(task: Task, outcome: Succeeded) -> Settled:
+    """What ``settle`` says of a success: as most attempts end."""
+    draft = _Draft(
+        lease=task.lease, state=State.SUCCEEDED, failed=task.failed, crashed=task.crashed, result=outcome.result
+    )
+    return frozen(draft, Settled)
 
 
 def lose(task: Task, *, now: datetime) -> Settled:

@@ -134,6 +134,10 @@ class Task:
     def lease(self) -> Lease:
         return Lease(self.id, self.attempt)
 
+    def held_by(self, worker: str) -> bool:
+        """Whether this worker has the lease."""
+        return self.state is State.RUNNING and self.worker == worker
+
     @property
     def retrying(self) -> bool:
         """Whether it waits for another attempt after a failure."""
@@ -172,8 +176,6 @@ def task_id(now: datetime, randomness: bytes) -> str:
     >>> task_id(datetime(2022, 2, 22, 19, 22, 22, tzinfo=UTC), bytes(10))
     '017f22e2-79b0-7000-8000-000000000000'
     """
-    milliseconds = int(now.timestamp() * 1000)
-    low = int.from_bytes(randomness)
-    value = milliseconds << 80 | 0x7 << 76 | (low >> 68 & 0xFFF) << 64 | 0b10 << 62 | low & (1 << 62) - 1
-    digits = f"{value:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    instant = f"{int(now.timestamp() * 1000):012x}"
+    digits = randomness.hex()
+    return f"{instant[:8]}-{instant[8:]}-7{digits[:3]}-{'89ab'[randomness[2] >> 4 & 3]}{digits[5:8]}-{digits[8:]}"

@@ -16,7 +16,7 @@ from typing import Any
 from afterwards import telemetry
 from afterwards.core import lifecycle
 from afterwards.core.errors import Cancel, FileMissing, RetryAfter, Snooze, TooLarge, Unreadable, UnstorableResult
-from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Settled, Snoozed, Succeeded
+from afterwards.core.lifecycle import SUCCEEDED, Cancelled, Outcome, Raised, Settled, Snoozed, Succeeded
 from afterwards.core.options import RunIn
 from afterwards.core.progress import Progress
 from afterwards.core.task import FailedTask, FailureKind, NewTask, State, Task
@@ -80,17 +80,23 @@ def settle(
     outcome: Outcome,
     *,
     worker: str,
-    now: datetime,
+    clock: Callable[[], datetime],
     tell: Tell,
     progress: Progress | None = None,
 ) -> tuple[Settled, FailedTask | None]:
     """How the attempt ends its task, and what to tell a plain ``on_failure`` once that is stored. Never raises."""
+    if isinstance(outcome, Succeeded):
+        settled = lifecycle.succeed(task, outcome)
+        if progress is not None:  # its last word
+            settled = replace(settled, progress=progress)
+        telemetry.succeeded(task)
+        return settled, None
     try:
         retry = options_of(function, task).retries
     except Exception as error:  # options of a later version: nobody here can know what they mean
         retry, outcome = function.settings.retries, Raised(error=error)
-    settled = lifecycle.settle(task, outcome, retry, worker=worker, now=now, random=random())
-    if progress is not None:  # its last word
+    settled = lifecycle.settle(task, outcome, retry, worker=worker, now=clock(), random=random())
+    if progress is not None:
         settled = replace(settled, progress=progress)
     telemetry.settled(task, settled, outcome.error if isinstance(outcome, Raised) else None, retry.times)
     return with_notice(function, task, settled, tell)
@@ -129,7 +135,12 @@ async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, a
         return Raised(error=error, kind=FailureKind.REFUSED)
     before = current.set(attempting)
     try:
-        return await _outcome(function, task, values, surroundings, attempting)
+        if function.run_in is RunIn.PROCESS and surroundings.processes is not None:
+            return await surroundings.processes.run(function, attempting.context)
+        timeout = options_of(function, task).timeout
+        call = _call(function, values, surroundings, attempting, timeout)
+        result = await (call if timeout is None or not function.is_async else _within(timeout, call))
+        return SUCCEEDED if result is None else Succeeded(_stored_result(function, task, result))
     except FileMissing as error:
         return Raised(error=error, kind=FailureKind.REFUSED)
     except _TimedOut as late:
@@ -161,20 +172,19 @@ class _TimedOut(TimeoutError):
     """The attempt took longer than its timeout."""
 
 
-async def _outcome(
-    function: Runnable, task: Task, values: dict[str, Any], surroundings: Surroundings, attempting: Attempting
-) -> Outcome:
-    if function.run_in is RunIn.PROCESS and surroundings.processes is not None:
-        return await surroundings.processes.run(function, attempting.context)
-    timeout = options_of(function, task).timeout
+def _call(
+    function: Runnable,
+    values: dict[str, Any],
+    surroundings: Surroundings,
+    attempting: Attempting,
+    timeout: timedelta | None,
+) -> Coroutine[Any, Any, Any]:
+    """The call of the function, with what it needs."""
     if function.codec.files:
-        call = _resolved_with_files(function, values, surroundings, attempting, timeout)
-    elif function.plan.injected:
-        call = _resolved(function, values, surroundings, attempting, timeout)
-    else:  # as most often
-        call = _called(function, values, surroundings.threads, timeout)
-    result = await (_within(timeout, call) if timeout is not None and function.is_async else call)
-    return Succeeded(_stored_result(function, task, result))
+        return _resolved_with_files(function, values, surroundings, attempting, timeout)
+    if function.plan.injected:
+        return _resolved(function, values, surroundings, attempting, timeout)
+    return _called(function, values, surroundings.threads, timeout)  # as most often
 
 
 async def _resolved_with_files(
@@ -208,12 +218,15 @@ async def _resolved(
         return await _called(function, values | injected, surroundings.threads, timeout)
 
 
-async def _called(function: Runnable, values: dict[str, Any], threads: Threads, timeout: timedelta | None) -> Any:
+def _called(
+    function: Runnable, values: dict[str, Any], threads: Threads, timeout: timedelta | None
+) -> Coroutine[Any, Any, Any]:
     args, kwargs = function.codec.spread(values)
     if function.is_async:
-        return await function.function(*args, **kwargs)
+        coroutine: Coroutine[Any, Any, Any] = function.function(*args, **kwargs)
+        return coroutine
     call = partial(function.function, *args, **kwargs)
-    return await threads.run(call if timeout is None else partial(_judged, timeout, call))
+    return threads.run(call if timeout is None else partial(_judged, timeout, call))
 
 
 async def _within(timeout: timedelta, call: Any) -> Any:
@@ -244,8 +257,6 @@ def _judged(timeout: timedelta, call: Callable[[], Any]) -> Any:
 
 def _stored_result(function: Runnable, task: Task, result: Any) -> str | None:
     """The result as JSON. One that cannot be stored does not undo what the function did: the loss is logged."""
-    if result is None:
-        return None
     try:
         return function.results.dump(result)
     except (UnstorableResult, TooLarge) as error:

@@ -54,7 +54,7 @@ async def run_due(
                     await tell_plainly(*lost.pop(), surroundings.threads)
                 continue
             settled, told = settle(
-                function, task, outcome, worker=claim.worker, now=clock(), tell=tell, progress=context.progress()
+                function, task, outcome, worker=claim.worker, clock=clock, tell=tell, progress=context.progress()
             )
             await engine.finish([settled])
             if told:

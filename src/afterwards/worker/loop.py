@@ -72,6 +72,7 @@ class Worker:
         self._attendance = Attendance(engine, self.id, functions, options, clock=clock)
         self._upkeep = Upkeep(engine, functions, options, tell=tell, told=self._begin_telling, clock=clock)
         self._scheduler = Scheduler(engine, timetable, clock=clock)
+        self._claims: dict[tuple[int, int], Claim] = {}  # by their limit and suspects
         self._attempts: dict[asyncio.Task[None], Running] = {}
         self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
 
@@ -155,7 +156,7 @@ class Worker:
             return True
         self._slots.hold(-1)
         running.held = False
-        self._launch([running])
+        self._launch((running,))
         return True
 
     def stop(self, task: Task) -> None:
@@ -196,15 +197,19 @@ class Worker:
             await _first(self._engine.wait(LONGEST_WAIT), self._draining.wait(), *others)
 
     def _claim(self, limit: int) -> Claim:
-        return Claim(
-            worker=self.id,
-            limit=limit,
-            lease=self._options.lease,
-            names=self._functions.names(),
-            queues=self._options.queues,
-            suspects=0 if self._suspects else 1,
-            limits=self._functions.limits(),
-        )
+        names, limits, suspects = self._functions.names(), self._functions.limits(), 0 if self._suspects else 1
+        claim = self._claims.get((limit, suspects))  # most requests offer the same
+        if claim is None or claim.names is not names or claim.limits is not limits:
+            claim = self._claims[limit, suspects] = Claim(
+                worker=self.id,
+                limit=limit,
+                lease=self._options.lease,
+                names=names,
+                queues=self._options.queues,
+                suspects=suspects,
+                limits=limits,
+            )
+        return claim
 
     # Running.
 
@@ -278,7 +283,7 @@ class Worker:
             running.task,
             outcome,
             worker=self.id,
-            now=self._clock(),
+            clock=self._clock,
             tell=self._tell,
             progress=running.asked.progress() if running.asked else None,
         )

@@ -18,9 +18,8 @@ class Runnable(Protocol):
     settings: TaskOptions
     on_failure: Callable[[FailedTask], Any] | None
     run_in: RunIn
+    is_async: bool
 
-    @property
-    def is_async(self) -> bool: ...
     @property
     def plan(self) -> Plan: ...
     @property

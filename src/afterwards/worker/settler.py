@@ -24,9 +24,10 @@ class Settler:
         self._none.set()
 
     def add(self, settled: Settled) -> None:
+        if not self._gathered:
+            self._some.set()
+            self._none.clear()
         self._gathered.append(settled)
-        self._some.set()
-        self._none.clear()
 
     async def run(self) -> None:
         """Store what comes, until cancelled."""

@@ -17,9 +17,6 @@ from afterwards.engines.sqlite.limiting import Rooms
 MOST_PROMOTED = 1000
 """Due tasks that one claim queues: when very many become due together, no transaction takes long."""
 
-SIZES = (1, 8, 64, 256)
-"""How many places one statement names, so that few statements are ever prepared; old versions allow 999."""
-
 Place = tuple[int, int, int, Group]
 """Where a queued task stands: minus its priority, its seq, whether it is a suspect; and what it counts with."""
 
@@ -30,7 +27,7 @@ def claim(connection: Connection, claim: Claim) -> list[Task]:
     places = sorted(_places(connection, claim, look, rooms))
     candidates = ((seq, suspect == SUSPECT, group) for _, seq, suspect, group in places)
     seqs = list(limits.admit(candidates, rooms.known, limit=claim.limit, suspects=claim.suspects))
-    taken = [task for some in _in_batches(seqs) for task in _take(connection, claim, some)]
+    taken = [task for some in statements.pieces(seqs) for task in _take(connection, claim, some)]
     rooms.note(taken)
     return taken
 
@@ -128,14 +125,9 @@ def _places_by_id(
 
 def _take(connection: Connection, claim: Claim, seqs: Sequence[int]) -> list[Task]:
     """Lease the tasks at these places, in this order."""
-    size = next(size for size in SIZES if size >= len(seqs))
-    padded = [*seqs, *[seqs[-1]] * (size - len(seqs))]
+    named = statements.padded(seqs)
     until = connection.after(claim.lease)
-    connection.execute(statements.sized(statements.TAKE, size), (claim.worker, until, connection.instant, *padded))
-    found = {row[-1]: row for row in connection.execute(statements.sized(statements.TAKEN, size), padded)}
+    values = (claim.worker, until, connection.instant, *named)
+    connection.execute(statements.sized(statements.TAKE, len(named)), values)
+    found = {row[-1]: row for row in connection.execute(statements.sized(statements.TAKEN, len(named)), named)}
     return reading.to_tasks(connection, [found[seq] for seq in seqs], unfailed=1)
-
-
-def _in_batches(seqs: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(seqs), SIZES[-1]):
-        yield seqs[start : start + SIZES[-1]]

@@ -30,7 +30,7 @@ PRAGMAS = (
 )
 APPLE_PRAGMAS = ("PRAGMA fullfsync = 1", "PRAGMA checkpoint_fullfsync = 1")  # else fsync stops at the disk's cache
 
-BATCHES = (32, 8, 2, 1)
+BATCHES = (32, 16, 8, 4, 2, 1)
 """How many rows one statement inserts; with all their values old versions of SQLite allow 999."""
 
 T = TypeVar("T")
@@ -73,6 +73,7 @@ class Connection:
     unwritten: list[tuple[tuple[str, ...], list[Any]]]  # tasks to insert, in this order: columns and values
     room_at: datetime | None = None  # when a rate that was used up lets another task start
     _paused: Paused | None = None
+    _ahead: tuple[timedelta, datetime] | None = None
 
     def begin(self, now: datetime, *, careful: bool = False) -> None:
         self.now = now
@@ -82,6 +83,7 @@ class Connection:
         self.idle_for = None
         self.unwritten = []
         self._paused = None
+        self._ahead = None
 
     def look(self) -> Look:
         """What there is to do, now, by one statement: each lets go of the interpreter, which others want."""
@@ -112,6 +114,12 @@ class Connection:
             values = [value for _, value in group]
             for some in in_batches(values):
                 self.execute(statements.insert(columns, len(some)), [*chain.from_iterable(some)])
+
+    def ahead(self, span: timedelta) -> datetime:
+        """So long after now: one object for all that ask for the same."""
+        if self._ahead is None or self._ahead[0] != span:
+            self._ahead = span, self.now + span
+        return self._ahead[1]
 
     def after(self, span: timedelta) -> int:
         """The instant so long after now."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from afterwards.core import lifecycle
-from afterwards.core.errors import EngineUnavailable, InvalidOption
+from afterwards.core.errors import EngineUnavailable, InvalidOption, QueueFull
 from afterwards.core.lifecycle import Released, Settled, Snoozed
 from afterwards.core.retry import Retry
 from afterwards.core.routing import Backlog, LiveWorker, Route
@@ -51,17 +52,13 @@ class SQLiteEngine:
         if not tasks:
             return []
         opened = self._here()
+        call = Enqueue(tasks, claim, opened, self._give_back)
         if claim is None:
-            return storing.unless_full(await opened.writer.call(partial(storing.enqueue, tasks=tasks), only_adds=True))
+            return storing.unless_full(await opened.writer.call(call, only_adds=True))
         opened.presence.note(claim.worker)
-        leased: list[Task] = []
-        stored = await opened.writer.call(
-            partial(storing.enqueue, tasks=tasks, claim=claim, leased=leased),
-            undelivered=lambda stored: self._give_back(opened, leased, {new.id for new in tasks if new.held}),
-            only_adds=True,
-            turn=2,
+        return storing.unless_full(
+            await opened.writer.call(call, undelivered=call.give_back, only_adds=True, turn=2),
         )
-        return storing.unless_full(stored)
 
     def join(self, transaction: Transaction) -> Joined | None:
         if not is_on(self._settings.path, transaction):
@@ -285,6 +282,26 @@ class SQLiteEngine:
         ]
         if settled:
             opened.writer.submit([Operation(partial(finishing.finish, settled=settled))])
+
+
+@dataclass(slots=True, eq=False)  # not frozen: one is made per request
+class Enqueue:
+    """One call of ``enqueue``."""
+
+    tasks: Sequence[NewTask]
+    claim: Claim | None
+    opened: Opened
+    given_back: Callable[[Opened, Sequence[Task], Collection[str]], None]
+
+    def __call__(self, connection: Connection) -> list[Task] | QueueFull:
+        return storing.enqueue(connection, self.tasks, self.claim)
+
+    def give_back(self, stored: list[Task] | QueueFull) -> None:
+        """Nobody waited for the answer any more."""
+        if self.claim is not None and not isinstance(stored, QueueFull):
+            asked = {new.id for new in self.tasks}
+            leased = [task for task in stored if task.id in asked and task.held_by(self.claim.worker)]
+            self.given_back(self.opened, leased, {new.id for new in self.tasks if new.held})
 
 
 def _claim(connection: Connection, claim: Claim) -> list[Task]:

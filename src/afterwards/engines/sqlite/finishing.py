@@ -8,7 +8,7 @@ from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.task import Lease, State, Task
 from afterwards.engines.sqlite import files, reading, rows, statements, storing, uniqueness
-from afterwards.engines.sqlite.connection import Connection, in_batches
+from afterwards.engines.sqlite.connection import Connection
 
 MOST_EXPIRED = 1000
 """Tasks that one claim cancels, so that no transaction takes long."""
@@ -25,7 +25,7 @@ def finish(connection: Connection, settled: Sequence[Settled]) -> list[Lease]:
     refused: list[Lease] = []
     succeeded: list[Ended] = []
     for success, group in groupby(settled, _success):
-        for some in in_batches([*group]):
+        for some in statements.pieces([*group]):
             held = _succeed(connection, success, some) if success else _settle_each(connection, some)
             succeeded += [(lease.task_id, None) for lease in held] if success else []
             for one in some:
@@ -79,11 +79,12 @@ def _succeed(connection: Connection, success: Success, settled: Sequence[Settled
     """What ``lifecycle.finish`` says of a success, in one statement for many. Returns the leases that still held."""
     failed, crashed, result, attempt = success
     keys = [rows.key(one.lease.task_id) for one in settled]
-    found = connection.execute(statements.sized(statements.STILL_HELD, len(keys)), (*keys, attempt)).fetchall()
+    named = statements.padded(keys)
+    found = connection.execute(statements.sized(statements.STILL_HELD, len(named)), (*named, attempt)).fetchall()
     held = {key for key, _ in found}
     connection.queued |= any(limit_key != UNLIMITED for _, limit_key in found)  # others may have waited for them
-    values = (failed, crashed, connection.instant, result, *keys, attempt)
-    connection.execute(statements.sized(statements.SUCCEED, len(keys)), values)
+    values = (failed, crashed, connection.instant, result, *named, attempt)
+    connection.execute(statements.sized(statements.SUCCEED, len(named)), values)
     return {one.lease for one, key in zip(settled, keys, strict=True) if bytes(key) in held}
 
 

@@ -32,6 +32,7 @@ _FOR_EVER = 2**62  # so that an instant and a span of 140 000 years still fit in
 _STATES = {state.value: state for state in State}
 
 
+@lru_cache(1024)  # the tasks of one transaction share most of theirs
 def from_instant(instant: datetime) -> int:
     return (instant - _EPOCH) // _MICROSECOND
 

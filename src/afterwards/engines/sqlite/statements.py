@@ -1,6 +1,10 @@
 """The SQL of the engine. States are literals, for only then is a partial index certain to be used."""
 
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
+from typing import TypeVar
+
+T = TypeVar("T")
 
 COLUMNS = """
     id, name, arguments, created_at, state, queue, priority, overrides, retention, origin, after, plain,
@@ -103,9 +107,24 @@ def insert(columns: tuple[str, ...], count: int) -> str:
     return INSERT.format(columns=", ".join(columns), rows=", ".join([row] * count))
 
 
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""How many places or ids one statement names, so that few are ever prepared; old versions of SQLite allow 999."""
+
+
+def pieces(named: Sequence[T]) -> Iterator[Sequence[T]]:
+    """What is to be named, in pieces that one statement can name."""
+    return (named[start : start + SIZES[-1]] for start in range(0, len(named), SIZES[-1]))
+
+
+def padded(named: Sequence[T]) -> list[T]:
+    """As many as one of the sizes: the last one is named again."""
+    size = next(size for size in SIZES if size >= len(named))
+    return [*named, *[named[-1]] * (size - len(named))]
+
+
 @cache
 def sized(statement: str, places: int) -> str:
-    """The statement that names so many places or ids. Give few different numbers: each is prepared."""
+    """The statement that names so many places or ids: as many as ``padded`` gives, for each number is prepared."""
     return statement.format(places=", ".join("?" * places))
 
 

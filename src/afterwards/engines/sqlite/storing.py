@@ -15,20 +15,30 @@ from afterwards.engines.sqlite.connection import Connection
 from afterwards.engines.sqlite.uniqueness import Twins
 
 
-def enqueue(
-    connection: Connection, tasks: Sequence[NewTask], claim: Claim | None = None, leased: list[Task] | None = None
-) -> list[Task] | QueueFull:
-    """Inserts no row before the connection is flushed. ``leased`` receives what is leased to the claim here.
+def enqueue(connection: Connection, tasks: Sequence[NewTask], claim: Claim | None = None) -> list[Task] | QueueFull:
+    """Inserts no row before the connection is flushed.
 
     A full queue is returned, not raised: nothing was written, and what shares the transaction goes on.
     """
     if claim and claiming.anything_for(connection, claim):
         claim = None  # what is stored already comes first
+    if connection.careful or any(map(_has_rules, tasks)):  # the call may be a repeated one
+        return _enqueue_by_rules(connection, tasks, claim)
     stored: dict[str, Task] = {}
+    for task in _make(connection, tasks, stored, None, claim):
+        _insert(connection, task)
+    return [stored[new.id] for new in tasks]
+
+
+def _has_rules(new: NewTask) -> bool:
+    """Whether it depends on what is stored already if there will be another task."""
+    return new.unique_key is not None or new.idempotency_key is not None or new.max_queued is not None
+
+
+def _enqueue_by_rules(connection: Connection, tasks: Sequence[NewTask], claim: Claim | None) -> list[Task] | QueueFull:
+    connection.flush()
+    stored = {new.id: task for new in tasks for task in reading.get(connection, [new.id])}
     keyed = any(new.unique_key or new.idempotency_key for new in tasks)
-    if connection.careful or keyed or any(new.max_queued for new in tasks):  # the call may be a repeated one
-        connection.flush()
-        stored = {new.id: task for new in tasks for task in reading.get(connection, [new.id])}
     twins = Twins(connection, stored) if keyed else None
     made = _make(connection, tasks, stored, twins, claim)
     if full := _full(connection, tasks, made):
@@ -37,8 +47,6 @@ def enqueue(
         _insert(connection, task)
     if twins:
         twins.remember()
-    if leased is not None:
-        leased[:] = [task for task in made if task.state is State.RUNNING]
     return [stored[twins.answered.get(new.id, new.id) if twins else new.id] for new in tasks]
 
 
@@ -73,7 +81,7 @@ def _make(
             continue
         offer = claim if claim and slots and _could_lease(connection, claim, new) else None
         if new.after is None and new.failure is None:
-            task = _at_once(new, offer, connection.now)
+            task = _at_once(connection, new, offer)
         else:
             task = _behind_another(connection, new, stored, offer)
         slots -= task.state is State.RUNNING
@@ -100,8 +108,9 @@ def _could_lease(connection: Connection, claim: Claim, new: NewTask) -> bool:
     return claim.could_lease(new) and not connection.paused.stops(new)
 
 
-def _at_once(new: NewTask, claim: Claim | None, now: datetime) -> Task:
+def _at_once(connection: Connection, new: NewTask, claim: Claim | None) -> Task:
     """What ``lifecycle`` says of a task behind none, in one step: most of what a request costs here is this."""
+    now = connection.now
     asked = new.run_at or (now + new.wait if new.wait else now)
     if claim and asked > now:
         claim = None
@@ -119,7 +128,7 @@ def _at_once(new: NewTask, claim: Claim | None, now: datetime) -> Task:
         attempt=1 if claim else 0,
         run_at=due,
         worker=claim.worker if claim else None,
-        lease_until=now + claim.lease if claim else None,
+        lease_until=connection.ahead(claim.lease) if claim else None,
         started_at=now if claim else None,
     )
     if rows.has_more(new):

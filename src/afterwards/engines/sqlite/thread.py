@@ -105,7 +105,7 @@ class ConnectionThread:
         """Have the thread look around."""
         self._queue.put((Signal.LOOK,))
 
-    async def call(
+    def call(
         self,
         run: Callable[[Connection], R],
         *,
@@ -115,7 +115,7 @@ class ConnectionThread:
         only_adds: bool = False,
         patient: bool = False,
         turn: Turn = 0,
-    ) -> R:
+    ) -> "asyncio.Future[R]":
         """Have the thread run a function; ``otherwise`` is the answer when it is not needed."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
@@ -127,7 +127,7 @@ class ConnectionThread:
         else:
             self._gathered[loop] = [operation]
             loop.call_soon(self.hand_in)
-        return await future
+        return future
 
     def hand_in(self) -> None:
         """Give the thread what was asked for on this event loop."""

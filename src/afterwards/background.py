@@ -77,6 +77,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         self._publication = publication.get()
         if self._publication:
             self._publication.buffers.append(self)
+            self._publication.unflushed = True
         for task in tasks or ():
             self._append(self._adopted(task))
 
@@ -187,8 +188,12 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             self._refuse()
             raise HTTPException(429, str(error), headers=RETRY_LATER) from error
         self._late = self._handed_over = True
-        if plain := [task for task in self.tasks if not isinstance(task, StoredCall)]:
-            await self._hand_over(plain)
+        if self._publication:
+            self._publication.unflushed = len(self._publication.buffers) > 1
+        for task in self.tasks:
+            if not isinstance(task, StoredCall):
+                await self._hand_over([task for task in self.tasks if not isinstance(task, StoredCall)])
+                break
 
     def _refuse(self) -> None:
         """Nothing that was added is stored or run; what an exit of a dependency adds now is."""
@@ -339,7 +344,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             return
         while request.flushing:
             await request.flushed()
-        calls = [call for buffer in buffers for call in buffer._waiting()]
+        calls = buffers[0]._waiting() if len(buffers) == 1 else [one for some in buffers for one in some._waiting()]
         if not calls:
             return
         request.flushing = True
@@ -393,11 +398,6 @@ def _header(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
     """The ``Idempotency-Key`` of a request; its quotation marks are those of a structured field (RFC 9651, 3.3.3)."""
     found = next((value for name, value in headers if name == b"idempotency-key"), b"")
     return found.decode("latin-1").strip().strip('"') or None
-
-
-def anything_to_store(request: Publication) -> bool:
-    """Whether something may have been added that is not stored yet."""
-    return request.storing or any(not buffer._late for buffer in request.buffers)
 
 
 async def store_made_by_hand(request: Publication) -> None:

@@ -38,12 +38,8 @@ class LocalWorker(Protocol):
         """Set slots aside for tasks about to be stored; None when there are none."""
         ...
 
-    def withdraw(self, claim: Claim) -> None:
-        """Take back what was offered, before the tasks that were stored on it are held."""
-        ...
-
-    def hold(self, task: Task) -> None:
-        """Keep the lease of a task that was stored as leased to this worker, until it may start."""
+    def hold(self, leased: Sequence[Task], offered: Claim) -> None:
+        """Keep the leases of the tasks that were stored as leased on an offer, until they may start. It is over."""
         ...
 
     def start(self, lease: Lease) -> bool:
@@ -112,14 +108,14 @@ class Client:
         claim = worker.offer(len(tasks)) if worker else None
         if worker is None or claim is None:
             return await engine.enqueue(tasks)
-        stored: list[Task] = []
+        leased: list[Task] = []
         try:
             stored = await engine.enqueue(tasks, claim=claim)
+            for new, task in zip(tasks, stored, strict=True):
+                if task.id == new.id and task.held_by(claim.worker):
+                    leased.append(task)
         finally:
-            worker.withdraw(claim)
-        for new, task in zip(tasks, stored, strict=True):
-            if task.id == new.id and task.held_by(claim.worker):
-                worker.hold(task)
+            worker.hold(leased, claim)
         return stored
 
     async def enqueue_now(self, tasks: Sequence[NewTask]) -> list[Task]:
@@ -137,8 +133,12 @@ class Client:
 
     def start_held(self, held: Sequence[HeldBack]) -> list[HeldBack]:
         """Start what is held in this process. Returns what is to be published."""
+        left: list[HeldBack] = []
         worker = self._local if held else None
-        return [one for one in held if one.run_at is not None or worker is None or not worker.start(one.lease)]
+        for one in held:
+            if one.run_at is not None or worker is None or not worker.start(one.lease):
+                left.append(one)
+        return left
 
     async def publish(self, held: Sequence[HeldBack]) -> None:
         """Queue what was held back, or schedule what has a time of its own."""

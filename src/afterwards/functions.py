@@ -235,7 +235,7 @@ class TaskFunction(Generic[P, T, R]):
             run_at=settings.run_at,
             expires=settings.expires,
             unique_key=written.unique_key,
-            idempotency_key=self.own_key(written.idempotency_key or key),
+            idempotency_key=self.own_key(own) if (own := written.idempotency_key or key) else None,
             limit_key=written.limit_key,
             rerun_after_crash=settings.rerun_after_crash,
             context=written.context,

@@ -28,6 +28,7 @@ class Publication:
     joining: Sequence[Joining] = ()  # what waits for the commit of a session
     held: Sequence[HeldBack] = ()
     _storing: frozenset[asyncio.Task[None]] = frozenset()
+    unflushed = False  # something may have been added that is not stored
     flushing = False  # what was added is being stored
     _flushed: asyncio.Event | None = None  # for who waits for the end of that
 
@@ -68,9 +69,23 @@ class Publication:
     def stored(self, tasks: Sequence[NewTask], stored: Sequence[Task]) -> None:
         """Tasks of this request have been stored; those held will be published at the end."""
         self.used = True
-        over = self._keep(tasks, stored)
-        if over:
-            self.soon(partial(self._publish, over))
+        holds = self.holds
+        held: list[HeldBack] = []
+        for new, task in zip(tasks, stored, strict=True):
+            if new.id != task.id:  # another task answers for it
+                continue
+            if new.chained:
+                self.last = new.id
+            if not new.held:
+                self.client.start(task)
+            elif task.state is not State.WAITING:
+                asked = asked_for(new, task.created_at) if new.run_at or new.wait else None
+                held.append(HeldBack(task.lease, asked if asked and asked > task.created_at else None))
+        if held and holds:
+            self.held = [*self.held, *held] if self.held else held
+            _going_on.add(self)
+        elif held:  # the request has ended meanwhile
+            self.soon(partial(self._publish, held))
 
     def watch(self, joining: Joining) -> None:
         """Tell at the end of the request if the session of a call was never committed."""
@@ -124,25 +139,6 @@ class Publication:
         if held := self.client.start_held(held):  # most are leased to this process
             await self._publish(held)
 
-    def _keep(self, tasks: Sequence[NewTask], stored: Sequence[Task]) -> list[HeldBack]:
-        """Remember what is held. Returns what would be, had the request not ended meanwhile."""
-        held: list[HeldBack] = []
-        for new, task in zip(tasks, stored, strict=True):
-            if new.id != task.id:  # another task answers for it
-                continue
-            if new.chained:
-                self.last = new.id
-            if not new.held:
-                self.client.start(task)
-            elif task.state is not State.WAITING:
-                asked = asked_for(new, task.created_at) if new.run_at or new.wait else None
-                held.append(HeldBack(task.lease, asked if asked and asked > task.created_at else None))
-        if held and self.holds:
-            self.held = [*self.held, *held]
-            _going_on.add(self)
-            return []
-        return held
-
     def _tell_of_sessions(self) -> None:
         """Whoever commits a session from now on is too late for this request."""
         joining, self.joining = self.joining, ()
@@ -165,12 +161,10 @@ class Publication:
 
 def in_line(calls: Sequence[Call], request: Publication) -> list[NewTask]:
     """The calls as they are stored, each after the one before it but for those that left the chain."""
-    tasks, last = [], request.last
+    tasks, last, held = [], request.last, request.holds
     for call in calls:
         after = last if call.chained else None
-        new = call.new_task(
-            request.client, origin=request.origin, after=after, held=request.holds, answered=request.answered
-        )
+        new = call.new_task(request.client, origin=request.origin, after=after, held=held, answered=request.answered)
         tasks.append(new)
         last = call.id if call.chained else last
     return tasks

@@ -15,8 +15,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._functions: dict[str, TaskFunction[Any, Any, Any]] = {}  # also by the names of before
-        self._names: frozenset[str] = frozenset()
-        self._limits: dict[str, Limit] = {}
+        self.names: frozenset[str] = frozenset()  # another object when functions are added, as the limits
+        self.limits: dict[str, Limit] = {}
 
     def add(self, function: TaskFunction[Any, Any, Any]) -> None:
         """Add a function; the same place may come again (reload, ``__main__`` and its module). Raises DuplicateName."""
@@ -29,24 +29,18 @@ class Registry:
                     'Give one of them another name: @task(name="...")'
                 )
         self._functions |= dict.fromkeys(names, function)
-        self._names = frozenset(self._functions)
-        self._limits = {
+        self.names = frozenset(self._functions)
+        self.limits = {
             name: replace(known.limit, counts_as=known.identity)
             for name, known in self._functions.items()
             if known.limit
         }
-
-    def limits(self) -> dict[str, Limit]:
-        return self._limits
 
     def get(self, name: str) -> TaskFunction[Any, Any, Any]:
         try:
             return self._functions[name]
         except KeyError:
             raise UnknownFunction(name) from None
-
-    def names(self) -> frozenset[str]:
-        return self._names
 
     def __iter__(self) -> Iterator[TaskFunction[Any, Any, Any]]:
         return iter([function for name, function in self._functions.items() if name == function.name])

@@ -86,7 +86,7 @@ def test_a_function_may_be_known_by_the_names_of_before() -> None:
     async def renamed() -> None: ...
 
     assert registry.get("names.old") is registry.get("names.older") is registry.get("names.renamed") is renamed
-    assert {"names.old", "names.older", "names.renamed"} <= registry.names()
+    assert {"names.old", "names.older", "names.renamed"} <= registry.names
     assert [function for function in registry if function is renamed] == [renamed]
 
 

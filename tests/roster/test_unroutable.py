@@ -140,7 +140,7 @@ async def test_a_worker_is_in_the_roster_as_long_as_it_lives(said: list[str]) ->
         async with working("memory://", concurrency=3, queues={"default", "mail"}):
             await until_async(lambda: engine.live_workers(MINUTE))
             [listed] = await engine.live_workers(MINUTE)
-            assert {"note", "take"} <= listed.names == registry.names()
+            assert {"note", "take"} <= listed.names == registry.names
             assert (listed.queues, listed.slots) == ({"default", "mail"}, 3)
         assert await engine.live_workers(MINUTE) == []
         assert [one.id for one in await engine.seen_workers(MINUTE)] == [listed.id]

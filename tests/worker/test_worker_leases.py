@@ -85,7 +85,7 @@ async def test_the_task_of_a_worker_that_died_runs_again_and_nothing_is_charged_
     async with working(url, worker=False) as tasks:
         handle = await enqueue_into(tasks, note, "hello")
         engine = await tasks.client.open()
-        names = registry.names()
+        names = registry.names
         await engine.claim(Claim(worker="dead", limit=1, lease=timedelta(seconds=0.01), names=names))
         async with working(url):
             record = await finished(handle)

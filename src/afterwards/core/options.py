@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
 from functools import partial
@@ -159,8 +159,15 @@ class TaskOptions:
     after: Stored | None = None
     delay: timedelta | None = None
     run_at: datetime | None = None
+    apart: bool = field(init=False, repr=False, compare=False)  # a call is no part of its request's order
+    keyed: bool = field(init=False, repr=False, compare=False)  # a call must be looked at for keys
 
     def __post_init__(self) -> None:
+        self._check()
+        object.__setattr__(self, "apart", any(one is not None for one in (self.delay, self.run_at, self.after)))
+        object.__setattr__(self, "keyed", any(key is not None for _, key in self.key_makers()))
+
+    def _check(self) -> None:
         check_name("queue", self.queue)
         if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) > MOST_PRIORITY:
             raise InvalidOption(f"priority={self.priority!r}: give a whole number from -100 to 100; higher runs first")
@@ -218,20 +225,6 @@ class TaskOptions:
         if "retries" in changed:
             changed["retries"] = replace(self.retries, **changed["retries"])
         return self.changed(changed)
-
-    @property
-    def delayed(self) -> bool:
-        return self.delay is not None or self.run_at is not None
-
-    @property
-    def apart(self) -> bool:
-        """Whether a call is no part of its request's order."""
-        return self.delayed or self.after is not None
-
-    @property
-    def keyed(self) -> bool:
-        """Whether a call must be looked at for keys."""
-        return self.unique is not None or self.idempotency_key is not None or self.concurrency_key is not None
 
     def key_makers(self) -> list[tuple[str, Key | None]]:
         """What the keys of a call are made of, by option."""
@@ -328,7 +321,7 @@ def _numbers(retry: Retry) -> dict[str, Any]:
     return {name: value for name, value in asdict(retry).items() if name not in ("on", "never")}
 
 
-_FIELDS = frozenset(field.name for field in fields(TaskOptions))
+_FIELDS = frozenset(one.name for one in fields(TaskOptions) if one.init)
 _CHECKED: Mapping[str, Callable[[Any], Any]] = {
     "retries": _as_retry,
     **{name: partial(optional_span, name=name) for name in ("timeout", "retention", "delay", "expires")},

@@ -137,8 +137,12 @@ async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, a
     try:
         if function.run_in is RunIn.PROCESS and surroundings.processes is not None:
             return await surroundings.processes.run(function, attempting.context)
-        timeout = options_of(function, task).timeout
-        call = _call(function, values, surroundings, attempting, timeout)
+        settings = function.settings if task.overrides is None else options_of(function, task)
+        timeout = settings.timeout
+        if function.plan.injected or function.codec.files:
+            call = _prepared(function, values, surroundings, attempting, timeout)
+        else:  # as most often
+            call = _called(function, values, surroundings.threads, timeout)
         result = await (call if timeout is None or not function.is_async else _within(timeout, call))
         return SUCCEEDED if result is None else Succeeded(_stored_result(function, task, result))
     except FileMissing as error:
@@ -172,19 +176,16 @@ class _TimedOut(TimeoutError):
     """The attempt took longer than its timeout."""
 
 
-def _call(
+def _prepared(
     function: Runnable,
     values: dict[str, Any],
     surroundings: Surroundings,
     attempting: Attempting,
     timeout: timedelta | None,
 ) -> Coroutine[Any, Any, Any]:
-    """The call of the function, with what it needs."""
-    if function.codec.files:
-        return _resolved_with_files(function, values, surroundings, attempting, timeout)
-    if function.plan.injected:
-        return _resolved(function, values, surroundings, attempting, timeout)
-    return _called(function, values, surroundings.threads, timeout)  # as most often
+    """The call of a function that takes more than its arguments."""
+    prepared = _resolved_with_files if function.codec.files else _resolved
+    return prepared(function, values, surroundings, attempting, timeout)
 
 
 async def _resolved_with_files(

@@ -42,7 +42,7 @@ async def run_due(
     failures: list[BaseException] = []
     lost: list[tuple[Runnable, FailedTask]] = []
     upkeep = Upkeep(engine, functions, Options(), tell=tell, told=lambda *failure: lost.append(failure), clock=clock)
-    claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names())  # one by one, and in no real time
+    claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names)  # one by one, and in no real time
     while tasks := await engine.claim(claim):
         for task in tasks:
             function = functions.get(task.name)

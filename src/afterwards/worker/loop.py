@@ -140,12 +140,11 @@ class Worker:
         self._slots.hold(most)
         return self._claim(most)
 
-    def withdraw(self, claim: Claim) -> None:
-        self._slots.hold(-claim.limit)
-
-    def hold(self, task: Task) -> None:
-        self._slots.hold(1)
-        self._take(task).held = True
+    def hold(self, leased: Sequence[Task], offered: Claim) -> None:
+        if len(leased) < offered.limit:
+            self._slots.hold(len(leased) - offered.limit)
+        for task in leased:
+            self._take(task).held = True
 
     def start(self, lease: Lease) -> bool:
         running = self._leased.get(lease)
@@ -197,7 +196,7 @@ class Worker:
             await _first(self._engine.wait(LONGEST_WAIT), self._draining.wait(), *others)
 
     def _claim(self, limit: int) -> Claim:
-        names, limits, suspects = self._functions.names(), self._functions.limits(), 0 if self._suspects else 1
+        names, limits, suspects = self._functions.names, self._functions.limits, 0 if self._suspects else 1
         claim = self._claims.get((limit, suspects))  # most requests offer the same
         if claim is None or claim.names is not names or claim.limits is not limits:
             claim = self._claims[limit, suspects] = Claim(
@@ -214,10 +213,10 @@ class Worker:
     # Running.
 
     def _take(self, task: Task) -> Running:
-        function = self._functions.get(task.name)
-        running = self._leased[task.lease] = Running(task, function, self._note)
+        lease = task.lease
+        running = self._leased[lease] = Running(task, lease, self._functions.get(task.name), self._note)
         if task.suspect:
-            self._suspects.add(task.lease)
+            self._suspects.add(lease)
         return running
 
     def _leave(self, lease: Lease) -> Running | None:
@@ -237,12 +236,14 @@ class Worker:
             self._end(running, UNTRIED)
 
     def _fill(self) -> None:
-        while running := self._slots.next():
+        slots = self._slots
+        while slots.ready and (running := slots.next()):
             # Kept alive by the dictionary, for the event loop does not. A task group would wait for a function that
             # will not be cancelled, and hold up the end.
             running.asyncio_task = self._loop.create_task(self._attempt(running), context=self._context.copy())
             self._attempts[running.asyncio_task] = running
-            self._watch.begin()
+            if not self._watch.watching:
+                self._watch.begin()
 
     def _begin(self, doing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         begun = self._loop.create_task(doing, context=self._context.copy())
@@ -276,7 +277,7 @@ class Worker:
         running.ended = True
         self._free(running)
         if running.lost:
-            self._leave(running.task.lease)
+            self._leave(running.lease)
             return
         settled, running.tell = settle(
             running.function,

@@ -44,7 +44,7 @@ class Attendance:
             group.create_task(self._keep_looking())
 
     async def sign_in(self) -> None:
-        await self._engine.sign_in([replace(self._myself, names=self._functions.names())])
+        await self._engine.sign_in([replace(self._myself, names=self._functions.names)])
 
     async def sign_out(self) -> None:
         await self._engine.sign_out([self._myself.id])

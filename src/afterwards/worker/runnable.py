@@ -31,13 +31,11 @@ class Runnable(Protocol):
 class Functions(Protocol):
     """The task functions that this process knows."""
 
-    def names(self) -> frozenset[str]:
-        """The names under which their tasks are stored, those of before among them."""
-        ...
+    names: frozenset[str]
+    """The names under which their tasks are stored, those of before among them."""
 
-    def limits(self) -> dict[str, Limit]:
-        """What those allow that do not allow everything, by name."""
-        ...
+    limits: dict[str, Limit]
+    """What those allow that do not allow everything, by name."""
 
     def get(self, name: str) -> Runnable:
         """Raises UnknownFunction."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from afterwards.core.lifecycle import Cancelled, Outcome, Released, Snoozed
-from afterwards.core.task import FailedTask, Task
+from afterwards.core.task import FailedTask, Lease, Task
 from afterwards.worker.context import TaskContext
 from afterwards.worker.runnable import Runnable
 
@@ -19,6 +19,7 @@ class Running:
     """A leased task: held back by its request, waiting for a slot, running, or ended and not stored yet."""
 
     task: Task
+    lease: Lease
     function: Runnable
     note: Callable[[TaskContext], None]
     asyncio_task: "asyncio.Task[None] | None" = None  # None: it has not started

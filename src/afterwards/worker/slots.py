@@ -1,6 +1,8 @@
 """What takes how many of a worker's slots: tasks that run, that wait for a slot, and that their request holds back."""
 
 from collections import deque
+from collections.abc import Callable
+from time import monotonic
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -9,15 +11,23 @@ HELD_PER_SLOT = 2
 """How many tasks a worker leases for requests that still go on. They take no slot until they start, and most requests
 end at once; but what is leased here runs nowhere else."""
 
+A_MOMENT = 0.05
+"""Seconds that a task may wait here for a slot, although it might begin elsewhere."""
+
+MOST_PER_SLOT = 5
+"""How many tasks a worker leases at most where they end so quickly that none of them waits for long."""
+
 
 class Slots(Generic[T]):
-    """Counts what runs, and keeps what is ready in the order in which it came."""
+    """Counts what runs, and keeps what is ready in the order in which it came. ``now`` gives seconds."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, now: Callable[[], float] = monotonic) -> None:
         self._count = count
+        self._now = now
         self._running = 0
         self._reserved = 0  # for what is being claimed
         self._held = 0  # held back by a request, or being stored for one
+        self._ended: deque[float] = deque(maxlen=count * MOST_PER_SLOT)  # when the last ones did
         self.ready: deque[T] = deque()
 
     @property
@@ -25,10 +35,11 @@ class Slots(Generic[T]):
         return self._count - self._running - self._reserved - len(self.ready)
 
     def may_hold(self, tasks: int) -> int:
-        """How many of so many tasks may be leased for a request: none while others wait for a slot."""
-        if self.ready or self._running >= self._count:
+        """How many of so many tasks may be leased for a request: none while others wait for more than a moment."""
+        begin_soon = self._begin_soon()
+        if (self.ready or self._running >= self._count) and len(self.ready) >= begin_soon:
             return 0
-        return max(0, min(tasks, self._count * HELD_PER_SLOT - self._held))
+        return max(0, min(tasks, max(self._count * HELD_PER_SLOT, begin_soon) - self._held))
 
     def hold(self, tasks: int) -> None:
         """Count tasks as held; with a negative number, no longer."""
@@ -48,3 +59,11 @@ class Slots(Generic[T]):
     def leave(self) -> None:
         """One that ran has ended."""
         self._running -= 1
+        self._ended.append(self._now())
+
+    def _begin_soon(self) -> int:
+        """How many tasks will probably begin within a moment: as many as have ended within the last one."""
+        since = self._now() - A_MOMENT
+        while self._ended and self._ended[0] < since:
+            self._ended.popleft()
+        return len(self._ended)

@@ -22,14 +22,15 @@ class Watch:
         self._name_of = name_of
         self._any_left = any_left
         self._thread = threading.Thread(target=self._run, name="afterwards-watch", daemon=True)
+        self.watching = False
         self._busy = threading.Event()
         self._stopped = False
         self._answered = threading.Event()
 
     def begin(self) -> None:
         """There is something to watch. That there is nothing any more, the thread sees for itself."""
-        if not self._busy.is_set():
-            self._busy.set()
+        self.watching = True
+        self._busy.set()
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -54,9 +55,10 @@ class Watch:
                 return
             sleep(TOO_LONG / 2)
             if not self._any_left():
+                self.watching = False
                 self._busy.clear()
                 if self._stopped or self._any_left():  # it came between the two
-                    self._busy.set()
+                    self.begin()
 
     def _ask(self) -> None:
         self._answered.clear()

@@ -29,10 +29,8 @@ FIRST_LOOK, LONGEST_PAUSE = 0.005, 0.25
 class LocalWorker(Protocol):
     """The worker of this process, as senders know it: it may start what they store without another write."""
 
-    @property
-    def here(self) -> bool:
-        """Whether it works on the running event loop: on another one nothing else may be asked of it."""
-        ...
+    loop: asyncio.AbstractEventLoop
+    """Where it works: on another event loop nothing may be asked of it."""
 
     def offer(self, tasks: int) -> Claim | None:
         """Set slots aside for tasks about to be stored; None when there are none."""
@@ -177,7 +175,7 @@ class Client:
     @property
     def _local(self) -> LocalWorker | None:
         worker = self.worker
-        return worker if worker is not None and worker.here else None
+        return worker if worker is not None and worker.loop is asyncio.get_running_loop() else None
 
     async def finished(self, id: str, timeout: timedelta | None) -> Task:
         """The record of a task once it has finished. Raises NotFinished when the time is over."""

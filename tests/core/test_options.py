@@ -18,7 +18,7 @@ def test_the_defaults_are_safe() -> None:
     options = TaskOptions()
     assert (options.queue, options.priority, options.retries.times) == ("default", 0, 0)
     assert (options.timeout, options.delay, options.run_at, options.retention) == (None, None, None, None)
-    assert not options.delayed
+    assert not options.apart
 
 
 def test_an_invalid_option_is_a_value_error_and_one_of_ours() -> None:
@@ -80,12 +80,12 @@ def test_a_timeout_of_zero_is_refused(timeout: Any) -> None:
 
 
 def test_a_delay_of_zero_is_none_at_all_and_yet_a_delay() -> None:
-    assert TaskOptions().changed({"delay": 0}).delayed
+    assert TaskOptions().changed({"delay": 0}).apart
 
 
 def test_run_at_is_an_aware_datetime() -> None:
     assert TaskOptions().changed({"run_at": NOON}).run_at == NOON
-    assert TaskOptions().changed({"run_at": NOON}).delayed
+    assert TaskOptions().changed({"run_at": NOON}).apart
     with pytest.raises(InvalidOption, match="time zone"):
         TaskOptions().changed({"run_at": NOON.replace(tzinfo=None)})
     with pytest.raises(InvalidOption, match="datetime"):

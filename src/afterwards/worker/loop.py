@@ -78,7 +78,7 @@ class Worker:
 
     async def __aenter__(self) -> Self:
         self._context = copy_context()
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._heart)
             await stack.enter_async_context(self._watch)
@@ -129,16 +129,9 @@ class Worker:
 
     # What senders of this process ask for (client.LocalWorker).
 
-    @property
-    def here(self) -> bool:
-        return asyncio.get_running_loop() is self._loop
-
     def offer(self, tasks: int) -> Claim | None:
-        most = 0 if self._draining.is_set() else self._slots.may_hold(tasks)
-        if most < 1:
-            return None
-        self._slots.hold(most)
-        return self._claim(most)
+        most = 0 if self._draining.is_set() else self._slots.hold_some(tasks)
+        return self._claim(most) if most else None
 
     def hold(self, leased: Sequence[Task], offered: Claim) -> None:
         if len(leased) < offered.limit:
@@ -155,7 +148,7 @@ class Worker:
             return True
         self._slots.hold(-1)
         running.held = False
-        self._launch((running,))
+        self._launch(running)
         return True
 
     def stop(self, task: Task) -> None:
@@ -188,7 +181,7 @@ class Worker:
         finally:
             self._slots.reserve(-slots)
             self._fill()
-        self._launch([self._take(task) for task in tasks])
+        self._launch(*map(self._take, tasks))
         if len(tasks) < slots:
             # No engine tells that a suspect has ended here, which lets the next one start.
             suspect = claim.suspects == 0 or any(task.suspect for task in tasks)
@@ -226,7 +219,7 @@ class Worker:
             self._suspect_over.set()
         return self._leased.pop(lease, None)
 
-    def _launch(self, ready: Sequence[Running]) -> None:
+    def _launch(self, *ready: Running) -> None:
         """Start them, each once a slot is free; a worker that drains gives them back."""
         self._slots.ready.extend(ready)
         if not self._draining.is_set():
@@ -240,13 +233,13 @@ class Worker:
         while slots.ready and (running := slots.next()):
             # Kept alive by the dictionary, for the event loop does not. A task group would wait for a function that
             # will not be cancelled, and hold up the end.
-            running.asyncio_task = self._loop.create_task(self._attempt(running), context=self._context.copy())
+            running.asyncio_task = self.loop.create_task(self._attempt(running), context=self._context.copy())
             self._attempts[running.asyncio_task] = running
             if not self._watch.watching:
                 self._watch.begin()
 
     def _begin(self, doing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        begun = self._loop.create_task(doing, context=self._context.copy())
+        begun = self.loop.create_task(doing, context=self._context.copy())
         self._keep_alive(begun)
         return begun
 

@@ -34,12 +34,17 @@ class Slots(Generic[T]):
     def free(self) -> int:
         return self._count - self._running - self._reserved - len(self.ready)
 
-    def may_hold(self, tasks: int) -> int:
-        """How many of so many tasks may be leased for a request: none while others wait for more than a moment."""
-        begin_soon = self._begin_soon()
-        if (self.ready or self._running >= self._count) and len(self.ready) >= begin_soon:
-            return 0
-        return max(0, min(tasks, max(self._count * HELD_PER_SLOT, begin_soon) - self._held))
+    def hold_some(self, tasks: int) -> int:
+        """Count as many of so many tasks as held as may be: none while others wait for more than a moment."""
+        most = self._count * HELD_PER_SLOT - self._held
+        if most < tasks or self.ready or self._running >= self._count:
+            begin_soon = self._begin_soon()
+            if (self.ready or self._running >= self._count) and len(self.ready) >= begin_soon:
+                return 0
+            most = max(most, begin_soon - self._held)
+        held = max(0, min(tasks, most))
+        self._held += held
+        return held
 
     def hold(self, tasks: int) -> None:
         """Count tasks as held; with a negative number, no longer."""

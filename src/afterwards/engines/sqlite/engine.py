@@ -54,11 +54,13 @@ class SQLiteEngine:
         opened = self._here()
         call = Enqueue(tasks, claim, opened, self._give_back)
         if claim is None:
-            return storing.unless_full(await opened.writer.call(call, only_adds=True))
-        opened.presence.note(claim.worker)
-        return storing.unless_full(
-            await opened.writer.call(call, undelivered=call.give_back, only_adds=True, turn=2),
-        )
+            stored = await opened.writer.call(call, only_adds=True)
+        else:
+            opened.presence.note(claim.worker)
+            stored = await opened.writer.call(call, undelivered=call.give_back, only_adds=True, turn=2)
+        if isinstance(stored, QueueFull):
+            raise stored
+        return stored
 
     def join(self, transaction: Transaction) -> Joined | None:
         if not is_on(self._settings.path, transaction):

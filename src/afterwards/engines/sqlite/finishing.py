@@ -23,16 +23,27 @@ Ended = tuple[str, Task | None]
 def finish(connection: Connection, settled: Sequence[Settled]) -> list[Lease]:
     """Returns the refused."""
     refused: list[Lease] = []
-    succeeded: list[Ended] = []
+    succeeded: list[Settled] = []
     for success, group in groupby(settled, _success):
         for some in statements.pieces([*group]):
             held = _succeed(connection, success, some) if success else _settle_each(connection, some)
-            succeeded += [(lease.task_id, None) for lease in held] if success else []
-            for one in some:
-                if one.lease not in held:
-                    refused.append(one.lease)
-                held.discard(one.lease)  # given twice, it is refused the second time
-    _decide_behind(connection, succeeded)
+            if success:
+                succeeded += held
+            if len(held) < len(some):
+                refused += _refused(some, held)
+    if succeeded and _is_any_waiting(connection):
+        _decide_behind(connection, [(one.lease.task_id, None) for one in succeeded])
+    return refused
+
+
+def _refused(settled: Sequence[Settled], held: Sequence[Settled]) -> list[Lease]:
+    """The leases that did not hold; one that is given twice is refused the second time."""
+    left = {one.lease for one in held}
+    refused: list[Lease] = []
+    for one in settled:
+        if one.lease not in left:
+            refused.append(one.lease)
+        left.discard(one.lease)
     return refused
 
 
@@ -75,26 +86,28 @@ def _success(settled: Settled) -> Success | None:
     return settled.failed, settled.crashed, settled.result, settled.lease.attempt
 
 
-def _succeed(connection: Connection, success: Success, settled: Sequence[Settled]) -> set[Lease]:
-    """What ``lifecycle.finish`` says of a success, in one statement for many. Returns the leases that still held."""
+def _succeed(connection: Connection, success: Success, settled: Sequence[Settled]) -> Sequence[Settled]:
+    """What ``lifecycle.finish`` says of a success, in one statement for many. Returns those whose leases still held."""
     failed, crashed, result, attempt = success
     keys = [rows.key(one.lease.task_id) for one in settled]
     named = statements.padded(keys)
     found = connection.execute(statements.sized(statements.STILL_HELD, len(named)), (*named, attempt)).fetchall()
-    held = {key for key, _ in found}
     connection.queued |= any(limit_key != UNLIMITED for _, limit_key in found)  # others may have waited for them
     values = (failed, crashed, connection.instant, result, *named, attempt)
     connection.execute(statements.sized(statements.SUCCEED, len(named)), values)
-    return {one.lease for one, key in zip(settled, keys, strict=True) if bytes(key) in held}
+    if len(found) == len(settled):  # as most often
+        return settled
+    left = {key: one for key, one in zip(map(bytes, keys), settled, strict=True)}
+    return [left[key] for key, _ in found]
 
 
-def _settle_each(connection: Connection, settled: Sequence[Settled]) -> set[Lease]:
-    """Returns the leases that still held."""
+def _settle_each(connection: Connection, settled: Sequence[Settled]) -> Sequence[Settled]:
+    """Returns those whose leases still held."""
     held = [one for one in settled if _settle(connection, one)]
     for one in held:
         if one.then:
             storing.enqueue(connection, [one.then], None)
-    return {one.lease for one in held}
+    return held
 
 
 def _settle(connection: Connection, settled: Settled) -> bool:
@@ -123,14 +136,16 @@ def put(connection: Connection, task: Task) -> None:
     connection.queued |= task.state is State.QUEUED or (
         task.limit_key != UNLIMITED and task.state is not State.RUNNING  # others may have waited for it
     )
-    if task.state.finished:
+    if task.state.finished and _is_any_waiting(connection):
         _decide_behind(connection, [(task.id, task)])
+
+
+def _is_any_waiting(connection: Connection) -> bool:
+    return connection.execute(statements.ANY_WAITING).fetchone() is not None
 
 
 def _decide_behind(connection: Connection, ended: Sequence[Ended]) -> None:
     """Decide on the tasks behind those that ended, and on those behind them in turn."""
-    if not ended or not connection.execute(statements.ANY_WAITING).fetchone():
-        return
     deciding = list(ended)
     for id, before in deciding:
         for row in connection.execute(statements.WAITING_BEHIND, (rows.key(id),)).fetchall():

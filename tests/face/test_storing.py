@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends, FastAPI, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse, StreamingResponse
 
 from afterwards import Afterwards, BackgroundTasks, NotStored, UnknownTask, engines
@@ -76,6 +76,45 @@ async def test_they_are_stored_between_the_handler_and_the_response(
         await http.get("/")
         await until(lambda: "run" in said)
     assert said == ["handled", "stored 1", "start 200", "end", "run"]
+
+
+async def test_what_middleware_adds_to_the_injected_ones_is_stored_before_the_response(
+    app: FastAPI, witness: Witness, said: list[str]
+) -> None:
+    @app.get("/")
+    async def handler(request: Request, tasks: BackgroundTasks) -> None:
+        request.state.tasks = tasks
+
+    @app.middleware("http")
+    async def middleware(request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        request.state.tasks.add_task(note, "run")
+        return response
+
+    async with serving(watched(app)) as http:
+        await http.get("/")
+        await until(lambda: "run" in said)
+    assert said == ["stored 1", "start 200", "end", "run"]
+
+
+async def test_what_middleware_adds_to_its_own_ones_is_stored_before_the_response(
+    app: FastAPI, witness: Witness, said: list[str]
+) -> None:
+    @app.get("/")
+    async def handler(tasks: BackgroundTasks) -> None:
+        tasks.add_task(note, "first")
+
+    @app.middleware("http")
+    async def middleware(request: Request, call_next: Any) -> Response:
+        own = BackgroundTasks()
+        response: Response = await call_next(request)
+        own.add_task(note, "second")
+        return response
+
+    async with serving(watched(app)) as http:
+        await http.get("/")
+        await until(lambda: "second" in said)
+    assert said == ["stored 1", "stored 1", "start 200", "end", "first", "second"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from weakref import WeakSet
 
 from afterwards import engines
+from afterwards.collector import allowance
 from afterwards.core.errors import (
     NotFinished,
     NotInstalled,
@@ -103,17 +104,21 @@ class Client:
         if self._entered is not engine:
             engine = await self.open()
         worker = self._local
-        claim = worker.offer(len(tasks)) if worker else None
-        if worker is None or claim is None:
+        if worker is None:
             return await engine.enqueue(tasks)
+        claim = worker.offer(len(tasks))
         leased: list[Task] = []
+        allowance.begin()
         try:
             stored = await engine.enqueue(tasks, claim=claim)
-            for new, task in zip(tasks, stored, strict=True):
-                if task.id == new.id and task.held_by(claim.worker):
-                    leased.append(task)
+            if claim:
+                for new, task in zip(tasks, stored, strict=True):
+                    if task.id == new.id and task.held_by(claim.worker):
+                        leased.append(task)
         finally:
-            worker.hold(leased, claim)
+            allowance.end()
+            if claim:
+                worker.hold(leased, claim)
         return stored
 
     async def enqueue_now(self, tasks: Sequence[NewTask]) -> list[Task]:

@@ -13,7 +13,6 @@ from fastapi import FastAPI
 
 from afterwards import engines, telemetry
 from afterwards.client import Client, current
-from afterwards.collector import less_often
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, NewTask
@@ -103,7 +102,6 @@ class Embedded:
         before = current.set(self._client)  # tasks may enqueue tasks
         try:
             async with AsyncExitStack() as stack:
-                stack.enter_context(less_often())
                 if self._options.worker:
                     await stack.enter_async_context(self._embedded(state))
                 yield

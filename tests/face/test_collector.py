@@ -1,40 +1,131 @@
-"""What serving changes in Python's garbage collector, and undoes at its end."""
+"""What waiting requests do to the threshold of Python's garbage collector, and undo when they wait no longer."""
 
+import asyncio
 import gc
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 
 import pytest
+from fastapi import FastAPI
 
-from face.serving import working
+from afterwards import Afterwards, BackgroundTasks, engines
+from afterwards.collector import OBJECTS, STEP, Allowance
+from afterwards.core.errors import EngineUnavailable
+from afterwards.core.task import NewTask, Task
+from afterwards.engine import Claim
+from afterwards.engines.memory import MemoryEngine
+from face.diary import note
+from face.serving import serving, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
-OLD, NEW = (700, 10, 10), (2000, 10, 10)
+USUAL = (700, 10, 10)
 
 
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
     before = gc.get_threshold()
+    gc.set_threshold(*USUAL)
     yield
     gc.set_threshold(*before)
 
 
-async def test_while_serving_it_looks_as_often_as_in_a_newer_python(url: str) -> None:
-    gc.set_threshold(*OLD)
-    async with working(url):
-        assert gc.get_threshold() == NEW
-    assert gc.get_threshold() == OLD
+class Slow(MemoryEngine):
+    """Stores when it is told to, or fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.go_on = asyncio.Event()
+        self.down = False
+
+    async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
+        self.asked += 1
+        await self.go_on.wait()
+        if self.down:
+            raise EngineUnavailable("out of order")
+        return await super().enqueue(tasks, claim=claim)
 
 
-async def test_what_somebody_chose_before_stays(url: str) -> None:
-    gc.set_threshold(701, 10, 10)
-    async with working(url):
-        assert gc.get_threshold() == (701, 10, 10)
-    assert gc.get_threshold() == (701, 10, 10)
+@pytest.mark.parametrize("down", [False, True])
+async def test_it_is_raised_while_requests_wait_and_is_as_it_was_afterwards(said: list[str], down: bool) -> None:
+    engine, app = Slow(), FastAPI()
+    with engines.replaced(lambda url: engine):
+        Afterwards(app, "memory://")
+
+        @app.get("/")
+        async def handler(tasks: BackgroundTasks) -> None:
+            tasks.add_task(note, "run")
+
+        async with serving(app) as http:
+            asked = [asyncio.create_task(http.get("/")) for _ in range(STEP + 1)]
+            await until(lambda: engine.asked == STEP + 1)
+            raised = gc.get_threshold()
+            engine.down = down
+            engine.go_on.set()
+            answers = [await one for one in asked]
+            after = gc.get_threshold()
+    assert raised == (700 + 2 * STEP * OBJECTS, 10, 10)
+    assert after == USUAL
+    assert {one.status_code for one in answers} == {503 if down else 200}
 
 
-async def test_what_somebody_chooses_meanwhile_stays(url: str) -> None:
-    gc.set_threshold(*OLD)
-    async with working(url):
-        gc.set_threshold(50_000, 10, 10)
-    assert gc.get_threshold() == (50_000, 10, 10)
+@pytest.fixture
+def allowance() -> Allowance:
+    return Allowance()
+
+
+def wait(allowance: Allowance, requests: int) -> int:
+    """The threshold when so many more requests wait."""
+    for _ in range(requests):
+        allowance.begin()
+    return gc.get_threshold()[0]
+
+
+def go_on(allowance: Allowance, requests: int) -> int:
+    """The threshold when so many wait no longer."""
+    for _ in range(requests):
+        allowance.end()
+    return gc.get_threshold()[0]
+
+
+def test_it_is_raised_by_what_the_waiting_keep_alive(allowance: Allowance) -> None:
+    for waiting in range(1, 5 * STEP):
+        assert wait(allowance, 1) >= 700 + waiting * OBJECTS
+    assert gc.get_threshold() == (700 + 5 * STEP * OBJECTS, 10, 10)
+
+
+def test_where_the_waiting_become_few_it_sinks(allowance: Allowance) -> None:
+    wait(allowance, 8 * STEP)
+    sunk = go_on(allowance, 8 * STEP - 1)
+    assert 700 + OBJECTS <= sunk < 700 + 4 * STEP * OBJECTS
+    assert go_on(allowance, 1) == 700
+
+
+def test_what_somebody_chose_before_is_raised_and_comes_back(allowance: Allowance) -> None:
+    gc.set_threshold(50_000, 20, 30)
+    assert wait(allowance, 1) == 50_000 + STEP * OBJECTS
+    go_on(allowance, 1)
+    assert gc.get_threshold() == (50_000, 20, 30)
+
+
+def test_what_somebody_chooses_meanwhile_stays(allowance: Allowance) -> None:
+    wait(allowance, 1)
+    gc.set_threshold(50_000, 20, 30)
+    go_on(allowance, 1)
+    assert gc.get_threshold() == (50_000, 20, 30)
+
+
+def test_a_collector_that_is_off_stays_off(allowance: Allowance) -> None:
+    gc.set_threshold(0)
+    assert wait(allowance, 1) == 0
+    assert go_on(allowance, 1) == 0
+
+
+def test_another_thread_is_not_counted(allowance: Allowance) -> None:
+    wait(allowance, 1)
+    thread = threading.Thread(target=lambda: [wait(allowance, 2 * STEP), go_on(allowance, 2 * STEP)])
+    thread.start()
+    thread.join()
+    assert gc.get_threshold()[0] == 700 + STEP * OBJECTS
+    assert go_on(allowance, 1) == 700

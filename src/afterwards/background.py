@@ -190,10 +190,8 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         self._late = self._handed_over = True
         if self._publication:
             self._publication.unflushed = len(self._publication.buffers) > 1
-        for task in self.tasks:
-            if not isinstance(task, StoredCall):
-                await self._hand_over([task for task in self.tasks if not isinstance(task, StoredCall)])
-                break
+        if plain := [task for task in self.tasks if not isinstance(task, StoredCall)]:
+            await self._hand_over(plain)
 
     def _refuse(self) -> None:
         """Nothing that was added is stored or run; what an exit of a dependency adds now is."""

@@ -26,6 +26,7 @@ BY_INDEX = {
     "NEXT_LIMITED_NAME": "afterwards_limited (suspect=? AND queue=? AND name>?)",
     "NEXT_LIMIT_KEY": "afterwards_limited (suspect=? AND queue=? AND name=? AND limit_key>?)",
     "LIMITED_LANE": "afterwards_limited (suspect=? AND queue=? AND name=? AND limit_key=?)",
+    "BUNDLE": "afterwards_limited_first (suspect=? AND queue=? AND name=?)",
     "LIMITED_BACKLOG": "afterwards_limited (suspect=? AND queue=? AND name=?)",
     "UNFINISHED_LIKE": "afterwards_unique (unique_key=?)",
     "IDEMPOTENT_LIKE": "afterwards_idempotent (idempotency_key=?)",

@@ -209,7 +209,8 @@ async def test_a_repeated_call_that_nobody_waits_for_gives_nothing_back_that_run
     call = asyncio.create_task(engine.enqueue([task], claim=claim()))
     await asyncio.sleep(0)
     call.cancel()
-    await engine.enqueue([new()])
+    await engine.enqueue([new()])  # together with that call, or behind it
+    await engine.enqueue([new()])  # behind whatever its end has asked for
     assert [one.state for one in await engine.get([task.id])] == [State.RUNNING]
 
 

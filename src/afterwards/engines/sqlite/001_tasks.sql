@@ -52,6 +52,10 @@ WHERE state = 'queued' AND limit_key = '';
 CREATE INDEX afterwards_limited ON afterwards_tasks (suspect, queue, name, limit_key, priority DESC)
 WHERE state = 'queued' AND limit_key != '';
 
+-- The same without regard to the key: who is first of all.
+CREATE INDEX afterwards_limited_first ON afterwards_tasks (suspect, queue, name, priority DESC, seq, limit_key)
+WHERE state = 'queued' AND limit_key != '';
+
 CREATE INDEX afterwards_scheduled ON afterwards_tasks (run_at) WHERE state = 'scheduled';
 
 CREATE INDEX afterwards_running ON afterwards_tasks (lease_until) WHERE state = 'running';

@@ -1,5 +1,6 @@
 """Claim tasks and keep their leases. Every function runs in a transaction that others share."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -11,8 +12,11 @@ from afterwards.core.task import Task
 from afterwards.engine import Claim, Heartbeat, Held
 from afterwards.engines.sqlite import reading, rows, statements
 from afterwards.engines.sqlite.connection import Connection, Look
-from afterwards.engines.sqlite.lanes import INNOCENT, SUSPECT, lanes
+from afterwards.engines.sqlite.lanes import INNOCENT, SUSPECT, Bundle, Lane, bundles, is_any, lanes
 from afterwards.engines.sqlite.limiting import Rooms
+
+FIRST = 100
+"""How many of a function's tasks that have a limit are looked at before each of its limit keys is."""
 
 MOST_PROMOTED = 1000
 """Due tasks that one claim queues: when very many become due together, no transaction takes long."""
@@ -40,7 +44,7 @@ def is_there_any(connection: Connection, claim: Claim) -> bool:
     if claim.ids is not None:
         return any(True for _ in _places_by_id(connection, claim, claim.ids))
     suspicions = (INNOCENT, SUSPECT) if claim.suspects else (INNOCENT,)
-    return claim.limit > 0 and any(True for one in suspicions for _ in lanes(connection, claim, look, one))
+    return claim.limit > 0 and any(is_any(connection, claim, look, one) for one in suspicions)
 
 
 def anything_for(connection: Connection, claim: Claim) -> bool:
@@ -62,7 +66,7 @@ def _anything_for(connection: Connection, claim: Claim) -> bool:
     claim = replace(claim, names=claim.names - frozenset(claim.limits)) if claim.limits else claim
     if claim.ids is not None:
         return any(True for _ in _places_by_id(connection, claim, claim.ids))
-    return any(True for suspicion in (INNOCENT, SUSPECT) for _ in lanes(connection, claim, look, suspicion))
+    return any(is_any(connection, claim, look, suspicion) for suspicion in (INNOCENT, SUSPECT))
 
 
 def promote(connection: Connection, look: Look) -> Look:
@@ -104,11 +108,39 @@ def _places(connection: Connection, claim: Claim, look: Look, rooms: Rooms) -> I
         yield from _places_by_id(connection, claim, claim.ids, rooms)
         return
     for suspicion, most in ((INNOCENT, claim.limit), (SUSPECT, min(claim.limit, claim.suspects))):
-        for lane in lanes(connection, claim, look, suspicion) if most > 0 else ():
-            group = rooms.group(lane.name, lane.limit_key)
-            if left := rooms.left(group, most):
-                for place in lane.places(connection, left):
-                    yield (*place, group)
+        if most > 0:
+            for lane in lanes(connection, claim, look, suspicion):
+                yield from _places_in(connection, lane, rooms, most)
+            for bundle in bundles(connection, claim, look, suspicion):
+                yield from _places_beside(connection, bundle, rooms, most)
+
+
+def _places_in(connection: Connection, lane: Lane, rooms: Rooms, most: int) -> Iterator[Place]:
+    group = rooms.group(lane.name, lane.limit_key)
+    if left := rooms.left(group, most):
+        for place in lane.places(connection, left):
+            yield (*place, group)
+
+
+def _places_beside(connection: Connection, bundle: Bundle, rooms: Rooms, most: int) -> Iterator[Place]:
+    """What may start of those that stand first, which is enough most often; else each lane is looked at.
+
+    So neither a flood for one key nor very many keys keep the others waiting.
+    """
+    looked_at = max(FIRST, 2 * most)
+    first = bundle.first(connection, looked_at)
+    admitted: Counter[Group] = Counter()
+    places: list[Place] = []
+    for *place, limit_key in first:
+        group = rooms.group(bundle.name, limit_key)
+        if admitted[group] < rooms.left(group, most):
+            admitted[group] += 1
+            places.append(cast(Place, (*place, group)))
+    if len(places) >= most or len(first) < looked_at:
+        yield from places
+        return
+    for lane in bundle.lanes(connection):
+        yield from _places_in(connection, lane, rooms, most)
 
 
 def _places_by_id(

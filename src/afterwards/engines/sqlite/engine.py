@@ -16,7 +16,7 @@ from afterwards.core.lifecycle import Released, Settled, Snoozed
 from afterwards.core.retry import Retry
 from afterwards.core.routing import Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
-from afterwards.core.task import Lease, NewTask, Task
+from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.sqlite import claiming, files, finishing, limiting, reading, roster, rows, scheduling, storing
 from afterwards.engines.sqlite.checks import check_place
@@ -293,17 +293,17 @@ class Enqueue:
     tasks: Sequence[NewTask]
     claim: Claim | None
     opened: Opened
-    given_back: Callable[[Opened, Sequence[Task], Collection[str]], None]
+    release: Callable[[Opened, Sequence[Task], Collection[str]], None]
+    made: Sequence[Task] = ()  # not those that were there already: a repeated call must not give back what runs
 
     def __call__(self, connection: Connection) -> list[Task] | QueueFull:
-        return storing.enqueue(connection, self.tasks, self.claim)
+        stored, self.made = storing.enqueue(connection, self.tasks, self.claim)
+        return stored
 
     def give_back(self, stored: list[Task] | QueueFull) -> None:
         """Nobody waited for the answer any more."""
-        if self.claim is not None and not isinstance(stored, QueueFull):
-            asked = {new.id for new in self.tasks}
-            leased = [task for task in stored if task.id in asked and task.held_by(self.claim.worker)]
-            self.given_back(self.opened, leased, {new.id for new in self.tasks if new.held})
+        leased = [task for task in self.made if task.state is State.RUNNING]
+        self.release(self.opened, leased, {new.id for new in self.tasks if new.held})
 
 
 def _claim(connection: Connection, claim: Claim) -> list[Task]:

@@ -27,7 +27,7 @@ class Joined:
 
     def enqueue(self, tasks: Sequence[NewTask]) -> list[Task]:
         self._connection.begin(self._clock())
-        stored = storing.unless_full(storing.enqueue(self._connection, tasks))
+        stored = storing.enqueue_or_raise(self._connection, tasks)
         self._connection.flush()
         return stored
 

@@ -27,16 +27,41 @@ class Lane(NamedTuple):
         return connection.execute(statements.LIMITED_LANE, (*self, most))
 
 
+class Bundle(NamedTuple):
+    """The lanes of one function's tasks that have a limit, side by side: one for each limit key."""
+
+    suspicion: int
+    queue: str
+    name: str
+
+    def lanes(self, connection: Connection) -> Iterator[Lane]:
+        for limit_key in present(connection, statements.NEXT_LIMIT_KEY, self, None):
+            yield Lane(*self, limit_key)
+
+    def first(self, connection: Connection, most: int) -> list[tuple[int, int, int, str]]:
+        """Those that stand first in all of them, as if they were one lane; each with its limit key."""
+        found: list[tuple[int, int, int, str]] = connection.execute(statements.BUNDLE, (*self, most)).fetchall()
+        return found
+
+
+def is_any(connection: Connection, claim: Claim, look: Look, suspicion: int) -> bool:
+    """Whether anything is queued for the worker."""
+    return any(True for lines in (lanes, bundles) for _ in lines(connection, claim, look, suspicion))
+
+
 def lanes(connection: Connection, claim: Claim, look: Look, suspicion: int) -> Iterator[Lane]:
-    """The lanes in which something is queued for the worker. What others serve is jumped over, however much it is."""
+    """The lanes without a limit in which something is queued for the worker. What others serve is jumped over."""
     if look.queued:
         for queue, name in _served(connection, claim, suspicion, statements.NEXT_QUEUE, statements.NEXT_NAME):
             yield Lane(suspicion, queue, name, UNLIMITED)
+
+
+def bundles(connection: Connection, claim: Claim, look: Look, suspicion: int) -> Iterator[Bundle]:
+    """The same of those with a limit."""
     if look.limited:
         statement = statements.NEXT_LIMITED_QUEUE, statements.NEXT_LIMITED_NAME
         for queue, name in _served(connection, claim, suspicion, *statement):
-            for limit_key in present(connection, statements.NEXT_LIMIT_KEY, (suspicion, queue, name), None):
-                yield Lane(suspicion, queue, name, limit_key)
+            yield Bundle(suspicion, queue, name)
 
 
 def _served(

@@ -32,7 +32,7 @@ def may_any_fire(connection: Connection, fires: Sequence[Fire]) -> bool:
 
 
 def fire(connection: Connection, fires: Sequence[Fire]) -> list[Task]:
-    return storing.unless_full(storing.enqueue(connection, [one.task for one in fires if _advance(connection, one)]))
+    return storing.enqueue_or_raise(connection, [one.task for one in fires if _advance(connection, one)])
 
 
 def pause(connection: Connection, names: Collection[str]) -> None:

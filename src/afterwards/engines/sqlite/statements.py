@@ -164,11 +164,15 @@ LANE = f"""
 """
 
 NEXT_LIMITED_QUEUE = f"""
-    SELECT queue FROM afterwards_tasks WHERE {LIMITED} AND suspect = ? AND queue >= ? ORDER BY queue LIMIT 1
+    SELECT queue FROM afterwards_tasks INDEXED BY afterwards_limited
+    WHERE {LIMITED} AND suspect = ? AND queue >= ?
+    ORDER BY queue LIMIT 1
 """
 
 NEXT_LIMITED_NAME = f"""
-    SELECT name FROM afterwards_tasks WHERE {LIMITED} AND suspect = ? AND queue = ? AND name >= ? ORDER BY name LIMIT 1
+    SELECT name FROM afterwards_tasks INDEXED BY afterwards_limited
+    WHERE {LIMITED} AND suspect = ? AND queue = ? AND name >= ?
+    ORDER BY name LIMIT 1
 """
 
 NEXT_LIMIT_KEY = f"""
@@ -180,6 +184,12 @@ NEXT_LIMIT_KEY = f"""
 LIMITED_LANE = f"""
     SELECT -priority, seq, suspect FROM afterwards_tasks
     WHERE {LIMITED} AND suspect = ? AND queue = ? AND name = ? AND limit_key = ?
+    ORDER BY priority DESC, seq LIMIT ?
+"""
+
+BUNDLE = f"""
+    SELECT -priority, seq, suspect, limit_key FROM afterwards_tasks INDEXED BY afterwards_limited_first
+    WHERE {LIMITED} AND suspect = ? AND queue = ? AND name = ?
     ORDER BY priority DESC, seq LIMIT ?
 """
 

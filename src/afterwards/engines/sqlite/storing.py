@@ -14,8 +14,11 @@ from afterwards.engines.sqlite import claiming, reading, rows, statements
 from afterwards.engines.sqlite.connection import Connection
 from afterwards.engines.sqlite.uniqueness import Twins
 
+Stored = tuple[list[Task] | QueueFull, list[Task]]
+"""What stands for the tasks of a call, and which of them are new."""
 
-def enqueue(connection: Connection, tasks: Sequence[NewTask], claim: Claim | None = None) -> list[Task] | QueueFull:
+
+def enqueue(connection: Connection, tasks: Sequence[NewTask], claim: Claim | None = None) -> Stored:
     """Inserts no row before the connection is flushed.
 
     A full queue is returned, not raised: nothing was written, and what shares the transaction goes on.
@@ -25,9 +28,10 @@ def enqueue(connection: Connection, tasks: Sequence[NewTask], claim: Claim | Non
     if connection.careful or any(map(_has_rules, tasks)):  # the call may be a repeated one
         return _enqueue_by_rules(connection, tasks, claim)
     stored: dict[str, Task] = {}
-    for task in _make(connection, tasks, stored, None, claim):
+    made = _make(connection, tasks, stored, None, claim)
+    for task in made:
         _insert(connection, task)
-    return [stored[new.id] for new in tasks]
+    return [stored[new.id] for new in tasks], made
 
 
 def _has_rules(new: NewTask) -> bool:
@@ -35,23 +39,24 @@ def _has_rules(new: NewTask) -> bool:
     return new.unique_key is not None or new.idempotency_key is not None or new.max_queued is not None
 
 
-def _enqueue_by_rules(connection: Connection, tasks: Sequence[NewTask], claim: Claim | None) -> list[Task] | QueueFull:
+def _enqueue_by_rules(connection: Connection, tasks: Sequence[NewTask], claim: Claim | None) -> Stored:
     connection.flush()
     stored = {new.id: task for new in tasks for task in reading.get(connection, [new.id])}
     keyed = any(new.unique_key or new.idempotency_key for new in tasks)
     twins = Twins(connection, stored) if keyed else None
     made = _make(connection, tasks, stored, twins, claim)
     if full := _full(connection, tasks, made):
-        return full
+        return full, []
     for task in made:
         _insert(connection, task)
     if twins:
         twins.remember()
-    return [stored[twins.answered.get(new.id, new.id) if twins else new.id] for new in tasks]
+    return [stored[twins.answered.get(new.id, new.id) if twins else new.id] for new in tasks], made
 
 
-def unless_full(stored: list[Task] | QueueFull) -> list[Task]:
-    """What was stored. Raises the QueueFull that came instead."""
+def enqueue_or_raise(connection: Connection, tasks: Sequence[NewTask]) -> list[Task]:
+    """What stands for the tasks, where a full queue ends the whole transaction. Raises QueueFull."""
+    stored, _ = enqueue(connection, tasks)
     if isinstance(stored, QueueFull):
         raise stored
     return stored

@@ -68,9 +68,21 @@ class Limiting(Conformance):
         assert ids(await self.claim(engine, limits=ONE)) == [tasks[1].id]
 
     async def test_a_flood_for_one_key_does_not_hold_up_the_others(self, engine: Engine) -> None:
-        flood, other = [self.task(limit_key="ada") for _ in range(50)], self.task(limit_key="eve")
+        flood, other = [self.task(limit_key="ada") for _ in range(500)], self.task(limit_key="eve")
         await engine.enqueue([*flood, other])
         assert ids(await self.claim(engine, limits=ONE, limit=10)) == ids([flood[0], other])
+
+    @pytest.mark.parametrize("keys", [1, 5, 30, 500])
+    async def test_however_many_keys_there_are_the_best_come_first(self, engine: Engine, keys: int) -> None:
+        tasks = [self.task(limit_key=str(number * 7 % keys), priority=number * 13 % 5) for number in range(500)]
+        await engine.enqueue(tasks)
+        best = sorted(tasks, key=lambda task: -task.priority)
+        running: dict[str, str] = {}
+        for _ in range(3):
+            free = {task.limit_key: task for task in reversed(best) if task.limit_key not in running}
+            expected = ids([task for task in best if free.get(task.limit_key) is task][:20])
+            assert ids(await self.claim(engine, limits=ONE, limit=20)) == expected
+            running |= {task.limit_key: task.id for task in tasks if task.id in expected}
 
     async def test_tasks_in_several_queues_count_together(self, engine: Engine) -> None:
         await engine.enqueue([self.task(queue=queue) for queue in ("default", "mail", "reports")])

@@ -69,6 +69,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
     _key: str | None = None  # what makes the request's tasks idempotent
     _keyed = 0
     _headers: Sequence[tuple[bytes, bytes]] = ()
+    _left_with = -1  # how many tasks there were when the handler had returned
     _late = False  # nobody will flush any more: store at once
     _handed_over = False  # FastAPI has the plain tasks: what comes now goes behind them
 
@@ -77,7 +78,6 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         self._publication = publication.get()
         if self._publication:
             self._publication.buffers.append(self)
-            self._publication.unflushed = True
         for task in tasks or ():
             self._append(self._adopted(task))
 
@@ -188,8 +188,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             self._refuse()
             raise HTTPException(429, str(error), headers=RETRY_LATER) from error
         self._late = self._handed_over = True
-        if self._publication:
-            self._publication.unflushed = len(self._publication.buffers) > 1
+        self._left_with = len(self.tasks)
         if plain := [task for task in self.tasks if not isinstance(task, StoredCall)]:
             await self._hand_over(plain)
 
@@ -232,6 +231,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
 
     def _released(self) -> None:
         """A session has committed on another database than that of the tasks."""
+        self._left_with = -1
         if self._late:
             assert self._publication is not None
             self._publication.soon(self._flush_late)
@@ -342,13 +342,11 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             return
         while request.flushing:
             await request.flushed()
-        calls = buffers[0]._waiting() if len(buffers) == 1 else [one for some in buffers for one in some._waiting()]
-        if not calls:
-            return
         request.flushing = True
         try:
-            if len(buffers) > 1:
-                calls.sort(key=lambda call: call.number)
+            calls = buffers[0]._waiting() if len(buffers) == 1 else _waiting_in(buffers)
+            if not calls:
+                return
             for call in calls:
                 if call.uploads:
                     await call.uploads.store()
@@ -384,6 +382,10 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         return waiting
 
 
+def _waiting_in(buffers: Sequence[_BackgroundTasks]) -> list[StoredCall]:
+    return sorted([call for buffer in buffers for call in buffer._waiting()], key=lambda call: call.number)
+
+
 def _own_key(key: object) -> str | None:
     if not isinstance(key, str | bool):
         raise InvalidOption(
@@ -398,13 +400,19 @@ def _header(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
     return found.decode("latin-1").strip().strip('"') or None
 
 
+def anything_to_store(request: Publication) -> bool:
+    """Whether anything may have been added that the end of the handler has not stored."""
+    for buffer in request.buffers:  # noqa: SIM110  # `any` takes longer, in every request
+        if len(buffer.tasks) != buffer._left_with:
+            return True
+    return False
+
+
 async def store_made_by_hand(request: Publication) -> None:
     """Store what was added to objects that nobody injected, for which Starlette asks only after the response.
 
     If the engine fails, all that was added is dropped: the request is refused. Raises EngineError, QueueFull.
     """
-    if not request.buffers:
-        return
     try:
         await request.buffers[0]._flush(request.buffers)
     except (EngineError, QueueFull) as error:

@@ -38,7 +38,7 @@ class LocalWorker(Protocol):
         ...
 
     def hold(self, leased: Sequence[Task], offered: Claim) -> None:
-        """Keep the leases of the tasks that were stored as leased on an offer, until they may start. It is over."""
+        """Keep the leases of tasks that were stored as leased on an offer, until they may start. The offer is over."""
         ...
 
     def start(self, lease: Lease) -> bool:

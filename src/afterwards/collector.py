@@ -1,6 +1,7 @@
 """Python's garbage collector, while many requests wait for one commit: it need not look for garbage among them."""
 
 import gc
+import os
 import threading
 
 OBJECTS = 128
@@ -16,45 +17,49 @@ STEP = 32
 class Allowance:
     """Raises the threshold of the collector by what waiting requests keep alive, for as long as they wait.
 
-    What somebody else sets is what it is raised from; a collector that is switched off stays so. It counts in one
-    thread, that of the server's event loop.
+    What somebody else sets is what it is raised from; a collector that is switched off stays so.
     """
 
     def __init__(self) -> None:
-        self._thread: int | None = None
-        self._waiting = 0
-        self._allowed = 0
-        self._usual = 0
-        self._given: int | None = None  # the threshold as it was set here, while it is raised
+        self._raised: dict[int, int] = {}  # the thresholds that were set here, and what they were raised from
+        self._forget()
+        if hasattr(os, "register_at_fork"):  # nobody waits in a child
+            os.register_at_fork(after_in_child=self._begin_anew)
 
     def begin(self) -> None:
         """A request waits."""
-        if self._thread is None:
-            self._thread = threading.get_ident()
-        if self._thread != threading.get_ident():
-            return
-        self._waiting += 1
-        if self._waiting > self._allowed:
-            self._allow(self._allowed + STEP)
+        with self._lock:
+            self._waiting += 1
+            if self._waiting > self._allowed:
+                self._allow(self._allowed + STEP)
 
     def end(self) -> None:
         """It waits no longer."""
-        if self._thread != threading.get_ident():
-            return
-        self._waiting -= 1
-        if self._waiting == 0:
-            self._allow(0)
-        elif self._waiting < self._allowed // 4:
-            self._allow(self._allowed // 2)
+        with self._lock:
+            self._waiting -= 1
+            if self._waiting == 0:
+                self._allow(0)
+            elif self._waiting < self._allowed // 4:
+                self._allow(self._allowed // 2)
 
     def _allow(self, requests: int) -> None:
         self._allowed = requests
         threshold, *others = gc.get_threshold()
-        if threshold != self._given:
-            self._usual = threshold
-        if self._usual > 0:
-            self._given = self._usual + requests * OBJECTS
-            gc.set_threshold(self._given, *others)
+        usual = self._raised.get(threshold, threshold)  # also where somebody puts back what was set here
+        if usual > 0:
+            allowed = usual + requests * OBJECTS
+            if requests:
+                self._raised[allowed] = usual
+            gc.set_threshold(allowed, *others)
+
+    def _begin_anew(self) -> None:
+        self._forget()
+        self._allow(0)
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._allowed = 0
 
 
 allowance = Allowance()

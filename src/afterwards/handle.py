@@ -17,7 +17,7 @@ class TaskHandle(Generic[R]):
     It may be used in any process and event loop. Before the task is stored every method raises NotStored.
     """
 
-    __slots__ = ("_client", "_load", "_not_stored", "_stored", "id")
+    __slots__ = ("__weakref__", "_client", "_load", "_not_stored", "_stored", "id")
 
     def __init__(self, id: str, client: Client, load: Callable[[str | None], R], *, stored: bool = True) -> None:
         self.id = id

@@ -16,7 +16,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from afterwards import telemetry
-from afterwards.background import RETRY_AFTER, RETRY_LATER, UNAVAILABLE, store_made_by_hand
+from afterwards.background import RETRY_AFTER, RETRY_LATER, UNAVAILABLE, anything_to_store, store_made_by_hand
 from afterwards.client import Client, current
 from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError, QueueFull
 from afterwards.declaring import prepare
@@ -144,7 +144,7 @@ class Outgoing:
         if message["type"] == "http.response.start":
             if message["status"] >= 400:
                 self._request.failed = True
-            elif self._request.unflushed or self._request.storing:
+            elif anything_to_store(self._request):
                 await self._store_made_by_hand()
         if not self._refused:
             self._request.answered = True

@@ -26,9 +26,7 @@ class Publication:
     recorded: Exception | None = None  # a plain task's failure; whatever wraps that task passes it on
     last: str | None = None  # the task that the next one of the chain comes after
     joining: Sequence[Joining] = ()  # what waits for the commit of a session
-    held: Sequence[HeldBack] = ()
     _storing: frozenset[asyncio.Task[None]] = frozenset()
-    unflushed = False  # something may have been added that is not stored
     flushing = False  # what was added is being stored
     _flushed: asyncio.Event | None = None  # for who waits for the end of that
 
@@ -44,6 +42,7 @@ class Publication:
         self.origin = origin  # who asks, as ``POST /signup``; None outside a request
         self.at_once = at_once  # outside a request, nothing has to end first
         self.buffers: list[Any] = []  # every BackgroundTasks of the request
+        self.held: list[HeldBack] = []
         self._loop = loop
 
     @property
@@ -51,17 +50,13 @@ class Publication:
         """Whether a task stored now is held back until the end."""
         return not (self.at_once or self.ended)
 
-    @property
-    def storing(self) -> bool:
-        """Whether something is being stored without anybody waiting for it."""
-        return bool(self._storing)
-
     async def flushed(self) -> None:
         """Wait until what was added is not being stored any more."""
         self._flushed = self._flushed or asyncio.Event()
         await self._flushed.wait()
 
     def end_flush(self) -> None:
+        """What was added is stored, or could not be: the next one may try."""
         flushed, self.flushing, self._flushed = self._flushed, False, None
         if flushed is not None:
             flushed.set()
@@ -69,7 +64,6 @@ class Publication:
     def stored(self, tasks: Sequence[NewTask], stored: Sequence[Task]) -> None:
         """Tasks of this request have been stored; those held will be published at the end."""
         self.used = True
-        holds = self.holds
         held: list[HeldBack] = []
         for new, task in zip(tasks, stored, strict=True):
             if new.id != task.id:  # another task answers for it
@@ -81,8 +75,8 @@ class Publication:
             elif task.state is not State.WAITING:
                 asked = asked_for(new, task.created_at) if new.run_at or new.wait else None
                 held.append(HeldBack(task.lease, asked if asked and asked > task.created_at else None))
-        if held and holds:
-            self.held = [*self.held, *held] if self.held else held
+        if held and self.holds:
+            self.held += held
             _going_on.add(self)
         elif held:  # the request has ended meanwhile
             self.soon(partial(self._publish, held))
@@ -135,8 +129,8 @@ class Publication:
                 self._tell_of_sessions()
             self.buffers.clear()  # each of which holds this: a circle for the garbage collector
             _going_on.discard(self)
-        held, self.held = self.held, ()
-        if held := self.client.start_held(held):  # most are leased to this process
+        held, self.held = self.held, []
+        if held:
             await self._publish(held)
 
     def _tell_of_sessions(self) -> None:
@@ -154,7 +148,8 @@ class Publication:
 
     async def _publish(self, held: Sequence[HeldBack]) -> None:
         try:
-            await self.client.publish(self.client.start_held(held))
+            if left := self.client.start_held(held):  # most are leased to this process
+                await self.client.publish(left)
         except EngineUnavailable as error:
             telemetry.engine_trouble("publish a request's tasks, which start within a minute", error, timedelta())
 

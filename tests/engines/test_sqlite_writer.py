@@ -14,6 +14,7 @@ from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -212,6 +213,29 @@ async def test_a_repeated_call_that_nobody_waits_for_gives_nothing_back_that_run
     await engine.enqueue([new()])  # together with that call, or behind it
     await engine.enqueue([new()])  # behind whatever its end has asked for
     assert [one.state for one in await engine.get([task.id])] == [State.RUNNING]
+
+
+async def test_the_hour_that_comes_twice_in_autumn_is_two_hours(engine: SQLiteEngine) -> None:
+    """Two such instants are equal, says Python, where they differ only in ``fold``."""
+    first = datetime(2030, 10, 27, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+    tasks = [new(run_at=first), new(run_at=first.replace(fold=1))]
+    await engine.enqueue(tasks)
+    found = [one.run_at for one in await engine.get([task.id for task in tasks])]
+    assert found == [datetime(2030, 10, 27, hour, 30, tzinfo=UTC) for hour in (0, 1)]
+
+
+async def test_a_repeated_call_finds_no_lease_that_is_being_given_back(engine: SQLiteEngine) -> None:
+    """Who holds it would run the task, and be refused at its end."""
+    task = new(held=True)
+    call = asyncio.create_task(engine.enqueue([task], claim=claim()))
+    await asyncio.sleep(0)
+    call.cancel()
+    [stored] = await engine.enqueue([task], claim=claim())
+    await engine.enqueue([new()])  # behind the giving back
+    [found] = await engine.get([task.id])
+    assert (stored.state, found.state) == (State.SCHEDULED, State.SCHEDULED)
+    await engine.publish([stored.lease])
+    assert task.id in {one.id for one in await engine.claim(claim())}
 
 
 # Nothing to do.

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -122,10 +123,32 @@ def test_a_collector_that_is_off_stays_off(allowance: Allowance) -> None:
     assert go_on(allowance, 1) == 0
 
 
-def test_another_thread_is_not_counted(allowance: Allowance) -> None:
+def test_what_somebody_puts_back_is_not_taken_for_a_choice(allowance: Allowance) -> None:
     wait(allowance, 1)
-    thread = threading.Thread(target=lambda: [wait(allowance, 2 * STEP), go_on(allowance, 2 * STEP)])
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 30)
+    go_on(allowance, 1)
+    gc.set_threshold(*before)
+    wait(allowance, 1)
+    go_on(allowance, 1)
+    assert gc.get_threshold() == USUAL
+
+
+def test_requests_of_all_threads_count(allowance: Allowance) -> None:
+    wait(allowance, 1)
+    thread = threading.Thread(target=wait, args=(allowance, STEP))
     thread.start()
     thread.join()
-    assert gc.get_threshold()[0] == 700 + STEP * OBJECTS
+    assert gc.get_threshold()[0] == 700 + 2 * STEP * OBJECTS
+    assert go_on(allowance, STEP + 1) == 700
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_in_a_child_nobody_waits(allowance: Allowance) -> None:
+    wait(allowance, 1)
+    child = os.fork()
+    if child == 0:
+        began = gc.get_threshold() == USUAL
+        os._exit(0 if began and wait(allowance, 1) > 700 and go_on(allowance, 1) == 700 else 1)
+    assert os.waitpid(child, 0)[1] == 0
     assert go_on(allowance, 1) == 700

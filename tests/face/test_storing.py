@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse, StreamingResponse
+from starlette.background import BackgroundTask
 
 from afterwards import Afterwards, BackgroundTasks, NotStored, UnknownTask, engines
 from afterwards.core.errors import EngineError, EngineUnavailable
@@ -25,10 +26,12 @@ class Witness(MemoryEngine):
     """Says when it stores, and fails when it is told to."""
 
     down = False
+    refused = 0
     error: EngineError = EngineUnavailable("out of order")
 
     async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
         if self.down:
+            self.refused += 1
             raise self.error
         the_diary.append(f"stored {len(tasks)}")
         return await super().enqueue(tasks, claim=claim)
@@ -89,6 +92,50 @@ async def test_what_middleware_adds_to_the_injected_ones_is_stored_before_the_re
     async def middleware(request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
         request.state.tasks.add_task(note, "run")
+        return response
+
+    async with serving(watched(app)) as http:
+        await http.get("/")
+        await until(lambda: "run" in said)
+    assert said == ["stored 1", "start 200", "end", "run"]
+
+
+@pytest.mark.parametrize(("back", "status"), [(False, 503), (True, 200)])
+async def test_what_middleware_adds_late_is_tried_again_before_the_response_or_refuses_it(
+    app: FastAPI, witness: Witness, said: list[str], back: bool, status: int
+) -> None:
+    @app.get("/")
+    async def handler(request: Request, tasks: BackgroundTasks) -> None:
+        request.state.tasks = tasks
+
+    @app.middleware("http")
+    async def middleware(request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        witness.down = True
+        request.state.tasks.add_task(note, "run")
+        await until(lambda: witness.refused)
+        witness.down = not back
+        return response
+
+    async with serving(watched(app)) as http:
+        assert (await http.get("/")).status_code == status
+        witness.down = False
+        if back:
+            await until(lambda: "run" in said)
+    assert said == (["stored 1", "start 200", "end", "run"] if back else ["start 503", "end"])
+
+
+async def test_what_middleware_puts_into_the_list_by_hand_is_stored_before_the_response(
+    app: FastAPI, witness: Witness, said: list[str]
+) -> None:
+    @app.get("/")
+    async def handler(request: Request, tasks: BackgroundTasks) -> None:
+        request.state.tasks = tasks
+
+    @app.middleware("http")
+    async def middleware(request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        request.state.tasks.tasks.append(BackgroundTask(note, "run"))
         return response
 
     async with serving(watched(app)) as http:

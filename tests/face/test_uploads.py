@@ -33,7 +33,7 @@ from afterwards.core.files import CHUNK, CHUNKS_AT_ONCE
 from afterwards.core.task import FailureKind, State, Task
 from afterwards.engine import Chunk
 from afterwards.engines.memory import MemoryEngine
-from face.processes import PATIENCE, uvicorn, write_application
+from face.processes import PATIENCE, eventually, record, uvicorn, write_application
 from face.serving import finished, records, serving, until_async, working
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
@@ -685,6 +685,8 @@ def test_a_task_reads_it_after_the_server_was_killed(tmp_path: Path, worker: str
             assert response.status_code == 200, server.output
         if worker == "on":
             server.writes(*(f"{name} began" for name in contents))
+        else:  # before its request has ended, a task would be due in a minute
+            eventually(lambda: [one["state"] for one in record(tmp_path, "digest")] == [State.QUEUED] * len(contents))
         server.signal(signal.SIGKILL)
         server.ends()
     (tmp_path / "go").touch()

@@ -58,6 +58,13 @@ def test_while_tasks_end_quickly_as_many_may_wait(slots: Slots[str]) -> None:
     assert slots.hold_some(1) == 0
 
 
+def test_no_more_may_wait_than_will_begin_in_a_moment(slots: Slots[str]) -> None:
+    end(slots, 4)
+    start(slots, COUNT + 1)
+    assert slots.hold_some(100) == 3
+    assert slots.hold_some(1) == 0
+
+
 def test_what_ended_longer_ago_says_nothing(slots: Slots[str], clock: Clock) -> None:
     end(slots, 2)
     clock.now += A_MOMENT * 1.01

@@ -139,8 +139,10 @@ async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, a
             return await surroundings.processes.run(function, attempting.context)
         settings = function.settings if task.overrides is None else options_of(function, task)
         timeout = settings.timeout
-        if function.plan.injected or function.codec.files:
-            call = _prepared(function, values, surroundings, attempting, timeout)
+        if function.codec.files:
+            call = _resolved_with_files(function, values, surroundings, attempting, timeout)
+        elif function.plan.injected:
+            call = _resolved(function, values, surroundings, attempting, timeout)
         else:  # as most often
             call = _called(function, values, surroundings.threads, timeout)
         result = await (call if timeout is None or not function.is_async else _within(timeout, call))
@@ -174,18 +176,6 @@ def meant_by(error: BaseException) -> Outcome:
 
 class _TimedOut(TimeoutError):
     """The attempt took longer than its timeout."""
-
-
-def _prepared(
-    function: Runnable,
-    values: dict[str, Any],
-    surroundings: Surroundings,
-    attempting: Attempting,
-    timeout: timedelta | None,
-) -> Coroutine[Any, Any, Any]:
-    """The call of a function that takes more than its arguments."""
-    prepared = _resolved_with_files if function.codec.files else _resolved
-    return prepared(function, values, surroundings, attempting, timeout)
 
 
 async def _resolved_with_files(

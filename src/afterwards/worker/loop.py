@@ -30,6 +30,9 @@ from afterwards.worker.watch import Watch
 LONGEST_WAIT = timedelta(seconds=5)
 """How long an idle worker waits before it looks by itself; engines wake it long before."""
 
+LONG_FOR_A_REQUEST, LONG_FOR_A_SLOT = 1.0, 0.25
+"""Seconds between two looks at what is leased here and has not started; what is seen twice may begin elsewhere."""
+
 LAST_WORDS = 1.0
 """Seconds that cancelled attempts have to clean up at the end of a shutdown."""
 
@@ -88,7 +91,8 @@ class Worker:
             self._keeping = [
                 self._settling,
                 self._loops.create_task(self._upkeep.run()),
-                self._loops.create_task(self._give_back_the_slow()),
+                self._loops.create_task(self._give_back_the_slow(LONG_FOR_A_REQUEST, held=True)),
+                self._loops.create_task(self._give_back_the_slow(LONG_FOR_A_SLOT, held=False)),
             ]
             self._attending = self._loops.create_task(self._attendance.run())
             self._scheduling = [self._loops.create_task(self._scheduler.run())] if self._scheduler.needed else []
@@ -333,12 +337,13 @@ class Worker:
             if running and one.cancel_requested is not None:
                 self._stop(running, Cancelled(one.cancel_requested))
 
-    async def _give_back_the_slow(self) -> None:
-        """What waits for the end of a long request, or long for a slot, is scheduled like any other's."""
+    async def _give_back_the_slow(self, pause: float, *, held: bool) -> None:
+        """What waits long for the end of its request (held) or for a slot is scheduled like any other's."""
         seen: set[Running] = set()
         while True:
-            await asyncio.sleep(1)
-            waiting = {one for one in self._leased.values() if one.asyncio_task is None and not one.ended}
+            await asyncio.sleep(pause)
+            unstarted = (one for one in self._leased.values() if one.asyncio_task is None and not one.ended)
+            waiting = {one for one in unstarted if one.held is held}
             for running in waiting & seen:
                 self._end(running, _untried(running))
             seen = waiting

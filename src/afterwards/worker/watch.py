@@ -55,8 +55,8 @@ class Watch:
                 return
             sleep(TOO_LONG / 2)
             if not self._any_left():
-                self.watching = False
                 self._busy.clear()
+                self.watching = False
                 if self._stopped or self._any_left():  # it came between the two
                     self.begin()
 

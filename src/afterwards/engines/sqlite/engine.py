@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,9 @@ from afterwards.engines.sqlite.connection import Connection
 from afterwards.engines.sqlite.joined import Joined, is_on
 from afterwards.engines.sqlite.opened import Opened, Settings, gate, say_what_is_old, say_what_joining_risks
 from afterwards.engines.sqlite.thread import Operation
+
+MOST_GIVEN_BACK = 1000
+"""Leases that are remembered because a repeated call might find them."""
 
 MOST_PRUNED = 500
 """Rows that one transaction deletes, so that none takes long."""
@@ -47,6 +51,7 @@ class SQLiteEngine:
         self._settings = Settings(path=Path(os.path.realpath(path)), clock=clock, patience=patience)
         self._opened: Opened | None = None
         self._users = 0
+        self._given_back: deque[Lease] = deque(maxlen=MOST_GIVEN_BACK)
 
     async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
         if not tasks:
@@ -60,6 +65,8 @@ class SQLiteEngine:
             stored = await opened.writer.call(call, undelivered=call.give_back, only_adds=True, turn=2)
         if isinstance(stored, QueueFull):
             raise stored
+        if self._given_back:
+            return [self._as_given_back(task) for task in stored]
         return stored
 
     def join(self, transaction: Transaction) -> Joined | None:
@@ -283,7 +290,16 @@ class SQLiteEngine:
             for task in tasks
         ]
         if settled:
+            self._given_back += [one.lease for one in settled]
             opened.writer.submit([Operation(partial(finishing.finish, settled=settled))])
+
+    def _as_given_back(self, task: Task) -> Task:
+        """A task that a repeated call has found leased to a call for which nobody waited, as it will be."""
+        if task.state is State.RUNNING and task.lease in self._given_back:
+            return replace(
+                task, state=State.SCHEDULED, lease_until=None, run_at=self._settings.clock() + lifecycle.HOLD
+            )
+        return task
 
 
 @dataclass(slots=True, eq=False)  # not frozen: one is made per request

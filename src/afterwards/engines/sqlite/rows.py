@@ -32,8 +32,14 @@ _FOR_EVER = 2**62  # so that an instant and a span of 140 000 years still fit in
 _STATES = {state.value: state for state in State}
 
 
-@lru_cache(1024)  # the tasks of one transaction share most of theirs
 def from_instant(instant: datetime) -> int:
+    return _from_utc(instant) if instant.tzinfo is UTC else (instant - _EPOCH) // _MICROSECOND
+
+
+# The tasks of one transaction share most of theirs. Not those of other zones: two that differ only in `fold`, an hour
+# apart, are equal to a cache (PEP 495).
+@lru_cache(1024)
+def _from_utc(instant: datetime) -> int:
     return (instant - _EPOCH) // _MICROSECOND
 
 

@@ -35,7 +35,7 @@ def enqueue(connection: Connection, tasks: Sequence[NewTask], claim: Claim | Non
 
 
 def _has_rules(new: NewTask) -> bool:
-    """Whether it depends on what is stored already if there will be another task."""
+    """Whether what is stored already may answer for it, or refuse it."""
     return new.unique_key is not None or new.idempotency_key is not None or new.max_queued is not None
 
 

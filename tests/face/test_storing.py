@@ -1,7 +1,7 @@
 """When a request's tasks are stored: after the handler, before the response, all of them or none."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -81,9 +81,9 @@ async def test_they_are_stored_between_the_handler_and_the_response(
     assert said == ["handled", "stored 1", "start 200", "end", "run"]
 
 
-async def test_what_middleware_adds_to_the_injected_ones_is_stored_before_the_response(
-    app: FastAPI, witness: Witness, said: list[str]
-) -> None:
+def behind_the_handler(app: FastAPI, add: Callable[[BackgroundTasks], Awaitable[None]]) -> None:
+    """Have middleware add to the injected tasks when the handler has returned, before the response begins."""
+
     @app.get("/")
     async def handler(request: Request, tasks: BackgroundTasks) -> None:
         request.state.tasks = tasks
@@ -91,9 +91,17 @@ async def test_what_middleware_adds_to_the_injected_ones_is_stored_before_the_re
     @app.middleware("http")
     async def middleware(request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
-        request.state.tasks.add_task(note, "run")
+        await add(request.state.tasks)
         return response
 
+
+async def test_what_middleware_adds_to_the_injected_ones_is_stored_before_the_response(
+    app: FastAPI, witness: Witness, said: list[str]
+) -> None:
+    async def add(tasks: BackgroundTasks) -> None:
+        tasks.add_task(note, "run")
+
+    behind_the_handler(app, add)
     async with serving(watched(app)) as http:
         await http.get("/")
         await until(lambda: "run" in said)
@@ -104,19 +112,13 @@ async def test_what_middleware_adds_to_the_injected_ones_is_stored_before_the_re
 async def test_what_middleware_adds_late_is_tried_again_before_the_response_or_refuses_it(
     app: FastAPI, witness: Witness, said: list[str], back: bool, status: int
 ) -> None:
-    @app.get("/")
-    async def handler(request: Request, tasks: BackgroundTasks) -> None:
-        request.state.tasks = tasks
-
-    @app.middleware("http")
-    async def middleware(request: Request, call_next: Any) -> Response:
-        response: Response = await call_next(request)
+    async def add(tasks: BackgroundTasks) -> None:
         witness.down = True
-        request.state.tasks.add_task(note, "run")
+        tasks.add_task(note, "run")
         await until(lambda: witness.refused)
         witness.down = not back
-        return response
 
+    behind_the_handler(app, add)
     async with serving(watched(app)) as http:
         assert (await http.get("/")).status_code == status
         witness.down = False
@@ -128,16 +130,10 @@ async def test_what_middleware_adds_late_is_tried_again_before_the_response_or_r
 async def test_what_middleware_puts_into_the_list_by_hand_is_stored_before_the_response(
     app: FastAPI, witness: Witness, said: list[str]
 ) -> None:
-    @app.get("/")
-    async def handler(request: Request, tasks: BackgroundTasks) -> None:
-        request.state.tasks = tasks
+    async def add(tasks: BackgroundTasks) -> None:
+        tasks.tasks.append(BackgroundTask(note, "run"))
 
-    @app.middleware("http")
-    async def middleware(request: Request, call_next: Any) -> Response:
-        response: Response = await call_next(request)
-        request.state.tasks.tasks.append(BackgroundTask(note, "run"))
-        return response
-
+    behind_the_handler(app, add)
     async with serving(watched(app)) as http:
         await http.get("/")
         await until(lambda: "run" in said)

@@ -113,7 +113,7 @@ class Client:
             stored = await engine.enqueue(tasks, claim=claim)
             if claim:
                 for new, task in zip(tasks, stored, strict=True):
-                    if task.id == new.id and task.held_by(claim.worker):
+                    if task.id == new.id and task.state is State.RUNNING and task.worker == claim.worker:
                         leased.append(task)
         finally:
             allowance.end()

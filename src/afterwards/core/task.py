@@ -134,10 +134,6 @@ class Task:
     def lease(self) -> Lease:
         return Lease(self.id, self.attempt)
 
-    def held_by(self, worker: str) -> bool:
-        """Whether this worker has the lease."""
-        return self.state is State.RUNNING and self.worker == worker
-
     @property
     def retrying(self) -> bool:
         """Whether it waits for another attempt after a failure."""

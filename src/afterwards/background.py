@@ -377,7 +377,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             task = added
             if not isinstance(task, StoredCall):
                 task = self.tasks[place] = self._adopted(task)  # somebody may have put it there by hand
-            if isinstance(task, StoredCall) and not task.stored and task.waits_for_flush:
+            if isinstance(task, StoredCall) and task.waits_for_flush:
                 waiting.append(task)
         return waiting
 

@@ -137,7 +137,7 @@ class Client:
     def start_held(self, held: Sequence[HeldBack]) -> list[HeldBack]:
         """Start what is held in this process. Returns what is to be published."""
         left: list[HeldBack] = []
-        worker = self._local if held else None
+        worker = self._local
         for one in held:
             if one.run_at is not None or worker is None or not worker.start(one.lease):
                 left.append(one)

@@ -26,7 +26,6 @@ class Publication:
     recorded: Exception | None = None  # a plain task's failure; whatever wraps that task passes it on
     last: str | None = None  # the task that the next one of the chain comes after
     joining: Sequence[Joining] = ()  # what waits for the commit of a session
-    _storing: frozenset[asyncio.Task[None]] = frozenset()
     flushing = False  # what was added is being stored
     _flushed: asyncio.Event | None = None  # for who waits for the end of that
 
@@ -43,6 +42,7 @@ class Publication:
         self.at_once = at_once  # outside a request, nothing has to end first
         self.buffers: list[Any] = []  # every BackgroundTasks of the request
         self.held: list[HeldBack] = []
+        self._storing: set[asyncio.Task[None]] = set()
         self._loop = loop
 
     @property
@@ -107,11 +107,8 @@ class Publication:
             asyncio.run(store())
             return
         storing = asyncio.ensure_future(store())
-        self._storing |= {storing}
-        storing.add_done_callback(self._has_stored)
-
-    def _has_stored(self, storing: "asyncio.Task[None]") -> None:
-        self._storing -= {storing}
+        self._storing.add(storing)
+        storing.add_done_callback(self._storing.discard)
 
     async def settled(self) -> None:
         """Wait until all is stored that was to be stored soon."""

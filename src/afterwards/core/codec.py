@@ -53,7 +53,7 @@ class Codec:
             for name in self.files & given.keys():
                 given[name] = replaced(given[name], lambda value: is_upload(type(value)), partial(refer, name))
         # Streams are looked for before anything is written: writing one would empty it.
-        raw = None if any_stream(args) or (kwargs and any_stream(kwargs.values())) else self._json.dump(given)
+        raw = None if any_stream(args) or any_stream(kwargs.values()) else self._json.dump(given)
         if raw is None:
             raise self._refusal(given)
         if len(raw) > ARGUMENTS_LIMIT:

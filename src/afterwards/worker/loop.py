@@ -239,8 +239,7 @@ class Worker:
             # will not be cancelled, and hold up the end.
             running.asyncio_task = self.loop.create_task(self._attempt(running), context=self._context.copy())
             self._attempts[running.asyncio_task] = running
-            if not self._watch.watching:
-                self._watch.begin()
+            self._watch.begin()
 
     def _begin(self, doing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         begun = self.loop.create_task(doing, context=self._context.copy())

@@ -36,12 +36,11 @@ class Slots(Generic[T]):
 
     def hold_some(self, tasks: int) -> int:
         """Count as many of so many tasks as held as may be: none while others wait for more than a moment."""
+        most = self._count * HELD_PER_SLOT
         if self.ready or self._running >= self._count:
             most = self._begin_soon() - len(self.ready)
-        else:
-            most = self._count * HELD_PER_SLOT
-            if self._held + tasks > most:
-                most = max(most, self._begin_soon())
+        elif self._held + tasks > most:
+            most = max(most, self._begin_soon())
         held = max(0, min(tasks, most - self._held))
         self._held += held
         return held

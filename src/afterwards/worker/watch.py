@@ -22,15 +22,14 @@ class Watch:
         self._name_of = name_of
         self._any_left = any_left
         self._thread = threading.Thread(target=self._run, name="afterwards-watch", daemon=True)
-        self.watching = False
         self._busy = threading.Event()
         self._stopped = False
         self._answered = threading.Event()
 
     def begin(self) -> None:
         """There is something to watch. That there is nothing any more, the thread sees for itself."""
-        self.watching = True
-        self._busy.set()
+        if not self._busy.is_set():
+            self._busy.set()
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -56,9 +55,8 @@ class Watch:
             sleep(TOO_LONG / 2)
             if not self._any_left():
                 self._busy.clear()
-                self.watching = False
                 if self._stopped or self._any_left():  # it came between the two
-                    self.begin()
+                    self._busy.set()
 
     def _ask(self) -> None:
         self._answered.clear()

@@ -1,13 +1,12 @@
 """Claim tasks and keep their leases. Every function runs in a transaction that others share."""
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import cast
 
 from afterwards.core import limits
-from afterwards.core.limits import Group
+from afterwards.core.limits import Candidate, Group
 from afterwards.core.task import Task
 from afterwards.engine import Claim, Heartbeat, Held
 from afterwards.engines.sqlite import reading, rows, statements
@@ -129,13 +128,12 @@ def _places_beside(connection: Connection, bundle: Bundle, rooms: Rooms, most: i
     """
     looked_at = max(FIRST, 2 * most)
     first = bundle.first(connection, looked_at)
-    admitted: Counter[Group] = Counter()
-    places: list[Place] = []
+    candidates: list[Candidate[Place]] = []
     for *place, limit_key in first:
         group = rooms.group(bundle.name, limit_key)
-        if admitted[group] < rooms.left(group, most):
-            admitted[group] += 1
-            places.append(cast(Place, (*place, group)))
+        rooms.look_up(group)
+        candidates.append((cast(Place, (*place, group)), False, group))
+    places = list(limits.admit(candidates, rooms.known, limit=most, suspects=0))
     if len(places) >= most or len(first) < looked_at:
         yield from places
         return

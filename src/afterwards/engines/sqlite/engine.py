@@ -2,22 +2,18 @@
 
 import asyncio
 import os
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from afterwards.core import lifecycle
 from afterwards.core.errors import EngineUnavailable, InvalidOption, QueueFull
-from afterwards.core.lifecycle import Released, Settled, Snoozed
-from afterwards.core.retry import Retry
+from afterwards.core.lifecycle import Settled
 from afterwards.core.routing import Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
-from afterwards.core.task import Lease, NewTask, State, Task
+from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.sqlite import claiming, files, finishing, limiting, reading, roster, rows, scheduling, storing
 from afterwards.engines.sqlite.checks import check_place
@@ -25,9 +21,7 @@ from afterwards.engines.sqlite.connection import Connection
 from afterwards.engines.sqlite.joined import Joined, is_on
 from afterwards.engines.sqlite.opened import Opened, Settings, gate, say_what_is_old, say_what_joining_risks
 from afterwards.engines.sqlite.thread import Operation
-
-MOST_GIVEN_BACK = 1000
-"""Leases that are remembered because a repeated call might find them."""
+from afterwards.engines.sqlite.undelivered import Enqueue, Undelivered
 
 MOST_PRUNED = 500
 """Rows that one transaction deletes, so that none takes long."""
@@ -51,13 +45,13 @@ class SQLiteEngine:
         self._settings = Settings(path=Path(os.path.realpath(path)), clock=clock, patience=patience)
         self._opened: Opened | None = None
         self._users = 0
-        self._given_back: deque[Lease] = deque(maxlen=MOST_GIVEN_BACK)
+        self._undelivered = Undelivered(clock)
 
     async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
         if not tasks:
             return []
         opened = self._here()
-        call = Enqueue(tasks, claim, opened, self._give_back)
+        call = Enqueue(tasks, claim, opened, self._undelivered)
         if claim is None:
             stored = await opened.writer.call(call, only_adds=True)
         else:
@@ -65,9 +59,7 @@ class SQLiteEngine:
             stored = await opened.writer.call(call, undelivered=call.give_back, only_adds=True, turn=2)
         if isinstance(stored, QueueFull):
             raise stored
-        if self._given_back:
-            return [self._as_given_back(task) for task in stored]
-        return stored
+        return self._undelivered.left_out(stored)
 
     def join(self, transaction: Transaction) -> Joined | None:
         if not is_on(self._settings.path, transaction):
@@ -97,7 +89,7 @@ class SQLiteEngine:
             turn=1,
             needed=partial(claiming.is_there_any, claim=claim),
             otherwise=[],
-            undelivered=partial(self._give_back, opened),
+            undelivered=partial(self._undelivered.give_back, opened),
         )
 
     async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
@@ -274,52 +266,6 @@ class SQLiteEngine:
         opened = self._opened
         if opened is not None and opened.pid == os.getpid():
             opened.writer.submit([Operation(_something_is_queued)])
-
-    def _give_back(self, opened: Opened, tasks: Sequence[Task], held: Collection[str] = ()) -> None:
-        """Release what was leased by a call for whose answer nobody waited any more; the held stay held back."""
-        now, unheard = self._settings.clock(), Released("nobody waited for the claim any more", begun=False)
-        settled = [
-            lifecycle.settle(
-                task,
-                Snoozed(lifecycle.HOLD) if task.id in held else unheard,
-                Retry(),
-                worker=task.worker or "",
-                now=now,
-                random=0.0,
-            )
-            for task in tasks
-        ]
-        if settled:
-            self._given_back += [one.lease for one in settled]
-            opened.writer.submit([Operation(partial(finishing.finish, settled=settled))])
-
-    def _as_given_back(self, task: Task) -> Task:
-        """A task that a repeated call has found leased to a call for which nobody waited, as it will be."""
-        if task.state is State.RUNNING and task.lease in self._given_back:
-            return replace(
-                task, state=State.SCHEDULED, lease_until=None, run_at=self._settings.clock() + lifecycle.HOLD
-            )
-        return task
-
-
-@dataclass(slots=True, eq=False)  # not frozen: one is made per request
-class Enqueue:
-    """One call of ``enqueue``."""
-
-    tasks: Sequence[NewTask]
-    claim: Claim | None
-    opened: Opened
-    release: Callable[[Opened, Sequence[Task], Collection[str]], None]
-    made: Sequence[Task] = ()  # not those that were there already: a repeated call must not give back what runs
-
-    def __call__(self, connection: Connection) -> list[Task] | QueueFull:
-        stored, self.made = storing.enqueue(connection, self.tasks, self.claim)
-        return stored
-
-    def give_back(self, stored: list[Task] | QueueFull) -> None:
-        """Nobody waited for the answer any more."""
-        leased = [task for task in self.made if task.state is State.RUNNING]
-        self.release(self.opened, leased, {new.id for new in self.tasks if new.held})
 
 
 def _claim(connection: Connection, claim: Claim) -> list[Task]:

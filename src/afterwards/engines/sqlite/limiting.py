@@ -24,14 +24,16 @@ class Rooms:
     def group(self, name: str, limit_key: str) -> Group:
         return limits.group_of(name, limit_key, self._by_name)
 
+    def look_up(self, group: Group) -> None:
+        """See to it that the room of a group is known, if it has a limit."""
+        limit = self._limits.get(group[0])
+        if limit is not None and group not in self.known:
+            self.known[group] = self._room(group, limit)
+
     def left(self, group: Group, most: int) -> int:
         """How many of a group may start now, ``most`` at most."""
-        limit = self._limits.get(group[0])
-        if limit is None:
-            return most
-        if group not in self.known:
-            self.known[group] = self._room(group, limit)
-        count = self.known[group].count
+        self.look_up(group)
+        count = self.known[group].count if group in self.known else None
         return most if count is None else min(most, count)
 
     def note(self, taken: Sequence[Task]) -> None:

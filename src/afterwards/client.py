@@ -45,6 +45,14 @@ class LocalWorker(Protocol):
         """Start a held task; False when it is not held here any more."""
         ...
 
+    def expect(self) -> None:
+        """Claim, together with what is about to be queued, as many as will begin in a moment.
+
+        As long as something is queued, what is stored is, too: while requests come quickly that would be each of them,
+        at several times the cost.
+        """
+        ...
+
     def stop(self, task: Task) -> None:
         """Stop a task that was asked to be cancelled, if it runs here."""
         ...
@@ -147,6 +155,8 @@ class Client:
         """Queue what was held back, or schedule what has a time of its own."""
         engine = await self.open()
         if at_once := [one.lease for one in held if one.run_at is None]:
+            if (worker := self._local) is not None:
+                worker.expect()
             await engine.publish(at_once)
         for one in held:
             if one.run_at is not None:

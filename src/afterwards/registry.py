@@ -17,6 +17,7 @@ class Registry:
         self._functions: dict[str, TaskFunction[Any, Any, Any]] = {}  # also by the names of before
         self.names: frozenset[str] = frozenset()  # another object when functions are added, as the limits
         self.limits: dict[str, Limit] = {}
+        self.patient: frozenset[str] = frozenset()  # those whose tasks may be leased some time before they begin
 
     def add(self, function: TaskFunction[Any, Any, Any]) -> None:
         """Add a function; the same place may come again (reload, ``__main__`` and its module). Raises DuplicateName."""
@@ -35,6 +36,10 @@ class Registry:
             for name, known in self._functions.items()
             if known.limit
         }
+        # What is leased counts for a limit, and what a crash ends must not have been leased without need.
+        self.patient = frozenset(
+            name for name, known in self._functions.items() if not known.limit and known.settings.rerun_after_crash
+        )
 
     def get(self, name: str) -> TaskFunction[Any, Any, Any]:
         try:

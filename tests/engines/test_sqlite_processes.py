@@ -351,8 +351,9 @@ async def test_the_dead_are_found_again_if_their_tasks_could_not_be_freed(tmp_pa
         assert workers == ["a"]
 
 
+@pytest.mark.parametrize("offered", [None, claim()])
 async def test_a_process_that_does_not_end_its_write_keeps_nobody_waiting_for_ever(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, offered: Claim | None
 ) -> None:
     monkeypatch.setattr(opened, "WATCH", timedelta(milliseconds=5))
     async with SQLiteEngine(path, patience=timedelta(milliseconds=20)) as engine:
@@ -363,9 +364,9 @@ async def test_a_process_that_does_not_end_its_write_keeps_nobody_waiting_for_ev
             async with asyncio.timeout(PATIENCE):
                 for _ in range(2):
                     with pytest.raises(EngineUnavailable, match="another process has been writing"):
-                        await engine.enqueue([given_up])
+                        await engine.enqueue([given_up], claim=offered)
         lock.close()
-        await engine.enqueue([stored])
+        await engine.enqueue([stored], claim=offered)
         assert [task.id for task in await engine.find(Query())] == [stored.id]
 
 

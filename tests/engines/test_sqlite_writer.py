@@ -10,15 +10,16 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from afterwards.core.errors import EngineError, EngineUnavailable
+from afterwards.core.lifecycle import SUCCEEDED, succeed
 from afterwards.core.task import FailureKind, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Heartbeat, Query
 from afterwards.engines.sqlite import SQLiteEngine, opened, thread
@@ -91,6 +92,52 @@ async def together(path: Path, *calls: Coroutine[Any, Any, list[Task]]) -> list[
         asked = [asyncio.create_task(call) for call in calls]
         await asyncio.sleep(0.01)
     return await asyncio.gather(*asked)
+
+
+async def test_most_transactions_are_one_statement(engine: SQLiteEngine) -> None:
+    """It lets go of the interpreter once, and a busy event loop gives it back late."""
+    asked = list[str]()
+    await on_the_writer(
+        engine, lambda connection: cast(sqlite3.Connection, connection).set_trace_callback(asked.append)
+    )
+    [task] = await engine.enqueue([new()], claim=claim())
+    asked.clear()  # what came with the first one
+    both = engine.finish([succeed(task, SUCCEEDED)]), engine.enqueue([new()], claim=claim())
+    assert (await asyncio.gather(*both))[0] == []
+    assert {tuple(statement.split()[:3]) for statement in asked} == {("INSERT", "INTO", "afterwards_batch")}
+
+
+async def test_workers_hear_at_once_that_a_limit_lets_others_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opened, "POLL", timedelta(hours=1))
+    async with SQLiteEngine(path) as engine:
+        await engine.enqueue([new(limit_key="ada")])
+        [task] = await engine.claim(claim())
+        async with asyncio.timeout(PATIENCE):
+            waiting = asyncio.create_task(engine.wait(timedelta(hours=1)))
+            await asyncio.sleep(0.01)
+            assert not waiting.done()
+            assert await engine.finish([succeed(task, SUCCEEDED)]) == []
+            await waiting
+
+
+async def test_two_workers_may_share_a_transaction(path: Path) -> None:
+    async with SQLiteEngine(path) as engine:
+        claims = [replace(claim(), worker=worker) for worker in ("one", "another")]
+        answers = await together(path, *(engine.enqueue([new()], claim=one) for one in claims))
+        stored = await engine.get([answer[0].id for answer in answers])
+    assert [task.worker for task in stored] == ["one", "another"]
+    assert stored == [task for answer in answers for task in answer]
+
+
+async def test_old_versions_of_sqlite_allow_few_values_for_one_statement(engine: SQLiteEngine) -> None:
+    def as_they_do(connection: Connection) -> None:
+        cast(sqlite3.Connection, connection).setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+
+    await on_the_writer(engine, as_they_do)
+    stored = await engine.enqueue([new() for _ in range(128)], claim=claim(limit=128))
+    finish = engine.finish([succeed(task, SUCCEEDED) for task in stored])
+    refused, more = await asyncio.gather(finish, engine.enqueue([new() for _ in stored], claim=claim(limit=128)))
+    assert (refused, {task.state for task in more}) == ([], {State.RUNNING})
 
 
 async def test_a_claim_finds_what_was_stored_in_the_same_transaction(path: Path) -> None:

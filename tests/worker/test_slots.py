@@ -81,3 +81,15 @@ def test_what_is_held_no_longer_leaves_its_place(slots: Slots[str]) -> None:
     slots.hold_some(COUNT * HELD_PER_SLOT)
     slots.hold(-2)
     assert slots.hold_some(100) == 2
+
+
+def test_beyond_its_slots_it_claims_what_will_begin_in_a_moment(slots: Slots[str], clock: Clock) -> None:
+    assert slots.soon == 0
+    end(slots, 5)
+    assert slots.soon == 5
+    start(slots, COUNT + 1)
+    assert slots.soon == 4
+    slots.hold_some(2)
+    assert slots.soon == 2
+    clock.now += A_MOMENT * 1.01
+    assert slots.soon == 0

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from itertools import accumulate
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from afterwards import Afterwards, BackgroundTasks, State
+from afterwards import Afterwards, BackgroundTasks, State, task
 from face.diary import take
 from face.serving import finished, records, serving, until, until_async
 
@@ -93,3 +94,59 @@ async def test_a_busy_worker_leases_nothing_for_its_requests(url: str, said: lis
         await asked
         await finished(handle)
     assert (held.state, held.attempt) == (State.SCHEDULED, 0)
+
+
+@task
+async def count() -> None:
+    """One of very many."""
+
+
+async def test_a_storm_is_not_queued_for_as_long_as_it_lasts(url: str) -> None:
+    """Of more requests at once than a worker leases for, some tasks are queued; what comes later need not wait."""
+    app = FastAPI()
+    tasks = Afterwards(app, url, concurrency=2)
+
+    @app.get("/")
+    async def ask(background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(count)
+
+    async with serving(app) as http:
+
+        async def client() -> None:
+            for _ in range(10):
+                await http.get("/")
+
+        await asyncio.gather(*(client() for _ in range(30)))
+        await until_async(lambda: all_succeeded(tasks))
+        latest = await records(tasks)
+    assert sum(record.started_at == record.created_at for record in latest) > len(latest) / 2
+
+
+@task(max_concurrency=1000)
+async def count_limited() -> None:
+    """What is leased counts, whether it has begun or not."""
+
+
+@task(rerun_after_crash=False)
+async def count_once() -> None:
+    """What is leased in a crash does not begin any more."""
+
+
+@pytest.mark.parametrize("function", [count_limited, count_once])
+async def test_what_should_not_wait_with_a_lease_is_leased_when_it_begins(url: str, function: Any) -> None:
+    app = FastAPI()
+    tasks = Afterwards(app, url, concurrency=1)
+
+    @app.get("/")
+    async def ask(background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(function)
+
+    async with serving(app) as http:
+        for _ in range(3):
+            await asyncio.gather(*(http.get("/") for _ in range(20)))
+        await until_async(lambda: all_succeeded(tasks))
+        assert len({record.started_at for record in await records(tasks)}) == 60
+
+
+async def all_succeeded(tasks: Afterwards) -> bool:
+    return {record.state for record in await records(tasks)} == {State.SUCCEEDED}

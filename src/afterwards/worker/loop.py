@@ -5,12 +5,14 @@ import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from contextvars import copy_context
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from afterwards import telemetry
+from afterwards.core.errors import EngineUnavailable
 from afterwards.core.lifecycle import HOLD, Cancelled, Outcome, Raised, Released, Settled, Snoozed, Succeeded
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, Lease, State, Task
@@ -77,6 +79,7 @@ class Worker:
         self._scheduler = Scheduler(engine, timetable, clock=clock)
         self._claims: dict[tuple[int, int], Claim] = {}  # by their limit and suspects
         self._attempts: dict[asyncio.Task[None], Running] = {}
+        self._expecting: set[asyncio.Task[None]] = set()  # those that claim
         self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
 
     async def __aenter__(self) -> Self:
@@ -161,6 +164,13 @@ class Worker:
         if running and task.cancel_requested is not None:
             self._stop(running, Cancelled(task.cancel_requested))
 
+    def expect(self) -> None:
+        most = self._slots.free + self._slots.soon
+        if most > 0 and self._functions.patient and not self._draining.is_set():
+            expecting = self._begin(self._claim_soon(most))
+            self._expecting.add(expecting)
+            expecting.add_done_callback(self._expecting.discard)
+
     # Claiming.
 
     async def _claim_forever(self) -> None:
@@ -191,6 +201,17 @@ class Worker:
             suspect = claim.suspects == 0 or any(task.suspect for task in tasks)
             others = [self._suspect_over.wait()] if suspect else []
             await _first(self._engine.wait(LONGEST_WAIT), self._draining.wait(), *others)
+
+    async def _claim_soon(self, most: int) -> None:
+        claim = replace(self._claim(most), names=self._functions.patient, suspects=0)
+        try:
+            tasks = await self._engine.claim(claim)
+        except EngineUnavailable:  # nothing was queued, either
+            return
+        except Exception as error:
+            telemetry.loop_broken("claim tasks", error)
+            return
+        self._launch(*map(self._take, tasks))
 
     def _claim(self, limit: int) -> Claim:
         names, limits, suspects = self._functions.names, self._functions.limits, 0 if self._suspects else 1
@@ -367,7 +388,8 @@ class Worker:
             self._end(running, Released())
 
     async def _all_stored(self) -> None:
-        await asyncio.wait([self._claiming])  # what it claimed while the drain began has been given back
+        # What they claimed while the drain began has been given back then.
+        await asyncio.wait([self._claiming, *self._expecting])
         if self._settling.done():  # a server that is forced to end cancels everything, and us as well
             await self._settler.store()
         await self._settler.settled()

@@ -37,6 +37,9 @@ class Functions(Protocol):
     limits: dict[str, Limit]
     """What those allow that do not allow everything, by name."""
 
+    patient: frozenset[str]
+    """The names of those whose tasks may be leased some time before they begin."""
+
     def get(self, name: str) -> Runnable:
         """Raises UnknownFunction."""
         ...

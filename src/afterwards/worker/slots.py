@@ -11,10 +11,10 @@ HELD_PER_SLOT = 2
 """How many tasks a worker leases for requests that still go on. They take no slot until they start, and most requests
 end at once; but what is leased here runs nowhere else."""
 
-A_MOMENT = 0.05
+A_MOMENT = 0.1
 """Seconds that a task may wait here for a slot, although it might begin elsewhere."""
 
-MOST_PER_SLOT = 5
+MOST_PER_SLOT = 20
 """How many tasks a worker leases at most where they end so quickly that none of them waits for long."""
 
 
@@ -33,6 +33,11 @@ class Slots(Generic[T]):
     @property
     def free(self) -> int:
         return self._count - self._running - self._reserved - len(self.ready)
+
+    @property
+    def soon(self) -> int:
+        """How many tasks more will probably begin within a moment than have a slot now."""
+        return max(0, self._begin_soon() - len(self.ready) - self._held)
 
     def hold_some(self, tasks: int) -> int:
         """Count as many of so many tasks as held as may be: none while others wait for more than a moment."""

@@ -166,6 +166,7 @@ def connect(path: Path, *, patience: timedelta) -> OwnConnection:
         for pragma in PRAGMAS + (APPLE_PRAGMAS if sys.platform == "darwin" else ()):
             connection.execute(pragma)
         _migrate(connection)
+        _run(connection, "batch.sql")
     except BaseException:
         connection.close()
         raise
@@ -241,8 +242,7 @@ def _migrate(connection: OwnConnection) -> None:
 def _apply_steps(connection: Connection) -> None:
     done = _version(connection) % 1000
     for step in _STEPS[done:]:
-        for statement in _statements(resources.files(__package__).joinpath(step).read_text("utf-8")):
-            connection.execute(statement)
+        _run(connection, step)
     if done < len(_STEPS):
         connection.execute(statements.SET_VERSION, (VERSION,))
 
@@ -251,6 +251,12 @@ def _version(connection: Connection) -> int:
     """Of our tables, whatever else is in the file; 0 if there are none."""
     [found] = connection.execute(statements.HAS_VERSION).fetchone()
     return int(connection.execute(statements.GET_VERSION).fetchone()[0]) if found else 0
+
+
+def _run(connection: Connection, script: str) -> None:
+    """Run a script of this package, in whatever transaction there is."""
+    for statement in _statements(resources.files(__package__).joinpath(script).read_text("utf-8")):
+        connection.execute(statement)
 
 
 def _statements(script: str) -> Iterator[str]:

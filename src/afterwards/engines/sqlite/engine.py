@@ -16,6 +16,7 @@ from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.sqlite import claiming, files, finishing, limiting, reading, roster, rows, scheduling, storing
+from afterwards.engines.sqlite.batch import Batch
 from afterwards.engines.sqlite.checks import check_place
 from afterwards.engines.sqlite.connection import Connection
 from afterwards.engines.sqlite.joined import Joined, is_on
@@ -56,7 +57,7 @@ class SQLiteEngine:
             stored = await opened.writer.call(call, only_adds=True)
         else:
             opened.presence.note(claim.worker)
-            stored = await opened.writer.call(call, undelivered=call.give_back, only_adds=True, turn=2)
+            stored = await opened.writer.call(call, undelivered=call.give_back, into=call.into, only_adds=True, turn=2)
         if isinstance(stored, QueueFull):
             raise stored
         return self._undelivered.left_out(stored)
@@ -100,7 +101,9 @@ class SQLiteEngine:
     async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
         if not settled:
             return []
-        return await self._here().writer.call(partial(finishing.finish, settled=settled), patient=True)
+        return await self._here().writer.call(
+            partial(finishing.finish, settled=settled), into=partial(Batch.finish, settled=settled), patient=True
+        )
 
     async def expired(self, limit: int) -> list[Task]:
         """Those whose worker is known to be dead are found at once: their leases are ended here."""

@@ -79,9 +79,14 @@ def is_any_over(connection: Connection) -> bool:
     return connection.execute(statements.ANY_OVER, (connection.instant,)).fetchone() is not None
 
 
+def is_plain_success(settled: Settled) -> bool:
+    """Whether all there is to store is that the task succeeded, and its result."""
+    return not (settled.state is not State.SUCCEEDED or settled.failure or settled.then or settled.progress)
+
+
 def _success(settled: Settled) -> Success | None:
     """What successes that one statement can store have in common; None for what needs more than that."""
-    if settled.state is not State.SUCCEEDED or settled.failure or settled.then or settled.progress:
+    if not is_plain_success(settled):
         return None
     return settled.failed, settled.crashed, settled.result, settled.lease.attempt
 

@@ -25,7 +25,7 @@ def enqueue(connection: Connection, tasks: Sequence[NewTask], claim: Claim | Non
     """
     if claim and claiming.anything_for(connection, claim):
         claim = None  # what is stored already comes first
-    if connection.careful or any(map(_has_rules, tasks)):  # the call may be a repeated one
+    if connection.careful or any(map(has_rules, tasks)):  # the call may be a repeated one
         return _enqueue_by_rules(connection, tasks, claim)
     stored: dict[str, Task] = {}
     made = _make(connection, tasks, stored, None, claim)
@@ -34,7 +34,7 @@ def enqueue(connection: Connection, tasks: Sequence[NewTask], claim: Claim | Non
     return [stored[new.id] for new in tasks], made
 
 
-def _has_rules(new: NewTask) -> bool:
+def has_rules(new: NewTask) -> bool:
     """Whether what is stored already may answer for it, or refuse it."""
     return new.unique_key is not None or new.idempotency_key is not None or new.max_queued is not None
 
@@ -86,7 +86,7 @@ def _make(
             continue
         offer = claim if claim and slots and _could_lease(connection, claim, new) else None
         if new.after is None and new.failure is None:
-            task = _at_once(connection, new, offer)
+            task = at_once(connection, new, offer)
         else:
             task = _behind_another(connection, new, stored, offer)
         slots -= task.state is State.RUNNING
@@ -113,7 +113,7 @@ def _could_lease(connection: Connection, claim: Claim, new: NewTask) -> bool:
     return claim.could_lease(new) and not connection.paused.stops(new)
 
 
-def _at_once(connection: Connection, new: NewTask, claim: Claim | None) -> Task:
+def at_once(connection: Connection, new: NewTask, claim: Claim | None) -> Task:
     """What ``lifecycle`` says of a task behind none, in one step: most of what a request costs here is this."""
     now = connection.now
     asked = new.run_at or (now + new.wait if new.wait else now)

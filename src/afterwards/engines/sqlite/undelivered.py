@@ -13,6 +13,7 @@ from afterwards.core.retry import Retry
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Claim
 from afterwards.engines.sqlite import finishing, storing
+from afterwards.engines.sqlite.batch import Batch
 from afterwards.engines.sqlite.connection import Connection
 from afterwards.engines.sqlite.opened import Opened
 from afterwards.engines.sqlite.thread import Operation
@@ -69,6 +70,12 @@ class Enqueue:
     def __call__(self, connection: Connection) -> list[Task] | QueueFull:
         stored, self.made = storing.enqueue(connection, self.tasks, self.claim)
         return stored
+
+    def into(self, batch: Batch) -> list[Task] | None:
+        """Let it be done by a batch, if that can."""
+        begun = batch.enqueue(self.tasks, self.claim)
+        self.made = begun or ()
+        return begun
 
     def give_back(self, stored: list[Task] | QueueFull) -> None:
         """Nobody waited for the answer any more."""

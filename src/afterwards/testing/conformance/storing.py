@@ -3,10 +3,11 @@
 import asyncio
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from afterwards.core.errors import EngineError
+from afterwards.core.errors import EngineError, QueueFull
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.task import Failure, FailureKind, Lease, State, Task
 from afterwards.engine import Engine, Query
@@ -252,6 +253,37 @@ class StoringLeased(Conformance):
         assert (task.lease_until, task.started_at, task.run_at) == (clock() + LEASE, clock(), None)
         assert await self.one(engine, task) == task
         assert await self.claim(engine) == []
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {
+                "queue": "mail",
+                "priority": 7,
+                "origin": "POST /",
+                "retention": timedelta(days=1),
+                "arguments": '{"a": 1}',
+            },
+            {"overrides": '{"retries": 3}', "context": '{"a": "b"}', "expires": SOON},
+            {"limit_key": "ada", "idempotency_key": "i", "unique_key": "u", "max_queued": 5},
+            {"wait": SOON},
+            {"run_at": START + SOON},
+            {"rerun_after_crash": False},
+        ],
+        ids=lambda fields: "-".join(fields),
+    )
+    async def test_what_is_told_is_what_is_stored(self, engine: Engine, fields: dict[str, Any]) -> None:
+        [task] = await engine.enqueue([self.task(**fields)], claim=self.claim_for())
+        assert await self.one(engine, task) == task
+
+    async def test_a_rule_answers_before_anything_is_leased(self, engine: Engine) -> None:
+        [task] = await engine.enqueue([self.task(unique_key="k")], claim=self.claim_for("me"))
+        assert await engine.enqueue([self.task(unique_key="k")], claim=self.claim_for("you")) == [task]
+
+    async def test_a_full_queue_takes_nothing_that_could_be_leased_either(self, engine: Engine) -> None:
+        await engine.enqueue([self.task(wait=SOON)])
+        with pytest.raises(QueueFull):
+            await engine.enqueue([self.task(max_queued=1)], claim=self.claim_for())
 
     async def test_a_held_task_is_leased_too(self, engine: Engine) -> None:
         [task] = await engine.enqueue([self.task(held=True)], claim=self.claim_for())

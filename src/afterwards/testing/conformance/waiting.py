@@ -40,6 +40,10 @@ class Waiting(Conformance):
         await engine.enqueue([self.task(after=task.id)])
         await self.hints(engine, self.succeed(engine, task))
 
+    async def test_it_ends_when_a_task_with_a_limit_succeeds(self, engine: Engine) -> None:
+        task = await self.running(engine, limit_key="ada")
+        await self.hints(engine, self.succeed(engine, task))
+
     async def test_it_ends_when_a_worker_is_lost(self, engine: Engine, clock: FakeClock) -> None:
         task = await self.running(engine)
         clock.advance(LEASE)

@@ -1,0 +1,117 @@
+"""What most transactions do, as one statement: store tasks that begin at once, and that others have succeeded.
+
+A statement lets go of the interpreter, and waits to have it back: for 5 ms (``sys.getswitchinterval``), where an event
+loop is busy. One that is a transaction by itself waits once, and the event loop goes on while the disk syncs.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import chain, count, islice
+from typing import Any
+
+from afterwards.core.lifecycle import Settled
+from afterwards.core.task import Lease, NewTask, Task
+from afterwards.engine import Claim
+from afterwards.engines.sqlite import finishing, rows, storing
+from afterwards.engines.sqlite.connection import OwnConnection
+
+SIZES = (0, 1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
+"""How many tasks of either kind one statement names, so that few are ever prepared."""
+
+OF_A_TASK = ("id", "name", "arguments", "queue", "priority", "retention", "origin")
+OF_A_SUCCESS = ("ended", "attempt", "failed", "crashed", "result")
+
+# Nothing is bound as None, for which sqlite3 looks for an adapter: that takes a microsecond each.
+_NO_TASK, _NO_SUCCESS = (0,) * len(OF_A_TASK), (0,) * len(OF_A_SUCCESS)
+
+
+class Batch:
+    """What one statement is to do. A method that returns None has found something that takes more than that."""
+
+    def __init__(self, connection: OwnConnection) -> None:
+        self._connection = connection
+        self._begun: list[Task] = []
+        self._settled: list[Settled] = []
+
+    def enqueue(self, tasks: Sequence[NewTask], claim: Claim | None) -> list[Task] | None:
+        """The tasks as they will be stored: leased to the worker, which must be the same for all."""
+        if claim is None or len(tasks) > claim.limit or not all(_begins_at_once(new, claim) for new in tasks):
+            return None
+        begun = [storing.at_once(self._connection, new, claim) for new in tasks]
+        self._begun += begun
+        first, last = self._begun[0], begun[0]
+        return begun if (first.worker, first.lease_until) == (last.worker, last.lease_until) else None
+
+    def finish(self, settled: Sequence[Settled]) -> list[Lease] | None:
+        """The leases that will be refused, which are none."""
+        if not all(map(finishing.is_plain_success, settled)):
+            return None
+        self._settled += settled
+        return []
+
+    def write(self) -> bool:
+        """Do it, and commit. Returns False when it takes more than that: then nothing was done."""
+        begun, succeeded = _size(len(self._begun)), _size(len(self._settled))
+        if begun is None or succeeded is None:
+            return False
+        values = [*self._of_all(), *chain.from_iterable(map(_of_a_task, self._begun))]
+        values += _NO_TASK * (begun - len(self._begun))
+        values += chain.from_iterable(map(_of_a_success, self._settled))
+        values += _NO_SUCCESS * (succeeded - len(self._settled))
+        if len(values) > self._connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER):
+            return False
+        try:
+            self._connection.execute(_statement(begun, succeeded), values)
+        except sqlite3.IntegrityError:  # a trigger has refused, or a task is stored already
+            return False
+        return True
+
+    def _of_all(self) -> tuple[Any, ...]:
+        first = self._begun[0] if self._begun else None
+        if first is None or first.lease_until is None:
+            return self._connection.instant, 0, 0
+        return self._connection.instant, first.worker, rows.from_instant(first.lease_until)
+
+
+def _begins_at_once(new: NewTask, claim: Claim) -> bool:
+    """Whether nothing but the worker decides whether it begins."""
+    return (
+        claim.could_lease(new)
+        and new.after is None
+        and new.failure is None
+        and new.run_at is None
+        and not new.wait
+        and not storing.has_rules(new)
+        and not rows.has_more(new)
+    )
+
+
+def _of_a_task(task: Task) -> tuple[Any, ...]:
+    key, retention = rows.key_to_store(task.id), rows.from_span(task.retention)
+    return key, task.name, task.arguments, task.queue, task.priority, retention, task.origin or ""
+
+
+def _of_a_success(settled: Settled) -> tuple[Any, ...]:
+    lease = settled.lease
+    return rows.key(lease.task_id), lease.attempt, settled.failed, settled.crashed, settled.result or ""
+
+
+def _size(tasks: int) -> int | None:
+    return next((size for size in SIZES if size >= tasks), None)
+
+
+@cache
+def _statement(begun: int, succeeded: int) -> str:
+    """The statement for so many of either kind; what holds for all of it is bound once."""
+    numbers = (f"?{number}" for number in count(4))
+    no_task, no_success = ", 0" * len(OF_A_TASK), ", 0" * len(OF_A_SUCCESS)
+    written = [f"('look', ?1, ?2, ?3{no_task}{no_success})"]
+    written += [f"('begin', ?1, ?2, ?3{row}{no_success})" for row in _rows(begun, len(OF_A_TASK), numbers)]
+    written += [f"('succeed', ?1, 0, 0{no_task}{row})" for row in _rows(succeeded, len(OF_A_SUCCESS), numbers)]
+    columns = ", ".join(("does", "at", "worker", "lease_until", *OF_A_TASK, *OF_A_SUCCESS))
+    return f"INSERT INTO afterwards_batch ({columns}) VALUES {', '.join(written)}"
+
+
+def _rows(many: int, columns: int, numbers: Iterator[str]) -> list[str]:
+    return ["".join(f", {number}" for number in islice(numbers, columns)) for _ in range(many)]

@@ -5,20 +5,20 @@ import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from contextvars import copy_context
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from afterwards import telemetry
-from afterwards.core.errors import EngineUnavailable
 from afterwards.core.lifecycle import HOLD, Cancelled, Outcome, Raised, Released, Settled, Snoozed, Succeeded
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, Lease, State, Task
 from afterwards.engine import Claim, Engine, Held
 from afterwards.worker.attempt import Surroundings, Tell, attempt, settle, tell_plainly
+from afterwards.worker.claiming import Claims
 from afterwards.worker.heartbeat import Heart
+from afterwards.worker.racing import first
 from afterwards.worker.roster import Attendance
 from afterwards.worker.runnable import Functions, Runnable
 from afterwards.worker.running import UNTRIED, Running
@@ -28,9 +28,6 @@ from afterwards.worker.slots import Slots
 from afterwards.worker.supervisor import persist
 from afterwards.worker.upkeep import Upkeep
 from afterwards.worker.watch import Watch
-
-LONGEST_WAIT = timedelta(seconds=5)
-"""How long an idle worker waits before it looks by itself; engines wake it long before."""
 
 LONG_FOR_A_REQUEST, LONG_FOR_A_SLOT = 1.0, 0.25
 """Seconds between two looks at what is leased here and has not started; what is seen twice may begin elsewhere."""
@@ -64,11 +61,14 @@ class Worker:
         self._tell = tell
         self._clock = clock
         self._leased: dict[Lease, Running] = {}
-        self._suspects: set[Lease] = set()
         self._slots: Slots[Running] = Slots(options.slots)
-        self._freed = asyncio.Event()
-        self._suspect_over = asyncio.Event()
         self._draining = asyncio.Event()
+        self._claims = Claims(
+            *(engine, functions, options, self._slots),
+            worker=self.id,
+            take=lambda tasks: self._launch(*map(self._take, tasks)),
+            draining=self._draining,
+        )
         self._hurry = asyncio.Event()
         self._settler = Settler(engine, self._stored)
         self._heart = Heart(engine, options.lease, lambda: tuple(self._leased), self._heard)
@@ -77,9 +77,7 @@ class Worker:
         self._attendance = Attendance(engine, self.id, functions, options, clock=clock)
         self._upkeep = Upkeep(engine, functions, options, tell=tell, told=self._begin_telling, clock=clock)
         self._scheduler = Scheduler(engine, timetable, clock=clock)
-        self._claims: dict[tuple[int, int], Claim] = {}  # by their limit and suspects
         self._attempts: dict[asyncio.Task[None], Running] = {}
-        self._expecting: set[asyncio.Task[None]] = set()  # those that claim
         self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
 
     async def __aenter__(self) -> Self:
@@ -89,7 +87,7 @@ class Worker:
             await stack.enter_async_context(self._heart)
             await stack.enter_async_context(self._watch)
             self._loops = await stack.enter_async_context(asyncio.TaskGroup())
-            self._claiming = self._loops.create_task(self._claim_forever())
+            self._claiming = self._loops.create_task(self._claims.run())
             self._settling = self._loops.create_task(self._settler.run())
             self._keeping = [
                 self._settling,
@@ -110,7 +108,7 @@ class Worker:
             self.drain()
         await asyncio.wait([self._releasing])
         await self._give_back()
-        await _first(self._leave_all_stored(), timeout=LAST_WRITES)
+        await first(self._leave_all_stored(), timeout=LAST_WRITES)
         for keeping in (self._claiming, self._attending, *self._keeping):
             keeping.cancel()
         self._surroundings.close()
@@ -138,7 +136,7 @@ class Worker:
 
     def offer(self, tasks: int) -> Claim | None:
         most = 0 if self._draining.is_set() else self._slots.hold_some(tasks)
-        return self._claim(most) if most else None
+        return self._claims.claim(most) if most else None
 
     def hold(self, leased: Sequence[Task], offered: Claim) -> None:
         if len(leased) < offered.limit:
@@ -165,68 +163,8 @@ class Worker:
             self._stop(running, Cancelled(task.cancel_requested))
 
     def expect(self) -> None:
-        most = self._slots.free + self._slots.soon
-        if most > 0 and self._functions.patient and not self._draining.is_set():
-            expecting = self._begin(self._claim_soon(most))
-            self._expecting.add(expecting)
-            expecting.add_done_callback(self._expecting.discard)
-
-    # Claiming.
-
-    async def _claim_forever(self) -> None:
-        while not self._draining.is_set():
-            try:
-                await self._claim_some()
-            except Exception as error:  # a worker that stopped claiming would be worse than any bug
-                telemetry.loop_broken("claim tasks", error)
-                await asyncio.sleep(1)
-
-    async def _claim_some(self) -> None:
-        self._freed.clear()
-        slots = self._slots.free
-        if slots < 1:
-            await _first(self._freed.wait(), self._draining.wait())
-            return
-        self._suspect_over.clear()
-        claim = self._claim(slots)
-        self._slots.reserve(slots)
-        try:
-            tasks = await persist("claim tasks", partial(self._engine.claim, claim))
-        finally:
-            self._slots.reserve(-slots)
-            self._fill()
-        self._launch(*map(self._take, tasks))
-        if len(tasks) < slots:
-            # No engine tells that a suspect has ended here, which lets the next one start.
-            suspect = claim.suspects == 0 or any(task.suspect for task in tasks)
-            others = [self._suspect_over.wait()] if suspect else []
-            await _first(self._engine.wait(LONGEST_WAIT), self._draining.wait(), *others)
-
-    async def _claim_soon(self, most: int) -> None:
-        claim = replace(self._claim(most), names=self._functions.patient, suspects=0)
-        try:
-            tasks = await self._engine.claim(claim)
-        except EngineUnavailable:  # nothing was queued, either
-            return
-        except Exception as error:
-            telemetry.loop_broken("claim tasks", error)
-            return
-        self._launch(*map(self._take, tasks))
-
-    def _claim(self, limit: int) -> Claim:
-        names, limits, suspects = self._functions.names, self._functions.limits, 0 if self._suspects else 1
-        claim = self._claims.get((limit, suspects))  # most requests offer the same
-        if claim is None or claim.names is not names or claim.limits is not limits:
-            claim = self._claims[limit, suspects] = Claim(
-                worker=self.id,
-                limit=limit,
-                lease=self._options.lease,
-                names=names,
-                queues=self._options.queues,
-                suspects=suspects,
-                limits=limits,
-            )
-        return claim
+        if most := self._claims.ahead:
+            self._begin(self._claims.claim_ahead(most))
 
     # Running.
 
@@ -234,14 +172,12 @@ class Worker:
         lease = task.lease
         running = self._leased[lease] = Running(task, lease, self._functions.get(task.name), self._note)
         if task.suspect:
-            self._suspects.add(lease)
+            self._claims.suspect_began(lease)
         return running
 
     def _leave(self, lease: Lease) -> Running | None:
         """Its end is stored, or is nobody's business here any more."""
-        if self._suspects and lease in self._suspects:
-            self._suspects.remove(lease)
-            self._suspect_over.set()
+        self._claims.suspect_ended(lease)
         return self._leased.pop(lease, None)
 
     def _launch(self, *ready: Running) -> None:
@@ -316,7 +252,7 @@ class Worker:
             self._slots.hold(-1)
         else:
             self._slots.ready.remove(running)
-        self._freed.set()
+        self._claims.freed.set()
 
     def _stored(self, batch: Sequence[Settled]) -> None:
         for settled in batch:
@@ -372,7 +308,7 @@ class Worker:
         """Give back what still runs when the grace period is over, or at the second signal."""
         if self._attempts:
             ended = asyncio.wait(list(self._attempts))
-            await _first(ended, self._hurry.wait(), timeout=self._options.grace.total_seconds())
+            await first(ended, self._hurry.wait(), timeout=self._options.grace.total_seconds())
         await self._give_back()
 
     async def _give_back(self) -> None:
@@ -388,8 +324,7 @@ class Worker:
             self._end(running, Released())
 
     async def _all_stored(self) -> None:
-        # What they claimed while the drain began has been given back then.
-        await asyncio.wait([self._claiming, *self._expecting])
+        await asyncio.wait([self._claiming])  # what it claimed while the drain began has been given back
         if self._settling.done():  # a server that is forced to end cancels everything, and us as well
             await self._settler.store()
         await self._settler.settled()
@@ -407,13 +342,3 @@ class Worker:
 def _untried(running: Running) -> Outcome:
     """As what a task that has not started is given back."""
     return Snoozed(HOLD) if running.held else UNTRIED
-
-
-async def _first(*awaitables: Any, timeout: float | None = None) -> None:
-    """Wait until one of them is done, and cancel the others."""
-    waiting = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=timeout)
-    finally:
-        for one in waiting:
-            one.cancel()

@@ -45,8 +45,8 @@ class LocalWorker(Protocol):
         """Start a held task; False when it is not held here any more."""
         ...
 
-    def expect(self) -> None:
-        """Claim, together with what is about to be queued, as many as will begin in a moment.
+    def expect(self, tasks: int) -> None:
+        """Claim, together with so many tasks that are about to be queued, what will begin in a moment.
 
         As long as something is queued, what is stored is, too: while requests come quickly that would be each of them,
         at several times the cost.
@@ -156,7 +156,7 @@ class Client:
         engine = await self.open()
         if at_once := [one.lease for one in held if one.run_at is None]:
             if (worker := self._local) is not None:
-                worker.expect()
+                worker.expect(len(at_once))
             await engine.publish(at_once)
         for one in held:
             if one.run_at is not None:

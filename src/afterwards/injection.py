@@ -97,4 +97,4 @@ class _Alias(type(Annotated[int, None]), _root=True):  # type: ignore[call-arg, 
 if TYPE_CHECKING:  # the type checkers see the class; FastAPI sees the alias
     BackgroundTasks = _BackgroundTasks
 else:
-    BackgroundTasks = _Alias(Any, (Depends(_injection()),))
+    BackgroundTasks = _Alias(Any, (Depends(_injection(), scope="request"),))  # FastAPI need not find out

@@ -129,6 +129,34 @@ async def test_two_workers_may_share_a_transaction(path: Path) -> None:
     assert stored == [task for answer in answers for task in answer]
 
 
+async def test_a_short_lease_begins_when_it_is_stored(path: Path) -> None:
+    """However long another connection has kept the file."""
+    short = replace(claim(), lease=timedelta(seconds=0.5))
+    async with SQLiteEngine(path) as engine:
+        with locked(path):
+            asked = asyncio.create_task(engine.enqueue([new()], claim=short))
+            await asyncio.sleep(0.3)
+        [task] = await asked
+    assert task.lease_until
+    assert task.lease_until - datetime.now(UTC) > timedelta(seconds=0.3)
+
+
+async def test_what_is_leased_after_all_to_a_caller_who_was_told_that_it_failed_goes_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thread, "LONGEST_CALL", 0.02)
+    monkeypatch.setattr(opened, "WATCH", timedelta(milliseconds=5))
+    async with SQLiteEngine(path) as engine:
+        task = new(held=True)
+        with locked(path), pytest.raises(EngineUnavailable, match="has not answered"):
+            await engine.enqueue([task], claim=claim())
+
+        async def is_held_back() -> bool:
+            return [one.state for one in await engine.get([task.id])] == [State.SCHEDULED]
+
+        await until(is_held_back)
+
+
 async def test_old_versions_of_sqlite_allow_few_values_for_one_statement(engine: SQLiteEngine) -> None:
     def as_they_do(connection: Connection) -> None:
         cast(sqlite3.Connection, connection).setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -22,7 +23,7 @@ LONGEST_WAIT = timedelta(seconds=5)
 
 
 class Claims:
-    """The claims of a worker; ``take`` is given what came of them."""
+    """The claims of a worker. ``take`` is given what came of them, ``give_back`` what of that must not wait here."""
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class Claims:
         *,
         worker: str,
         take: Callable[[Sequence[Task]], None],
+        give_back: Callable[[Sequence[Task]], None],
         draining: asyncio.Event,
     ) -> None:
         self._engine = engine
@@ -41,14 +43,17 @@ class Claims:
         self._slots = slots
         self._worker = worker
         self._take = take
+        self._give_back = give_back
         self._draining = draining
+        self._context = copy_context()  # that of no request
         self.freed = asyncio.Event()
         self._suspects: set[Lease] = set()
-        self._suspect_over = asyncio.Event()
+        self._again = asyncio.Event()  # something can be claimed of which no engine tells
         self._made: dict[tuple[int, int], Claim] = {}  # by their limit and suspects
-        self._ahead = 0  # so many claims are under way
-        self._none_ahead = asyncio.Event()
-        self._none_ahead.set()
+        self._queued = 0  # tasks that are about to be, by this process
+        self._ahead: asyncio.Task[None] | None = None  # will claim some of them
+        self._under_way: set[asyncio.Task[None]] = set()  # what claims ahead
+        self._impatient: set[str] = set()  # functions of which a call would rather fail than wait with a lease
 
     def claim(self, limit: int) -> Claim:
         """A claim of so many tasks."""
@@ -68,38 +73,50 @@ class Claims:
 
     async def run(self) -> None:
         """Claim until the worker drains."""
-        while not self._draining.is_set():
-            try:
-                await self._claim_some()
-            except Exception as error:  # a worker that stopped claiming would be worse than any bug
-                telemetry.loop_broken("claim tasks", error)
-                await asyncio.sleep(1)
-        await self._none_ahead.wait()
-
-    @property
-    def ahead(self) -> int:
-        """How many tasks may be claimed now that have no slot yet."""
-        if self._draining.is_set() or not self._functions.patient:
-            return 0
-        return max(0, self._slots.free) + self._slots.soon
-
-    async def claim_ahead(self, most: int) -> None:
-        """Claim what will begin in a moment: with its first step, so that what is queued then is among it."""
-        if self._draining.is_set():  # since it was begun
-            return
-        self._ahead += 1
-        self._none_ahead.clear()
         try:
-            claim = replace(self.claim(most), names=self._functions.patient, suspects=0)
-            self._take(await self._engine.claim(claim))
-        except EngineUnavailable:  # nor was anything queued
-            pass
+            while not self._draining.is_set():
+                try:
+                    await self._claim_some()
+                except Exception as error:  # a worker that stopped claiming would be worse than any bug
+                    telemetry.loop_broken("claim tasks", error)
+                    await asyncio.sleep(1)
+            if self._under_way:
+                await asyncio.wait(self._under_way)
+        finally:
+            for claiming in self._under_way:
+                claiming.cancel()
+
+    def expect(self, tasks: int) -> None:
+        """So many tasks are about to be queued in this turn of the event loop: claim what of them will begin soon."""
+        if self._ahead is None:
+            if not self._slots.soon:
+                return
+            # Its first step comes before the engine is handed what is asked for in this turn.
+            self._ahead = asyncio.get_running_loop().create_task(self._claim_ahead(), context=self._context.copy())
+            self._under_way.add(self._ahead)
+            self._ahead.add_done_callback(self._under_way.discard)
+        self._queued += tasks
+
+    async def _claim_ahead(self) -> None:
+        queued, self._queued, self._ahead = self._queued, 0, None
+        most, names = min(2 * queued, self._slots.soon), self._functions.patient - self._impatient
+        if not (most and names) or self._draining.is_set():
+            return
+        self._slots.claim_ahead(most)
+        try:
+            tasks = await self._engine.claim(replace(self.claim(most), names=names, suspects=0))
+        except EngineUnavailable:  # who queues them has the same trouble, and says so
+            return
         except Exception as error:
             telemetry.loop_broken("claim tasks", error)
+            return
         finally:
-            self._ahead -= 1
-            if not self._ahead:
-                self._none_ahead.set()
+            self._slots.claim_ahead(-most)
+            self._again.set()  # the engine tells no more of what this one left
+        self._take(tasks)
+        if impatient := [task for task in tasks if not task.rerun_after_crash]:
+            self._impatient |= {task.name for task in impatient}
+            self._give_back(impatient)
 
     def suspect_began(self, lease: Lease) -> None:
         """A task is here that may have ended another worker: no other suspect is claimed beside it."""
@@ -109,7 +126,7 @@ class Claims:
         """A task has ended, which may have been one."""
         if self._suspects and lease in self._suspects:
             self._suspects.remove(lease)
-            self._suspect_over.set()
+            self._again.set()
 
     async def _claim_some(self) -> None:
         self.freed.clear()
@@ -117,7 +134,7 @@ class Claims:
         if slots < 1:
             await first(self.freed.wait(), self._draining.wait())
             return
-        self._suspect_over.clear()
+        self._again.clear()
         claim, tasks = self.claim(slots), list[Task]()
         self._slots.reserve(slots)
         try:
@@ -126,7 +143,4 @@ class Claims:
             self._slots.reserve(-slots)
             self._take(tasks)  # none, too: what waits for the slots that were set aside may start
         if len(tasks) < slots:
-            # No engine tells that a suspect has ended here, which lets the next one start.
-            suspect = claim.suspects == 0 or any(task.suspect for task in tasks)
-            others = [self._suspect_over.wait()] if suspect else []
-            await first(self._engine.wait(LONGEST_WAIT), self._draining.wait(), *others)
+            await first(self._engine.wait(LONGEST_WAIT), self._draining.wait(), self._again.wait())

@@ -67,6 +67,7 @@ class Worker:
             *(engine, functions, options, self._slots),
             worker=self.id,
             take=lambda tasks: self._launch(*map(self._take, tasks)),
+            give_back=self._give_back_untried,
             draining=self._draining,
         )
         self._hurry = asyncio.Event()
@@ -162,9 +163,8 @@ class Worker:
         if running and task.cancel_requested is not None:
             self._stop(running, Cancelled(task.cancel_requested))
 
-    def expect(self) -> None:
-        if most := self._claims.ahead:
-            self._begin(self._claims.claim_ahead(most))
+    def expect(self, tasks: int) -> None:
+        self._claims.expect(tasks)
 
     # Running.
 
@@ -292,6 +292,12 @@ class Worker:
             running = self._leased.get(one.lease)
             if running and one.cancel_requested is not None:
                 self._stop(running, Cancelled(one.cancel_requested))
+
+    def _give_back_untried(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            running = self._leased.get(task.lease)
+            if running and running.asyncio_task is None:
+                self._end(running, UNTRIED)
 
     async def _give_back_the_slow(self, pause: float, *, held: bool) -> None:
         """What waits long for the end of its request (held) or for a slot is scheduled like any other's."""

@@ -27,6 +27,7 @@ class Slots(Generic[T]):
         self._running = 0
         self._reserved = 0  # for what is being claimed
         self._held = 0  # held back by a request, or being stored for one
+        self._ahead = 0  # being claimed ahead of any slot
         self._ended: deque[float] = deque(maxlen=count * MOST_PER_SLOT)  # when the last ones did
         self.ready: deque[T] = deque()
 
@@ -37,7 +38,11 @@ class Slots(Generic[T]):
     @property
     def soon(self) -> int:
         """How many tasks more will probably begin within a moment than have a slot now."""
-        return max(0, self._begin_soon() - len(self.ready) - self._held)
+        return max(0, self._begin_soon() - len(self.ready) - self._held - self._reserved - self._ahead)
+
+    def claim_ahead(self, tasks: int) -> None:
+        """Count tasks as being claimed for which there is no slot yet; with a negative number, no longer."""
+        self._ahead += tasks
 
     def hold_some(self, tasks: int) -> int:
         """Count as many of so many tasks as held as may be: none while others wait for more than a moment."""

@@ -6,6 +6,7 @@ loop is busy. One that is a transaction by itself waits once, and the event loop
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import cache
 from itertools import chain, count, islice
 from typing import Any
@@ -16,8 +17,11 @@ from afterwards.engine import Claim
 from afterwards.engines.sqlite import finishing, rows, storing
 from afterwards.engines.sqlite.connection import OwnConnection
 
-SIZES = (0, 1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
+SIZES = (0, 1, 4, 16, 32, 64, 128)
 """How many tasks of either kind one statement names, so that few are ever prepared."""
+
+SHORTEST_LEASE = timedelta(seconds=10)
+"""For a shorter one it would matter that the statement may wait a second for other connections before it stores it."""
 
 OF_A_TASK = ("id", "name", "arguments", "queue", "priority", "retention", "origin")
 OF_A_SUCCESS = ("ended", "attempt", "failed", "crashed", "result")
@@ -36,7 +40,9 @@ class Batch:
 
     def enqueue(self, tasks: Sequence[NewTask], claim: Claim | None) -> list[Task] | None:
         """The tasks as they will be stored: leased to the worker, which must be the same for all."""
-        if claim is None or len(tasks) > claim.limit or not all(_begins_at_once(new, claim) for new in tasks):
+        if claim is None or len(tasks) > claim.limit or claim.lease < SHORTEST_LEASE:
+            return None
+        if len(self._begun) + len(tasks) > SIZES[-1] or not all(_begins_at_once(new, claim) for new in tasks):
             return None
         begun = [storing.at_once(self._connection, new, claim) for new in tasks]
         self._begun += begun
@@ -45,7 +51,7 @@ class Batch:
 
     def finish(self, settled: Sequence[Settled]) -> list[Lease] | None:
         """The leases that will be refused, which are none."""
-        if not all(map(finishing.is_plain_success, settled)):
+        if len(self._settled) + len(settled) > SIZES[-1] or not all(map(finishing.is_plain_success, settled)):
             return None
         self._settled += settled
         return []
@@ -53,8 +59,6 @@ class Batch:
     def write(self) -> bool:
         """Do it, and commit. Returns False when it takes more than that: then nothing was done."""
         begun, succeeded = _size(len(self._begun)), _size(len(self._settled))
-        if begun is None or succeeded is None:
-            return False
         values = [*self._of_all(), *chain.from_iterable(map(_of_a_task, self._begun))]
         values += _NO_TASK * (begun - len(self._begun))
         values += chain.from_iterable(map(_of_a_success, self._settled))
@@ -97,8 +101,8 @@ def _of_a_success(settled: Settled) -> tuple[Any, ...]:
     return rows.key(lease.task_id), lease.attempt, settled.failed, settled.crashed, settled.result or ""
 
 
-def _size(tasks: int) -> int | None:
-    return next((size for size in SIZES if size >= tasks), None)
+def _size(tasks: int) -> int:
+    return next(size for size in SIZES if size >= tasks)
 
 
 @cache

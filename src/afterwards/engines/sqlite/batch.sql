@@ -22,7 +22,8 @@ SELECT
     NULL AS crashed,
     NULL AS result;
 
--- What comes before a new task, keeps it from beginning, or waits for another one to end.
+-- What comes before a new task, keeps it from beginning, or waits for another one to end. What is queued with a limit is
+-- passed, also where its function has none any more.
 CREATE TEMP TRIGGER afterwards_look INSTEAD OF INSERT ON afterwards_batch WHEN NEW.does = 'look'
 BEGIN
     SELECT RAISE (ABORT, 'this takes more than a batch')

@@ -126,7 +126,7 @@ class Writer(ConnectionThread):
         if answers is None:
             return False
         for operation, answer in zip(operations, answers, strict=True):
-            operation.result = answer
+            operation.result, operation.error = answer, None
         return True
 
     def _written(self, batch: Batch, operations: Sequence[Operation]) -> list[Any] | None:

@@ -1,0 +1,178 @@
+"""What a worker claims ahead of its free slots, while tasks end quickly."""
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from afterwards import task
+from afterwards.core.lifecycle import lose
+from afterwards.core.options import Options
+from afterwards.core.task import NewTask, State, Task, task_id
+from afterwards.engine import Claim, Query
+from afterwards.engines.sqlite import SQLiteEngine, opened, storing
+from afterwards.engines.sqlite.thread import Operation
+from afterwards.registry import registry
+from afterwards.worker.claiming import Claims
+from afterwards.worker.slots import Slots
+
+pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
+
+PATIENCE = 4.0
+"""Seconds of real time after which what should happen is held to be missing: less than an idle worker's pause."""
+
+
+@task
+async def greet() -> None: ...
+
+
+@task(max_concurrency=1)
+async def greet_alone() -> None: ...
+
+
+class Worker:
+    """What came of its claims; it starts nothing."""
+
+    def __init__(self, engine: SQLiteEngine, slots: int, *, ended: int) -> None:
+        self.slots: Slots[None] = Slots(slots, lambda: 1.0)
+        for _ in range(ended):
+            self.slots.ready.append(None)
+            self.slots.next()
+            self.slots.leave()
+        self.taken: list[Task] = []
+        self.given_back: list[Task] = []
+        self.draining = asyncio.Event()
+        self.claims = Claims(
+            *(engine, registry, Options(), self.slots),
+            worker="worker",
+            take=self.taken.extend,
+            give_back=self.given_back.extend,
+            draining=self.draining,
+        )
+
+    async def claimed(self) -> None:
+        """Return when what claims ahead has done so."""
+        while self.claims._under_way:
+            await asyncio.wait(self.claims._under_way)
+
+
+@pytest.fixture
+async def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SQLiteEngine]:
+    monkeypatch.setattr(opened, "POLL", timedelta(hours=1))  # nothing is found by chance
+    async with SQLiteEngine(tmp_path / "tasks.db") as engine:
+        yield engine
+
+
+def new(**fields: Any) -> NewTask:
+    id = task_id(datetime.now(UTC), os.urandom(10))
+    return NewTask(**{"id": id, "name": greet.name, "arguments": "{}"} | fields)
+
+
+async def test_no_more_is_claimed_than_will_begin_in_a_moment(engine: SQLiteEngine) -> None:
+    await engine.enqueue([new() for _ in range(20)])
+    worker = Worker(engine, slots=5, ended=3)
+    for _ in range(50):
+        worker.claims.expect(1)
+    await asyncio.sleep(0)
+    for _ in range(50):  # the first claim is under way
+        worker.claims.expect(1)
+    await worker.claimed()
+    assert len(worker.taken) == 3
+
+
+async def test_what_is_queued_in_the_same_turn_is_among_it(engine: SQLiteEngine) -> None:
+    held = await engine.enqueue([new(held=True)])
+    worker = Worker(engine, slots=5, ended=3)
+    worker.claims.expect(1)
+    await engine.publish([one.lease for one in held])
+    await worker.claimed()
+    assert [one.id for one in worker.taken] == [one.id for one in held]
+
+
+async def test_while_nothing_ends_nothing_is_claimed_ahead(engine: SQLiteEngine) -> None:
+    await engine.enqueue([new()])
+    worker = Worker(engine, slots=5, ended=0)
+    worker.claims.expect(1)
+    await worker.claimed()
+    assert worker.taken == []
+
+
+async def test_a_call_that_would_rather_fail_goes_back_and_the_next_is_left(engine: SQLiteEngine) -> None:
+    await engine.enqueue([new(rerun_after_crash=False) for _ in range(4)])
+    worker = Worker(engine, slots=5, ended=9)
+    worker.claims.expect(1)
+    await worker.claimed()
+    assert worker.given_back == worker.taken
+    assert len(worker.taken) == 2
+    worker.claims.expect(1)
+    await worker.claimed()
+    assert len(worker.taken) == 2
+
+
+async def test_no_suspect_is_claimed_ahead(engine: SQLiteEngine) -> None:
+    await engine.enqueue([new()])
+    short = timedelta(microseconds=1)
+    [lost] = await engine.claim(Claim(worker="dead", limit=1, lease=short, names=registry.names))
+    await engine.finish([lose(lost, now=datetime.now(UTC))])
+    assert [one.suspect for one in await engine.find(Query())] == [True]
+    worker = Worker(engine, slots=5, ended=3)
+    worker.claims.expect(1)
+    await worker.claimed()
+    assert worker.taken == []
+
+
+async def test_a_worker_that_drains_claims_nothing_ahead(engine: SQLiteEngine) -> None:
+    await engine.enqueue([new()])
+    worker = Worker(engine, slots=5, ended=3)
+    worker.claims.expect(1)
+    worker.draining.set()
+    await worker.claimed()
+    worker.claims.expect(1)
+    await worker.claimed()
+    assert worker.taken == []
+
+
+async def test_a_worker_that_drains_waits_for_what_is_being_claimed(engine: SQLiteEngine, tmp_path: Path) -> None:
+    await engine.enqueue([new()])
+    worker = Worker(engine, slots=5, ended=3)
+    with closing(sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        worker.claims.expect(1)
+        await asyncio.sleep(0)
+        worker.draining.set()
+        ended = asyncio.create_task(worker.claims.run())
+        await asyncio.sleep(0.02)
+        assert not ended.done()
+        other.execute("ROLLBACK")
+    async with asyncio.timeout(PATIENCE):
+        await ended
+    assert len(worker.taken) == 1
+
+
+async def test_what_a_claim_ahead_leaves_is_claimed_at_once(engine: SQLiteEngine) -> None:
+    """An engine tells once of what is queued, and the claim ahead is the first to ask, but takes only some of it."""
+    worker = Worker(engine, slots=5, ended=9)
+    async with asyncio.timeout(PATIENCE):
+        claiming = asyncio.create_task(worker.claims.run())
+        while not worker.slots._reserved:  # noqa: ASYNC110  # its first claim, which will find nothing
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # it is handed in
+        time.sleep(0.03)  # noqa: ASYNC251  # and answered, but the event loop is busy
+        later = Operation(partial(storing.enqueue_or_raise, tasks=[new(name=greet_alone.name, limit_key="*")]))
+        assert engine._opened is not None
+        engine._opened.writer.submit([later])
+        time.sleep(0.03)  # noqa: ASYNC251  # the engine has told of it
+        worker.claims.expect(1)
+        while not worker.taken:  # noqa: ASYNC110  # what a list is given sets no event
+            await asyncio.sleep(0.005)
+        worker.draining.set()
+        await claiming
+    assert [one.state for one in worker.taken] == [State.RUNNING]

@@ -101,6 +101,6 @@ def _copy(file: Path) -> None:
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.create_function("next_id", 0, lambda: next(numbers).to_bytes(16))
         connection.execute("PRAGMA synchronous = OFF")
-        names = [name for _, name, *_ in connection.execute("PRAGMA table_info(tasks)")]
+        names = [name for _, name, *_ in connection.execute("PRAGMA table_info(afterwards_tasks)")]
         columns = ", ".join(name for name in names if name not in ("seq", "id"))
         connection.execute(COPY.format(columns=columns, times=MANY))

@@ -101,15 +101,20 @@ async def count() -> None:
     """One of very many."""
 
 
-async def test_a_storm_is_not_queued_for_as_long_as_it_lasts(url: str) -> None:
-    """Of more requests at once than a worker leases for, some tasks are queued; what comes later need not wait."""
+def asking_for(function: Any, url: str, concurrency: int) -> tuple[FastAPI, Afterwards]:
+    """An application each of whose requests adds one call."""
     app = FastAPI()
-    tasks = Afterwards(app, url, concurrency=2)
 
     @app.get("/")
     async def ask(background_tasks: BackgroundTasks) -> None:
-        background_tasks.add_task(count)
+        background_tasks.add_task(function)
 
+    return app, Afterwards(app, url, concurrency=concurrency)
+
+
+async def test_a_storm_is_not_queued_for_as_long_as_it_lasts(url: str) -> None:
+    """Of more requests at once than a worker leases for, some tasks are queued; what comes later need not wait."""
+    app, tasks = asking_for(count, url, concurrency=2)
     async with serving(app) as http:
 
         async def client() -> None:
@@ -134,13 +139,7 @@ async def count_once() -> None:
 
 @pytest.mark.parametrize("function", [count_limited, count_once])
 async def test_what_should_not_wait_with_a_lease_is_leased_when_it_begins(url: str, function: Any) -> None:
-    app = FastAPI()
-    tasks = Afterwards(app, url, concurrency=1)
-
-    @app.get("/")
-    async def ask(background_tasks: BackgroundTasks) -> None:
-        background_tasks.add_task(function)
-
+    app, tasks = asking_for(function, url, concurrency=1)
     async with serving(app) as http:
         for _ in range(3):
             await asyncio.gather(*(http.get("/") for _ in range(20)))

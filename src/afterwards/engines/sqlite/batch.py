@@ -35,6 +35,7 @@ class Batch:
 
     def __init__(self, connection: OwnConnection) -> None:
         self._connection = connection
+        self._claim: Claim | None = None
         self._begun: list[Task] = []
         self._settled: list[Settled] = []
 
@@ -44,10 +45,12 @@ class Batch:
             return None
         if len(self._begun) + len(tasks) > SIZES[-1] or not all(_begins_at_once(new, claim) for new in tasks):
             return None
+        same = self._claim = self._claim or claim
+        if (same.worker, same.lease) != (claim.worker, claim.lease):
+            return None
         begun = [storing.at_once(self._connection, new, claim) for new in tasks]
         self._begun += begun
-        first, last = self._begun[0], begun[0]
-        return begun if (first.worker, first.lease_until) == (last.worker, last.lease_until) else None
+        return begun
 
     def finish(self, settled: Sequence[Settled]) -> list[Lease] | None:
         """The leases that will be refused, which are none."""
@@ -72,10 +75,10 @@ class Batch:
         return True
 
     def _of_all(self) -> tuple[Any, ...]:
-        first = self._begun[0] if self._begun else None
-        if first is None or first.lease_until is None:
-            return self._connection.instant, 0, 0
-        return self._connection.instant, first.worker, rows.from_instant(first.lease_until)
+        connection, claim = self._connection, self._claim
+        return (
+            (connection.instant, claim.worker, connection.after(claim.lease)) if claim else (connection.instant, 0, 0)
+        )
 
 
 def _begins_at_once(new: NewTask, claim: Claim) -> bool:

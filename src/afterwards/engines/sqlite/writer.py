@@ -102,9 +102,9 @@ class Writer(ConnectionThread):
 
     def _together(self, operations: Sequence[Operation], *, careful: bool) -> None:
         connection = self._connected()
-        connection.begin(self._clock())
         if not careful and self._in_a_batch(connection, operations):
             return
+        connection.begin(self._clock())
         if not any(operation.needed is None or operation.needed(connection) for operation in operations):
             return
         with self._transaction(connection, careful=careful):

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from afterwards import task
-from afterwards.core.lifecycle import lose
+from afterwards.core.lifecycle import Released, lose, settle
 from afterwards.core.options import Options
+from afterwards.core.retry import Retry
 from afterwards.core.task import NewTask, State, Task, task_id
 from afterwards.engine import Claim, Query
 from afterwards.engines.sqlite import SQLiteEngine, opened, storing
@@ -62,6 +63,27 @@ class Worker:
         """Return when what claims ahead has done so."""
         while self.claims._under_way:
             await asyncio.wait(self.claims._under_way)
+
+    async def claimed_by_free_slots(self, tasks: int) -> None:
+        """Run the claims that wait for free slots until they have found as many tasks, and then nothing."""
+        before = len(self.taken)
+        claiming = asyncio.create_task(self.claims.run())
+        async with asyncio.timeout(PATIENCE):
+            while len(self.taken) < before + tasks or self.claims._needs_slot:  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(0.005)
+            self.draining.set()
+            await claiming
+        self.draining.clear()
+
+
+async def given_back_to(engine: SQLiteEngine, worker: Worker) -> None:
+    """Store that the worker gave tasks back, as its owner does."""
+    retry = Retry(0)
+    released = [
+        settle(one, Released(begun=False), retry, worker="worker", now=datetime.now(UTC), random=0.0)
+        for one in worker.given_back
+    ]
+    assert await engine.finish(released) == []
 
 
 @pytest.fixture
@@ -115,6 +137,35 @@ async def test_a_call_that_would_rather_fail_goes_back_and_the_next_is_left(engi
     worker.claims.expect(1)
     await worker.claimed()
     assert len(worker.taken) == 2
+
+
+async def test_a_function_is_claimed_ahead_again_when_its_call_that_would_rather_fail_was_claimed(
+    engine: SQLiteEngine,
+) -> None:
+    await engine.enqueue([new(rerun_after_crash=False)])
+    worker = Worker(engine, slots=5, ended=9)
+    worker.claims.expect(1)
+    await worker.claimed()
+    await given_back_to(engine, worker)
+    await worker.claimed_by_free_slots(1)
+    await engine.enqueue([new()])
+    worker.claims.expect(1)
+    await worker.claimed()
+    assert [one.rerun_after_crash for one in worker.taken] == [False, False, True]
+
+
+async def test_a_call_that_another_worker_took_keeps_no_function_from_being_claimed_ahead(engine: SQLiteEngine) -> None:
+    await engine.enqueue([new(rerun_after_crash=False)])
+    worker = Worker(engine, slots=5, ended=9)
+    worker.claims.expect(1)
+    await worker.claimed()
+    await given_back_to(engine, worker)
+    await engine.claim(Claim(worker="another", limit=1, lease=timedelta(seconds=30), names=registry.names))
+    await worker.claimed_by_free_slots(0)
+    await engine.enqueue([new()])
+    worker.claims.expect(1)
+    await worker.claimed()
+    assert [one.rerun_after_crash for one in worker.taken] == [False, True]
 
 
 async def test_no_suspect_is_claimed_ahead(engine: SQLiteEngine) -> None:

@@ -53,7 +53,7 @@ class Claims:
         self._queued = 0  # tasks that are about to be, by this process
         self._ahead: asyncio.Task[None] | None = None  # will claim some of them
         self._under_way: set[asyncio.Task[None]] = set()  # what claims ahead
-        self._impatient: set[str] = set()  # functions of which a call would rather fail than wait with a lease
+        self._needs_slot: dict[str, str] = {}  # tasks that a claim ahead gave back, by id, and their functions
 
     def claim(self, limit: int) -> Claim:
         """A claim of so many tasks."""
@@ -99,7 +99,7 @@ class Claims:
 
     async def _claim_ahead(self) -> None:
         queued, self._queued, self._ahead = self._queued, 0, None
-        most, names = min(2 * queued, self._slots.soon), self._functions.patient - self._impatient
+        most, names = min(2 * queued, self._slots.soon), self._functions.patient - {*self._needs_slot.values()}
         if not (most and names) or self._draining.is_set():
             return
         self._slots.claim_ahead(most)
@@ -114,9 +114,9 @@ class Claims:
             self._slots.claim_ahead(-most)
             self._again.set()  # the engine tells no more of what this one left
         self._take(tasks)
-        if impatient := [task for task in tasks if not task.rerun_after_crash]:
-            self._impatient |= {task.name for task in impatient}
-            self._give_back(impatient)
+        if given_back := [task for task in tasks if not task.rerun_after_crash]:
+            self._needs_slot |= {task.id: task.name for task in given_back}
+            self._give_back(given_back)
 
     def suspect_began(self, lease: Lease) -> None:
         """A task is here that may have ended another worker: no other suspect is claimed beside it."""
@@ -142,5 +142,14 @@ class Claims:
         finally:
             self._slots.reserve(-slots)
             self._take(tasks)  # none, too: what waits for the slots that were set aside may start
+        self._claimed(tasks, queue_is_empty=len(tasks) < slots)
         if len(tasks) < slots:
             await first(self._engine.wait(LONGEST_WAIT), self._draining.wait(), self._again.wait())
+
+    def _claimed(self, tasks: Sequence[Task], *, queue_is_empty: bool) -> None:
+        """Claim a function's tasks ahead again, once its task that needed a free slot has left the queue."""
+        if queue_is_empty:
+            self._needs_slot.clear()
+        elif self._needs_slot:
+            for task in tasks:
+                self._needs_slot.pop(task.id, None)

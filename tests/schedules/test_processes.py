@@ -149,7 +149,8 @@ def test_after_a_kill_the_policy_says_what_is_made_up_for_and_another_kill_chang
         with uvicorn(application) as server:
             eventually(lambda server=server: beats(server) >= 2)  # type: ignore[misc]
             server.writes("latest", "all")
-            eventually(lambda server=server: server.diary().count("all") == 5)  # type: ignore[misc]
+            # A kill may come between a run and its record: then that one runs again.
+            eventually(lambda server=server: server.diary().count("all") >= 5)  # type: ignore[misc]
             server.signal(signal.SIGKILL)
             server.ends()
     counts = dict(asked(path, "SELECT name, count(*) FROM afterwards_tasks WHERE name <> 'beat' GROUP BY name"))

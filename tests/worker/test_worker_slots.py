@@ -96,11 +96,6 @@ async def test_a_busy_worker_leases_nothing_for_its_requests(url: str, said: lis
     assert (held.state, held.attempt) == (State.SCHEDULED, 0)
 
 
-@task
-async def count() -> None:
-    """One of very many."""
-
-
 def asking_for(function: Any, url: str, concurrency: int) -> tuple[FastAPI, Afterwards]:
     """An application each of whose requests adds one call."""
     app = FastAPI()
@@ -110,21 +105,6 @@ def asking_for(function: Any, url: str, concurrency: int) -> tuple[FastAPI, Afte
         background_tasks.add_task(function)
 
     return app, Afterwards(app, url, concurrency=concurrency)
-
-
-async def test_a_storm_is_not_queued_for_as_long_as_it_lasts(url: str) -> None:
-    """Of more requests at once than a worker leases for, some tasks are queued; what comes later need not wait."""
-    app, tasks = asking_for(count, url, concurrency=2)
-    async with serving(app) as http:
-
-        async def client() -> None:
-            for _ in range(10):
-                await http.get("/")
-
-        await asyncio.gather(*(client() for _ in range(30)))
-        await until_async(lambda: all_succeeded(tasks))
-        latest = await records(tasks)
-    assert sum(record.started_at == record.created_at for record in latest) > len(latest) / 2
 
 
 @task(max_concurrency=1000)

@@ -14,7 +14,7 @@ from typing_extensions import ParamSpec
 
 from afterwards import telemetry
 from afterwards.client import the_client
-from afterwards.core.errors import EngineError, InvalidOption, NotInstalled, NotStored, QueueFull
+from afterwards.core.errors import EngineError, InvalidOption, NotInstalled, NotStored, QueueFull, TooLarge
 from afterwards.core.keys import as_key
 from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession, Stored
 from afterwards.functions import TaskFunction
@@ -24,7 +24,7 @@ from afterwards.plain import PlainTask
 from afterwards.publication import Publication, in_line, publication
 from afterwards.session import check_session, join
 from afterwards.stored_call import StoredCall
-from afterwards.uploads import UNSTORABLE
+from afterwards.uploads import UNSTORABLE, files_stored
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -171,7 +171,8 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         """The handler has ended: store the durable tasks, give the plain ones to FastAPI; nothing if it raised.
 
         ``kind`` is what it raised; a client that leaves is how most conversations end. What is added from now on is
-        stored at once. Raises HTTPException: 503 when the engine fails, 429 when a queue is full.
+        stored at once. Raises HTTPException: 503 when the engine fails, 429 when a queue is full, 413 for too large a
+        file.
         """
         if kind is not None and not issubclass(kind, WebSocketDisconnect):
             self.discard()
@@ -187,6 +188,9 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         except QueueFull as error:
             self._refuse()
             raise HTTPException(429, str(error), headers=RETRY_LATER) from error
+        except TooLarge as error:
+            self._refuse()
+            raise HTTPException(413, str(error)) from error
         self._late = self._handed_over = True
         self._left_with = len(self.tasks)
         if plain := [task for task in self.tasks if not isinstance(task, StoredCall)]:
@@ -347,12 +351,13 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             calls = buffers[0]._waiting() if len(buffers) == 1 else _waiting_in(buffers)
             if not calls:
                 return
-            for call in calls:
-                if call.uploads:
-                    await call.uploads.store()
             tasks = in_line(calls, request)
             request.used = True
-            stored = await request.client.enqueue(tasks)
+            if uploads := [call.uploads for call in calls if call.uploads]:
+                async with files_stored(tasks, uploads, request.client):
+                    stored = await request.client.enqueue(tasks)
+            else:
+                stored = await request.client.enqueue(tasks)
             request.stored(tasks, stored)
             for call, task in zip(calls, stored, strict=True):
                 call.mark_stored(task.id)

@@ -154,6 +154,10 @@ class Sender(Protocol):
         """
         ...
 
+    async def refuse_full(self, tasks: Sequence[NewTask]) -> None:
+        """Raise QueueFull if ``enqueue`` would, and store nothing: asked before what a task needs is written."""
+        ...
+
     async def publish(self, leases: Sequence[Lease], *, held: bool = False, run_at: datetime | None = None) -> None:
         """Queue held tasks, for their request has ended; with ``held``, keep them back for another minute.
 
@@ -218,6 +222,10 @@ class Files(Protocol):
 
         ``prune`` deletes them together with their task; after a day, also those whose task was never stored.
         """
+        ...
+
+    async def delete_files(self, tasks: Sequence[str]) -> None:
+        """Delete the files of tasks that were refused. Those of a task that is stored are kept."""
         ...
 
     async def read_chunks(self, file: str, *, start: int, limit: int) -> list[bytes]:

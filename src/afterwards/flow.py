@@ -9,6 +9,7 @@ from afterwards.core.task import NewTask
 from afterwards.functions import Call
 from afterwards.handle import TaskHandle
 from afterwards.publication import origin, publication
+from afterwards.uploads import Uploads, files_stored
 
 
 async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
@@ -21,6 +22,7 @@ async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
     client = the_client("a chain")
     asked_by = publication.get()
     tasks: list[NewTask] = []
+    uploads: list[Uploads] = []
     for call in calls:
         if not isinstance(call, Call):
             if asyncio.iscoroutine(call):
@@ -31,10 +33,11 @@ async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
         id = client.new_id()
         written = call.function.written(call.args, call.kwargs, id, client)
         if written.uploads:
-            await written.uploads.store()
+            uploads.append(written.uploads)
         before = tasks[-1].id if tasks else call.function.stored_after()
         tasks.append(call.function.new_task(client, written, id=id, after=before, chained=bool(tasks), origin=origin()))
     if asked_by:
         asked_by.used = True
-    stored = await client.enqueue_now(tasks)
+    async with files_stored(tasks, uploads, client):
+        stored = await client.enqueue_now(tasks)
     return [call.function.handle(task.id, client) for call, task in zip(calls, stored, strict=True)]

@@ -27,7 +27,7 @@ from afterwards.native import here, refuse_native
 from afterwards.propagation import captured
 from afterwards.publication import Publication, origin, publication
 from afterwards.session import check_session, join_alone
-from afterwards.uploads import Uploads
+from afterwards.uploads import Uploads, files_stored
 from afterwards.worker.planning import Plan, plan
 
 P = ParamSpec("P")
@@ -123,14 +123,13 @@ class TaskFunction(Generic[P, T, R]):
         asked_by = publication.get()
         id = client.new_id()
         written = self.written(args, kwargs, id, client)
-        if written.uploads:
-            await written.uploads.store()
-        if self.has_session:
-            return self._join(client, written, id, asyncio.get_running_loop())
         new = self.new_task(client, written, id=id, after=self.stored_after(), origin=origin())
-        if asked_by:
-            asked_by.used = True
-        [stored] = await client.enqueue_now([new])
+        async with files_stored([new], [written.uploads] if written.uploads else [], client):
+            if self.has_session:
+                return self._join(client, written, id, asyncio.get_running_loop())
+            if asked_by:
+                asked_by.used = True
+            [stored] = await client.enqueue_now([new])
         return self.handle(stored.id, client)
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -12,13 +12,21 @@ from weakref import WeakSet
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.applications import Starlette
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from afterwards import telemetry
 from afterwards.background import RETRY_AFTER, RETRY_LATER, UNAVAILABLE, anything_to_store, store_made_by_hand
 from afterwards.client import Client, current
-from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError, QueueFull
+from afterwards.core.errors import (
+    AlreadyInstalled,
+    AlreadyStarted,
+    EngineError,
+    QueueFull,
+    TooLarge,
+    UnsupportedEventLoop,
+)
 from afterwards.declaring import prepare
 from afterwards.isolated import refuse_to_serve
 from afterwards.publication import Publication, publication
@@ -38,8 +46,8 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
     if app in _installed:
         raise AlreadyInstalled("this application has its Afterwards already: remove one of the two")
     _installed.add(app)
-    app.add_exception_handler(EngineError, _unavailable)
-    app.add_exception_handler(QueueFull, _full)
+    for error, answer in REFUSALS.items():
+        app.add_exception_handler(error, answer)
     lifespan = app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving)
     build = app.build_middleware_stack
 
@@ -49,18 +57,19 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
             lifespan.step_aside()
             app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving)
         _refuse_in_mounted(app)
-        return Boundary(build(), client, serving)
+        # Outermost is what Starlette has there: OpenTelemetry's `instrument_app` looks for it, and goes inside.
+        return ServerErrorMiddleware(Boundary(build(), client, serving))
 
     app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]  # the only place outside all
 
 
 def _refuse_in_mounted(app: Starlette) -> None:
-    """Applications inside this one answer their exceptions themselves: they, too, answer 503 when the engine fails."""
+    """Applications inside this one answer their exceptions themselves: they refuse as this one does."""
     for route in app.routes:
         mounted = getattr(route, "app", None)
         if isinstance(route, Mount) and isinstance(mounted, Starlette):
-            mounted.exception_handlers.setdefault(EngineError, _unavailable)
-            mounted.exception_handlers.setdefault(QueueFull, _full)
+            for error, answer in REFUSALS.items():
+                mounted.exception_handlers.setdefault(error, answer)
             _refuse_in_mounted(mounted)
 
 
@@ -85,6 +94,7 @@ class Lifespan:
     @asynccontextmanager
     async def _work(self, app: Any) -> AsyncIterator[Any]:
         refuse_to_serve()
+        running_loop()
         runner = self._serving()
         telemetry.make_visible()
         for function in registry:
@@ -112,7 +122,7 @@ class Boundary:
             await self._app(scope, receive, send)
             return
         origin = f"{scope.get('method', 'WEBSOCKET')} {scope['path']}"
-        request = Publication(self._client, origin=origin, loop=asyncio.get_running_loop())
+        request = Publication(self._client, origin=origin, loop=running_loop())
         client_before, request_before = current.set(self._client), publication.set(request)
 
         outgoing = Outgoing(request, scope, receive, send)
@@ -176,7 +186,7 @@ class Signals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._loop = asyncio.get_running_loop()
+            self._loop = running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._handle)
         return self
@@ -198,6 +208,17 @@ class Signals:
             signal.raise_signal(number)
 
 
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return asyncio's running event loop. Raises UnsupportedEventLoop where another library runs the application."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise UnsupportedEventLoop(
+            "this server does not run the application on asyncio, which Afterwards needs: for Hypercorn, leave out "
+            "`--worker-class trio` or give `--worker-class asyncio` or `uvloop`"
+        ) from None
+
+
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
     """Answer for a handler that could not enqueue."""
     telemetry.refused_request(f"{request.method} {request.url.path}", error)
@@ -207,6 +228,19 @@ async def _unavailable(request: Request, error: Exception) -> JSONResponse:
 async def _full(request: Request, error: Exception) -> JSONResponse:
     """Answer for a handler that could not enqueue because too many tasks wait."""
     return _too_many(error)
+
+
+async def _too_large(request: Request, error: Exception) -> JSONResponse:
+    """Answer for a handler whose call has more in its arguments than can be stored (RFC 9110, 15.5.14)."""
+    return JSONResponse({"detail": str(error)}, status_code=413)
+
+
+REFUSALS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[JSONResponse]]] = {
+    EngineError: _unavailable,
+    QueueFull: _full,
+    TooLarge: _too_large,
+}
+"""How a request is answered whose handler raises what a call could not be stored for."""
 
 
 def _too_many(error: Exception) -> JSONResponse:

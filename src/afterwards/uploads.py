@@ -1,15 +1,16 @@
 """Uploaded files among the arguments of a call: their content is stored before the call is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO, NoReturn, Protocol
 from weakref import WeakKeyDictionary
 
 from afterwards.client import Client
-from afterwards.core.errors import FileTooLarge, TooLarge, UnstorableArgument
+from afterwards.core.errors import EngineError, FileTooLarge, QueueFull, TooLarge, UnstorableArgument
 from afterwards.core.files import CHUNK, CHUNKS_AT_ONCE, StoredFile
+from afterwards.core.task import NewTask
 from afterwards.engine import Chunk
 
 UNSTORABLE = (TooLarge, UnstorableArgument)
@@ -25,6 +26,29 @@ class Upload(Protocol):
 
     async def read(self, size: int) -> bytes: ...
     async def seek(self, offset: int) -> None: ...
+
+
+@asynccontextmanager
+async def files_stored(tasks: Sequence[NewTask], uploads: Sequence["Uploads"], client: Client) -> AsyncIterator[None]:
+    """Store the files of tasks that are stored inside, and delete them if the tasks are refused.
+
+    The queues are asked first: nothing is written for tasks that would be refused. Raises QueueFull, FileTooLarge,
+    UnstorableArgument, EngineError.
+    """
+    if not any(one.any for one in uploads):
+        yield
+        return
+    engine = await client.open()
+    if any(new.max_queued is not None for new in tasks):
+        await engine.refuse_full(tasks)
+    try:
+        for one in uploads:
+            await one.store()
+        yield
+    except (QueueFull, *UNSTORABLE):
+        with suppress(EngineError):  # what is left is deleted after a day
+            await engine.delete_files([one.forget() for one in uploads])
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +69,13 @@ class Uploads:
         self._task = task
         self._client = client
         self._limit = client.options.max_file_size
-        self._waiting: list[Named] = []
+        self._files: list[Named] = []
+        self._stored = 0  # how many of them, from the first, are stored
 
     @property
     def any(self) -> bool:
         """Whether there are files at all that are still to be stored."""
-        return bool(self._waiting)
+        return self._stored < len(self._files)
 
     def refer(self, parameter: str, upload: Upload) -> StoredFile:
         """What stands for an upload among the arguments. Raises FileTooLarge, UnstorableArgument."""
@@ -59,7 +84,7 @@ class Uploads:
         if upload.size is not None:
             self._check_size(parameter, upload.size)
         stored = StoredFile.of(upload, self._client.new_id())
-        self._waiting.append(Named(parameter, stored, upload))
+        self._files.append(Named(parameter, stored, upload))
         return stored
 
     async def store(self) -> None:
@@ -68,12 +93,17 @@ class Uploads:
         May be called again when it has failed. Raises FileTooLarge, UnstorableArgument, EngineError.
         """
         try:
-            while self._waiting:
-                await self._store(self._waiting[0])
-                del self._waiting[0]
+            while self.any:
+                await self._store(self._files[self._stored])
+                self._stored += 1
         except UNSTORABLE:
             self.failed = True
             raise
+
+    def forget(self) -> str:
+        """Hold them for not stored: the call was refused. Returns the task whose files can be deleted."""
+        self._stored = 0
+        return self._task
 
     async def _store(self, named: Named) -> None:
         engine = await self._client.open()

@@ -4,7 +4,7 @@ import asyncio
 import io
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import Depends, FastAPI, File, HTTPException, Request, UploadFile
+from fastapi import Body, Depends, FastAPI, File, HTTPException, Request, UploadFile
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.testclient import TestClient
 from starlette.datastructures import UploadFile as StarletteUploadFile
@@ -22,9 +22,11 @@ from afterwards import (
     BackgroundTasks,
     InvalidOption,
     NotStored,
+    QueueFull,
     Snooze,
     TaskHandle,
     TooLarge,
+    chain,
     engines,
     task,
 )
@@ -519,16 +521,23 @@ class TestLimit:
             assert await records(served.tasks) == []
         assert file.file.tell() == 5
 
-    async def test_what_is_written_to_it_later_counts(self, served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_what_is_written_to_it_later_counts(self, served: Served) -> None:
         async def adding(file: UploadFile, tasks: BackgroundTasks) -> None:
             tasks.add_task(maybe, file)
             await file.seek(1000)
             await file.write(b"a")
 
         served.adding(adding)
-        assert (await served.upload(b"a" * 1000)).status_code == 500
+        response = await served.upload(b"a" * 1000)
+        assert (response.status_code, "1,001 bytes, the limit is 1,000" in response.text) == (413, True)
         assert await records(served.tasks) == []
-        assert "1,001 bytes, the limit is 1,000" in caplog.text
+
+    @pytest.mark.parametrize("store", [add(maybe), lambda file, tasks: maybe.enqueue(file)])
+    async def test_one_that_a_client_sends_is_answered_with_413(self, served: Served, store: Any) -> None:
+        served.adding(store)
+        response = await served.upload(b"a" * 1001)
+        assert (response.status_code, "1,001 bytes, the limit is 1,000" in response.text) == (413, True)
+        assert await records(served.tasks) == []
 
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, True, "32M"])
@@ -554,13 +563,18 @@ class Witness(MemoryEngine):
     def __init__(self) -> None:
         super().__init__()
         self.written: list[list[int]] = []
+        self.files: list[str] = []
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
 
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
         if self.fail_at == len(self.written):
             self.fail_at = None
             raise EngineUnavailable("out of order")
         self.written.append([len(chunk.content) for chunk in chunks])
+        self.files += sorted({chunk.file for chunk in chunks} - {*self.files})
         await super().write_chunks(chunks)
+        if self.meanwhile:
+            await self.meanwhile()
 
 
 @pytest.fixture
@@ -611,6 +625,94 @@ async def test_a_handler_that_raises_stores_no_file(witness: Witness, served: Se
     served.adding(adding)
     assert (await served.upload(b"abc")).status_code == 400
     assert witness.written == []
+
+
+@task
+async def jot(text: str) -> None: ...
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+async def test_an_argument_that_a_client_made_too_long_is_answered_with_413(url: str, mounted: bool) -> None:
+    app, inner = FastAPI(), FastAPI()
+    tasks = Afterwards(app, url)
+    app.mount("/inner", inner)
+
+    @(inner if mounted else app).post("/note")
+    async def add_note(background_tasks: BackgroundTasks, text: Annotated[str, Body()]) -> None:
+        background_tasks.add_task(jot, text)
+
+    async with serving(app) as http:
+        response = await http.post("/inner/note" if mounted else "/note", json="a" * 262_144)
+        assert response.status_code == 413
+        assert response.json()["detail"].startswith(
+            'task "jot", arguments: 262,155 bytes as JSON, the limit is 262,144'
+        )
+        assert await records(tasks) == []
+
+
+class TestRefused:
+    """Files of a request that is refused take no room in the store."""
+
+    @pytest.fixture
+    def options(self) -> dict[str, Any]:
+        return {"max_queued": 1, "worker": False}
+
+    @pytest.mark.parametrize(
+        "store", [add(maybe), lambda file, tasks: maybe.enqueue(file), lambda file, tasks: chain(maybe.call(file))]
+    )
+    async def test_a_full_queue_is_asked_before_anything_is_written(
+        self, witness: Witness, served: Served, store: Any
+    ) -> None:
+        await maybe.enqueue(None)
+        served.adding(store)
+        assert [(await served.upload(b"abc")).status_code for _ in range(5)] == [429] * 5
+        assert witness.written == []
+
+    async def test_what_was_written_before_a_queue_filled_up_is_deleted_at_once(
+        self, witness: Witness, served: Served
+    ) -> None:
+        async def fill_up() -> None:
+            witness.meanwhile = None
+            await maybe.enqueue(None)
+
+        witness.meanwhile = fill_up
+        served.adding(add(maybe))
+        assert (await served.upload(b"abc")).status_code == 429
+        assert await content_left(witness) == [b""]
+
+    async def test_what_was_written_beside_a_file_that_is_too_large_is_deleted_at_once(
+        self, witness: Witness, served: Served
+    ) -> None:
+        grown = UploadFile(io.BytesIO(bytes(32 * 1024 * 1024 + 1)))
+        with pytest.raises(TooLarge):
+            await digests.enqueue([UploadFile(io.BytesIO(b"abc")), grown])
+        assert await content_left(witness) == [b"", b""]
+
+    async def test_a_call_that_was_refused_once_is_stored_with_its_file_when_there_is_room(
+        self, witness: Witness, served: Served
+    ) -> None:
+        engine = await served.tasks.client.open()
+
+        async def fill_up() -> None:
+            witness.meanwhile = None
+            await maybe.enqueue(None)
+
+        async def adding(file: UploadFile, tasks: BackgroundTasks) -> TaskHandle[Any]:
+            handle = tasks.add_task(maybe, file)
+            with pytest.raises(QueueFull):
+                await tasks.flush()
+            await engine.cancel([one.id for one in await records(served.tasks)], "make room")
+            return handle
+
+        witness.meanwhile = fill_up
+        served.adding(adding)
+        assert (await served.upload(b"abc")).status_code == 200
+        assert (len(witness.written), await content_left(witness)) == (2, [b"abc"])
+
+
+async def content_left(witness: Witness) -> list[bytes]:
+    """The content of each file that was ever written, as far as it is there."""
+    return [b"".join(await witness.read_chunks(file, start=0, limit=1000)) for file in witness.files]
 
 
 async def test_it_is_removed_with_its_task(url: str) -> None:

@@ -190,6 +190,10 @@ class NotInstalled(AfterwardsError, RuntimeError):
     """A task function was added where no ``Afterwards(app)`` can store it."""
 
 
+class UnsupportedEventLoop(AfterwardsError, RuntimeError):
+    """The server runs the application on another event loop than asyncio's, as Trio's."""
+
+
 class AlreadyStarted(AfterwardsError, RuntimeError):
     """An application can be installed into only until it starts."""
 

@@ -44,22 +44,35 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
     async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
         with self._lock:
             now = self._clock()
-            slots = claim.limit if claim and not self._anything_for(claim, now) else 0
-            storing = Storing(self._tasks, self._aliases)  # kept apart: all are stored, or none
-            for asked in tasks:
-                new = storing.wanted(asked)
-                if new is None:
-                    continue
-                task = lifecycle.store(new, storing.tasks.get(new.after or ""), now)
-                if claim and slots and self._could_lease(claim, new, task):
-                    task = lifecycle.claim(task, claim.worker, claim.lease, now)
-                    slots -= 1
-                storing.tasks[new.id] = task
+            storing = self._made(tasks, claim, now)
             refuse_full(tasks, storing)
             self._aliases.update(storing.aliases.maps[0])
             for task in storing.tasks.maps[0].values():
                 self._put(task)
             return [self._tasks[self._resolved(new.id)] for new in tasks]
+
+    async def refuse_full(self, tasks: Sequence[NewTask]) -> None:
+        with self._lock:
+            refuse_full(tasks, self._made(tasks, None, self._clock()))
+
+    def _made(self, tasks: Sequence[NewTask], claim: Claim | None, now: datetime) -> Storing:
+        """Make the records of new tasks, apart from what is stored: all are stored, or none."""
+        slots = claim.limit if claim and not self._anything_for(claim, now) else 0
+        storing = Storing(self._tasks, self._aliases)
+        for asked in tasks:
+            new = storing.wanted(asked)
+            if new is None:
+                continue
+            task = lifecycle.store(new, storing.tasks.get(new.after or ""), now)
+            if claim and slots and self._could_lease(claim, new, task):
+                task = lifecycle.claim(task, claim.worker, claim.lease, now)
+                slots -= 1
+            storing.tasks[new.id] = task
+        return storing
+
+    async def delete_files(self, tasks: Sequence[str]) -> None:
+        with self._lock:
+            self._delete_files(frozenset(tasks), self._tasks)
 
     def join(self, transaction: Transaction) -> None:
         """Tasks in memory lie beside nobody's rows."""

@@ -36,6 +36,11 @@ class KeptFiles(Kept):
             chunks = self._files[file].chunks if file in self._files else {}
             return [content for number, content in sorted(chunks.items()) if start <= number < start + limit]
 
+    def _delete_files(self, tasks: Container[str], stored: Container[str]) -> None:
+        for id, file in list(self._files.items()):
+            if file.task in tasks and file.task not in stored:
+                del self._files[id]
+
     def _prune_files(self, pruned: Container[str], stored: Container[str], now: datetime) -> None:
         for id, file in list(self._files.items()):
             if file.task in pruned or (file.task not in stored and file.until <= now):

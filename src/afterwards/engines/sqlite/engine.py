@@ -62,6 +62,10 @@ class SQLiteEngine:
             raise stored
         return self._undelivered.left_out(stored)
 
+    async def refuse_full(self, tasks: Sequence[NewTask]) -> None:
+        if full := await self._here().reader.call(partial(storing.full_queue, tasks=tasks)):
+            raise full
+
     def join(self, transaction: Transaction) -> Joined | None:
         if not is_on(self._settings.path, transaction):
             return None
@@ -133,10 +137,19 @@ class SQLiteEngine:
             pruned += count
             if count < some:
                 break
-        while await self._here().writer.call(files.delete_some, needed=files.is_any_over, otherwise=False):
-            pass
+        await self._delete_files_over()
         await self._here().writer.call(roster.forget, needed=roster.is_any_forgotten)
         return pruned
+
+    async def delete_files(self, tasks: Sequence[str]) -> None:
+        keys = [(rows.key(task),) for task in tasks]
+        await self._here().writer.call(partial(files.release, tasks=keys))
+        await self._delete_files_over()
+
+    async def _delete_files_over(self) -> None:
+        """In several transactions, if there are many: each leaves the others a turn."""
+        while await self._here().writer.call(files.delete_some, needed=files.is_any_over, otherwise=False):
+            pass
 
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
         if chunks:

@@ -40,11 +40,7 @@ def has_rules(new: NewTask) -> bool:
 
 
 def _enqueue_by_rules(connection: Connection, tasks: Sequence[NewTask], claim: Claim | None) -> Stored:
-    connection.flush()
-    stored = {new.id: task for new in tasks for task in reading.get(connection, [new.id])}
-    keyed = any(new.unique_key or new.idempotency_key for new in tasks)
-    twins = Twins(connection, stored) if keyed else None
-    made = _make(connection, tasks, stored, twins, claim)
+    made, stored, twins = _make_by_rules(connection, tasks, claim)
     if full := _full(connection, tasks, made):
         return full, []
     for task in made:
@@ -52,6 +48,23 @@ def _enqueue_by_rules(connection: Connection, tasks: Sequence[NewTask], claim: C
     if twins:
         twins.remember()
     return [stored[twins.answered.get(new.id, new.id) if twins else new.id] for new in tasks], made
+
+
+def _make_by_rules(
+    connection: Connection, tasks: Sequence[NewTask], claim: Claim | None
+) -> tuple[list[Task], dict[str, Task], Twins | None]:
+    """Make the records of new tasks, with what stands for each of them and what answers for some; writes nothing."""
+    connection.flush()
+    stored = {new.id: task for new in tasks for task in reading.get(connection, [new.id])}
+    keyed = any(new.unique_key or new.idempotency_key for new in tasks)
+    twins = Twins(connection, stored) if keyed else None
+    return _make(connection, tasks, stored, twins, claim), stored, twins
+
+
+def full_queue(connection: Connection, tasks: Sequence[NewTask]) -> QueueFull | None:
+    """Return the refusal that storing these tasks would meet; writes nothing."""
+    made, *_ = _make_by_rules(connection, tasks, None)
+    return _full(connection, tasks, made)
 
 
 def enqueue_or_raise(connection: Connection, tasks: Sequence[NewTask]) -> list[Task]:

@@ -130,6 +130,19 @@ class UploadedFiles(Conformance):
         assert await self.content(engine, forgotten) == []
         assert [await self.content(engine, file) for file in needed] == [[b"a"]] * 120
 
+    async def test_files_of_refused_tasks_are_deleted_at_once(self, engine: Engine, clock: FakeClock) -> None:
+        refused, stored, other = self.task(), self.task(), self.task()
+        files = [self.file() for _ in range(4)]
+        owners = [refused, refused, stored, other]
+        for file, new in zip(files, owners, strict=True):
+            await engine.write_chunks(self.chunks(file, new, *[b"a"] * 100))
+        await engine.enqueue([stored])
+        await engine.delete_files([refused.id, stored.id])
+        assert [len(await self.content(engine, file)) for file in files] == [0, 0, 100, 100]
+        clock.advance(DAY * 2)
+        await engine.prune(limit=1)
+        assert [len(await self.content(engine, file)) for file in files] == [0, 0, 100, 0]
+
     async def test_a_large_file_is_deleted_whole(self, engine: Engine, clock: FakeClock) -> None:
         file = self.file()
         await engine.write_chunks(self.chunks(file, self.task(), *[b"a"] * 200))

@@ -9,7 +9,7 @@ from afterwards.core.errors import QueueFull
 from afterwards.core.lifecycle import Cancelled
 from afterwards.core.limits import Limit, Rate
 from afterwards.core.task import State
-from afterwards.engine import Engine, Paused
+from afterwards.engine import Engine, Paused, Query
 from afterwards.testing.clock import FakeClock
 from afterwards.testing.conformance.support import (
     FAILURE,
@@ -253,6 +253,16 @@ class Filling(Conformance):
         assert (full.value.queue, full.value.limit) == ("default", 2)
         assert await engine.get(ids(tasks)) == []
         assert len(await engine.enqueue([self.task(max_queued=2)])) == 1
+
+    async def test_a_queue_tells_before_whether_it_would_refuse(self, engine: Engine) -> None:
+        twin = self.task(max_queued=1, unique_key="only/one")
+        await engine.enqueue([twin])
+        await engine.refuse_full([self.task(max_queued=3), self.task(), self.task(max_queued=1, queue="mail")])
+        await engine.refuse_full([self.task(max_queued=1, unique_key="only/one"), twin])
+        with pytest.raises(QueueFull, match="default") as full:
+            await engine.refuse_full([self.task(queue="mail"), self.task(max_queued=1)])
+        assert (full.value.queue, full.value.limit) == ("default", 1)
+        assert ids(await engine.find(Query())) == [twin.id]
 
     async def test_what_waits_in_any_way_counts_and_what_runs_or_ended_does_not(self, engine: Engine) -> None:
         running = await self.running(engine)

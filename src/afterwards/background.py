@@ -347,6 +347,8 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             calls = buffers[0]._waiting() if len(buffers) == 1 else _waiting_in(buffers)
             if not calls:
                 return
+            if not (request.at_once or request.answered):
+                request.client.must_work()
             for call in calls:
                 if call.uploads:
                     await call.uploads.store()

@@ -1,5 +1,6 @@
 """What runs in a process of its own: calls of task functions, one after the other, for the worker that started it."""
 
+import asyncio
 import faulthandler
 import os
 import signal
@@ -13,12 +14,14 @@ from queue import SimpleQueue
 from time import sleep
 from typing import Any
 
-from afterwards.core.errors import TooLarge, UnknownFunction, Unreadable, UnstorableResult
+from afterwards.core.errors import UnknownFunction, Unreadable
 from afterwards.core.lifecycle import Outcome, Raised, Succeeded
 from afterwards.core.retry import Retry
 from afterwards.core.task import FailureKind, Task
+from afterwards.core.text import said_by
 from afterwards.worker import wire
 from afterwards.worker.attempt import meant_by
+from afterwards.worker.awaiting import awaited, done
 from afterwards.worker.context import TaskContext, current
 from afterwards.worker.runnable import Runnable
 from afterwards.worker.wire import Message, Pipe
@@ -77,7 +80,7 @@ class Child:
             self._noted.wait()
             self._noted.clear()
             with self._sending:
-                if self._running and (progress := self._running.progress()):
+                if self._running and (progress := self._running.shown()):
                     self._connection.send_bytes(wire.packed({"progress": progress.to_text()}))
             sleep(MOMENT)
 
@@ -113,13 +116,15 @@ class Child:
         lost: str | None = None
         try:
             result = function.function(*args, **kwargs)
+            if not done(result):
+                result = asyncio.run(awaited(result))
         except BaseException as error:  # whatever the user's function raises is its outcome
             outcome = meant_by(error)
         else:
             outcome, lost = _stored(function, result)
         finally:
             current.reset(before)
-        progress = context.progress()
+        progress = context.shown()
         said = {"lost": lost, "progress": progress and progress.to_text()}
         return wire.ended(outcome, function.settings.retries) | said
 
@@ -132,8 +137,8 @@ def _stored(function: Runnable, result: Any) -> tuple[Succeeded, str | None]:
     """The success with its result as JSON, or without it, and then why."""
     try:
         return Succeeded(function.results.dump(result)), None
-    except (UnstorableResult, TooLarge) as error:
-        return Succeeded(), str(error)
+    except BaseException as error:  # UnstorableResult, TooLarge, or what the user's serialiser raises
+        return Succeeded(), said_by(error)
 
 
 def _leave_signals_to_the_parent() -> None:

@@ -33,10 +33,11 @@ def _write(
 
 def _write_with(error: BaseException, level: int, message: str, extra: Mapping[str, object] | None) -> None:
     """Write one line with an exception, as text where no formatter could format it."""
-    if printable(error):
-        log.log(level, message, extra=extra, exc_info=(type(error), error, frames_of(error)))
-    else:
-        log.log(level, f"{message}\n{written(error, frames_of(error))}", extra=extra)
+    with suppress(BaseException):  # the user's code, as above
+        if printable(error):
+            log.log(level, message, extra=extra, exc_info=(type(error), error, frames_of(error)))
+            return
+    log.log(level, f"{message}\n{written(error, frames_of(error))}", extra=extra)
 
 
 def _write_at_least(level: int, message: str, trouble: BaseException) -> None:

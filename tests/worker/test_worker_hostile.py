@@ -222,23 +222,23 @@ def _raise(record: logging.LogRecord) -> None:
 
 
 @task(retries=Retry(1, wait=0))
-async def fail_twice() -> None:
+async def fail_twice_with_a_broken_log() -> None:
     raise ValueError("broken")
 
 
 @task
-async def cancel_itself() -> None:
+async def cancel_itself_with_a_broken_log() -> None:
     raise Cancel("enough")
 
 
 @pytest.mark.usefixtures("broken_log")
 async def test_a_log_that_raises_changes_nothing(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     async with working(url, concurrency=1):
-        record = await finished(await fail_twice.enqueue())
-        assert (await finished(await cancel_itself.enqueue())).state is State.CANCELLED
+        record = await finished(await fail_twice_with_a_broken_log.enqueue())
+        assert (await finished(await cancel_itself_with_a_broken_log.enqueue())).state is State.CANCELLED
         assert await (await note.enqueue("next")).result(timeout=10) == "next"
     assert (record.state, len(record.failures)) == (State.FAILED, 2)
-    assert "ERROR: task failed: fail_twice" in capsys.readouterr().err, "the line is not lost"
+    assert "ERROR: task failed: fail_twice_with_a_broken_log" in capsys.readouterr().err, "the line is not lost"
 
 
 @task(retries=Retry(2, wait=1e300, factor=1e300, max_wait=float("inf"), jitter=False))

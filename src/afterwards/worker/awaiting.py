@@ -18,7 +18,7 @@ async def awaited(result: Any) -> Any:
     for _ in range(MOST):
         if done(result):
             return result
-        if type(result) in _GENERATORS and not inspect.isawaitable(result):
+        if is_generator(result):
             raise TypeError(f"it returned {kind_of(result)}, whose body has not run: make it a function that returns")
         result = await (asyncio.wrap_future(result) if issubclass(type(result), Future) else result)
     raise TypeError(f"it returned an awaitable that gives another one, {MOST} times in a row")
@@ -28,6 +28,11 @@ def done(result: Any) -> bool:
     """Whether nothing has to happen any more. Asks the class: an object may raise when it is asked for anything."""
     kind = type(result)
     return not (kind in _GENERATORS or issubclass(kind, Future) or getattr(kind, "__await__", None) is not None)
+
+
+def is_generator(result: Any) -> bool:
+    """Whether it does nothing as long as nobody iterates it."""
+    return type(result) in _GENERATORS and not inspect.isawaitable(result)
 
 
 def kind_of(generator: Any) -> str:

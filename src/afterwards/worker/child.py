@@ -47,6 +47,7 @@ class Child:
     def serve(self) -> None:
         """Until the worker has closed its end of the pipe."""
         _leave_signals_to_the_parent()
+        _lead_a_group()
         _die_with_the_parent()
         faulthandler.enable(file=2)  # so that a segmentation fault says on standard error where it was
         for work in (self._listen, self._tell):
@@ -64,7 +65,7 @@ class Child:
                 else:
                     self._calls.put(message)
         if self._running:
-            os._exit(1)  # the parent is gone, and nobody will hear the outcome
+            _end_with_programs()  # the parent is gone, and nobody will hear the outcome
         self._calls.put(None)
         sleep(LAST_WORDS)
         os._exit(0)  # a thread of the user's would keep the process for ever
@@ -154,6 +155,20 @@ def _not_heard(*_: object) -> None:
     """A handler, for what is ignored with SIG_IGN would be so in the programs that the function starts, too."""
 
 
+def _lead_a_group() -> None:
+    """Whatever the function starts belongs to this process's group, and is killed with it."""
+    if hasattr(os, "setpgid"):
+        with suppress(OSError):  # it is the leader of a session already
+            os.setpgid(0, 0)
+
+
+def _end_with_programs() -> None:
+    """End this process at once, and what its function has started."""
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
 def _die_with_the_parent() -> None:
     """Where the system can do it: the thread that listens hears nothing while the function holds the GIL."""
     parent = parent_process()
@@ -162,7 +177,7 @@ def _die_with_the_parent() -> None:
         from signal import SIGKILL
 
         pipe = parent.sentinel  # has a writer as long as the parent lives, and nobody ever writes
-        fcntl(pipe, F_SETOWN, os.getpid())
+        fcntl(pipe, F_SETOWN, -os.getpgrp() if os.getpgrp() == os.getpid() else os.getpid())  # -: the whole group
         fcntl(pipe, F_SETSIG, SIGKILL)
         fcntl(pipe, F_SETFL, fcntl(pipe, F_GETFL) | os.O_ASYNC)
 

@@ -4,6 +4,7 @@ import contextvars
 import copy
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 from afterwards import telemetry
@@ -81,7 +82,7 @@ def _container(value: Any, copied: dict[int, Any], *, data_only: bool) -> Any:
 
 def _plain(kind: type) -> bool:
     """Whether objects of a class are made of their attributes, and of nothing else."""
-    return kind.__flags__ & HEAP_TYPE != 0 and _ways(kind) == _ways(_Instance)
+    return kind is SimpleNamespace or (kind.__flags__ & HEAP_TYPE != 0 and _ways(kind) == _ways(_Instance))
 
 
 def _ways(kind: Any) -> tuple[Any, ...]:
@@ -92,7 +93,7 @@ def _ways(kind: Any) -> tuple[Any, ...]:
 def _instance(value: Any, copied: dict[int, Any], *, data_only: bool) -> Any:
     """A copy of an object all of whose attributes are data; one with a connection or a lock is shared as a whole."""
     before = copied.copy()
-    made = object.__new__(type(value))
+    made = type(value).__new__(type(value))
     copied[id(value)] = made
     try:
         attributes = {name: _copy(one, copied, data_only=True) for name, one in vars(value).items()}

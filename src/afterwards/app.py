@@ -86,6 +86,16 @@ class Afterwards:
             raise InvalidOption(f"Afterwards({app!r}): give the FastAPI application first, and the URL as `url=...`")
         install.attach(app, self.client, serving.installed(app, self.client, self.options))
 
+    @property
+    def healthy(self) -> bool:
+        """Whether tasks that a request adds now will run: for the health check that a load balancer asks.
+
+        False once a part of this process's worker has failed three times in a row by an error of its own, or its
+        lifespan was ended under a serving process. Then requests that add tasks are answered with 503 and Retry-After;
+        the log says why at CRITICAL. It may become true again. A store that is away for a while changes nothing here.
+        """
+        return self.client.health.trouble is None
+
     async def get(
         self, id: str | None = None, *, key: str | None = None, function: TaskFunction[Any, Any, Any] | None = None
     ) -> TaskHandle[Any]:

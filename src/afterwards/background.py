@@ -351,6 +351,8 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             calls = buffers[0]._waiting() if len(buffers) == 1 else _waiting_in(buffers)
             if not calls:
                 return
+            if not (request.at_once or request.answered):
+                request.client.must_work()
             tasks = in_line(calls, request)
             request.used = True
             if uploads := [call.uploads for call in calls if call.uploads]:

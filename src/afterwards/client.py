@@ -14,11 +14,13 @@ from afterwards.core.errors import (
     NotFinished,
     NotInstalled,
     UnknownTask,
+    WorkerUnfit,
 )
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
 from afterwards.core.task import Lease, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine, Query
+from afterwards.health import Health
 from afterwards.randomness import randomness
 
 R = TypeVar("R", covariant=True)
@@ -74,6 +76,7 @@ class Client:
         self.url = url
         self.options = options
         self.worker: LocalWorker | None = None
+        self.health = Health()  # of that worker
         self._clock = clock
         self._entered: Engine | None = None
         _clients.add(self)
@@ -84,6 +87,11 @@ class Client:
 
     def now(self) -> datetime:
         return self._clock()
+
+    def must_work(self) -> None:
+        """Raise WorkerUnfit where what a request adds would not run: it must not be answered with a 2xx."""
+        if self.health.trouble is not None:
+            raise WorkerUnfit(self.health.trouble)
 
     @property
     def opened(self) -> bool:

@@ -21,6 +21,8 @@ async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
     """
     client = the_client("a chain")
     asked_by = publication.get()
+    if asked_by and not asked_by.answered:
+        client.must_work()
     tasks: list[NewTask] = []
     uploads: list[Uploads] = []
     for call in calls:

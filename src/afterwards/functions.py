@@ -121,6 +121,8 @@ class TaskFunction(Generic[P, T, R]):
         """
         client = the_client(f"task {self.name!r}")
         asked_by = publication.get()
+        if asked_by and not asked_by.answered:
+            client.must_work()
         id = client.new_id()
         written = self.written(args, kwargs, id, client)
         new = self.new_task(client, written, id=id, after=self.stored_after(), origin=origin())

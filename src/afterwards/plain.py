@@ -22,6 +22,7 @@ from afterwards.core.options import Options
 from afterwards.core.task import Failure, FailureKind, NewTask
 from afterwards.core.text import said_by, shortened
 from afterwards.publication import Publication, publication
+from afterwards.worker.awaiting import awaited, done, is_generator, kind_of
 
 P = ParamSpec("P")
 
@@ -56,9 +57,18 @@ class PlainTask(BackgroundTask):
 
     async def _run(self, threads: CapacityLimiter) -> None:
         if self.is_async:
-            await self.func(*self.args, **self.kwargs)
+            result = await self.func(*self.args, **self.kwargs)
         else:
-            await anyio.to_thread.run_sync(partial(self.func, *self.args, **self.kwargs), limiter=threads)
+            result = await anyio.to_thread.run_sync(partial(self.func, *self.args, **self.kwargs), limiter=threads)
+        if not done(result):
+            await self._finish(result)
+
+    async def _finish(self, result: Any) -> None:
+        """Await what the function returned, which FastAPI throws away; of a generator only say that it never runs."""
+        if is_generator(result):
+            telemetry.never_iterated(_name(self.func), kind_of(result))
+        else:
+            await awaited(result)
 
 
 class Limits:

@@ -1,10 +1,12 @@
 """``progress``: how a task function shows how far it has come, in the words of tqdm."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from sys import maxsize
 from types import TracebackType
 from typing import Any, Generic, Never, Self, TypeVar, overload
 
 from afterwards.core.progress import Progress, as_number
+from afterwards.core.text import text_of
 from afterwards.worker.context import TaskContext, current
 
 T = TypeVar("T")
@@ -32,9 +34,17 @@ def progress(
     ``with progress(total=n) as bar: bar.update(1)``. What is shown is stored at most four times a second, and at the
     end. Of several at once, the outermost is shown. Outside a task it shows nothing, and does no harm.
     """
-    if total is None and isinstance(iterable, Sized):
-        total = len(iterable)
+    if total is None:
+        total = _length(iterable)
     return ProgressBar(iterable, desc=desc, total=total, unit=unit, initial=initial)
+
+
+def _length(iterable: Any) -> int | None:
+    """How many items there are, where the iterable can say it."""
+    try:
+        return len(iterable) if isinstance(iterable, Sized) else None
+    except Exception:  # the user's code: who only wants to show something must not fail for it
+        return None
 
 
 class ProgressBar(Generic[T]):
@@ -51,8 +61,8 @@ class ProgressBar(Generic[T]):
     ) -> None:
         self.n: float = as_number(initial)
         self.total: float | None = as_number(total)
-        self.desc = str(desc)
-        self.unit = str(unit)
+        self.desc = text_of(desc)
+        self.unit = text_of(unit)
         self.closed = False
         self._postfix = ""
         self._iterable = iterable
@@ -63,20 +73,20 @@ class ProgressBar(Generic[T]):
 
     def update(self, n: float = 1) -> None:
         """Come further by so much."""
-        self.n += as_number(n)
+        self.n = as_number(self.n + as_number(n))
         self._changed()
 
     def set_description(self, desc: str | None = None) -> None:
-        self.desc = str(desc or "")
+        self.desc = "" if desc is None else text_of(desc)
         self._changed()
 
     def set_postfix(self, **values: object) -> None:
         """Say more, as ``loss=0.1, errors=2``."""
-        self._postfix = ", ".join(f"{name}={value}" for name, value in values.items())
+        self._postfix = ", ".join(f"{name}={text_of(value)}" for name, value in values.items())
         self._changed()
 
     def set_postfix_str(self, text: str) -> None:
-        self._postfix = str(text)
+        self._postfix = text_of(text)
         self._changed()
 
     def close(self) -> None:
@@ -86,8 +96,8 @@ class ProgressBar(Generic[T]):
     def progress(self) -> Progress:
         try:
             return Progress(done=self.n, total=self.total, description=self.desc, unit=self.unit, note=self._postfix)
-        except (TypeError, ValueError):  # its attributes can be set to anything
-            return Progress(note=f"its progress cannot be shown: {self.n!r} of {self.total!r}")
+        except BaseException:  # its attributes can be set to anything, which may raise anything
+            return Progress(note=f"its progress cannot be shown: {text_of(self.n)} of {text_of(self.total)}")
 
     def __iter__(self) -> Iterator[T]:
         if not isinstance(self._iterable, Iterable):
@@ -108,7 +118,7 @@ class ProgressBar(Generic[T]):
                     yield item
 
     def __len__(self) -> int:
-        return int(self.total or 0)
+        return min(int(self.total or 0), maxsize)
 
     def __bool__(self) -> bool:
         return True

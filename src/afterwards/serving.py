@@ -87,6 +87,7 @@ class Embedded:
         self._options = options
         self._worker: Worker | None = None
         self._started = False
+        self._told_to_end = False
 
     @asynccontextmanager
     async def working(self, state: Mapping[str, Any]) -> AsyncIterator[None]:
@@ -97,7 +98,8 @@ class Embedded:
             worker=self._options.worker,
             queues=self._options.queues,
         )
-        self._started = True
+        self._started, self._told_to_end = True, False
+        self._client.health.begin()
         keeping = asyncio.create_task(keep_doing("keep tasks back", HOLD / 3, self._keep_back))
         before = current.set(self._client)  # tasks may enqueue tasks
         try:
@@ -105,12 +107,17 @@ class Embedded:
                 if self._options.worker:
                     await stack.enter_async_context(self._embedded(state))
                 yield
+        except BaseException:
+            if not self._told_to_end:
+                self._client.health.gone("the application's lifespan was ended from outside, and the worker with it")
+            raise
         finally:
             current.reset(before)
             keeping.cancel()
             self._started = False
 
     def drain(self) -> None:
+        self._told_to_end = True
         if self._worker is not None:
             self._worker.drain()
 
@@ -128,6 +135,7 @@ class Embedded:
             tell=teller(self._client),
             timetable=timetable(self._client),
             clock=lambda: datetime.now(UTC),
+            health=self._client.health,
         )
         self._worker = worker  # until it has ended: a second signal hurries its end
         try:

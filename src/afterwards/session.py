@@ -125,6 +125,8 @@ class Attached:
             some = [one for one in joining if one.standing is Standing.WAITING]
             joined = engines.shared(request.client.url).join(BoundTransaction(session)) if some else None
             if joined is not None:
+                if not (request.at_once or request.answered):
+                    request.client.must_work()
                 tasks = in_line([one.call for one in some], request)
                 self._inserted.append(Inserted(request, joined, some, tasks, joined.enqueue(tasks)))
                 for one in some:

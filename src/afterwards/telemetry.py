@@ -2,19 +2,49 @@
 
 import logging
 import sys
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
+from typing import Any
 
 from afterwards.core.lifecycle import Settled
 from afterwards.core.routing import Unroutable
 from afterwards.core.schedule import Missed
 from afterwards.core.task import Lease, State, Task
-from afterwards.core.text import said_by
+from afterwards.core.text import frames_of, printable, said_by, text_of, type_name, written
 
 log = logging.getLogger("afterwards")
 
 _said: set[str] = set()
+
+
+def _write(
+    level: int, message: str, *, extra: Mapping[str, object] | None = None, exc_info: BaseException | None = None
+) -> None:
+    """Write one line. Never raises: who logs goes on, whatever a filter, a handler or a formatter does."""
+    try:
+        if exc_info is None:
+            log.log(level, message, extra=extra)
+        elif log.isEnabledFor(level):
+            _write_with(exc_info, level, message, extra)
+    except BaseException as trouble:  # the user's code may raise anything
+        _write_at_least(level, message, trouble)
+
+
+def _write_with(error: BaseException, level: int, message: str, extra: Mapping[str, object] | None) -> None:
+    """Write one line with an exception, as text where no formatter could format it."""
+    with suppress(BaseException):  # the user's code, as above
+        if printable(error):
+            log.log(level, message, extra=extra, exc_info=(type(error), error, frames_of(error)))
+            return
+    log.log(level, f"{message}\n{written(error, frames_of(error))}", extra=extra)
+
+
+def _write_at_least(level: int, message: str, trouble: BaseException) -> None:
+    """Write a line on stderr that the handlers of a log did not take."""
+    with suppress(BaseException):  # there may be no stderr
+        name = logging.getLevelName(level)
+        sys.stderr.write(f"{name}: {message} (the log did not take this line: {type_name(trouble)})\n")
 
 
 def make_visible() -> None:
@@ -32,7 +62,7 @@ def once(key: str, level: int, message: str) -> None:
     """Log a line the first time that its key comes up in this process."""
     if key not in _said:
         _said.add(key)
-        log.log(level, message)
+        _write(level, message)
 
 
 def started(
@@ -41,7 +71,11 @@ def started(
     where = f"worker here, {concurrency} tasks and {threads} threads at once" if worker else "no worker in this process"
     if worker and queues is not None:
         where += f", only of the queues {', '.join(sorted(queues))}"
-    log.info(f"afterwards: {engine}, {where}", extra={"engine": engine, "concurrency": concurrency, "worker": worker})
+    _write(
+        logging.INFO,
+        f"afterwards: {engine}, {where}",
+        extra={"engine": engine, "concurrency": concurrency, "worker": worker},
+    )
 
 
 def stored_only(engine: str) -> None:
@@ -57,7 +91,7 @@ def succeeded(task: Task) -> None:
     """Told at DEBUG."""
     if log.isEnabledFor(logging.DEBUG):
         fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(State.SUCCEEDED)}
-        log.debug(f"task succeeded: {task.name} ({task.id}), attempt {task.attempt}", extra=fields)
+        _write(logging.DEBUG, f"task succeeded: {task.name} ({task.id}), attempt {task.attempt}", extra=fields)
 
 
 def settled(task: Task, settled: Settled, error: BaseException | None, times: int) -> None:
@@ -65,35 +99,37 @@ def settled(task: Task, settled: Settled, error: BaseException | None, times: in
     fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(settled.state)}
     about = f"{task.name} ({task.id}), attempt {task.attempt}"
     match settled.state:
-        case State.SCHEDULED if error:
-            log.warning(
+        case State.SCHEDULED if error is not None:
+            _write(
+                logging.WARNING,
                 f"task raised {_said_by(error)}: {about}; retry {settled.failed} of {times} "
                 f"in {settled.wait.total_seconds():.1f} s",
                 extra=fields,
                 exc_info=error,
             )
         case State.FAILED:
-            log.error(f"task failed: {about}: {_said_by(error)}", extra=fields, exc_info=error)
+            _write(logging.ERROR, f"task failed: {about}: {_said_by(error)}", extra=fields, exc_info=error)
         case State.CANCELLED:
-            log.info(f"task cancelled: {about}: {settled.reason}", extra=fields)
+            _write(logging.INFO, f"task cancelled: {about}: {settled.reason}", extra=fields)
         case State.QUEUED:
-            log.info(f"task given back: {about}", extra=fields)
+            _write(logging.INFO, f"task given back: {about}", extra=fields)
         case _:
-            log.debug(f"task snoozed: {about}", extra=fields)
+            _write(logging.DEBUG, f"task snoozed: {about}", extra=fields)
 
 
 def lost(task: Task, settled: Settled) -> None:
     fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(settled.state)}
     about = f"{task.name} ({task.id}), attempt {task.attempt} on worker {task.worker}"
     if settled.state is State.FAILED:
-        log.error(f"task failed: {about}: its worker died {task.attempt} times while it ran", extra=fields)
+        _write(logging.ERROR, f"task failed: {about}: its worker died {task.attempt} times while it ran", extra=fields)
     else:
-        log.warning(f"worker lost: {about} did not end; the task will run again", extra=fields)
+        _write(logging.WARNING, f"worker lost: {about} did not end; the task will run again", extra=fields)
 
 
 def refused(leases: Iterable[Lease]) -> None:
     for lease in leases:
-        log.warning(
+        _write(
+            logging.WARNING,
             f"late worker refused: task {lease.task_id} has moved on from attempt {lease.attempt}; "
             "what this attempt returned is not stored",
             extra={"task": lease.task_id, "attempt": lease.attempt},
@@ -101,14 +137,16 @@ def refused(leases: Iterable[Lease]) -> None:
 
 
 def lease_gone(task: Task) -> None:
-    log.warning(
+    _write(
+        logging.WARNING,
         f"lease lost: {task.name} ({task.id}), attempt {task.attempt} is stopped: the task is somebody else's now",
         extra={"task": task.id, "task_name": task.name, "attempt": task.attempt},
     )
 
 
 def blocked(name: str, blocked: timedelta, where: str) -> None:
-    log.warning(
+    _write(
+        logging.WARNING,
         f"{name} has blocked the event loop for {blocked.total_seconds() * 1000:.0f} ms at {where}: no request is "
         "answered meanwhile. Await what it waits for, or make it a `def` function, which runs in a thread",
         extra={"task_name": name, "where": where},
@@ -116,47 +154,60 @@ def blocked(name: str, blocked: timedelta, where: str) -> None:
 
 
 def engine_trouble(doing: str, error: BaseException, wait: timedelta) -> None:
-    log.warning(f"engine: could not {doing}: {error}; next try in {wait.total_seconds():.1f} s", exc_info=error)
+    _write(
+        logging.WARNING,
+        f"engine: could not {doing}: {text_of(error)}; next try in {wait.total_seconds():.1f} s",
+        exc_info=error,
+    )
 
 
 def not_stored(error: BaseException, names: Iterable[str], *, answered: bool) -> None:
     """A request's tasks could not be stored; ``answered`` when its response had already begun."""
     how = "after the response had begun: they are lost" if answered else "so the request is answered with 503"
-    log.error(f"tasks could not be stored ({', '.join(names)}), {how}: {error}", exc_info=error)
+    _write(logging.ERROR, f"tasks could not be stored ({', '.join(names)}), {how}: {text_of(error)}", exc_info=error)
 
 
 def never_committed(origin: str | None, names: Iterable[str]) -> None:
-    log.warning(
+    _write(
+        logging.WARNING,
         f"{origin or 'tasks'}: {', '.join(names)} were added with a session, and that session was never committed: "
-        "they are not stored"
+        "they are not stored",
     )
 
 
 def rolled_back(origin: str | None, names: Iterable[str]) -> None:
-    log.info(f"{origin or 'tasks'}: {', '.join(names)} were rolled back with their session: they are not stored")
+    _write(
+        logging.INFO,
+        f"{origin or 'tasks'}: {', '.join(names)} were rolled back with their session: they are not stored",
+    )
 
 
 def lost_after_commit(error: BaseException, names: Iterable[str]) -> None:
-    log.error(
+    _write(
+        logging.ERROR,
         f"tasks could not be stored ({', '.join(names)}) after the commit of their session, whose database is another "
-        f"one: they are lost: {error}",
+        f"one: they are lost: {text_of(error)}",
         exc_info=error,
     )
 
 
 def refused_request(request: str, error: BaseException) -> None:
-    log.error(f"{request} needs the task store, so it is answered with 503: {error}", exc_info=error)
+    _write(
+        logging.ERROR, f"{request} needs the task store, so it is answered with 503: {text_of(error)}", exc_info=error
+    )
 
 
 def result_not_stored(task: Task, error: BaseException) -> None:
-    log.warning(
-        f"the result of {task.name} ({task.id}) is not stored, the task has succeeded all the same: {error}",
+    _write(
+        logging.WARNING,
+        f"the result of {task.name} ({task.id}) is not stored, the task has succeeded all the same: {text_of(error)}",
         extra={"task": task.id, "task_name": task.name},
     )
 
 
 def passed_over(name: str, since: datetime, missed: Missed) -> None:
-    log.info(
+    _write(
+        logging.INFO,
         f"schedule: fires of {name} were missed since {since:%Y-%m-%d %H:%M:%S} UTC, and missed={str(missed)!r} says "
         f"which are made up for: {'none of them' if missed is Missed.SKIP else 'one of them'}",
         extra={"task_name": name},
@@ -165,7 +216,8 @@ def passed_over(name: str, since: datetime, missed: Missed) -> None:
 
 def unroutable(found: Unroutable) -> None:
     count = "1 task waits" if found.count == 1 else f"{found.count:,} tasks wait"
-    log.warning(
+    _write(
+        logging.WARNING,
         f"unroutable: {count} since {found.since:%Y-%m-%d %H:%M:%S} UTC for {found.name} in queue {found.queue}, and "
         f"{found.reason}. Nothing is lost: start a worker that takes them, give their name to the function that took "
         "its place, or cancel them",
@@ -174,15 +226,71 @@ def unroutable(found: Unroutable) -> None:
 
 
 def notice_failed(name: str, error: BaseException) -> None:
-    log.error(f"the on_failure function of {name} raised {_said_by(error)}", exc_info=error)
+    _write(logging.ERROR, f"the on_failure function of {name} raised {_said_by(error)}", exc_info=error)
 
 
 def loop_broken(doing: str, error: BaseException) -> None:
-    log.critical(f"worker: could not {doing} because of an error of its own; it goes on", exc_info=error)
+    _write(logging.CRITICAL, f"worker: could not {doing} because of an error of its own; it goes on", exc_info=error)
+
+
+def ended_early(doing: str) -> None:
+    _write(
+        logging.CRITICAL,
+        f"worker: the part that has to {doing} was cancelled from outside, as by a loop over asyncio.all_tasks(); "
+        "it starts again",
+    )
+
+
+def unfit(reason: str) -> None:
+    _write(
+        logging.CRITICAL,
+        f"afterwards: requests that add tasks are answered with 503, for they would not run here: {reason}",
+    )
+
+
+def fit_again() -> None:
+    _write(logging.WARNING, "afterwards: the worker works again, and requests may add tasks")
+
+
+def left_running(task: Task, settled: str) -> None:
+    _write(
+        logging.ERROR,
+        f"task does not stop: {task.name} ({task.id}), attempt {task.attempt} goes on although it was cancelled twice. "
+        f"It is recorded as {settled}, its slot is free, and it is not tried again. Let CancelledError pass in it",
+        extra={"task": task.id, "task_name": task.name, "attempt": task.attempt},
+    )
+
+
+def not_shown(error: BaseException) -> None:
+    once(f"progress {type_name(error)}", logging.WARNING, f"progress could not be shown: {_said_by(error)}")
+
+
+def not_copied(error: BaseException) -> None:
+    once(
+        f"context {type_name(error)}",
+        logging.WARNING,
+        f"a context variable's value could not be copied, so tasks share it: {_said_by(error)}",
+    )
+
+
+def not_traced(error: BaseException) -> None:
+    once(f"trace {type_name(error)}", logging.WARNING, f"a trace could not be kept: {_said_by(error)}")
+
+
+def never_iterated(name: str, what: str) -> None:
+    once(
+        f"never iterated {name}",
+        logging.WARNING,
+        f"background task {name} returned {what}, whose body never runs: make it a function that returns",
+    )
 
 
 def not_recorded(name: str, error: BaseException) -> None:
-    log.warning(f"the failure of background task {name} could not be recorded: {error}", extra={"task_name": name})
+    _write(
+        logging.WARNING,
+        f"the failure of background task {name} could not be recorded: {text_of(error)}",
+        extra={"task_name": name},
+    )
 
 
 def mixed(origin: str | None) -> None:
@@ -195,18 +303,30 @@ def mixed(origin: str | None) -> None:
 
 def draining(running: int, grace: timedelta) -> None:
     who = "1 task has" if running == 1 else f"{running} tasks have"
-    log.info(f"afterwards: draining, {who} {grace.total_seconds():g} s to end", extra={"running": running})
+    _write(logging.INFO, f"afterwards: draining, {who} {grace.total_seconds():g} s to end", extra={"running": running})
 
 
 def not_fired(name: str, error: BaseException) -> None:
-    log.error(f"the schedule of {name} could not fire: its task cannot be made: {_said_by(error)}", exc_info=error)
+    _write(
+        logging.ERROR,
+        f"the schedule of {name} could not fire: its task cannot be made: {_said_by(error)}",
+        exc_info=error,
+    )
 
 
 def trace_carrier() -> dict[str, str]:
-    """The OpenTelemetry trace that the caller belongs to, as headers; nothing where nobody traces."""
+    """The OpenTelemetry trace that the caller belongs to, as headers; nothing where nobody traces. Never raises."""
     context = sys.modules.get("opentelemetry.context")  # who traces has loaded it
     if context is None or not context.get_current():  # as most often
         return {}
+    try:
+        return _carrier()
+    except Exception as error:  # a propagator of the user's
+        not_traced(error)
+        return {}
+
+
+def _carrier() -> dict[str, str]:
     from opentelemetry import propagate, trace  # loaded where a trace is to go on, and nowhere else
 
     carrier: dict[str, str] = {}
@@ -217,10 +337,28 @@ def trace_carrier() -> dict[str, str]:
 
 @contextmanager
 def attempt_span(task: Task, carrier: dict[str, str]) -> Iterator[None]:
-    """A span round one attempt, below the one that was current when its task was added."""
+    """A span round one attempt, below the one that was current when its task was added.
+
+    Where none can be made there is none: what a sampler, a processor or an exporter raises stays out of the attempt.
+    """
     if not carrier:
         yield
         return
+    span = ExitStack()
+    try:
+        span.enter_context(_span(task, carrier))
+    except Exception as error:  # the user's code
+        not_traced(error)
+    try:
+        yield
+    finally:
+        try:
+            span.__exit__(*sys.exc_info())
+        except Exception as error:  # as above
+            not_traced(error)
+
+
+def _span(task: Task, carrier: dict[str, str]) -> AbstractContextManager[Any]:
     from opentelemetry import propagate, trace  # as above
 
     attributes: dict[str, str | int] = {
@@ -232,26 +370,28 @@ def attempt_span(task: Task, carrier: dict[str, str]) -> Iterator[None]:
         "afterwards.task.name": task.name,
         "afterwards.task.attempt": task.attempt,
     }
-    with trace.get_tracer("afterwards").start_as_current_span(
+    return trace.get_tracer("afterwards").start_as_current_span(
         f"process {task.queue}",
         context=propagate.extract(carrier),
         kind=trace.SpanKind.CONSUMER,
         attributes=attributes,
-    ):
-        yield
+    )
 
 
 def attempt_failed(error: BaseException) -> None:
-    """Mark the span of an attempt."""
+    """Mark the span of an attempt. Never raises."""
     from opentelemetry import trace  # as above
 
-    span = trace.get_current_span()
-    span.record_exception(error)
-    span.set_status(trace.StatusCode.ERROR, said_by(error))
+    try:
+        span = trace.get_current_span()
+        span.set_status(trace.StatusCode.ERROR, said_by(error))
+        span.record_exception(error)
+    except Exception as trouble:  # the user's code, or an exception that cannot be formatted
+        not_traced(trouble)
 
 
 def _said_by(error: BaseException | None) -> str:
-    return f"{type(error).__name__}: {said_by(error)}" if error else "no reason given"
+    return "no reason given" if error is None else f"{type_name(error)}: {said_by(error)}"
 
 
 class _UvicornLike(logging.Formatter):

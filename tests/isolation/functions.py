@@ -187,3 +187,79 @@ def leave_a_thread() -> int:
 @task
 def in_a_thread() -> int:
     return os.getpid()
+
+
+@task(run_in="process", timeout=1)
+def start_a_program_and_hang(file: str) -> None:
+    _start_a_program(file)
+    time.sleep(60)
+
+
+@task(run_in="process")
+def start_a_program_and_wait(file: str) -> None:
+    _start_a_program(file)
+    time.sleep(60)
+
+
+@task(run_in="process")
+def start_a_program_and_crash(file: str) -> None:
+    _start_a_program(file)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _start_a_program(file: str) -> None:
+    """A shell, and what that starts: neither would end by itself."""
+    program = subprocess.Popen(["sh", "-c", "sleep 300 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
+    assert program.stdout
+    Path(file).write_text(program.stdout.readline())
+
+
+async def _give(text: str) -> str:
+    return text
+
+
+@task(run_in="process")
+def return_a_coroutine(text: str) -> Any:
+    return _give(text)
+
+
+@task(run_in="process")
+def return_a_coroutine_that_raises() -> Any:
+    async def fail() -> None:
+        raise LookupError("in the coroutine")
+
+    return fail()
+
+
+@task(run_in="process")
+def return_a_generator() -> Any:
+    return (number for number in (1, 2))
+
+
+class Hostile(Exception):
+    __module__ = 5  # type: ignore[assignment]  # on purpose
+    __qualname__ = "Host\0ile\ud800"
+
+    def __str__(self) -> str:
+        raise SystemExit("no text")
+
+    def with_traceback(self, tb: Any) -> Any:
+        raise SystemExit("no traceback")
+
+
+@task(run_in="process")
+def raise_hostile() -> None:
+    raise Hostile
+
+
+@task(run_in="process")
+def raise_generator_exit() -> None:
+    raise GeneratorExit
+
+
+@task(run_in="process")
+def show_what_cannot_be_shown() -> str:
+    with progress(total=10**5000) as bar:
+        bar.n = bar.desc = Hostile()  # type: ignore[assignment]  # on purpose
+        bar.update = None  # type: ignore[assignment,method-assign]  # on purpose
+    return "done"

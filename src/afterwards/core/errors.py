@@ -249,6 +249,7 @@ class RaisedElsewhere(AfterwardsError):
     @classmethod
     def named(cls, name: str, text: str, *, module: str, retried: bool) -> "RaisedElsewhere":
         """One that looks like the original wherever it is shown: an exception of a class of that name."""
+        name = name.replace("\0", "?")  # which no class can have in its name
         error: RaisedElsewhere = type(name, (cls,), {"__module__": module})(text)
         error.retried = retried
         return error
@@ -260,6 +261,14 @@ class EngineError(AfterwardsError):
 
 class EngineUnavailable(EngineError):
     """The engine cannot be reached now; the same call may succeed later. Whether it took effect is unknown."""
+
+
+class WorkerUnfit(EngineError):
+    """The worker of this process cannot go on, so a request's tasks would not run here; nothing was stored."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the worker of this process cannot go on: {reason}; the log says why")
+        self.reason = reason
 
 
 class UnsupportedEngine(EngineError, ValueError):

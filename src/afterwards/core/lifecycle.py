@@ -8,7 +8,7 @@ from afterwards.core.drafts import draft_of, frozen
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
 from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task
-from afterwards.core.text import said_by, shortened
+from afterwards.core.text import said_by, shortened, type_name
 
 HOLD = timedelta(seconds=60)
 """How far ahead a held task is scheduled: if its process dies before publishing it, it becomes due by itself."""
@@ -40,6 +40,7 @@ class Raised:
     kind: FailureKind = FailureKind.RAISED
     traceback: str = ""
     delay: timedelta | None = None  # the function's own wish for the wait before the next attempt
+    final: bool = False  # it goes on all the same, and a next attempt would run beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +292,7 @@ def _standing(new: NewTask, now: datetime) -> tuple[State, datetime | None]:
 def _raised(task: Task, raised: Raised, retry: Retry, *, worker: str, now: datetime, random: float) -> Settled:
     failed = task.failed + 1
     undecided = raised.kind is FailureKind.CRASHED and not task.rerun_after_crash  # it may have done its work
-    again = failed <= retry.times and retry.covers(raised.error) and not undecided
+    again = failed <= retry.times and not (undecided or raised.final) and retry.covers(raised.error)
     wait = raised.delay if raised.delay is not None else retry.delay(failed, random)
     return Settled(
         lease=task.lease,
@@ -304,7 +305,7 @@ def _raised(task: Task, raised: Raised, retry: Retry, *, worker: str, now: datet
             at=now,
             worker=worker,
             kind=raised.kind,
-            type=type(raised.error).__qualname__,
+            type=type_name(raised.error),
             message=said_by(raised.error),
             traceback=shortened(raised.traceback),
         ),

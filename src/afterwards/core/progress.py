@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import asdict, dataclass
+from math import inf
+from sys import float_info
 from typing import Any, Self
 
-from afterwards.core.text import shortened
+from afterwards.core.text import shortened, text_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +24,12 @@ class Progress:
         for name in ("done", "total"):
             object.__setattr__(self, name, as_number(getattr(self, name)))
         for name in _TEXTS:
-            object.__setattr__(self, name, str(getattr(self, name)))
+            object.__setattr__(self, name, text_of(getattr(self, name)))
 
     @property
     def fraction(self) -> float | None:
         """From 0 to 1; None where the total is not known."""
-        return min(1.0, max(0.0, self.done / self.total)) if self.total else None
+        return min(1.0, max(0.0, float(self.done) / float(self.total))) if self.total else None
 
     def to_text(self) -> str:
         """As JSON, 64 KiB at most; what says nothing is left out."""
@@ -40,8 +42,19 @@ class Progress:
 
 
 def as_number(value: Any) -> Any:
-    """The value as a number that JSON has: of numpy and decimal there are others. None stays None."""
-    return value if value is None or type(value) in (int, float) else float(value)
+    """The value as a number that JSON has: of numpy and decimal there are others. None stays None.
+
+    Of what is larger than any of them comes the largest; what is not a number counts as nothing.
+    """
+    if value is None or (type(value) is int and -_EXACT <= value <= _EXACT):
+        return value
+    try:
+        number = value if type(value) is float else float(value)
+    except OverflowError:
+        number = inf if value > 0 else -inf
+    if type(number) is not float:
+        number = float.__add__(number, 0.0)  # of a subclass
+    return 0.0 if number != number else max(-_LARGEST, min(_LARGEST, number))
 
 
 def _short(text: str) -> str:
@@ -49,5 +62,10 @@ def _short(text: str) -> str:
 
 
 TEXT_LIMIT = 64 * 1024
+
+_EXACT = 2**63 - 1
+"""Whole numbers up to here stay what they are."""
+
+_LARGEST = float_info.max
 
 _TEXTS = frozenset({"description", "unit", "note"})

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from afterwards.core.errors import InvalidOption, RaisedElsewhere
+from afterwards.core.errors import LONGEST_SPAN, InvalidOption, RaisedElsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Retry:
     def __post_init__(self) -> None:
         if isinstance(self.times, bool) or not isinstance(self.times, int) or self.times < 0:
             raise InvalidOption(f"retries={self.times!r}: give the number of additional runs, zero or more")
-        if self.wait < 0 or self.factor < 1 or self.max_wait < self.wait:
+        if not (self.wait >= 0 and self.factor >= 1 and self.max_wait >= self.wait):  # NaN is none of these
             raise InvalidOption(
                 f"Retry(wait={self.wait!r}, factor={self.factor!r}, max_wait={self.max_wait!r}): "
                 "wait is at least 0, factor at least 1, max_wait at least wait"
@@ -38,9 +38,12 @@ class Retry:
 
     def covers(self, error: BaseException) -> bool:
         """Whether this exception is one that is retried at all."""
-        if isinstance(error, RaisedElsewhere):
-            return error.retried
-        return isinstance(error, self.on) and not isinstance(error, self.never)
+        if issubclass(type(error), RaisedElsewhere):
+            return bool(getattr(error, "retried", True))
+        try:
+            return isinstance(error, self.on) and not isinstance(error, self.never)
+        except BaseException:  # asked for its class, an exception of the user's may raise anything
+            return issubclass(type(error), self.on) and not issubclass(type(error), self.never)
 
     def delay(self, failed: int, random: float) -> timedelta:
         """How long to wait after the given number of failures (1 = the first); ``random`` lies in 0…1.
@@ -53,10 +56,11 @@ class Retry:
         10.0
         """
         try:
-            ceiling = min(self.max_wait, self.wait * self.factor ** (failed - 1))
+            ceiling = min(self.max_wait, self.wait and self.wait * self.factor ** (failed - 1))
         except OverflowError:
             ceiling = self.max_wait
-        return timedelta(seconds=ceiling * random if self.jitter else ceiling)
+        wait = ceiling * random if self.jitter else ceiling
+        return timedelta(seconds=wait) if wait < LONGEST_SPAN.total_seconds() else LONGEST_SPAN
 
 
 def _exceptions(field: str, given: object) -> tuple[type[BaseException], ...]:

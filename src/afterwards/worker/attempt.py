@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -15,13 +14,16 @@ from typing import Any
 
 from afterwards import telemetry
 from afterwards.core import lifecycle
-from afterwards.core.errors import Cancel, FileMissing, RetryAfter, Snooze, TooLarge, Unreadable, UnstorableResult
+from afterwards.core.errors import Cancel, FileMissing, RetryAfter, Snooze, Unreadable, as_span
 from afterwards.core.lifecycle import SUCCEEDED, Cancelled, Outcome, Raised, Settled, Snoozed, Succeeded
 from afterwards.core.options import RunIn
 from afterwards.core.progress import Progress
+from afterwards.core.retry import Retry
 from afterwards.core.task import FailedTask, FailureKind, NewTask, State, Task
+from afterwards.core.text import frames_of, text_of, written
 from afterwards.engine import Files
 from afterwards.propagation import restored
+from afterwards.worker.awaiting import awaited, done
 from afterwards.worker.context import Attempting, current
 from afterwards.worker.dependencies import Cleanup, Resolver
 from afterwards.worker.processes import Processes
@@ -67,11 +69,17 @@ async def _surrounded_attempt(
     function: Runnable, task: Task, surroundings: Surroundings, attempting: Attempting
 ) -> Outcome:
     """An attempt that goes on with what surrounded the call."""
-    with restored(task, surroundings.propagate):
-        outcome = await _attempt(function, task, surroundings, attempting)
-        if isinstance(outcome, Raised):
-            telemetry.attempt_failed(outcome.error)
+    outcome: Outcome | None = None
+    try:
+        with restored(task, surroundings.propagate):
+            outcome = await _attempt(function, task, surroundings, attempting)
+            if isinstance(outcome, Raised):
+                telemetry.attempt_failed(outcome.error)
         return outcome
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # what is stored of the surroundings cannot be read
+        return outcome or Raised(error=error, kind=FailureKind.REFUSED, traceback=_written(error))
 
 
 def settle(
@@ -85,6 +93,24 @@ def settle(
     progress: Progress | None = None,
 ) -> tuple[Settled, FailedTask | None]:
     """How the attempt ends its task, and what to tell a plain ``on_failure`` once that is stored. Never raises."""
+    try:
+        return _settled(function, task, outcome, worker=worker, clock=clock, tell=tell, progress=progress)
+    except BaseException as error:  # a mistake of ours, or a user's object that raises when it is asked for anything
+        telemetry.loop_broken("say in full how a task ended", error)
+        failed = Raised(error=RuntimeError(f"it ended with {type(outcome).__name__}, of which no more can be said"))
+        return lifecycle.settle(task, failed, Retry(), worker=worker, now=clock(), random=0), None
+
+
+def _settled(
+    function: Runnable,
+    task: Task,
+    outcome: Outcome,
+    *,
+    worker: str,
+    clock: Callable[[], datetime],
+    tell: Tell,
+    progress: Progress | None,
+) -> tuple[Settled, FailedTask | None]:
     if isinstance(outcome, Succeeded):
         settled = lifecycle.succeed(task, outcome)
         if progress is not None:  # its last word
@@ -109,7 +135,7 @@ def with_notice(function: Runnable, task: Task, settled: Settled, tell: Tell) ->
     failed = FailedTask.of(task, settled.failure)
     try:
         notice = tell(function, failed)
-    except Exception as error:  # `on_failure` does not take what it is told
+    except BaseException as error:  # `on_failure` does not take what it is told
         telemetry.notice_failed(task.name, error)
         return settled, None
     return (settled, failed) if notice is None else (replace(settled, then=notice), None)
@@ -121,10 +147,12 @@ async def tell_plainly(function: Runnable, failed: FailedTask, threads: Threads)
     assert told is not None
     try:
         if inspect.iscoroutinefunction(told):
-            await told(failed)
+            await awaited(await told(failed))
         else:
-            await threads.run(partial(told, failed))
-    except (Exception, SystemExit) as error:  # a user's function
+            await awaited(await threads.run(partial(told, failed)))
+    except BaseException as error:  # a user's function
+        if isinstance(error, asyncio.CancelledError) and _being_cancelled():
+            raise
         telemetry.notice_failed(failed.name, error)
 
 
@@ -139,19 +167,19 @@ async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, a
             return await surroundings.processes.run(function, attempting.context)
         settings = function.settings if task.overrides is None else options_of(function, task)
         timeout = settings.timeout
-        if function.codec.files:
-            call = _resolved_with_files(function, values, surroundings, attempting, timeout)
-        elif function.plan.injected:
-            call = _resolved(function, values, surroundings, attempting, timeout)
-        else:  # as most often
-            call = _called(function, values, surroundings.threads, timeout)
+        call = _call(function, values, surroundings, attempting, timeout)
         result = await (call if timeout is None or not function.is_async else _within(timeout, call))
+        if result is None:
+            return SUCCEEDED
+        if not done(result):
+            result = await _finally(result, function, timeout)
         return SUCCEEDED if result is None else Succeeded(_stored_result(function, task, result))
     except FileMissing as error:
         return Raised(error=error, kind=FailureKind.REFUSED)
     except _TimedOut as late:
         timed_out = TimeoutError(*late.args).with_traceback(late.__traceback__)
-        return Raised(error=timed_out, kind=FailureKind.TIMED_OUT, traceback=_written(late.__cause__ or timed_out))
+        cause = timed_out if late.__cause__ is None else late.__cause__
+        return Raised(error=timed_out, kind=FailureKind.TIMED_OUT, traceback=_written(cause))
     except asyncio.CancelledError as error:
         if _being_cancelled():
             raise
@@ -162,16 +190,34 @@ async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, a
         current.reset(before)
 
 
+def _call(
+    function: Runnable,
+    values: dict[str, Any],
+    surroundings: Surroundings,
+    attempting: Attempting,
+    timeout: timedelta | None,
+) -> Coroutine[Any, Any, Any]:
+    if function.codec.files:
+        return _resolved_with_files(function, values, surroundings, attempting, timeout)
+    if function.plan.injected:
+        return _resolved(function, values, surroundings, attempting, timeout)
+    return _called(function, values, surroundings.threads, timeout)  # as most often
+
+
 def meant_by(error: BaseException) -> Outcome:
-    """The outcome of a function that raised this."""
-    match error:
-        case Snooze():
-            return Snoozed(error.delay)
-        case Cancel():
-            return Cancelled(error.reason)
-        case _:
-            delay = error.delay if isinstance(error, RetryAfter) else None
-            return Raised(error=error, delay=delay, traceback=_written(error))
+    """The outcome of a function that raised this. Never raises: the exception is asked for nothing but what it is."""
+    kind, delay = type(error), None  # not isinstance(), which asks the exception for its class
+    try:
+        if issubclass(kind, Snooze):
+            return Snoozed(as_span(error.delay))  # type: ignore[attr-defined]  # by its class
+        if issubclass(kind, Cancel):
+            return Cancelled(text_of(error.reason))  # type: ignore[attr-defined]  # by its class
+        if issubclass(kind, RetryAfter):
+            delay = as_span(error.delay)  # type: ignore[attr-defined]  # by its class
+    except BaseException as trouble:  # its attributes can be set to anything
+        trouble.__context__ = None
+        return Raised(error=trouble, traceback=_written(error))
+    return Raised(error=error, delay=delay, traceback=_written(error))
 
 
 class _TimedOut(TimeoutError):
@@ -189,7 +235,8 @@ async def _resolved_with_files(
     files, limiter = surroundings.files, surroundings.resolver.limiter
     codec = function.codec
     async with opened(values, codec.files, task=codec.task, files=files, limiter=limiter) as with_files:
-        return await _resolved(function, with_files, surroundings, attempting, timeout)
+        result = await _resolved(function, with_files, surroundings, attempting, timeout)
+        return result if done(result) else await _finally(result, function, timeout)
 
 
 async def _resolved(
@@ -206,7 +253,8 @@ async def _resolved(
         return await _called(function, values, surroundings.threads, timeout)
     async with Cleanup() as cleanup:
         injected = await surroundings.resolver.solve(function.plan, cleanup, attempting)
-        return await _called(function, values | injected, surroundings.threads, timeout)
+        result = await _called(function, values | injected, surroundings.threads, timeout)
+        return result if done(result) else await _finally(result, function, timeout)
 
 
 def _called(
@@ -220,11 +268,19 @@ def _called(
     return threads.run(call if timeout is None else partial(_judged, timeout, call))
 
 
+async def _finally(result: Any, function: Runnable, timeout: timedelta | None) -> Any:
+    """What the function gives in the end: it may have returned an awaitable, for which a thread's time was not over."""
+    if function.is_async or timeout is None:
+        return await awaited(result)
+    return await _within(timeout, awaited(result))
+
+
 async def _within(timeout: timedelta, call: Any) -> Any:
-    """Stop the call when its time is over."""
+    """Stop the call when its time is over, or what it returned to be awaited."""
     try:
         async with asyncio.timeout(timeout.total_seconds()) as deadline:
-            return await call
+            result = await call
+            return result if done(result) else await awaited(result)
     except TimeoutError as error:
         if deadline.expired():
             raise _TimedOut(f"took longer than its timeout of {timeout.total_seconds():g} s") from error
@@ -250,7 +306,7 @@ def _stored_result(function: Runnable, task: Task, result: Any) -> str | None:
     """The result as JSON. One that cannot be stored does not undo what the function did: the loss is logged."""
     try:
         return function.results.dump(result)
-    except (UnstorableResult, TooLarge) as error:
+    except BaseException as error:  # UnstorableResult, TooLarge, or what the user's serialiser raises
         telemetry.result_not_stored(task, error)
         return None
 
@@ -262,12 +318,14 @@ def _being_cancelled() -> bool:
 
 
 def _written(error: BaseException) -> str:
-    """The traceback, which from now on begins at the user's first line."""
-    return "".join(traceback.format_exception(error.with_traceback(_users(error.__traceback__))))
+    """The traceback, which from now on begins at the user's first line. Never raises."""
+    frames = _users(frames_of(error))
+    BaseException.with_traceback(error, frames)  # not the method of its class, which may do anything
+    return written(error, frames)
 
 
 def _users(frames: TracebackType | None) -> TracebackType | None:
     first = frames
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("afterwards.worker"):
+    while frames is not None and str(frames.tb_frame.f_globals.get("__name__")).startswith("afterwards.worker"):
         frames = frames.tb_next
     return frames or first

@@ -1,5 +1,6 @@
 """What runs in a process of its own: calls of task functions, one after the other, for the worker that started it."""
 
+import asyncio
 import faulthandler
 import os
 import signal
@@ -13,12 +14,14 @@ from queue import SimpleQueue
 from time import sleep
 from typing import Any
 
-from afterwards.core.errors import TooLarge, UnknownFunction, Unreadable, UnstorableResult
+from afterwards.core.errors import UnknownFunction, Unreadable
 from afterwards.core.lifecycle import Outcome, Raised, Succeeded
 from afterwards.core.retry import Retry
 from afterwards.core.task import FailureKind, Task
+from afterwards.core.text import said_by
 from afterwards.worker import wire
 from afterwards.worker.attempt import meant_by
+from afterwards.worker.awaiting import awaited, done
 from afterwards.worker.context import TaskContext, current
 from afterwards.worker.runnable import Runnable
 from afterwards.worker.wire import Message, Pipe
@@ -44,6 +47,7 @@ class Child:
     def serve(self) -> None:
         """Until the worker has closed its end of the pipe."""
         _leave_signals_to_the_parent()
+        _lead_a_group()
         _die_with_the_parent()
         faulthandler.enable(file=2)  # so that a segmentation fault says on standard error where it was
         for work in (self._listen, self._tell):
@@ -61,7 +65,7 @@ class Child:
                 else:
                     self._calls.put(message)
         if self._running:
-            os._exit(1)  # the parent is gone, and nobody will hear the outcome
+            _end_with_programs()  # the parent is gone, and nobody will hear the outcome
         self._calls.put(None)
         sleep(LAST_WORDS)
         os._exit(0)  # a thread of the user's would keep the process for ever
@@ -77,7 +81,7 @@ class Child:
             self._noted.wait()
             self._noted.clear()
             with self._sending:
-                if self._running and (progress := self._running.progress()):
+                if self._running and (progress := self._running.shown()):
                     self._connection.send_bytes(wire.packed({"progress": progress.to_text()}))
             sleep(MOMENT)
 
@@ -113,13 +117,15 @@ class Child:
         lost: str | None = None
         try:
             result = function.function(*args, **kwargs)
+            if not done(result):
+                result = asyncio.run(awaited(result))
         except BaseException as error:  # whatever the user's function raises is its outcome
             outcome = meant_by(error)
         else:
             outcome, lost = _stored(function, result)
         finally:
             current.reset(before)
-        progress = context.progress()
+        progress = context.shown()
         said = {"lost": lost, "progress": progress and progress.to_text()}
         return wire.ended(outcome, function.settings.retries) | said
 
@@ -132,8 +138,8 @@ def _stored(function: Runnable, result: Any) -> tuple[Succeeded, str | None]:
     """The success with its result as JSON, or without it, and then why."""
     try:
         return Succeeded(function.results.dump(result)), None
-    except (UnstorableResult, TooLarge) as error:
-        return Succeeded(), str(error)
+    except BaseException as error:  # UnstorableResult, TooLarge, or what the user's serialiser raises
+        return Succeeded(), said_by(error)
 
 
 def _leave_signals_to_the_parent() -> None:
@@ -149,6 +155,20 @@ def _not_heard(*_: object) -> None:
     """A handler, for what is ignored with SIG_IGN would be so in the programs that the function starts, too."""
 
 
+def _lead_a_group() -> None:
+    """Whatever the function starts belongs to this process's group, and is killed with it."""
+    if hasattr(os, "setpgid"):
+        with suppress(OSError):  # it is the leader of a session already
+            os.setpgid(0, 0)
+
+
+def _end_with_programs() -> None:
+    """End this process at once, and what its function has started."""
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
 def _die_with_the_parent() -> None:
     """Where the system can do it: the thread that listens hears nothing while the function holds the GIL."""
     parent = parent_process()
@@ -157,7 +177,7 @@ def _die_with_the_parent() -> None:
         from signal import SIGKILL
 
         pipe = parent.sentinel  # has a writer as long as the parent lives, and nobody ever writes
-        fcntl(pipe, F_SETOWN, os.getpid())
+        fcntl(pipe, F_SETOWN, -os.getpgrp() if os.getpgrp() == os.getpid() else os.getpid())  # -: the whole group
         fcntl(pipe, F_SETSIG, SIGKILL)
         fcntl(pipe, F_SETFL, fcntl(pipe, F_GETFL) | os.O_ASYNC)
 

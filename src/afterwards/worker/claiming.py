@@ -13,6 +13,7 @@ from afterwards.core.errors import EngineUnavailable
 from afterwards.core.options import Options
 from afterwards.core.task import Lease, Task
 from afterwards.engine import Claim, Engine
+from afterwards.health import Health
 from afterwards.worker.racing import first
 from afterwards.worker.runnable import Functions
 from afterwards.worker.slots import Slots
@@ -36,7 +37,9 @@ class Claims:
         take: Callable[[Sequence[Task]], None],
         give_back: Callable[[Sequence[Task]], None],
         draining: asyncio.Event,
+        health: Health | None = None,
     ) -> None:
+        self._health = health or Health()
         self._engine = engine
         self._functions = functions
         self._options = options
@@ -78,8 +81,10 @@ class Claims:
                 try:
                     await self._claim_some()
                 except Exception as error:  # a worker that stopped claiming would be worse than any bug
-                    telemetry.loop_broken("claim tasks", error)
+                    self._health.failed("claim tasks", error)
                     await asyncio.sleep(1)
+                else:
+                    self._health.well("claim tasks")
             if self._under_way:
                 await asyncio.wait(self._under_way)
         finally:

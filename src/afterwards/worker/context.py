@@ -5,6 +5,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Protocol
 
+from afterwards import telemetry
 from afterwards.core.errors import Cancel
 from afterwards.core.progress import Progress
 from afterwards.core.task import Lease, Task
@@ -96,6 +97,14 @@ class TaskContext(AttemptContext):
         """How far the attempt has come; None if it has said nothing."""
         self._noted = False
         return self._shown.progress() if self._shown else None
+
+    def shown(self) -> Progress | None:
+        """As ``progress``, for what must not fail by it: progress that cannot be had is none."""
+        try:
+            return self.progress()
+        except BaseException as error:  # the user's objects may raise anything
+            telemetry.not_shown(error)
+            return None
 
 
 class Shown(Protocol):

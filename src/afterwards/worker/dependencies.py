@@ -18,7 +18,7 @@ from starlette.datastructures import State
 
 from afterwards.core.errors import NoHttpRequest, SwallowedException
 from afterwards.worker.planning import Kind, Node, Plan, standing_in
-from afterwards.worker.threads import Threads
+from afterwards.worker.threads import Threads, returned
 
 T = TypeVar("T")
 
@@ -251,9 +251,9 @@ async def _to_its_end(function: Callable[[], T]) -> T:
 
     Cancelled a second time, leave it alone.
     """
-    call = asyncio.ensure_future(_threads.run(function))
+    call = _threads.begin(function)
     try:
-        return await asyncio.shield(call)
+        return returned(await asyncio.shield(call))
     except asyncio.CancelledError:
         await asyncio.wait([call])
         raise

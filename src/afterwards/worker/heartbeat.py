@@ -11,10 +11,16 @@ from types import TracebackType
 from typing import Self
 
 from afterwards import telemetry
-from afterwards.core.errors import EngineError
+from afterwards.core.errors import EngineError, EngineUnavailable
 from afterwards.core.task import Lease
 from afterwards.engine import Engine, Heartbeat, Held
+from afterwards.health import Health
 from afterwards.worker.context import TaskContext
+
+DOING = "renew leases"
+
+AFTER_A_FAILURE = 0.25
+"""Seconds until leases are renewed again after an error of ours."""
 
 MOMENT = 0.25
 """Seconds between two writes of progress."""
@@ -29,7 +35,9 @@ class Heart:
         lease: timedelta,
         leases: Callable[[], Sequence[Lease]],
         heard: Callable[[Sequence[Lease], Sequence[Held]], None],
+        health: Health,
     ) -> None:
+        self._health = health
         self._engine = engine
         self._lease = lease
         self._leases = leases
@@ -55,17 +63,29 @@ class Heart:
 
     def _run(self) -> None:
         every = self._lease.total_seconds() / 3
+        pause, wait = every, AFTER_A_FAILURE
         with asyncio.Runner() as runner:
-            due = monotonic() + every
             while not self._stopped.is_set():
-                noted = self._gather(due)
-                if monotonic() >= due:
-                    due = monotonic() + every
-                    beats = [_beat(lease, noted.get(lease)) for lease in self._leases()]
-                else:
-                    beats = [_beat(lease, context) for lease, context in noted.items()]
-                if beats and not self._stopped.is_set():
-                    self._try(runner, beats)
+                try:
+                    self._beat_once(runner, pause)
+                    pause, wait = every, AFTER_A_FAILURE
+                except BaseException as error:  # a heart that stopped would lose every lease
+                    self._health.failed(DOING, error)
+                    pause, wait = min(every, wait), wait * 2
+
+    def _beat_once(self, runner: asyncio.Runner, pause: float) -> None:
+        """Store progress until the pause is over, and then renew all leases."""
+        due = monotonic() + pause
+        while not self._stopped.is_set():
+            noted = self._gather(due)
+            all_of_them = monotonic() >= due
+            leases = self._leases() if all_of_them else noted
+            beats = [_heartbeat(lease, noted.get(lease)) for lease in leases]
+            if beats and not self._stopped.is_set():
+                runner.run(self._beat(beats))
+                self._health.well(DOING)
+            if all_of_them:
+                return
 
     def _gather(self, due: float) -> dict[Lease, TaskContext]:
         """What has come further until the next beat is due, or for a moment after the first of it."""
@@ -79,21 +99,27 @@ class Heart:
                 first = self._noted.get_nowait()
         return gathered
 
-    def _try(self, runner: asyncio.Runner, beats: Sequence[Heartbeat]) -> None:
-        try:
-            runner.run(self._beat(beats))
-        except Exception as error:  # a heart that stopped would lose every lease
-            telemetry.loop_broken("renew leases", error)
-
     async def _beat(self, beats: Sequence[Heartbeat]) -> None:
         try:
-            held = await self._engine.heartbeat(beats, lease=self._lease)
+            held = await self._renew(beats)
         except EngineError as error:
-            telemetry.engine_trouble("renew leases", error, self._lease / 3)
+            telemetry.engine_trouble(DOING, error, self._lease / 3)
             return
         with suppress(RuntimeError):  # the event loop is closed: the worker is gone
             self._loop.call_soon_threadsafe(self._heard, [beat.lease for beat in beats], held)
 
+    async def _renew(self, beats: Sequence[Heartbeat]) -> list[Held]:
+        """Renew leases and store progress, or at least renew the leases."""
+        try:
+            return await self._engine.heartbeat(beats, lease=self._lease)
+        except EngineUnavailable:
+            raise
+        except Exception as error:
+            if all(beat.progress is None for beat in beats):
+                raise
+            telemetry.not_shown(error)
+            return await self._engine.heartbeat([Heartbeat(beat.lease) for beat in beats], lease=self._lease)
 
-def _beat(lease: Lease, context: TaskContext | None) -> Heartbeat:
-    return Heartbeat(lease, context.progress() if context else None)
+
+def _heartbeat(lease: Lease, context: TaskContext | None) -> Heartbeat:
+    return Heartbeat(lease, context.shown() if context else None)

@@ -2,30 +2,32 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from contextvars import copy_context
 from datetime import datetime
 from functools import partial
+from math import inf
 from types import TracebackType
 from typing import Any, Self
 
 from afterwards import telemetry
 from afterwards.core.lifecycle import HOLD, Cancelled, Outcome, Raised, Released, Settled, Snoozed, Succeeded
 from afterwards.core.options import Options
-from afterwards.core.task import FailedTask, Lease, State, Task
+from afterwards.core.task import FailedTask, FailureKind, Lease, State, Task
 from afterwards.engine import Claim, Engine, Held
+from afterwards.health import Health
 from afterwards.worker.attempt import Surroundings, Tell, attempt, settle, tell_plainly
 from afterwards.worker.claiming import Claims
+from afterwards.worker.contexts import Context
 from afterwards.worker.heartbeat import Heart
 from afterwards.worker.racing import first
 from afterwards.worker.roster import Attendance
-from afterwards.worker.runnable import Functions, Runnable
+from afterwards.worker.runnable import Functions, Runnable, options_of
 from afterwards.worker.running import UNTRIED, Running
 from afterwards.worker.scheduler import Scheduler, Timetable
 from afterwards.worker.settler import Settler
 from afterwards.worker.slots import Slots
-from afterwards.worker.supervisor import persist
+from afterwards.worker.supervisor import keep_running, persist
 from afterwards.worker.upkeep import Upkeep
 from afterwards.worker.watch import Watch
 
@@ -34,6 +36,15 @@ LONG_FOR_A_REQUEST, LONG_FOR_A_SLOT = 1.0, 0.25
 
 LAST_WORDS = 1.0
 """Seconds that cancelled attempts have to clean up at the end of a shutdown."""
+
+CLEANING_UP = 4.0
+"""Seconds that an attempt may take to clean up, once it was cancelled, before it is cancelled again."""
+
+CLAIMING, SETTLING, ATTENDING, SCHEDULING = "claim tasks", "store how tasks ended", "sign in", "fire schedules"
+"""Parts of a worker that others ask for."""
+
+A_MOMENT = 0.1
+"""Seconds until a part that was cancelled from outside is started again."""
 
 LAST_WRITES = 5.0
 """Seconds that an engine in trouble may keep a shutdown; what it did not store by then, its leases' end will."""
@@ -52,7 +63,9 @@ class Worker:
         tell: Tell,
         timetable: Timetable = tuple,
         clock: Callable[[], datetime],
+        health: Health | None = None,
     ) -> None:
+        self._health = health or Health()
         self.id = uuid.uuid4().hex  # new for every start: a restarted process is another worker
         self._engine = engine
         self._functions = functions
@@ -69,35 +82,39 @@ class Worker:
             take=lambda tasks: self._launch(*map(self._take, tasks)),
             give_back=self._give_back_untried,
             draining=self._draining,
+            health=self._health,
         )
         self._hurry = asyncio.Event()
-        self._settler = Settler(engine, self._stored)
-        self._heart = Heart(engine, options.lease, lambda: tuple(self._leased), self._heard)
+        self._settler = Settler(engine, self._stored, self._health)
+        self._heart = Heart(engine, options.lease, lambda: tuple(self._leased), self._heard, self._health)
         self._note = self._heart.note  # bound once
         self._watch = Watch(self._name_of, lambda: bool(self._attempts))
         self._attendance = Attendance(engine, self.id, functions, options, clock=clock)
-        self._upkeep = Upkeep(engine, functions, options, tell=tell, told=self._begin_telling, clock=clock)
+        self._upkeep = Upkeep(
+            *(engine, functions, options), tell=tell, told=self._begin_telling, clock=clock, health=self._health
+        )
         self._scheduler = Scheduler(engine, timetable, clock=clock)
         self._attempts: dict[asyncio.Task[None], Running] = {}
         self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
+        self._parts: dict[str, asyncio.Task[None]] = {}  # what the worker does beside the attempts, by what that is
+        self._ends = False  # its parts are not started again
 
     async def __aenter__(self) -> Self:
-        self._context = copy_context()
+        self._context = Context()
         self.loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._heart)
             await stack.enter_async_context(self._watch)
             self._loops = await stack.enter_async_context(asyncio.TaskGroup())
-            self._claiming = self._loops.create_task(self._claims.run())
-            self._settling = self._loops.create_task(self._settler.run())
-            self._keeping = [
-                self._settling,
-                self._loops.create_task(self._upkeep.run()),
-                self._loops.create_task(self._give_back_the_slow(LONG_FOR_A_REQUEST, held=True)),
-                self._loops.create_task(self._give_back_the_slow(LONG_FOR_A_SLOT, held=False)),
-            ]
-            self._attending = self._loops.create_task(self._attendance.run())
-            self._scheduling = [self._loops.create_task(self._scheduler.run())] if self._scheduler.needed else []
+            self._start(CLAIMING, self._claims.run)
+            self._start(SETTLING, self._settler.run)
+            self._start("keep the store in order", self._upkeep.run)
+            self._start("give back what waits", partial(self._give_back_the_slow, LONG_FOR_A_REQUEST, held=True))
+            self._start("give back what is slow", partial(self._give_back_the_slow, LONG_FOR_A_SLOT, held=False))
+            self._start("stop what does not end", self._abandon_the_stubborn)
+            self._start(ATTENDING, self._attendance.run)
+            if self._scheduler.needed:
+                self._start(SCHEDULING, self._scheduler.run)
             self._stack = stack.pop_all()
         return self
 
@@ -110,8 +127,9 @@ class Worker:
         await asyncio.wait([self._releasing])
         await self._give_back()
         await first(self._leave_all_stored(), timeout=LAST_WRITES)
-        for keeping in (self._claiming, self._attending, *self._keeping):
-            keeping.cancel()
+        self._ends = True
+        for part in self._parts.values():
+            part.cancel()
         self._surroundings.close()
         await self._stack.__aexit__(None, None, None)
         await self._surroundings.ended()
@@ -125,13 +143,28 @@ class Worker:
             self._hurry.set()
             return
         self._draining.set()
-        for scheduling in self._scheduling:
-            scheduling.cancel()
+        if SCHEDULING in self._parts:
+            self._parts.pop(SCHEDULING).cancel()
         for running in list(self._slots.ready):
             self._end(running, UNTRIED)
         self._releasing = self._loops.create_task(self._release())
         if self._leased:
             telemetry.draining(len(self._leased), self._options.grace)
+
+    def _start(self, doing: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Begin a part of the worker, which is begun again whenever it fails, or is cancelled from outside."""
+
+        def ended(part: "asyncio.Task[None]") -> None:
+            if part.cancelled() and self._parts.get(doing) is part and not self._ends:
+                telemetry.ended_early(doing)
+                self.loop.call_later(A_MOMENT, again)  # which never comes if the event loop ends: that cancels all, too
+
+        def again() -> None:
+            if doing in self._parts and not self._ends:
+                self._start(doing, run)
+
+        part = self._parts[doing] = self._loops.create_task(keep_running(doing, run, self._health))
+        part.add_done_callback(ended)
 
     # What senders of this process ask for (client.LocalWorker).
 
@@ -194,12 +227,12 @@ class Worker:
         while slots.ready and (running := slots.next()):
             # Kept alive by the dictionary, for the event loop does not. A task group would wait for a function that
             # will not be cancelled, and hold up the end.
-            running.asyncio_task = self.loop.create_task(self._attempt(running), context=self._context.copy())
+            running.asyncio_task = self.loop.create_task(self._attempt(running), context=self._context.fresh())
             self._attempts[running.asyncio_task] = running
             self._watch.begin()
 
     def _begin(self, doing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        begun = self.loop.create_task(doing, context=self._context.copy())
+        begun = self.loop.create_task(doing, context=self._context.fresh())
         self._keep_alive(begun)
         return begun
 
@@ -208,12 +241,16 @@ class Worker:
         begun.add_done_callback(self._begun.discard)
 
     async def _attempt(self, running: Running) -> None:
-        running.begun = True
+        running.begun, running.began = True, self.loop.time()
         outcome: Outcome
         try:
             outcome = await attempt(running.function, running.task, self._surroundings, running)
         except asyncio.CancelledError as error:
             outcome = running.stop or (Released() if self._all_is_ending else Raised(error=error))
+        except BaseException as error:  # nothing may leave an attempt without its end
+            if not self.loop.is_running():  # this coroutine is closed, and so is all of the worker
+                raise
+            outcome = Raised(error=error)
         if running.stop and not isinstance(outcome, Succeeded):
             outcome = running.stop
         self._end(running, outcome)
@@ -221,7 +258,8 @@ class Worker:
     @property
     def _all_is_ending(self) -> bool:
         """Whether the worker drains, or everything is cancelled, as by a server that is forced to end."""
-        return self._draining.is_set() or self._settling.done() or self._settling.cancelling() > 0
+        settling = self._parts[SETTLING]
+        return self._draining.is_set() or settling.done() or settling.cancelling() > 0
 
     def _end(self, running: Running, outcome: Outcome) -> None:
         """Free the slot, and have the end stored."""
@@ -239,7 +277,7 @@ class Worker:
             worker=self.id,
             clock=self._clock,
             tell=self._tell,
-            progress=running.asked.progress() if running.asked else None,
+            progress=running.asked.shown() if running.asked else None,
         )
         self._settler.add(settled)
 
@@ -273,6 +311,8 @@ class Worker:
     def _stop(self, running: Running, outcome: Outcome, *, even_threads: bool = False) -> None:
         """Cancel an attempt; a thread cannot be stopped, only no longer waited for."""
         running.stop = running.stop or outcome
+        if running.stopped is None:
+            running.stopped = self.loop.time()
         running.tell_to_stop()
         if running.asyncio_task is None or not running.begun:
             self._end(running, outcome)
@@ -310,6 +350,28 @@ class Worker:
                 self._end(running, _untried(running))
             seen = waiting
 
+    async def _abandon_the_stubborn(self) -> None:
+        """Cancel a second time what swallowed its cancellation, and end it without its consent if it swallows that."""
+        asked: set[Running] = set()
+        while True:
+            await asyncio.sleep(LAST_WORDS)
+            now = self.loop.time()
+            stubborn = {one for one in self._attempts.values() if one.function.is_async and _overdue(one, now)}
+            for running in stubborn:
+                if running in asked:
+                    self._abandon(running)
+                elif running.asyncio_task:
+                    running.asyncio_task.cancel()
+            asked = stubborn
+
+    def _abandon(self, running: Running) -> None:
+        """End an attempt that goes on all the same. There is no next one, which would run beside it."""
+        assert running.asyncio_task is not None
+        self._keep_alive(running.asyncio_task)
+        outcome = running.stop or _timed_out(running)
+        telemetry.left_running(running.task, "cancelled" if isinstance(outcome, Cancelled) else "failed")
+        self._end(running, outcome)
+
     async def _release(self) -> None:
         """Give back what still runs when the grace period is over, or at the second signal."""
         if self._attempts:
@@ -330,19 +392,36 @@ class Worker:
             self._end(running, Released())
 
     async def _all_stored(self) -> None:
-        await asyncio.wait([self._claiming])  # what it claimed while the drain began has been given back
-        if self._settling.done():  # a server that is forced to end cancels everything, and us as well
+        await asyncio.wait([self._parts[CLAIMING]])  # what it claimed while the drain began has been given back
+        if self._parts[SETTLING].done():  # a server that is forced to end cancels everything, and us as well
             await self._settler.store()
         await self._settler.settled()
 
     async def _leave_all_stored(self) -> None:
         await self._all_stored()
-        self._attending.cancel()
+        self._parts.pop(ATTENDING).cancel()
         await self._attendance.sign_out()
 
     def _name_of(self, asyncio_task: "asyncio.Task[Any]") -> str | None:
         running = self._attempts.get(asyncio_task)
         return f"task {running.task.name} ({running.task.id})" if running else None
+
+
+def _overdue(running: Running, now: float) -> bool:
+    """Whether an attempt should have ended so long ago that it has had time to clean up."""
+    timeout = options_of(running.function, running.task).timeout
+    ends = inf if timeout is None else running.began + timeout.total_seconds()
+    stopped = inf if running.stopped is None else running.stopped
+    return running.begun and now > min(ends, stopped) + CLEANING_UP
+
+
+def _timed_out(running: Running) -> Raised:
+    timeout = options_of(running.function, running.task).timeout
+    assert timeout is not None
+    error = TimeoutError(
+        f"took longer than its timeout of {timeout.total_seconds():g} s, and goes on although it was cancelled twice"
+    )
+    return Raised(error=error, kind=FailureKind.TIMED_OUT, final=True)
 
 
 def _untried(running: Running) -> Outcome:

@@ -194,7 +194,7 @@ class Keeper:
         with self._changing:
             self.over = True
             if self._process is not None:
-                self._process.kill()
+                _kill(self._process)
 
     def end(self) -> None:
         """Let the process end by itself, when it is idle."""
@@ -212,7 +212,7 @@ class Keeper:
 
         assert self._process is not None
         if not wait([self._process.sentinel], max(0.0, seconds)):
-            self._process.kill()
+            _kill(self._process)
 
     def _work(self) -> None:
         while (request := self._next()) is not None:
@@ -246,7 +246,7 @@ class Keeper:
             return _too_late(request) if late.begun else _crashed(f"did not begin within {BEGINNING:g} s")
         except (EOFError, OSError) as error:
             self.over = True
-            return _crashed(self._end() or f"could not be started: {error}")
+            return _crashed(self._end(crashed=True) or f"could not be started: {error}")
         except BaseException as error:  # a request that nobody answers would keep its slot for ever
             self.kill()
             return Raised(error=error)
@@ -264,7 +264,7 @@ class Keeper:
         with self._changing:
             self._process = process
             if self.over:
-                process.kill()
+                _kill(process)
         _alive.add(self)
         atexit.unregister(_end_all)
         atexit.register(_end_all, os.getpid())
@@ -297,18 +297,38 @@ class Keeper:
         with suppress(OSError, AttributeError):  # it has ended, or has not begun
             self._send(message)
 
-    def _end(self) -> str | None:
-        """See the process end, and say how; None if there is none. It may be called again."""
+    def _end(self, *, crashed: bool = False) -> str | None:
+        """See the process end, and say how; None if there is none. It may be called again.
+
+        What the function of one that crashed has started ends with it.
+        """
         self.over = True
         if self._process is None:
             return None
         with self._sending:
             self._pipe.close()
         self.wait(ENDING)
+        if crashed:
+            _kill_programs(self._process)
         with _starting:
             self._process.join()
         _alive.discard(self)
         return _how(self._process.exitcode)
+
+
+def _kill(process: "SpawnProcess") -> None:
+    """Kill a process, and the programs that its function has started."""
+    _kill_programs(process)
+    process.kill()
+
+
+def _kill_programs(process: "SpawnProcess") -> None:
+    """Kill the group that a process leads: nobody else's, for no other gets its id as long as the group has members."""
+    if hasattr(os, "killpg") and process.pid is not None:
+        with suppress(
+            ProcessLookupError, PermissionError
+        ):  # none is left, or it has not come so far as to have a group
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _answer(future: "asyncio.Future[Outcome]", outcome: Outcome) -> None:

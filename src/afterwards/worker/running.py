@@ -25,6 +25,8 @@ class Running:
     asyncio_task: "asyncio.Task[None] | None" = None  # None: it has not started
     held: bool = False  # by its request
     begun: bool = False
+    began: float = 0.0  # by the event loop's clock
+    stopped: float | None = None  # since when it shall end
     ended: bool = False
     published: bool = False  # its request ended after it had been given back
     lost: bool = False  # the lease is somebody else's: whatever comes out is dropped

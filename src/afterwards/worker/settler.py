@@ -2,22 +2,28 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from afterwards import telemetry
 from afterwards.core.lifecycle import Settled
 from afterwards.engine import Engine
+from afterwards.health import Health
 from afterwards.worker.supervisor import persist
 
 LINGER = 0.005
 """Seconds between two writes: what ends meanwhile shares the next one. After a pause nothing has to wait."""
 
 
+DOING = "store how tasks ended"
+
+
 class Settler:
     """Gathers what attempts ended as; ``stored`` is told when the engine has it."""
 
-    def __init__(self, engine: Engine, stored: Callable[[Sequence[Settled]], None]) -> None:
+    def __init__(self, engine: Engine, stored: Callable[[Sequence[Settled]], None], health: Health) -> None:
         self._engine = engine
         self._stored = stored
+        self._health = health
         self._gathered: list[Settled] = []
         self._some = asyncio.Event()
         self._none = asyncio.Event()
@@ -54,13 +60,25 @@ class Settler:
 
     async def _finish(self, batch: Sequence[Settled]) -> None:
         try:
-            telemetry.refused(await persist("store how tasks ended", lambda: self._engine.finish(batch)))
-        except Exception as error:  # one that cannot be stored runs again when its lease is over; the others are stored
-            telemetry.loop_broken("store how tasks ended", error)
+            telemetry.refused(await persist(DOING, lambda: self._engine.finish(batch)))
+        except Exception as error:  # the others are stored
+            self._health.failed(DOING, error)
             if len(batch) > 1:
                 for one in batch:
                     await self._finish([one])
+            elif (bare := _bare(batch[0])) != batch[0]:
+                await self._finish([bare])  # one that cannot be stored even so runs again when its lease is over
+        else:
+            self._health.well(DOING)
 
     async def settled(self) -> None:
         """Return when nothing is left to store."""
         await self._none.wait()
+
+
+def _bare(settled: Settled) -> Settled:
+    """How an attempt ended, without what only describes it."""
+    failure = settled.failure
+    if failure is not None:
+        failure = replace(failure, type="Exception", message="it could not be stored as it was", traceback="")
+    return replace(settled, failure=failure, progress=None, then=None)

@@ -9,6 +9,7 @@ from typing import TypeVar
 from afterwards import telemetry
 from afterwards.core.errors import EngineUnavailable
 from afterwards.core.retry import Retry
+from afterwards.health import Health
 
 T = TypeVar("T")
 
@@ -28,11 +29,39 @@ async def persist(doing: str, operation: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(wait.total_seconds())
 
 
-async def keep_doing(doing: str, every: timedelta, operation: Callable[[], Awaitable[None]]) -> None:
-    """Do something at once and then again and again, never giving up: not even because of a mistake of ours."""
+async def keep_doing(
+    doing: str, every: timedelta, operation: Callable[[], Awaitable[None]], health: Health | None = None
+) -> None:
+    """Do something at once and then again and again, never giving up: not even because of a mistake of ours.
+
+    With ``health`` tasks do not run without it.
+    """
     while True:
         try:
             await persist(doing, operation)
         except Exception as error:  # a worker that stopped doing it would be worse than any bug
-            telemetry.loop_broken(doing, error)
+            _tell(doing, error, health)
+        else:
+            if health is not None:
+                health.well(doing)
         await asyncio.sleep(every.total_seconds() * (0.9 + 0.2 * random()))  # so that processes do not march in step
+
+
+async def keep_running(doing: str, run: Callable[[], Awaitable[None]], health: Health) -> None:
+    """Run a part of the worker, and again whenever it fails, until it returns by itself."""
+    failed = 0
+    while True:
+        try:
+            await run()
+            return
+        except Exception as error:  # as above
+            failed += 1
+            health.failed(doing, error)
+        await asyncio.sleep(PATIENCE.delay(failed, 1).total_seconds())
+
+
+def _tell(doing: str, error: Exception, health: Health | None) -> None:
+    if health is None:
+        telemetry.loop_broken(doing, error)
+    else:
+        health.failed(doing, error)

@@ -18,6 +18,9 @@ except ImportError:  # another version keeps it elsewhere: then `anyio.from_thre
 
 T = TypeVar("T")
 
+Ended = tuple[T | None, BaseException | None]
+"""How a call ended: what it returned, or what it raised."""
+
 
 class Threads:
     """At most ``size`` daemon threads, started when needed. (anyio's threads keep the interpreter from ending.)"""
@@ -30,25 +33,30 @@ class Threads:
 
     async def run(self, function: Callable[[], T]) -> T:
         """Call a function in a thread, with the caller's context variables. Cancelled, it goes on there unheard."""
+        return returned(await self.begin(function))
+
+    def begin(self, function: Callable[[], T]) -> "asyncio.Future[Ended[T]]":
+        """Call a function in a thread. How it ended is a value: not every exception can be one of a future."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        future: asyncio.Future[Ended[T]] = loop.create_future()
         context = copy_context()
         token = current_token()
 
         def call() -> None:
             threadlocals.current_token = token  # so that functions may call back with `anyio.from_thread`
+            ended: Ended[T]
             try:
-                settle, outcome = _succeed, context.run(function)
+                ended = context.run(function), None
             except BaseException as error:  # whatever the user's function raises is its outcome
-                settle, outcome = _fail, error  # type: ignore[assignment]  # one of two pairs
+                ended = None, error
             with suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
-                loop.call_soon_threadsafe(settle, future, outcome)
+                loop.call_soon_threadsafe(_end, future, ended)
 
         self._calls.put(call)
         if not self._idle.acquire(blocking=False) and self._count < self._size:
             self._count += 1
             threading.Thread(target=self._work, name=f"afterwards-{self._count}", daemon=True).start()
-        return await future
+        return future
 
     def close(self) -> None:
         """Let the threads end after what they do now."""
@@ -68,18 +76,17 @@ class Threads:
             return self._calls.get()
 
 
-def _succeed(future: "asyncio.Future[Any]", result: Any) -> None:
+def returned(ended: Ended[T]) -> T:
+    """What a function returned; raises what it raised."""
+    result, error = ended
+    if error is None:
+        return result  # type: ignore[return-value]  # one of the two is there
+    try:
+        raise error
+    finally:
+        del ended, error  # each of which holds this frame by the traceback
+
+
+def _end(future: "asyncio.Future[Ended[Any]]", ended: Ended[Any]) -> None:
     if not future.done():
-        future.set_result(result)
-
-
-def _fail(future: "asyncio.Future[Any]", error: BaseException) -> None:
-    if isinstance(error, StopIteration):  # a future refuses it, and would never be done
-        error = _caused(RuntimeError("the function raised StopIteration"), error)
-    if not future.done():
-        future.set_exception(error)
-
-
-def _caused(error: RuntimeError, cause: StopIteration) -> RuntimeError:
-    error.__cause__ = cause
-    return error
+        future.set_result(ended)

@@ -11,6 +11,7 @@ from afterwards.core.lifecycle import Settled
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, Task
 from afterwards.engine import Engine
+from afterwards.health import Health
 from afterwards.worker.attempt import Tell, with_notice
 from afterwards.worker.runnable import Functions, Runnable
 from afterwards.worker.supervisor import keep_doing
@@ -33,7 +34,9 @@ class Upkeep:
         tell: Tell,
         told: Callable[[Runnable, FailedTask], None],
         clock: Callable[[], datetime],
+        health: Health | None = None,
     ) -> None:
+        self._health = health
         self._engine = engine
         self._functions = functions
         self._reclaim_every = min(RECLAIM_EVERY, options.lease / 3)
@@ -44,7 +47,7 @@ class Upkeep:
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(keep_doing("take lost tasks back", self._reclaim_every, self.reclaim))
+            group.create_task(keep_doing("take lost tasks back", self._reclaim_every, self.reclaim, self._health))
             group.create_task(keep_doing("prune", PRUNE_EVERY, self.prune))
 
     async def reclaim(self) -> None:

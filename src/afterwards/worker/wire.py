@@ -8,7 +8,7 @@ from afterwards.core.errors import RaisedElsewhere
 from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Snoozed, Succeeded
 from afterwards.core.retry import Retry
 from afterwards.core.task import FailureKind, State, Task
-from afterwards.core.text import said_by, shortened
+from afterwards.core.text import said_by, shortened, text_of, type_name
 from afterwards.worker.runnable import Runnable
 
 Message = dict[str, Any]
@@ -95,8 +95,8 @@ def outcome(message: Message) -> Outcome:
 def _raised(raised: Raised, retry: Retry) -> Message:
     return {
         "ended": "raised",
-        "type": type(raised.error).__qualname__,
-        "module": type(raised.error).__module__,
+        "type": type_name(raised.error),
+        "module": text_of(type(raised.error).__module__),
         "text": said_by(raised.error),
         "traceback": shortened(raised.traceback),
         "kind": raised.kind,

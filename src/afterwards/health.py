@@ -1,0 +1,46 @@
+"""Whether the worker of this process does its work, part by part."""
+
+from afterwards import telemetry
+
+TOO_OFTEN = 3
+"""Failures in a row after which a part of the worker is not expected to recover by itself."""
+
+
+class Health:
+    """What fails in a worker. Parts report here from any thread; an engine that is away for a while is no failure."""
+
+    def __init__(self) -> None:
+        self._failures: dict[str, int] = {}
+        self._gone = ""  # why there is no worker any more, although the application serves
+        self.trouble: str | None = None
+        """Why tasks that are added now would not run; None as long as they would."""
+
+    def failed(self, doing: str, error: BaseException) -> None:
+        """A part of the worker failed by an error of its own, and tries again."""
+        telemetry.loop_broken(doing, error)
+        self._failures[doing] = self._failures.get(doing, 0) + 1
+        self._judge()
+
+    def well(self, doing: str) -> None:
+        """A part of the worker has done its work."""
+        if self._failures and self._failures.pop(doing, 0):
+            self._judge()
+
+    def gone(self, reason: str) -> None:
+        """There is no worker any more, and none will come while the application serves."""
+        self._gone = reason
+        self._judge()
+
+    def begin(self) -> None:
+        """A worker starts: what was wrong with the one before says nothing about it."""
+        self._failures.clear()
+        self._gone = ""
+        self.trouble = None
+
+    def _judge(self) -> None:
+        broken = sorted(doing for doing, times in self._failures.copy().items() if times >= TOO_OFTEN)
+        before, self.trouble = self.trouble, self._gone or (f"it cannot {broken[0]}" if broken else None)
+        if self.trouble and not before:
+            telemetry.unfit(self.trouble)
+        elif before and not self.trouble:
+            telemetry.fit_again()

@@ -1,0 +1,177 @@
+"""An awaitable that a function returns is awaited, and a generator is no success."""
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from fastapi import Depends, FastAPI
+
+from afterwards import Afterwards, BackgroundTasks, FailedTask, State, task
+from afterwards.core.task import FailureKind
+from face.diary import said as the_diary
+from face.serving import finished, serving, until, working
+
+pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
+
+
+async def say(text: str) -> str:
+    await asyncio.sleep(0)
+    the_diary.append(text)
+    if text == "broken":
+        raise LookupError(text)
+    return text
+
+
+class Reply:
+    """Awaitable, as what some clients' methods return."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __await__(self) -> Any:
+        return say(self._text).__await__()
+
+
+def a_future(text: str) -> "Future[str]":
+    future: Future[str] = Future()
+    the_diary.append(text)
+    if text == "broken":
+        future.set_exception(LookupError(text))
+    else:
+        future.set_result(text)
+    return future
+
+
+async def numbers() -> AsyncIterator[int]:
+    yield 1
+
+
+WAYS: dict[str, Callable[[str], Any]] = {
+    "coroutine": say,
+    "awaitable": Reply,
+    "future": a_future,
+    "nested": lambda text: _nested(text),
+}
+
+
+async def _nested(text: str) -> Any:
+    return say(text)
+
+
+@task
+def return_from_a_thread(way: str, text: str) -> Any:
+    return WAYS[way](text)
+
+
+@task
+async def return_from_the_loop(way: str, text: str) -> Any:
+    return WAYS[way](text)
+
+
+@task(timeout=30)
+def return_with_a_timeout(way: str, text: str) -> Any:
+    return WAYS[way](text)
+
+
+def connection() -> Iterator[str]:
+    try:
+        yield "open"
+    finally:
+        the_diary.append("closed")
+
+
+@task
+def return_within_a_dependency(way: str, text: str, held: str = Depends(connection)) -> Any:
+    return WAYS[way](text)
+
+
+FUNCTIONS = [return_from_a_thread, return_from_the_loop, return_with_a_timeout, return_within_a_dependency]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda value: value.name)
+async def test_what_a_function_returns_is_awaited(url: str, said: list[str], function: Any, way: str) -> None:
+    async with working(url):
+        assert await (await function.enqueue(way, "said")).result(timeout=10) == "said"
+        raised = await finished(await function.enqueue(way, "broken"))
+    assert said == (
+        ["said", "closed", "broken", "closed"] if function is return_within_a_dependency else ["said", "broken"]
+    )
+    assert (raised.state, raised.failures[0].type) == (State.FAILED, "LookupError")
+
+
+@task(timeout=0.05)
+def return_what_never_ends() -> Any:
+    return asyncio.sleep(60)
+
+
+async def test_what_is_awaited_has_a_timeout_too(url: str) -> None:
+    async with working(url):
+        record = await finished(await return_what_never_ends.enqueue())
+    assert [failure.kind for failure in record.failures] == [FailureKind.TIMED_OUT]
+
+
+@task
+def return_a_generator() -> Any:
+    return (number for number in (1, 2))
+
+
+@task
+def return_an_async_generator() -> Any:
+    return numbers()
+
+
+@pytest.mark.parametrize("function", [return_a_generator, return_an_async_generator], ids=lambda value: value.name)
+async def test_a_generator_that_nobody_iterates_is_a_failure(url: str, function: Any) -> None:
+    async with working(url):
+        record = await finished(await function.enqueue())
+    assert (record.state, record.failures[0].type) == (State.FAILED, "TypeError")
+    assert "whose body has not run" in record.failures[0].message
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_a_plain_function_returns_is_awaited(url: str, said: list[str], installed: bool, way: str) -> None:
+    app = FastAPI()
+    if installed:
+        Afterwards(app, url)
+
+    @app.get("/")
+    async def handler(background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(functools.partial(WAYS[way], "said"))
+        background_tasks.add_task(the_diary.append, "next")
+
+    async with serving(app) as http:
+        await http.get("/")
+        await until(lambda: said == ["said", "next"])
+
+
+async def test_a_plain_generator_is_told(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    app = FastAPI()
+    Afterwards(app, url)
+
+    @app.get("/")
+    async def handler(background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(numbers)
+
+    async with serving(app) as http:
+        await http.get("/")
+        await until(lambda: any("whose body never runs" in record.getMessage() for record in caplog.records))
+
+
+def tell_by_a_coroutine(failed: FailedTask) -> Any:
+    return say(f"told of {failed.name}")
+
+
+@task(on_failure=tell_by_a_coroutine)
+async def fail_and_have_it_told() -> None:
+    raise ValueError
+
+
+async def test_an_awaitable_of_who_is_told_of_a_failure_is_awaited(url: str, said: list[str]) -> None:
+    async with working(url):
+        await finished(await fail_and_have_it_told.enqueue())
+        await until(lambda: said == ["told of fail_and_have_it_told"])

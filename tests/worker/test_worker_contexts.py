@@ -1,0 +1,168 @@
+"""Each attempt begins in the context of the worker's start, with nothing in it that another attempt has changed."""
+
+import decimal
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import sentry_sdk
+
+from afterwards import State, task
+from afterwards.worker.contexts import Context
+from face.serving import finished, until, working
+
+pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
+
+events: list[dict[str, Any]] = []
+
+
+@pytest.fixture
+def sentry() -> Iterator[list[dict[str, Any]]]:
+    events.clear()
+    sentry_sdk.init(
+        dsn="http://key@localhost:1/1",
+        before_send=lambda event, hint: events.append(dict(event)),  # type: ignore[func-returns-value]
+        default_integrations=True,
+        auto_enabling_integrations=False,
+    )
+    with sentry_sdk.isolation_scope() as scope:
+        scope.set_tag("service", "shop")
+        yield events
+    sentry_sdk.init()
+
+
+@task
+async def tag_on_the_loop(user: str) -> None:
+    _tag(user)
+
+
+@task
+def tag_in_a_thread(user: str) -> None:
+    _tag(user)
+
+
+def _tag(user: str) -> None:
+    if user:
+        sentry_sdk.set_user({"id": user})
+        sentry_sdk.set_tag("customer", user)
+        sentry_sdk.get_current_scope().set_extra("order", user)
+        sentry_sdk.add_breadcrumb(message=user)
+    raise ValueError(user)
+
+
+@pytest.mark.parametrize("function", [tag_on_the_loop, tag_in_a_thread], ids=lambda value: value.name)
+async def test_what_a_task_sets_in_sentrys_scope_is_not_in_the_events_of_the_next(
+    url: str, sentry: list[dict[str, Any]], function: Any
+) -> None:
+    async with working(url, concurrency=1):
+        await finished(await function.enqueue("ada"))
+        await finished(await function.enqueue(""))
+        await until(lambda: len(sentry) >= 2)
+    first, second = sentry[:2]
+    assert (first["user"]["id"], first["tags"]["customer"], first["tags"]["service"]) == ("ada", "ada", "shop")
+    assert second["tags"]["service"] == "shop", "as it was when the worker started"
+    assert "customer" not in second["tags"] and "id" not in second.get("user", {})
+    assert "order" not in second.get("extra", {})
+    assert "ada" not in [crumb.get("message") for crumb in second.get("breadcrumbs", {}).get("values", [])]
+
+
+@dataclass
+class Bag:
+    items: list[str] = field(default_factory=list)
+
+
+class Plain:
+    def __init__(self) -> None:
+        self.items: list[str] = []
+
+
+class Pool:
+    """More than data, as what is connected to something."""
+
+    def __init__(self) -> None:
+        self.items: list[str] = []
+        self.lock = threading.Lock()
+
+
+bag: ContextVar[Any] = ContextVar("bag")
+
+MUTABLE: dict[str, tuple[Any, Any]] = {
+    "list": (list, lambda value: value),
+    "dictionary": (lambda: {"items": []}, lambda value: value["items"]),
+    "tuple": (lambda: (1, []), lambda value: value[1]),
+    "dataclass": (Bag, lambda value: value.items),
+    "object": (Plain, lambda value: value.items),
+    "namespace": (lambda: SimpleNamespace(items=[]), lambda value: value.items),
+}
+
+
+@task
+async def put_on_the_loop(kind: str) -> list[str]:
+    return _put(kind)
+
+
+@task
+def put_in_a_thread(kind: str) -> list[str]:
+    return _put(kind)
+
+
+def _put(kind: str) -> list[str]:
+    items = MUTABLE[kind][1](bag.get())
+    items.append("mine")
+    return list(items)
+
+
+@pytest.mark.parametrize("kind", MUTABLE)
+@pytest.mark.parametrize("function", [put_on_the_loop, put_in_a_thread], ids=lambda value: value.name)
+async def test_what_a_task_puts_into_a_context_variable_the_next_does_not_find(
+    url: str, function: Any, kind: str
+) -> None:
+    value = MUTABLE[kind][0]()
+    MUTABLE[kind][1](value).append("before")
+    bag.set(value)
+    async with working(url):
+        for _ in range(2):
+            assert await (await function.enqueue(kind)).result(timeout=10) == ["before", "mine"]
+    assert MUTABLE[kind][1](value) == ["before"]
+
+
+@task
+def work_with_few_digits() -> str:
+    before = str(decimal.getcontext().prec)
+    decimal.getcontext().prec = 5
+    return before
+
+
+async def test_the_precision_of_decimals_is_each_tasks_own(url: str) -> None:
+    decimal.getcontext().prec = 28
+    async with working(url):
+        for _ in range(2):
+            assert await (await work_with_few_digits.enqueue()).result(timeout=10) == "28"
+
+
+def test_what_is_more_than_data_is_shared() -> None:
+    pool = Pool()
+    circle: list[Any] = [pool]
+    circle.append(circle)
+    bag.set(circle)
+    found = Context().fresh()[bag]
+    assert found is not circle and found[0] is pool and found[1] is found
+
+
+@task
+async def go_on() -> None: ...
+
+
+class Hostile:
+    def __copy__(self) -> Any:
+        raise SystemExit("no copy")
+
+
+async def test_a_value_that_cannot_be_copied_is_no_obstacle(url: str) -> None:
+    bag.set(Hostile())
+    async with working(url):
+        assert (await finished(await go_on.enqueue())).state is State.SUCCEEDED

@@ -18,6 +18,7 @@ from afterwards.engine import Claim, Engine, Held
 from afterwards.worker.attempt import Surroundings, Tell, attempt, settle, tell_plainly
 from afterwards.worker.claiming import Claims
 from afterwards.worker.heartbeat import Heart
+from afterwards.worker.links import Links
 from afterwards.worker.racing import first
 from afterwards.worker.roster import Attendance
 from afterwards.worker.runnable import Functions, Runnable
@@ -72,6 +73,7 @@ class Worker:
         )
         self._hurry = asyncio.Event()
         self._settler = Settler(engine, self._stored)
+        self._links = Links()
         self._heart = Heart(engine, options.lease, lambda: tuple(self._leased), self._heard)
         self._note = self._heart.note  # bound once
         self._watch = Watch(self._name_of, lambda: bool(self._attempts))
@@ -241,7 +243,7 @@ class Worker:
             tell=self._tell,
             progress=running.asked.progress() if running.asked else None,
         )
-        self._settler.add(settled)
+        self._settler.add(settled, at_once=self._links.is_long(running.task))
 
     def _free(self, running: Running) -> None:
         if running.asyncio_task:

@@ -154,7 +154,12 @@ def _decide_behind(connection: Connection, ended: Sequence[Ended]) -> None:
     deciding = list(ended)
     for id, before in deciding:
         for row in connection.execute(statements.WAITING_BEHIND, (rows.key(id),)).fetchall():
-            task = lifecycle.follow(rows.to_task(row), before, connection.now)
+            waiting = rows.to_task(row)
+            task = (
+                lifecycle.follow(waiting, before, connection.now)
+                if before
+                else lifecycle.proceed(waiting, connection.now)
+            )
             connection.execute(statements.UPDATE, rows.changed(task, connection.instant))
             connection.queued |= task.state is State.QUEUED
             if task.state.finished:

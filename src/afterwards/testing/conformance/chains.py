@@ -1,5 +1,6 @@
 """The tasks behind a task: they wait, follow, are cancelled for its sake, and come back with it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -155,8 +156,46 @@ class Chains(ChainHelpers):
         [task] = await engine.enqueue([self.task(after=first.id)])
         assert (task.state, task.after) == (State.QUEUED, first.id)
 
-    async def test_a_task_stored_behind_a_pruned_one_is_queued(self, engine: Engine) -> None:
-        [task] = await engine.enqueue([self.task(after=self.task().id)])
+    @pytest.mark.parametrize("outcome", [FAILURE, Cancelled("no"), SUCCESS])
+    async def test_the_absence_of_the_task_before_is_no_success(
+        self, engine: Engine, clock: FakeClock, outcome: Outcome
+    ) -> None:
+        first = await self.ended(engine, outcome)
+        clock.advance(first.retention)
+        assert await engine.prune(100) == 1
+        second = self.task(after=first.id)
+        stored = await engine.enqueue([second, self.task(after=second.id)])
+        assert [(task.state, task.finished_at) for task in stored] == [(State.CANCELLED, clock())] * 2
+        assert stored[0].reason == f"{first.id}, which comes before it, is not on record: it may not have succeeded"
+        assert stored[1].reason == f"greet ({second.id}), which comes before it, was cancelled"
+        assert (stored[0].cause, stored[1].cause) == (None, second.id)
+        assert await self.claim(engine) == []
+
+    async def test_behind_a_task_that_was_never_stored_none_begins(self, engine: Engine) -> None:
+        unknown = self.task().id
+        claim = self.claim_for("sender")
+        plain, held, late = await engine.enqueue(
+            [self.task(after=unknown), self.task(after=unknown, held=True), self.task(after=unknown, wait=SOON)],
+            claim=claim,
+        )
+        assert [task.state for task in (plain, held, late)] == [State.CANCELLED] * 3
+        await engine.publish([held.lease])
+        assert await self.states(engine, held) == [State.CANCELLED]
+
+    async def test_one_cancelled_for_a_record_that_is_gone_can_be_requeued_by_hand(self, engine: Engine) -> None:
+        [task, behind] = self.chain(2)
+        task = replace(task, after=self.task().id)
+        await engine.enqueue([task, behind])
+        assert ids(await engine.requeue([task.id])) == [task.id]
+        assert await self.states(engine, task, behind) == [State.QUEUED, State.WAITING]
+
+    async def test_the_order_of_a_long_request_goes_on_behind_a_pruned_record(
+        self, engine: Engine, clock: FakeClock
+    ) -> None:
+        first = await self.ended(engine)
+        clock.advance(first.retention)
+        assert await engine.prune(100) == 1
+        [task] = await engine.enqueue([self.task(after=first.id, chained=True)])
         assert task.state is State.QUEUED
 
     @pytest.mark.parametrize(("outcome", "how"), [(FAILURE, "failed"), (Cancelled("no"), "was cancelled")])

@@ -167,7 +167,10 @@ class Sender(Protocol):
         ...
 
     async def cancel(self, ids: Sequence[str], reason: str) -> list[Task]:
-        """Cancel tasks, and those behind them; a running one is asked to stop. Returns them as they stand."""
+        """Cancel tasks, and those behind them; a running one is asked to stop. Returns them as they stand.
+
+        Many are cancelled in pieces, each of them atomic, so that others get their turn.
+        """
         ...
 
     async def __aenter__(self) -> Self: ...
@@ -300,7 +303,10 @@ class Engine(Sender, Controls, Schedules, Joinable, Files, Roster, Protocol):
         ...
 
     async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
-        """Store how attempts ended, and what that means for the tasks behind them. Returns the refused leases."""
+        """Store how attempts ended, and what that means for the tasks behind them. Returns the refused leases.
+
+        Where very many come behind them, some of those may be decided on a little later.
+        """
         ...
 
     async def expired(self, limit: int) -> list[Task]:
@@ -310,7 +316,7 @@ class Engine(Sender, Controls, Schedules, Joinable, Files, Roster, Protocol):
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
         """Queue finished tasks again, and bring back those cancelled for their sake. Returns the queued ones.
 
-        Not those whose unique key another task has meanwhile.
+        Not those whose unique key another task has meanwhile. Many are queued in pieces, each of them atomic.
         """
         ...
 

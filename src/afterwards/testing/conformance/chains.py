@@ -1,6 +1,9 @@
 """The tasks behind a task: they wait, follow, are cancelled for its sake, and come back with it."""
 
+from asyncio import sleep
+from collections.abc import Sequence
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -21,6 +24,9 @@ from afterwards.testing.conformance.support import (
     ids,
 )
 
+PATIENCE = 30.0
+"""Seconds of real time that an engine may take for very many tasks."""
+
 
 class ChainHelpers(Conformance):
     def chain(self, length: int, **fields: Any) -> list[NewTask]:
@@ -37,6 +43,13 @@ class ChainHelpers(Conformance):
         [first] = await self.claim(engine)
         await self.finish(engine, first, outcome)
         return await engine.get(ids(tasks))
+
+    async def until(self, engine: Engine, tasks: Sequence[Task | NewTask], state: State) -> None:
+        """Wait until all of them are in this state: where there are very many, it comes a little later."""
+        deadline = monotonic() + PATIENCE
+        while set(await self.states(engine, *tasks)) != {state}:
+            assert monotonic() < deadline, "they are not in this state"
+            await sleep(0.005)
 
 
 class Chains(ChainHelpers):
@@ -150,6 +163,28 @@ class Chains(ChainHelpers):
         assert set(await self.states(engine, *tasks)) == {State.CANCELLED}
         await engine.requeue([tasks[0].id])
         assert await self.states(engine, *tasks) == [State.QUEUED] + [State.WAITING] * 1199
+
+    async def test_a_failure_cancels_very_many_behind_it(self, engine: Engine) -> None:
+        tasks = await self.broken(engine, 700)
+        await self.until(engine, tasks[1:], State.CANCELLED)
+        before, last = await engine.get(ids(tasks[-2:]))
+        assert (last.cause, last.reason) == (tasks[0].id, f"greet ({before.id}), which comes before it, was cancelled")
+
+    async def test_very_many_follow_the_same_success(self, engine: Engine) -> None:
+        first = await self.running(engine)
+        behind = [self.task(after=first.id) for _ in range(700)]
+        await engine.enqueue(behind)
+        await self.succeed(engine, first)
+        await self.until(engine, behind, State.QUEUED)
+
+    async def test_very_many_that_are_cancelled_together_have_the_same_reasons_as_few(self, engine: Engine) -> None:
+        """Those behind another one are cancelled for its sake, wherever they stand in the list."""
+        tasks = self.chain(700)
+        await engine.enqueue(tasks)
+        cancelled = await engine.cancel(ids(tasks), "not wanted")
+        assert ids(cancelled) == ids(tasks)
+        assert {task.state for task in cancelled} == {State.CANCELLED}
+        assert [task.cause for task in cancelled] == [None] + [tasks[0].id] * 699
 
     async def test_a_task_stored_behind_a_success_is_queued(self, engine: Engine) -> None:
         first = await self.ended(engine)
@@ -335,6 +370,29 @@ class Requeueing(ChainHelpers):
         stored = await engine.get(ids(tasks))
         assert [task.state for task in stored] == [State.FAILED, State.CANCELLED, State.CANCELLED]
         assert [failure.attempt for failure in stored[0].failures] == [1, 2]
+
+    async def test_a_long_chain_requeued_as_a_whole_keeps_its_order(self, engine: Engine) -> None:
+        tasks = self.chain(700)
+        await engine.enqueue(tasks)
+        await engine.cancel([tasks[0].id], "not wanted")
+        assert ids(await engine.requeue(ids(tasks))) == [tasks[0].id]
+        assert await self.states(engine, *tasks) == [State.QUEUED] + [State.WAITING] * 699
+
+    async def test_very_many_behind_the_same_task_come_back_with_it(self, engine: Engine) -> None:
+        first = await self.running(engine)
+        behind = [self.task(after=first.id) for _ in range(700)]
+        await engine.enqueue(behind)
+        await self.finish(engine, first, FAILURE)
+        await self.until(engine, behind, State.CANCELLED)
+        await engine.requeue([first.id])
+        assert await self.states(engine, first, *behind) == [State.QUEUED] + [State.WAITING] * 700
+
+    async def test_very_many_are_requeued_together_in_the_order_stored(self, engine: Engine) -> None:
+        tasks = [self.task() for _ in range(700)]
+        await engine.enqueue(tasks)
+        await engine.cancel(ids(tasks), "not wanted")
+        assert ids(await engine.requeue(ids(tasks[::-1]) * 2)) == ids(tasks)
+        assert await self.states(engine, *tasks) == [State.QUEUED] * 700
 
     async def test_several_are_requeued_together(self, engine: Engine) -> None:
         tasks = [await self.ended(engine, FAILURE) for _ in range(3)]

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
 from afterwards.core.lifecycle import Settled
@@ -12,6 +12,9 @@ from afterwards.core.progress import Progress
 from afterwards.core.routing import Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, State, Task
+
+NO_TIMES: Mapping[Lease, datetime] = MappingProxyType({})
+"""No published task has a time of its own to wait for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,10 +157,12 @@ class Sender(Protocol):
         """
         ...
 
-    async def publish(self, leases: Sequence[Lease], *, held: bool = False, run_at: datetime | None = None) -> None:
+    async def publish(
+        self, leases: Sequence[Lease], *, held: bool = False, run_at: Mapping[Lease, datetime] = NO_TIMES
+    ) -> None:
         """Queue held tasks, for their request has ended; with ``held``, keep them back for another minute.
 
-        With ``run_at`` they are scheduled for that instant, if it is still to come. A lease that is not the task's any
+        Those in ``run_at`` are scheduled for their instant, if it is still to come. A lease that is not the task's any
         more is passed over.
         """
         ...

@@ -1,10 +1,9 @@
 """The engine for tests, and the reference for the others: a dictionary."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import dropwhile, islice
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -14,7 +13,7 @@ from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import Group, Room, Used
 from afterwards.core.routing import Backlog, Route
 from afterwards.core.task import Lease, NewTask, State, Task
-from afterwards.engine import Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
+from afterwards.engine import NO_TIMES, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.memory.files import KeptFiles
 from afterwards.engines.memory.schedules import KeptSchedules
 from afterwards.engines.memory.storing import Storing, refuse_full, unfinished
@@ -64,13 +63,15 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
     def join(self, transaction: Transaction) -> None:
         """Tasks in memory lie beside nobody's rows."""
 
-    async def publish(self, leases: Sequence[Lease], *, held: bool = False, run_at: datetime | None = None) -> None:
-        change = lifecycle.hold if held else partial(lifecycle.publish, run_at=run_at)
+    async def publish(
+        self, leases: Sequence[Lease], *, held: bool = False, run_at: Mapping[Lease, datetime] = NO_TIMES
+    ) -> None:
         with self._lock:
             for lease in leases:
                 task = self._tasks.get(lease.task_id)
                 if task and task.attempt == lease.attempt and task.state is State.SCHEDULED:
-                    self._put(change(task, self._clock()))
+                    now = self._clock()
+                    self._put(lifecycle.hold(task, now) if held else lifecycle.publish(task, now, run_at.get(lease)))
 
     async def get(self, ids: Sequence[str]) -> list[Task]:
         with self._lock:

@@ -14,7 +14,7 @@ from afterwards.core.lifecycle import Settled
 from afterwards.core.routing import Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, Task
-from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
+from afterwards.engine import NO_TIMES, Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.sqlite import (
     behind,
     claiming,
@@ -86,7 +86,9 @@ class SQLiteEngine:
             joined.prepare(self._settings.path)
         return joined
 
-    async def publish(self, leases: Sequence[Lease], *, held: bool = False, run_at: datetime | None = None) -> None:
+    async def publish(
+        self, leases: Sequence[Lease], *, held: bool = False, run_at: Mapping[Lease, datetime] = NO_TIMES
+    ) -> None:
         if leases:
             await self._here().writer.call(partial(storing.publish, leases=leases, held=held, run_at=run_at))
 

@@ -125,7 +125,7 @@ class Attached:
             some = [one for one in joining if one.standing is Standing.WAITING]
             joined = engines.shared(request.client.url).join(BoundTransaction(session)) if some else None
             if joined is not None:
-                tasks = in_line([one.call for one in some], request)
+                tasks = list(in_line([one.call for one in some], request))
                 self._inserted.append(Inserted(request, joined, some, tasks, joined.enqueue(tasks)))
                 for one in some:
                     one.become(Standing.INSERTED)

@@ -27,6 +27,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(clock=clock)
         self._tasks: dict[str, Task] = {}  # in the order stored
+        self._followers: dict[str, list[str]] = {}  # those behind each task, in the order stored
         self._aliases: dict[str, str] = {}  # ids of calls that a uniqueness rule answered
         self._starts: dict[Group, list[Start]] = {}  # of functions with a rate, the oldest first
         self._paused = Paused()
@@ -58,6 +59,8 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             self._aliases.update(storing.aliases.maps[0])
             for task in storing.tasks.maps[0].values():
                 self._put(task)
+                if task.after is not None:
+                    self._followers.setdefault(task.after, []).append(task.id)
             return [self._tasks[self._resolved(new.id)] for new in tasks]
 
     def join(self, transaction: Transaction) -> None:
@@ -170,6 +173,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             doomed = list(islice(over, limit))
             for id in doomed:
                 del self._tasks[id]
+                self._followers.pop(id, None)
             self._aliases = {id: task for id, task in self._aliases.items() if task in self._tasks}
             self._starts = {
                 group: left for group, starts in self._starts.items() if (left := [s for s in starts if s.until > now])
@@ -253,7 +257,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
                 revived.append(behind)
 
     def _behind(self, task: Task) -> list[Task]:
-        return [other for other in self._tasks.values() if other.after == task.id]
+        return [self._tasks[id] for id in self._followers.get(task.id, ()) if id in self._tasks]
 
     def _resolved(self, id: str) -> str:
         return self._aliases.get(id, id)

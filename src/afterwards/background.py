@@ -1,6 +1,7 @@
 """``BackgroundTasks``: the tasks of one request, injected by FastAPI, and stored before its response leaves."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeVar, overload
@@ -28,6 +29,7 @@ from afterwards.uploads import UNSTORABLE, files_stored
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 REQUEST_STACK = "fastapi_inner_astack"
 """Where FastAPI keeps what closes after the response (0.121 to 0.165). Only read: were it gone, a response with a
@@ -44,6 +46,9 @@ UNAVAILABLE = "The task store is unavailable"
 RETRY_AFTER = {"Retry-After": "1"}
 """Seconds after which a client should try again when its tasks could not be stored."""
 
+
+AT_ONCE = 250
+"""Calls of one request that are made ready in one turn of the event loop: a few milliseconds' worth."""
 
 RETRY_LATER = {"Retry-After": "5"}
 """The same where a queue was full."""
@@ -353,7 +358,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
                 return
             if not (request.at_once or request.answered):
                 request.client.must_work()
-            tasks = in_line(calls, request)
+            tasks = await _in_turns(in_line(calls, request))
             request.used = True
             if uploads := [call.uploads for call in calls if call.uploads]:
                 async with files_stored(tasks, uploads, request.client):
@@ -361,7 +366,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             else:
                 stored = await request.client.enqueue(tasks)
             request.stored(tasks, stored)
-            for call, task in zip(calls, stored, strict=True):
+            for call, task in await _in_turns(zip(calls, stored, strict=True)):
                 call.mark_stored(task.id)
         finally:
             request.end_flush()
@@ -387,6 +392,16 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             if isinstance(task, StoredCall) and task.waits_for_flush:
                 waiting.append(task)
         return waiting
+
+
+async def _in_turns(items: Iterable[T]) -> list[T]:
+    """Make what may be very many, and let the event loop go on meanwhile."""
+    made: list[T] = []
+    for item in items:
+        made.append(item)
+        if len(made) % AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return made
 
 
 def _waiting_in(buffers: Sequence[_BackgroundTasks]) -> list[StoredCall]:

@@ -70,6 +70,9 @@ class HeldBack(NamedTuple):
 class Client:
     """An engine as one installation uses it: opened by the first who needs it, shared by all requests."""
 
+    made = 0
+    """How many this process has made."""
+
     def __init__(
         self, url: str, options: Options, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
@@ -80,6 +83,7 @@ class Client:
         self._clock = clock
         self._entered: Engine | None = None
         _clients.add(self)
+        Client.made += 1
 
     def new_id(self) -> str:
         """An id for a task that is not stored yet."""
@@ -162,13 +166,10 @@ class Client:
     async def publish(self, held: Sequence[HeldBack]) -> None:
         """Queue what was held back, or schedule what has a time of its own."""
         engine = await self.open()
-        if at_once := [one.lease for one in held if one.run_at is None]:
-            if (worker := self._local) is not None:
-                worker.expect(len(at_once))
-            await engine.publish(at_once)
-        for one in held:
-            if one.run_at is not None:
-                await engine.publish([one.lease], run_at=one.run_at)
+        later = {one.lease: one.run_at for one in held if one.run_at is not None}
+        if (at_once := len(held) - len(later)) and (worker := self._local) is not None:
+            worker.expect(at_once)
+        await engine.publish([one.lease for one in held], run_at=later)
 
     async def keep_back(self, held: Sequence[HeldBack]) -> None:
         """Hold tasks for another minute: their request still goes on."""
@@ -221,6 +222,8 @@ current: ContextVar[Client | None] = ContextVar("afterwards_client", default=Non
 
 _clients: WeakSet[Client] = WeakSet()
 
+_looked_through = 0  # how many had been made when those out of use were last collected
+
 
 def the_client(doing: str) -> Client:
     """The current request's or task's, else the only one of the process. Raises NotInstalled."""
@@ -228,8 +231,12 @@ def the_client(doing: str) -> Client:
     if client is not None:
         return client
     if len(_clients) > 1:
-        gc.collect()  # an application that nobody uses any more is no candidate
-    candidates = [client for client in _clients if client.opened] or list(_clients)
+        _forget_unused()
+    candidates = _candidates()
+    if len(candidates) > 1:  # before it is refused: perhaps one of them is not used any more by now
+        candidates.clear()
+        gc.collect()
+        candidates = _candidates()
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
@@ -241,3 +248,19 @@ def the_client(doing: str) -> Client:
         f"{doing} must be stored, but this process has {len(candidates)} installations and no request or task is under "
         "way that would choose one: call it within a request or a task of the one that is meant"
     )
+
+
+def _candidates() -> list[Client]:
+    """The installations that may be meant where none is named: those in use, else all."""
+    return [client for client in _clients if client.opened] or list(_clients)
+
+
+def _forget_unused() -> None:
+    """Collect the installations of applications that nobody uses any more: once for each that was made since.
+
+    To collect garbage takes long: it is not done for each call.
+    """
+    global _looked_through
+    if _looked_through < Client.made:
+        _looked_through = Client.made
+        gc.collect()

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
 from afterwards.core.lifecycle import Settled
@@ -12,6 +12,9 @@ from afterwards.core.progress import Progress
 from afterwards.core.routing import Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, State, Task
+
+NO_TIMES: Mapping[Lease, datetime] = MappingProxyType({})
+"""No published task has a time of its own to wait for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,10 +161,12 @@ class Sender(Protocol):
         """Raise QueueFull if ``enqueue`` would, and store nothing: asked before what a task needs is written."""
         ...
 
-    async def publish(self, leases: Sequence[Lease], *, held: bool = False, run_at: datetime | None = None) -> None:
+    async def publish(
+        self, leases: Sequence[Lease], *, held: bool = False, run_at: Mapping[Lease, datetime] = NO_TIMES
+    ) -> None:
         """Queue held tasks, for their request has ended; with ``held``, keep them back for another minute.
 
-        With ``run_at`` they are scheduled for that instant, if it is still to come. A lease that is not the task's any
+        Those in ``run_at`` are scheduled for their instant, if it is still to come. A lease that is not the task's any
         more is passed over.
         """
         ...
@@ -171,7 +176,10 @@ class Sender(Protocol):
         ...
 
     async def cancel(self, ids: Sequence[str], reason: str) -> list[Task]:
-        """Cancel tasks, and those behind them; a running one is asked to stop. Returns them as they stand."""
+        """Cancel tasks, and those behind them; a running one is asked to stop. Returns them as they stand.
+
+        Many are cancelled in pieces, each of them atomic, so that others get their turn.
+        """
         ...
 
     async def __aenter__(self) -> Self: ...
@@ -308,7 +316,10 @@ class Engine(Sender, Controls, Schedules, Joinable, Files, Roster, Protocol):
         ...
 
     async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
-        """Store how attempts ended, and what that means for the tasks behind them. Returns the refused leases."""
+        """Store how attempts ended, and what that means for the tasks behind them. Returns the refused leases.
+
+        Where very many come behind them, some of those may be decided on a little later.
+        """
         ...
 
     async def expired(self, limit: int) -> list[Task]:
@@ -318,7 +329,7 @@ class Engine(Sender, Controls, Schedules, Joinable, Files, Roster, Protocol):
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
         """Queue finished tasks again, and bring back those cancelled for their sake. Returns the queued ones.
 
-        Not those whose unique key another task has meanwhile.
+        Not those whose unique key another task has meanwhile. Many are queued in pieces, each of them atomic.
         """
         ...
 

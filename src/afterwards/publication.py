@@ -1,7 +1,7 @@
 """What one request stores, and what of it is held back until the request has ended."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from functools import partial
@@ -151,15 +151,13 @@ class Publication:
             telemetry.engine_trouble("publish a request's tasks, which start within a minute", error, timedelta())
 
 
-def in_line(calls: Sequence[Call], request: Publication) -> list[NewTask]:
+def in_line(calls: Iterable[Call], request: Publication) -> Iterator[NewTask]:
     """The calls as they are stored, each after the one before it but for those that left the chain."""
-    tasks, last, held = [], request.last, request.holds
+    last, held = request.last, request.holds
     for call in calls:
         after = last if call.chained else None
-        new = call.new_task(request.client, origin=request.origin, after=after, held=held, answered=request.answered)
-        tasks.append(new)
+        yield call.new_task(request.client, origin=request.origin, after=after, held=held, answered=request.answered)
         last = call.id if call.chained else last
-    return tasks
 
 
 def origin() -> str | None:

@@ -127,7 +127,7 @@ class Attached:
             if joined is not None:
                 if not (request.at_once or request.answered):
                     request.client.must_work()
-                tasks = in_line([one.call for one in some], request)
+                tasks = list(in_line([one.call for one in some], request))
                 self._inserted.append(Inserted(request, joined, some, tasks, joined.enqueue(tasks)))
                 for one in some:
                     one.become(Standing.INSERTED)

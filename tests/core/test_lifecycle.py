@@ -57,7 +57,7 @@ def finish(running: Task, outcome: Outcome, retry: Retry = Retry(0), now: dateti
 class TestStoring:
     def test_everything_asked_is_recorded(self) -> None:
         asked = {"queue": "mail", "priority": 5, "overrides": "{}", "retention": SOON, "origin": "POST /", "after": "0"}
-        stored = lifecycle.store(new(**asked), None, NOW)
+        stored = lifecycle.store(new(**asked), task(State.SUCCEEDED, id="0"), NOW)
         assert {name: getattr(stored, name) for name in asked} == asked
         assert (stored.id, stored.name, stored.arguments, stored.created_at) == ("2", "thank", "{}", NOW)
 
@@ -85,6 +85,19 @@ class TestStoring:
         stored = lifecycle.store(new(held=held), task(state), NOW)
         assert (stored.state, stored.run_at) == (State.WAITING, NOW)
 
+    @pytest.mark.parametrize("fields", [{}, {"held": True}, {"wait": SOON}, {"run_at": NOW + SOON}])
+    def test_behind_a_task_that_is_not_on_record_it_is_cancelled(self, fields: dict[str, Any]) -> None:
+        stored = lifecycle.store(new(after="0", **fields), None, NOW)
+        assert (stored.state, stored.finished_at, stored.run_at) == (State.CANCELLED, NOW, None)
+        assert stored.reason == "0, which comes before it, is not on record: it may not have succeeded"
+
+    def test_the_order_of_a_request_goes_on_behind_a_record_that_is_gone(self) -> None:
+        assert lifecycle.store(new(after="0", chained=True), None, NOW).state is State.QUEUED
+
+    @pytest.mark.parametrize("chained", [False, True])
+    def test_behind_a_failure_it_is_cancelled(self, chained: bool) -> None:
+        assert lifecycle.store(new(after="1", chained=chained), task(State.FAILED), NOW).state is State.CANCELLED
+
     def test_a_plain_function_s_failure_is_final(self) -> None:
         stored = lifecycle.store(new(failure=FAILURE, after="1"), task(State.RUNNING), NOW)
         assert (stored.state, stored.plain, stored.failures) == (State.FAILED, True, (FAILURE,))
@@ -94,9 +107,13 @@ class TestStoring:
 class TestFollowing:
     waiting = task(State.WAITING, id="2", run_at=NOW)
 
-    @pytest.mark.parametrize("before", [None, task(State.SUCCEEDED)])
-    def test_after_a_success_or_nothing_it_is_queued(self, before: Task | None) -> None:
-        assert lifecycle.follow(self.waiting, before, NOW) == replace(self.waiting, state=State.QUEUED, run_at=None)
+    def test_after_a_success_it_is_queued(self) -> None:
+        queued = replace(self.waiting, state=State.QUEUED, run_at=None)
+        assert lifecycle.follow(self.waiting, task(State.SUCCEEDED), NOW) == queued
+        assert lifecycle.proceed(self.waiting, NOW) == queued
+
+    def test_the_absence_of_the_task_before_is_no_success(self) -> None:
+        assert lifecycle.follow(self.waiting, None, NOW).state is State.CANCELLED
 
     def test_its_own_delay_still_counts(self) -> None:
         delayed = replace(self.waiting, run_at=NOW + SOON)

@@ -39,7 +39,7 @@ BY_INDEX = {
     "EXPIRE": "afterwards_running (lease_until>?)",
     "ANY_WAITING": "afterwards_waiting",
     "WAITING_BEHIND": "afterwards_waiting (after=?)",
-    "CANCELLED_BEHIND": "afterwards_cancelled_for_another (after=?)",
+    "CANCELLED_BEHIND": "afterwards_cancelled_for_another (after=? AND rowid>?)",
     "ANY_OVER": "afterwards_over (<expr><?)",
     "OVER": "afterwards_over (<expr><?)",
     "IS_REGISTERED": "PRIMARY KEY (name=?)",

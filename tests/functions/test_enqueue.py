@@ -1,7 +1,10 @@
 """``await f.enqueue(...)``, ``f.enqueue_sync(...)`` and ``f.options(...)``."""
 
 import asyncio
+import gc
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -94,6 +97,59 @@ async def test_outside_a_request_two_installations_are_one_too_many(app: FastAPI
     async with serving(app), serving(other):
         with pytest.raises(NotInstalled, match="2 installations"):
             await note.enqueue("hello")
+
+
+@contextmanager
+def collections() -> Iterator[list[int]]:
+    """The full collections of garbage that somebody asks for meanwhile: by itself there is none."""
+    found: list[int] = []
+
+    def note_one(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            found.append(info["generation"])
+
+    gc.disable()
+    gc.callbacks.append(note_one)
+    try:
+        yield found
+    finally:
+        gc.callbacks.remove(note_one)
+        gc.enable()
+
+
+async def test_beside_a_second_installation_no_garbage_is_collected_for_each_call(app: FastAPI) -> None:
+    other = FastAPI()
+    Afterwards(other, "memory://no-garbage")
+    async with serving(app):
+        await note.enqueue("hello")
+        with collections() as collected:
+            for _ in range(3):
+                await note.enqueue("hello")
+    assert collected == []
+
+
+async def test_a_new_installation_is_looked_at_once(app: FastAPI) -> None:
+    async with serving(app):
+        await note.enqueue("hello")
+        other = FastAPI()
+        Afterwards(other, "memory://looked-at-once")
+        with collections() as collected:
+            for _ in range(3):
+                await note.enqueue("hello")
+    assert len(collected) <= 1
+
+
+async def test_an_installation_that_nobody_uses_any_more_is_no_candidate(app: FastAPI) -> None:
+    """Neither one that was open until the last call, and was never closed."""
+    other: FastAPI | None = FastAPI()
+    tasks: Afterwards | None = Afterwards(other, "memory://out-of-use")
+    async with serving(app):
+        assert tasks is not None
+        await tasks.client.open()
+        with pytest.raises(NotInstalled, match="2 installations"):
+            await note.enqueue("hello")
+        other = tasks = None
+        assert await (await note.enqueue("hello")).result(timeout=5) == "hello"
 
 
 def test_without_an_installation_it_names_the_missing_line(tmp_path: Path) -> None:

@@ -90,9 +90,13 @@ _Draft = draft_of(Settled)
 
 
 def store(new: NewTask, before: Task | None, now: datetime) -> Task:
-    """The record of a new task; ``before`` is the task that it comes after, where the engine still has it."""
-    waits = before is not None and before.state is not State.SUCCEEDED
-    state, run_at = (State.WAITING, asked_for(new, now)) if waits else _standing(new, now)
+    """The record of a new task; ``before`` is the task that it comes after, where the engine still has it.
+
+    The absence of that task is no success: a new one that asked to come after it is cancelled. The order of a request
+    alone goes on, for its tasks were there, and their records may be gone before a long request ends.
+    """
+    goes_on = before.state is State.SUCCEEDED if before else new.after is None or new.chained
+    state, run_at = _standing(new, now) if goes_on else (State.WAITING, asked_for(new, now))
     task = Task(
         id=new.id,
         name=new.name,
@@ -124,7 +128,7 @@ def store(new: NewTask, before: Task | None, now: datetime) -> Task:
             finished_at=now,
             failures=(new.failure,),
         )
-    return follow(task, before, now) if waits else task
+    return task if goes_on else follow(task, before, now)
 
 
 def asked_for(new: NewTask, now: datetime) -> datetime:
@@ -139,14 +143,23 @@ def could_start(new: NewTask, stored: Task) -> bool:
 
 
 def follow(task: Task, before: Task | None, now: datetime) -> Task:
-    """What becomes of a waiting task now that the one before it stands where it stands (None: there is none)."""
-    if before is None or before.state is State.SUCCEEDED:
-        return _due(task, now)
+    """The waiting task, now that the one before it stands where it stands (None: its record is gone)."""
+    if before is None:
+        return _cancelled(
+            task, f"{task.after}, which comes before it, is not on record: it may not have succeeded", now
+        )
+    if before.state is State.SUCCEEDED:
+        return proceed(task, now)
     if before.state.finished:
         how = "failed" if before.state is State.FAILED else "was cancelled"
         cancelled = _cancelled(task, f"{before.name} ({before.id}), which comes before it, {how}", now)
         return replace(cancelled, cause=before.cause or before.id)
     return task
+
+
+def proceed(task: Task, now: datetime) -> Task:
+    """The waiting task, now that the one before it has succeeded."""
+    return _due(task, now)
 
 
 def publish(task: Task, now: datetime, run_at: datetime | None = None) -> Task:

@@ -20,6 +20,7 @@ from afterwards.worker.attempt import Surroundings, Tell, attempt, settle, tell_
 from afterwards.worker.claiming import Claims
 from afterwards.worker.contexts import Context
 from afterwards.worker.heartbeat import Heart
+from afterwards.worker.links import Links
 from afterwards.worker.racing import first
 from afterwards.worker.roster import Attendance
 from afterwards.worker.runnable import Functions, Runnable, options_of
@@ -86,6 +87,7 @@ class Worker:
         )
         self._hurry = asyncio.Event()
         self._settler = Settler(engine, self._stored, self._health)
+        self._links = Links()
         self._heart = Heart(engine, options.lease, lambda: tuple(self._leased), self._heard, self._health)
         self._note = self._heart.note  # bound once
         self._watch = Watch(self._name_of, lambda: bool(self._attempts))
@@ -279,7 +281,7 @@ class Worker:
             tell=self._tell,
             progress=running.asked.shown() if running.asked else None,
         )
-        self._settler.add(settled)
+        self._settler.add(settled, at_once=self._links.is_long(running.task))
 
     def _free(self, running: Running) -> None:
         if running.asyncio_task:

@@ -28,12 +28,19 @@ class Settler:
         self._some = asyncio.Event()
         self._none = asyncio.Event()
         self._none.set()
+        self._hurry = False
+        self._lingering: asyncio.Future[None] | None = None
 
-    def add(self, settled: Settled) -> None:
+    def add(self, settled: Settled, *, at_once: bool = False) -> None:
+        """Have an end stored; ``at_once``: something waits for it, so that it does not linger."""
         if not self._gathered:
             self._some.set()
             self._none.clear()
         self._gathered.append(settled)
+        if at_once:
+            self._hurry = True
+            if self._lingering is not None:
+                _wake(self._lingering)
 
     async def run(self) -> None:
         """Store what comes, until cancelled."""
@@ -41,14 +48,29 @@ class Settler:
         last = 0.0
         while True:
             await self._some.wait()
-            await asyncio.sleep(max(0.0, last + LINGER - now()))
+            await self._linger(last + LINGER - now())
             await self.store()
             last = now()
+
+    async def _linger(self, seconds: float) -> None:
+        """Let others end meanwhile, unless somebody is in a hurry."""
+        if self._hurry or seconds <= 0:
+            await asyncio.sleep(0)  # what ends in this turn of the event loop is stored together in any case
+            return
+        loop = asyncio.get_running_loop()
+        self._lingering = loop.create_future()
+        timer = loop.call_later(seconds, _wake, self._lingering)
+        try:
+            await self._lingering
+        finally:
+            self._lingering = None
+            timer.cancel()
 
     async def store(self) -> None:
         """Store what has been gathered."""
         batch, self._gathered = self._gathered, []
         self._some.clear()
+        self._hurry = False
         try:
             await self._finish(batch)
         except asyncio.CancelledError:
@@ -74,6 +96,11 @@ class Settler:
     async def settled(self) -> None:
         """Return when nothing is left to store."""
         await self._none.wait()
+
+
+def _wake(lingering: "asyncio.Future[None]") -> None:
+    if not lingering.done():
+        lingering.set_result(None)
 
 
 def _bare(settled: Settled) -> Settled:

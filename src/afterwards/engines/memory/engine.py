@@ -1,10 +1,9 @@
 """The engine for tests, and the reference for the others: a dictionary."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import dropwhile, islice
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -14,7 +13,7 @@ from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import Group, Room, Used
 from afterwards.core.routing import Backlog, Route
 from afterwards.core.task import Lease, NewTask, State, Task
-from afterwards.engine import Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
+from afterwards.engine import NO_TIMES, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.memory.files import KeptFiles
 from afterwards.engines.memory.schedules import KeptSchedules
 from afterwards.engines.memory.storing import Storing, refuse_full, unfinished
@@ -28,6 +27,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(clock=clock)
         self._tasks: dict[str, Task] = {}  # in the order stored
+        self._followers: dict[str, list[str]] = {}  # those behind each task, in the order stored
         self._aliases: dict[str, str] = {}  # ids of calls that a uniqueness rule answered
         self._starts: dict[Group, list[Start]] = {}  # of functions with a rate, the oldest first
         self._paused = Paused()
@@ -49,6 +49,8 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             self._aliases.update(storing.aliases.maps[0])
             for task in storing.tasks.maps[0].values():
                 self._put(task)
+                if task.after is not None:
+                    self._followers.setdefault(task.after, []).append(task.id)
             return [self._tasks[self._resolved(new.id)] for new in tasks]
 
     async def refuse_full(self, tasks: Sequence[NewTask]) -> None:
@@ -77,13 +79,15 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
     def join(self, transaction: Transaction) -> None:
         """Tasks in memory lie beside nobody's rows."""
 
-    async def publish(self, leases: Sequence[Lease], *, held: bool = False, run_at: datetime | None = None) -> None:
-        change = lifecycle.hold if held else partial(lifecycle.publish, run_at=run_at)
+    async def publish(
+        self, leases: Sequence[Lease], *, held: bool = False, run_at: Mapping[Lease, datetime] = NO_TIMES
+    ) -> None:
         with self._lock:
             for lease in leases:
                 task = self._tasks.get(lease.task_id)
                 if task and task.attempt == lease.attempt and task.state is State.SCHEDULED:
-                    self._put(change(task, self._clock()))
+                    now = self._clock()
+                    self._put(lifecycle.hold(task, now) if held else lifecycle.publish(task, now, run_at.get(lease)))
 
     async def get(self, ids: Sequence[str]) -> list[Task]:
         with self._lock:
@@ -182,6 +186,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             doomed = list(islice(over, limit))
             for id in doomed:
                 del self._tasks[id]
+                self._followers.pop(id, None)
             self._aliases = {id: task for id, task in self._aliases.items() if task in self._tasks}
             self._starts = {
                 group: left for group, starts in self._starts.items() if (left := [s for s in starts if s.until > now])
@@ -265,7 +270,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
                 revived.append(behind)
 
     def _behind(self, task: Task) -> list[Task]:
-        return [other for other in self._tasks.values() if other.after == task.id]
+        return [self._tasks[id] for id in self._followers.get(task.id, ()) if id in self._tasks]
 
     def _resolved(self, id: str) -> str:
         return self._aliases.get(id, id)

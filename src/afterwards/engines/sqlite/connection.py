@@ -18,7 +18,7 @@ from afterwards.engines.sqlite import rows, statements
 
 APPLICATION_ID = 0x41667477  # "Aftw": what `file` knows a file by that has nothing but tasks
 MAJOR = 1  # changes when an older version of this package could no longer work on the file
-_STEPS = ("001_tasks.sql",)
+_STEPS = ("001_tasks.sql", "004_behind.sql")
 VERSION = MAJOR * 1000 + len(_STEPS)
 
 PRAGMAS = (
@@ -71,6 +71,8 @@ class Connection:
     queued: bool  # something can be claimed that could not be before
     idle_for: object  # the claim for which nothing could be found, as long as nothing is queued since
     unwritten: list[tuple[tuple[str, ...], list[Any]]]  # tasks to insert, in this order: columns and values
+    decided: int  # tasks behind others, in this transaction
+    left_behind: bool  # more of them are noted, for the transactions that come
     room_at: datetime | None = None  # when a rate that was used up lets another task start
     _paused: Paused | None = None
     _ahead: tuple[timedelta, datetime] | None = None
@@ -82,6 +84,8 @@ class Connection:
         self.queued = False
         self.idle_for = None
         self.unwritten = []
+        self.decided = 0
+        self.left_behind = False
         self._paused = None
         self._ahead = None
 

@@ -14,15 +14,30 @@ from afterwards.core.lifecycle import Settled
 from afterwards.core.routing import Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, Task
-from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
-from afterwards.engines.sqlite import claiming, files, finishing, limiting, reading, roster, rows, scheduling, storing
+from afterwards.engine import NO_TIMES, Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
+from afterwards.engines.sqlite import (
+    behind,
+    claiming,
+    files,
+    finishing,
+    limiting,
+    reading,
+    roster,
+    rows,
+    scheduling,
+    storing,
+)
 from afterwards.engines.sqlite.batch import Batch
 from afterwards.engines.sqlite.checks import check_place
 from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite.finishing import Piece
 from afterwards.engines.sqlite.joined import Joined, is_on
 from afterwards.engines.sqlite.opened import Opened, Settings, gate, say_what_is_old, say_what_joining_risks
 from afterwards.engines.sqlite.thread import Operation
 from afterwards.engines.sqlite.undelivered import Enqueue, Undelivered
+
+MOST_CHANGED = 100
+"""Tasks that one transaction cancels or requeues, so that none takes long."""
 
 MOST_PRUNED = 500
 """Rows that one transaction deletes, so that none takes long."""
@@ -75,7 +90,9 @@ class SQLiteEngine:
             joined.prepare(self._settings.path)
         return joined
 
-    async def publish(self, leases: Sequence[Lease], *, held: bool = False, run_at: datetime | None = None) -> None:
+    async def publish(
+        self, leases: Sequence[Lease], *, held: bool = False, run_at: Mapping[Lease, datetime] = NO_TIMES
+    ) -> None:
         if leases:
             await self._here().writer.call(partial(storing.publish, leases=leases, held=held, run_at=run_at))
 
@@ -83,7 +100,8 @@ class SQLiteEngine:
         return await self._here().reader.call(partial(reading.get, ids=ids)) if ids else []
 
     async def cancel(self, ids: Sequence[str], reason: str) -> list[Task]:
-        return await self._here().writer.call(partial(finishing.cancel, ids=ids, reason=reason)) if ids else []
+        await self._in_pieces(ids, lambda some: partial(finishing.cancel, ids=some, reason=reason))
+        return await self.get(ids)
 
     async def claim(self, claim: Claim) -> list[Task]:
         opened = self._here()
@@ -115,10 +133,32 @@ class SQLiteEngine:
         with opened.presence.dead() as workers:
             if workers:
                 await opened.writer.call(partial(claiming.expire, workers=workers))
+        await self._go_on_behind()  # what another process has left that died
         return await opened.reader.call(partial(reading.expired, limit=limit))
 
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
-        return await self._here().writer.call(partial(finishing.requeue, ids=ids)) if ids else []
+        if not ids:
+            return []
+        ordered = await self._here().reader.call(partial(reading.in_the_order_stored, ids=ids))
+        return await self._in_pieces(ordered, lambda some: partial(finishing.requeue, ids=some))
+
+    async def _in_pieces(
+        self, ids: Sequence[str], change: Callable[[Sequence[str]], Callable[[Connection], Piece]]
+    ) -> list[Task]:
+        """In several transactions, if there are many: each leaves the others a turn. Returns what was changed."""
+        changed: list[Task] = []
+        left = ids
+        while left:
+            piece = await self._here().writer.call(change(left[:MOST_CHANGED]))
+            changed += piece.changed
+            left = left[piece.done :]
+            while piece.left_behind and await self._go_on_behind():
+                pass
+        return changed
+
+    async def _go_on_behind(self) -> bool:
+        """Decide on tasks behind others that are left. Returns whether more are."""
+        return await self._here().writer.call(behind.go_on, needed=behind.is_any_left, otherwise=False, turn=2)
 
     async def find(self, query: Query) -> list[Task]:
         return await self._here().reader.call(partial(reading.find, query=query))

@@ -1,13 +1,14 @@
 """How attempts and tasks end, and begin again. Every function runs in a transaction that others share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 from afterwards.core import lifecycle
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.task import Lease, State, Task
-from afterwards.engines.sqlite import files, reading, rows, statements, storing, uniqueness
+from afterwards.engines.sqlite import behind, files, reading, rows, statements, storing, uniqueness
 from afterwards.engines.sqlite.connection import Connection
 
 MOST_EXPIRED = 1000
@@ -16,8 +17,13 @@ MOST_EXPIRED = 1000
 Success = tuple[int, int, str | None, int]
 """Counted failures and crashes, the result, the attempt."""
 
-Ended = tuple[str, Task | None]
-"""The id of a task that ended, and the task; None for one that succeeded, of which nobody needs to know more."""
+
+class Piece(NamedTuple):
+    """What came of a long list of tasks in one transaction."""
+
+    done: int  # of the tasks that were named, from the first
+    changed: Sequence[Task] = ()
+    left_behind: bool = False  # not all behind them are decided on
 
 
 def finish(connection: Connection, settled: Sequence[Settled]) -> list[Lease]:
@@ -31,8 +37,8 @@ def finish(connection: Connection, settled: Sequence[Settled]) -> list[Lease]:
                 succeeded += held
             if len(held) < len(some):
                 refused += _refused(some, held)
-    if succeeded and _is_any_waiting(connection):
-        _decide_behind(connection, [(one.lease.task_id, None) for one in succeeded])
+    if succeeded:
+        behind.follow(connection, [behind.succeeded(one.lease.task_id) for one in succeeded])
     return refused
 
 
@@ -47,22 +53,35 @@ def _refused(settled: Sequence[Settled], held: Sequence[Settled]) -> list[Lease]
     return refused
 
 
-def cancel(connection: Connection, ids: Sequence[str], reason: str) -> list[Task]:
-    for id in ids:
-        for task in reading.get(connection, [id]):
-            put(connection, lifecycle.cancel(task, reason, connection.now))
-    return reading.get(connection, ids)
+def cancel(connection: Connection, ids: Sequence[str], reason: str) -> Piece:
+    def one(task: Task) -> None:
+        put(connection, lifecycle.cancel(task, reason, connection.now))
+
+    return _piece(connection, ids, one)
 
 
-def requeue(connection: Connection, ids: Sequence[str]) -> list[Task]:
-    queued = []
-    for id in reading.in_the_order_stored(connection, ids):  # a task before those behind it
+def requeue(connection: Connection, ids: Sequence[str]) -> Piece:
+    """Those that are queued; the ids are in the order stored, a task before those behind it."""
+    queued: list[str] = []
+
+    def one(task: Task) -> None:
+        if task.state.finished and not task.plain and uniqueness.is_free(connection, task):
+            queued.append(task.id)
+            again = lifecycle.requeue(task, connection.now)
+            put(connection, again)
+            behind.revive(connection, again)
+
+    return _piece(connection, ids, one)._replace(changed=reading.get(connection, queued))
+
+
+def _piece(connection: Connection, ids: Sequence[str], change: Callable[[Task], None]) -> Piece:
+    """Change tasks, up to the first behind which not all are decided on: the next one may be behind it, too."""
+    for done, id in enumerate(ids):
+        if done and connection.left_behind:
+            return Piece(done, left_behind=True)
         for task in reading.get(connection, [id]):
-            if task.state.finished and not task.plain and uniqueness.is_free(connection, task):
-                queued.append(id)
-                put(connection, lifecycle.requeue(task, connection.now))
-                _revive_behind(connection, task)
-    return reading.get(connection, queued)
+            change(task)
+    return Piece(len(ids), left_behind=connection.left_behind)
 
 
 def prune(connection: Connection, limit: int) -> int:
@@ -141,33 +160,5 @@ def put(connection: Connection, task: Task) -> None:
     connection.queued |= task.state is State.QUEUED or (
         task.limit_key != UNLIMITED and task.state is not State.RUNNING  # others may have waited for it
     )
-    if task.state.finished and _is_any_waiting(connection):
-        _decide_behind(connection, [(task.id, task)])
-
-
-def _is_any_waiting(connection: Connection) -> bool:
-    return connection.execute(statements.ANY_WAITING).fetchone() is not None
-
-
-def _decide_behind(connection: Connection, ended: Sequence[Ended]) -> None:
-    """Decide on the tasks behind those that ended, and on those behind them in turn."""
-    deciding = list(ended)
-    for id, before in deciding:
-        for row in connection.execute(statements.WAITING_BEHIND, (rows.key(id),)).fetchall():
-            task = lifecycle.follow(rows.to_task(row), before, connection.now)
-            connection.execute(statements.UPDATE, rows.changed(task, connection.instant))
-            connection.queued |= task.state is State.QUEUED
-            if task.state.finished:
-                deciding.append((task.id, task))
-
-
-def _revive_behind(connection: Connection, task: Task) -> None:
-    """Bring back what was cancelled for the sake of a task, and what was for theirs."""
-    revived = [task]
-    for before in revived:
-        found = connection.execute(statements.CANCELLED_BEHIND, (rows.key(before.id),)).fetchall()
-        for behind in filter(lifecycle.cancelled_for_another, map(rows.to_task, found)):
-            if not uniqueness.is_free(connection, behind):
-                continue
-            revived.append(lifecycle.revive(behind))
-            connection.execute(statements.UPDATE, rows.changed(revived[-1], connection.instant))
+    if task.state.finished:
+        behind.follow(connection, [behind.ended(task)])

@@ -41,9 +41,16 @@ def _get(connection: Connection, key: bytearray) -> Row | None:
 
 def in_the_order_stored(connection: Connection, ids: Iterable[str]) -> list[str]:
     """Those of the ids that exist, each once."""
-    found = {task.id for task in get(connection, ids)}
-    places = (connection.execute(statements.PLACE, (rows.key(id),)).fetchone() for id in found)
+    places = {place for id in ids if (place := _place(connection, rows.key(id)))}
     return [rows.to_id(key) for _, key in sorted(places)]
+
+
+def _place(connection: Connection, key: bytearray) -> tuple[int, bytes] | None:
+    """Where a task stands in the order stored, and its key; also by the id of a call that it stands for."""
+    place: tuple[int, bytes] | None = connection.execute(statements.PLACE, (key,)).fetchone()
+    if place is None and (alias := connection.execute(statements.ALIAS, (key,)).fetchone()):
+        place = connection.execute(statements.PLACE, (bytearray(alias[0]),)).fetchone()
+    return place
 
 
 def find(connection: Connection, query: Query) -> list[Task]:

@@ -300,12 +300,22 @@ UPDATE = """
 
 ANY_WAITING = "SELECT 1 FROM afterwards_tasks WHERE state = 'waiting' LIMIT 1"
 
-WAITING_BEHIND = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE state = 'waiting' AND after = ? ORDER BY seq"
+WAITING_BEHIND = f"""
+    SELECT {COLUMNS} FROM afterwards_tasks WHERE state = 'waiting' AND after = ? ORDER BY seq LIMIT ?
+"""
 
 CANCELLED_BEHIND = f"""
-    SELECT {COLUMNS} FROM afterwards_tasks INDEXED BY afterwards_cancelled_for_another
-    WHERE cause IS NOT NULL AND after = ? ORDER BY seq
+    SELECT {COLUMNS}, seq FROM afterwards_tasks INDEXED BY afterwards_cancelled_for_another
+    WHERE cause IS NOT NULL AND after = ? AND seq > ? AND state = 'cancelled' ORDER BY seq LIMIT ?
 """
+
+NOTE_BEHIND = "INSERT INTO afterwards_behind (task, revived, beyond) VALUES (?, ?, ?)"
+
+BEHIND = "SELECT seq, task, revived, beyond FROM afterwards_behind ORDER BY seq LIMIT ?"
+
+ANY_BEHIND = "SELECT 1 FROM afterwards_behind LIMIT 1"
+
+DELETE_BEHIND = "DELETE FROM afterwards_behind WHERE seq = ?"
 
 # Pruning.
 
@@ -318,6 +328,7 @@ ANY_OVER = """
 OVER = """
     SELECT id FROM afterwards_tasks
     WHERE finished_at IS NOT NULL AND finished_at + coalesce(retention, 604800000000) <= ?
+        AND id NOT IN (SELECT task FROM afterwards_behind)
     ORDER BY finished_at + coalesce(retention, 604800000000) LIMIT ?
 """
 

@@ -1,7 +1,7 @@
 """Store and publish tasks. Every function runs in a transaction that others share."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -75,14 +75,20 @@ def enqueue_or_raise(connection: Connection, tasks: Sequence[NewTask]) -> list[T
     return stored
 
 
-def publish(connection: Connection, leases: Sequence[Lease], held: bool, run_at: datetime | None) -> None:
-    keys = [(rows.key(lease.task_id), lease.attempt) for lease in leases]
-    until = connection.after(lifecycle.HOLD) if held else run_at and rows.from_instant(run_at)
-    if until and until > connection.instant:
-        connection.executemany(statements.HOLD, [(until, *key) for key in keys])
-    else:
-        published = connection.executemany(statements.PUBLISH, [(connection.instant, *key) for key in keys]).rowcount
-        connection.queued |= published > 0
+def publish(connection: Connection, leases: Sequence[Lease], held: bool, run_at: Mapping[Lease, datetime]) -> None:
+    later, at_once = [], []
+    for lease in leases:
+        asked = run_at.get(lease)
+        until = connection.after(lifecycle.HOLD) if held else rows.from_instant(asked) if asked else 0
+        key = rows.key(lease.task_id), lease.attempt
+        if until > connection.instant:
+            later.append((until, *key))
+        else:
+            at_once.append((connection.instant, *key))
+    if later:
+        connection.executemany(statements.HOLD, later)
+    if at_once:
+        connection.queued |= connection.executemany(statements.PUBLISH, at_once).rowcount > 0
 
 
 def _make(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from afterwards.core.errors import EngineUnavailable
-from afterwards.engines.sqlite import statements
+from afterwards.engines.sqlite import behind, statements
 from afterwards.engines.sqlite.batch import Batch
 from afterwards.engines.sqlite.connection import Connection, OwnConnection
 from afterwards.engines.sqlite.errors import is_locked
@@ -169,6 +169,8 @@ class Writer(ConnectionThread):
         self.next_due = due
         if connection.queued or sooner:
             self._told()
+        if connection.left_behind:  # beside what is asked for meanwhile, and after it
+            self.submit([Operation(behind.go_on, needed=behind.is_any_left, turn=2)])
 
     # What other processes do.
 

@@ -1,5 +1,9 @@
 """The tasks behind a task: they wait, follow, are cancelled for its sake, and come back with it."""
 
+from asyncio import sleep
+from collections.abc import Sequence
+from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -20,6 +24,9 @@ from afterwards.testing.conformance.support import (
     ids,
 )
 
+PATIENCE = 30.0
+"""Seconds of real time that an engine may take for very many tasks."""
+
 
 class ChainHelpers(Conformance):
     def chain(self, length: int, **fields: Any) -> list[NewTask]:
@@ -36,6 +43,13 @@ class ChainHelpers(Conformance):
         [first] = await self.claim(engine)
         await self.finish(engine, first, outcome)
         return await engine.get(ids(tasks))
+
+    async def until(self, engine: Engine, tasks: Sequence[Task | NewTask], state: State) -> None:
+        """Wait until all of them are in this state: where there are very many, it comes a little later."""
+        deadline = monotonic() + PATIENCE
+        while set(await self.states(engine, *tasks)) != {state}:
+            assert monotonic() < deadline, "they are not in this state"
+            await sleep(0.005)
 
 
 class Chains(ChainHelpers):
@@ -150,13 +164,73 @@ class Chains(ChainHelpers):
         await engine.requeue([tasks[0].id])
         assert await self.states(engine, *tasks) == [State.QUEUED] + [State.WAITING] * 1199
 
+    async def test_a_failure_cancels_very_many_behind_it(self, engine: Engine) -> None:
+        tasks = await self.broken(engine, 700)
+        await self.until(engine, tasks[1:], State.CANCELLED)
+        before, last = await engine.get(ids(tasks[-2:]))
+        assert (last.cause, last.reason) == (tasks[0].id, f"greet ({before.id}), which comes before it, was cancelled")
+
+    async def test_very_many_follow_the_same_success(self, engine: Engine) -> None:
+        first = await self.running(engine)
+        behind = [self.task(after=first.id) for _ in range(700)]
+        await engine.enqueue(behind)
+        await self.succeed(engine, first)
+        await self.until(engine, behind, State.QUEUED)
+
+    async def test_very_many_that_are_cancelled_together_have_the_same_reasons_as_few(self, engine: Engine) -> None:
+        """Those behind another one are cancelled for its sake, wherever they stand in the list."""
+        tasks = self.chain(700)
+        await engine.enqueue(tasks)
+        cancelled = await engine.cancel(ids(tasks), "not wanted")
+        assert ids(cancelled) == ids(tasks)
+        assert {task.state for task in cancelled} == {State.CANCELLED}
+        assert [task.cause for task in cancelled] == [None] + [tasks[0].id] * 699
+
     async def test_a_task_stored_behind_a_success_is_queued(self, engine: Engine) -> None:
         first = await self.ended(engine)
         [task] = await engine.enqueue([self.task(after=first.id)])
         assert (task.state, task.after) == (State.QUEUED, first.id)
 
-    async def test_a_task_stored_behind_a_pruned_one_is_queued(self, engine: Engine) -> None:
-        [task] = await engine.enqueue([self.task(after=self.task().id)])
+    @pytest.mark.parametrize("outcome", [FAILURE, Cancelled("no"), SUCCESS])
+    async def test_the_absence_of_the_task_before_is_no_success(
+        self, engine: Engine, clock: FakeClock, outcome: Outcome
+    ) -> None:
+        first = await self.ended(engine, outcome)
+        clock.advance(first.retention)
+        assert await engine.prune(100) == 1
+        second = self.task(after=first.id)
+        stored = await engine.enqueue([second, self.task(after=second.id)])
+        assert [(task.state, task.finished_at) for task in stored] == [(State.CANCELLED, clock())] * 2
+        assert stored[0].reason == f"{first.id}, which comes before it, is not on record: it may not have succeeded"
+        assert stored[1].reason == f"greet ({second.id}), which comes before it, was cancelled"
+        assert (stored[0].cause, stored[1].cause) == (None, second.id)
+        assert await self.claim(engine) == []
+
+    async def test_behind_a_task_that_was_never_stored_none_begins(self, engine: Engine) -> None:
+        unknown = self.task().id
+        claim = self.claim_for("sender")
+        plain, held, late = await engine.enqueue(
+            [self.task(after=unknown), self.task(after=unknown, held=True), self.task(after=unknown, wait=SOON)],
+            claim=claim,
+        )
+        assert [task.state for task in (plain, held, late)] == [State.CANCELLED] * 3
+        await engine.publish([held.lease])
+        assert await self.states(engine, held) == [State.CANCELLED]
+
+    async def test_one_cancelled_for_a_record_that_is_gone_can_be_requeued_by_hand(self, engine: Engine) -> None:
+        [task, behind] = self.chain(2)
+        task = replace(task, after=self.task().id)
+        await engine.enqueue([task, behind])
+        assert ids(await engine.requeue([task.id])) == [task.id]
+        assert await self.states(engine, task, behind) == [State.QUEUED, State.WAITING]
+
+    async def test_the_order_of_a_long_request_goes_on_behind_a_pruned_record(
+        self, engine: Engine, clock: FakeClock
+    ) -> None:
+        first = await self.ended(engine)
+        clock.advance(first.retention)
+        assert await engine.prune(100) == 1
+        [task] = await engine.enqueue([self.task(after=first.id, chained=True)])
         assert task.state is State.QUEUED
 
     @pytest.mark.parametrize(("outcome", "how"), [(FAILURE, "failed"), (Cancelled("no"), "was cancelled")])
@@ -296,6 +370,29 @@ class Requeueing(ChainHelpers):
         stored = await engine.get(ids(tasks))
         assert [task.state for task in stored] == [State.FAILED, State.CANCELLED, State.CANCELLED]
         assert [failure.attempt for failure in stored[0].failures] == [1, 2]
+
+    async def test_a_long_chain_requeued_as_a_whole_keeps_its_order(self, engine: Engine) -> None:
+        tasks = self.chain(700)
+        await engine.enqueue(tasks)
+        await engine.cancel([tasks[0].id], "not wanted")
+        assert ids(await engine.requeue(ids(tasks))) == [tasks[0].id]
+        assert await self.states(engine, *tasks) == [State.QUEUED] + [State.WAITING] * 699
+
+    async def test_very_many_behind_the_same_task_come_back_with_it(self, engine: Engine) -> None:
+        first = await self.running(engine)
+        behind = [self.task(after=first.id) for _ in range(700)]
+        await engine.enqueue(behind)
+        await self.finish(engine, first, FAILURE)
+        await self.until(engine, behind, State.CANCELLED)
+        await engine.requeue([first.id])
+        assert await self.states(engine, first, *behind) == [State.QUEUED] + [State.WAITING] * 700
+
+    async def test_very_many_are_requeued_together_in_the_order_stored(self, engine: Engine) -> None:
+        tasks = [self.task() for _ in range(700)]
+        await engine.enqueue(tasks)
+        await engine.cancel(ids(tasks), "not wanted")
+        assert ids(await engine.requeue(ids(tasks[::-1]) * 2)) == ids(tasks)
+        assert await self.states(engine, *tasks) == [State.QUEUED] * 700
 
     async def test_several_are_requeued_together(self, engine: Engine) -> None:
         tasks = [await self.ended(engine, FAILURE) for _ in range(3)]

@@ -89,7 +89,8 @@ class World:
     async def publish(self, numbers: list[int], attempt: int, held: bool, wait: int | None) -> None:
         not_due = [task for task in self._tasks(numbers) if not (task.run_at and task.run_at <= self.clock())]
         leases = [Lease(task.id, attempt) for task in not_due]
-        run_at = None if wait is None else self.clock() + timedelta(seconds=wait)
+        until = None if wait is None else self.clock() + timedelta(seconds=wait)
+        run_at = {lease: until for lease in leases[::2] if until is not None}
         await self._both(lambda engine: engine.publish(leases, held=held, run_at=run_at))
 
     async def claim(

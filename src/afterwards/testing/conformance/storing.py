@@ -170,12 +170,35 @@ class Publishing(Conformance):
         soon, late = await engine.enqueue([self.task(held=True, wait=SOON), self.task(held=True, wait=2 * HOLD)])
         assert (soon.state, soon.run_at) == (State.SCHEDULED, clock() + HOLD)
         assert (late.state, late.run_at) == (State.SCHEDULED, clock() + 2 * HOLD)
-        await engine.publish([soon.lease], run_at=clock() + SOON)
+        await engine.publish([soon.lease], run_at={soon.lease: clock() + SOON})
         stored = await self.one(engine, soon)
         assert (stored.state, stored.run_at) == (State.SCHEDULED, clock() + SOON)
         clock.advance(SOON)
-        await engine.publish([late.lease], run_at=clock() - SOON)
+        await engine.publish([late.lease], run_at={late.lease: clock() - SOON})
         assert sorted(ids(await self.claim(engine))) == sorted([soon.id, late.id])
+
+    async def test_what_is_published_together_may_have_different_times(self, engine: Engine, clock: FakeClock) -> None:
+        asked = [self.task(held=True, wait=number * SOON) for number in (0, 1, 0, 2)]
+        now, soon, at_once, late = await engine.enqueue(asked)
+        times = {soon.lease: clock() + SOON, late.lease: clock() + 2 * SOON}
+        await engine.publish([task.lease for task in (now, soon, at_once, late)], run_at=times)
+        assert [task.run_at for task in await engine.get(ids(asked))] == [
+            None,
+            clock() + SOON,
+            None,
+            clock() + 2 * SOON,
+        ]
+        assert ids(await self.claim(engine)) == ids([now, at_once])
+        clock.advance(SOON)
+        assert ids(await self.claim(engine)) == [soon.id]
+        clock.advance(SOON)
+        assert ids(await self.claim(engine)) == [late.id]
+
+    async def test_what_is_kept_back_waits_a_minute_whatever_its_time(self, engine: Engine, clock: FakeClock) -> None:
+        [task] = await engine.enqueue([self.task(held=True, wait=SOON)])
+        clock.advance(SOON)
+        await engine.publish([task.lease], held=True, run_at={task.lease: clock() + SOON})
+        assert (await self.one(engine, task)).run_at == clock() + HOLD
 
     async def test_a_held_task_with_a_time_of_its_own_is_leased_to_nobody(self, engine: Engine) -> None:
         [task] = await engine.enqueue([self.task(held=True, wait=SOON)], claim=self.claim_for())

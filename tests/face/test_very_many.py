@@ -1,0 +1,97 @@
+"""One request that adds very many tasks: all or none, in order, and others are answered meanwhile."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from afterwards import Afterwards, BackgroundTasks, State, background, task
+from face.serving import records, serving, until_async
+
+pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
+
+MANY = 300
+
+
+@task
+async def count(number: int) -> None:
+    counted.append(number)
+
+
+@task
+async def count_or_fail(number: int) -> None:
+    raise ValueError(number)
+
+
+counted: list[int] = []
+
+
+def an_application(url: str, **options: Any) -> tuple[FastAPI, Afterwards]:
+    app = FastAPI()
+    tasks = Afterwards(app, url, **options)
+
+    @app.post("/{many}")
+    async def add(many: int, background_tasks: BackgroundTasks) -> None:
+        for number in range(many):
+            background_tasks.add_task(count, number)
+
+    @app.post("/{many}/behind-a-failure")
+    async def add_behind(many: int, background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(count_or_fail, 0)
+        for number in range(many):
+            background_tasks.add_task(count, number)
+
+    return app, tasks
+
+
+async def all_in(tasks: Afterwards, expected: dict[State, int]) -> None:
+    engine = await tasks.client.open()
+
+    async def look() -> bool:
+        found = (await engine.stats()).counts
+        return {state: number for (_, state), number in found.items()} == expected
+
+    await until_async(look)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_all_of_them_run(url: str, ordered: bool) -> None:
+    counted.clear()
+    app, tasks = an_application(url, ordered=ordered)
+    async with serving(app) as http:
+        assert (await http.post(f"/{MANY}")).status_code == 200
+        await all_in(tasks, {State.SUCCEEDED: MANY})
+    assert sorted(counted) == list(range(MANY))
+    if ordered:
+        assert counted == sorted(counted)
+
+
+async def test_behind_a_failure_all_of_them_are_cancelled(url: str) -> None:
+    counted.clear()
+    app, tasks = an_application(url)
+    async with serving(app) as http:
+        assert (await http.post(f"/{MANY}/behind-a-failure")).status_code == 200
+        await all_in(tasks, {State.FAILED: 1, State.CANCELLED: MANY})
+    assert counted == []
+
+
+async def test_the_event_loop_goes_on_while_they_are_made_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "AT_ONCE", 10)
+    making = asyncio.create_task(background._in_turns(range(100)))
+    turns = 0
+    while not making.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert await making == list(range(100))
+    assert turns >= 10
+
+
+async def test_what_is_made_ready_in_several_turns_is_one_chain(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "AT_ONCE", 10)
+    app, tasks = an_application(url, worker=False)
+    async with serving(app) as http:
+        assert (await http.post("/35")).status_code == 200
+        stored = await records(tasks)
+    assert [one.after for one in stored] == [None, *(before.id for before in stored[:-1])]
+    assert [one.state for one in stored[1:]] == [State.WAITING] * 34

@@ -1,7 +1,8 @@
-"""One call of a task function, as a request's buffer has it."""
+"""One call of a task function, as a request's buffer has it, and how such calls are stored."""
 
 import itertools
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 from starlette.background import BackgroundTask
 
@@ -9,12 +10,16 @@ from afterwards.client import Client
 from afterwards.core.task import NewTask
 from afterwards.functions import TaskFunction
 from afterwards.joining import Joining, Standing
+from afterwards.publication import Publication, in_line
 
 _numbers = itertools.count()
 
 
 class StoredCall(BackgroundTask):
-    """One call of a task function, in its request's buffer until it is stored. Nothing runs it from here."""
+    """One call of a task function, in its request's buffer until it is stored. Nothing runs it from here.
+
+    One call is one task, in however many lists it stands and however often it is copied.
+    """
 
     func: TaskFunction[Any, Any, Any]
     args: Any
@@ -27,12 +32,14 @@ class StoredCall(BackgroundTask):
         func: TaskFunction[Any, Any, Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        client: Client,
+        request: Publication,
         *,
         chained: bool,
         late: bool,
         key: str | None,
     ) -> None:
+        client = request.client
+        self.request = request
         self.func = func
         self.args = args
         self.kwargs = kwargs
@@ -78,4 +85,37 @@ class StoredCall(BackgroundTask):
         self.handle.mark_not_stored(reason)
 
     async def __call__(self) -> None:
-        """Do nothing: the worker runs it."""
+        """Store it, unless that has been done or its request was refused. The worker runs it."""
+        if not self.request.refused:
+            await store(self._if_waiting, self.request)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def _if_waiting(self) -> "list[StoredCall]":
+        return [self] if self.waits_for_flush else []
+
+
+async def store(waiting: Callable[[], Sequence[StoredCall]], request: Publication) -> None:
+    """Store the calls that are waiting when no other flush of the request goes on, as one chain, all or none."""
+    while request.flushing:
+        await request.flushed()
+    request.flushing = True
+    try:
+        calls = waiting()
+        if not calls:
+            return
+        for call in calls:
+            if call.uploads:
+                await call.uploads.store()
+        tasks = in_line(calls, request)
+        request.used = True
+        stored = await request.client.enqueue(tasks)
+        request.stored(tasks, stored)
+        for call, task in zip(calls, stored, strict=True):
+            call.mark_stored(task.id)
+    finally:
+        request.end_flush()

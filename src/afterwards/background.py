@@ -289,7 +289,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         if isinstance(func, partial) and leads_to_call(func.func):
             return self._made(func.func, (*func.args, *args), func.keywords | kwargs)
         if is_call(func):
-            return self._call(func.__self__, args, kwargs)
+            return self._made(func.__self__, args, kwargs)
         if isinstance(func, BackgroundTask) and not (args or kwargs):
             return self._adopted(func)
         refuse_wrapped(func)

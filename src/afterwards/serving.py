@@ -33,6 +33,11 @@ from afterwards.worker.threads import Threads
 class Serving(Protocol):
     """Runs tasks for one application."""
 
+    @property
+    def started(self) -> bool:
+        """Whether it does so now, or need not be told to."""
+        ...
+
     def working(self, state: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
         """Run tasks meanwhile; ``state`` is what the application's lifespan yielded."""
         ...
@@ -86,7 +91,7 @@ class Embedded:
         self._client = client
         self._options = options
         self._worker: Worker | None = None
-        self._started = False
+        self.started = False
 
     @asynccontextmanager
     async def working(self, state: Mapping[str, Any]) -> AsyncIterator[None]:
@@ -97,7 +102,7 @@ class Embedded:
             worker=self._options.worker,
             queues=self._options.queues,
         )
-        self._started = True
+        self.started = True
         keeping = asyncio.create_task(keep_doing("keep tasks back", HOLD / 3, self._keep_back))
         before = current.set(self._client)  # tasks may enqueue tasks
         try:
@@ -108,15 +113,14 @@ class Embedded:
         finally:
             current.reset(before)
             keeping.cancel()
-            self._started = False
+            self.started = False
 
     def drain(self) -> None:
         if self._worker is not None:
             self._worker.drain()
 
     async def request_ended(self) -> None:
-        if not self._started:
-            telemetry.stored_only(engines.shown(self._client.url))
+        """Nothing is to be done: the worker runs on its own."""
 
     @asynccontextmanager
     async def _embedded(self, state: Mapping[str, Any]) -> AsyncIterator[None]:

@@ -98,7 +98,7 @@ async def test_a_wrapped_task_function_is_refused_when_it_is_added(
 ) -> None:
     @app.get("/")
     async def handler(tasks: BackgroundTasks) -> str:
-        with pytest.raises(WrappedTaskFunction, match="@task above|background_tasks.add_task") as raised:
+        with pytest.raises(WrappedTaskFunction, match=r"@task above|background_tasks\.add_task") as raised:
             tasks.add_task(wrapped, "text")
         with pytest.raises(WrappedTaskFunction):
             BackgroundTasks([BackgroundTask(wrapped, "text")])

@@ -1,7 +1,6 @@
 """``BackgroundTasks``: the tasks of one request, injected by FastAPI, and stored before its response leaves."""
 
-import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeVar, overload
@@ -22,10 +21,11 @@ from afterwards.functions import TaskFunction
 from afterwards.handle import TaskHandle
 from afterwards.joining import Joining
 from afterwards.plain import PlainTask
-from afterwards.publication import Publication, in_line, publication
+from afterwards.publication import Publication, publication
 from afterwards.session import check_session, join
-from afterwards.stored_call import StoredCall
-from afterwards.uploads import UNSTORABLE, files_stored
+from afterwards.stored_call import StoredCall, store
+from afterwards.uploads import UNSTORABLE
+from afterwards.wrapped import is_call, is_task_function, leads_to_call, refuse_wrapped
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,10 +45,6 @@ UNAVAILABLE = "The task store is unavailable"
 
 RETRY_AFTER = {"Retry-After": "1"}
 """Seconds after which a client should try again when its tasks could not be stored."""
-
-
-AT_ONCE = 250
-"""Calls of one request that are made ready in one turn of the event loop: a few milliseconds' worth."""
 
 RETRY_LATER = {"Retry-After": "5"}
 """The same where a queue was full."""
@@ -97,17 +93,13 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
 
         A ``@task`` function's arguments are checked here, and its handle is returned; it can be asked once the task is
         stored. An ``UploadFile`` among them is stored together with the task: leave it open. Raises TypeError,
-        UnstorableArgument and TooLarge for a call that could not be stored, NotInstalled without ``Afterwards(app)``.
+        UnstorableArgument and TooLarge for a call that could not be stored, NotInstalled without ``Afterwards(app)``,
+        WrappedTaskFunction for a decorator round a task function, which would run it without storing it.
         Added after the response began (streams, the exit of dependencies), it is stored at once.
         """
-        if isinstance(func, TaskFunction):
-            call = self._call(func, args, kwargs)
-            self._append(call)
-            return call.handle
-        if isinstance(func, partial) and isinstance(func.func, TaskFunction):
-            return self.add_task(func.func, *func.args, *args, **func.keywords | kwargs)
-        self._append(PlainTask(func, *args, **kwargs))
-        return None
+        task = self._made(func, args, kwargs)
+        self._append(task)
+        return task.handle if isinstance(task, StoredCall) else None
 
     def configure(
         self,
@@ -203,8 +195,10 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
 
     def _refuse(self) -> None:
         """Nothing that was added is stored or run; what an exit of a dependency adds now is."""
-        for buffer in self._publication.buffers if self._publication else ():
-            buffer.tasks.clear()
+        if self._publication:
+            self._publication.refused = True
+            for buffer in self._publication.buffers:
+                buffer.tasks.clear()
         self._discard_joining()
         self._late = True
 
@@ -286,11 +280,24 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         """The same call as one of ours, where it was made with Starlette's class."""
         if isinstance(task, (StoredCall, PlainTask)):
             return task
-        if isinstance(func := getattr(task, "func", None), TaskFunction):
-            return self._call(func, task.args, task.kwargs)
-        if type(task) is BackgroundTask:  # not a subclass, whose ways we do not know
-            return PlainTask(task.func, *task.args, **task.kwargs)
-        return PlainTask(task)
+        func = getattr(task, "func", None)
+        if type(task) is BackgroundTask or is_task_function(func):
+            return self._made(func, task.args, task.kwargs)
+        refuse_wrapped(func)
+        return PlainTask(task)  # a subclass, whose ways we do not know
+
+    def _made(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BackgroundTask:
+        """One call, of a task function or of a plain one. A call that was made before stays the same call."""
+        if is_task_function(func):
+            return self._call(func, args, kwargs)
+        if isinstance(func, partial) and leads_to_call(func.func):
+            return self._made(func.func, (*func.args, *args), func.keywords | kwargs)
+        if is_call(func):
+            return self._made(func.__self__, args, kwargs)
+        if isinstance(func, BackgroundTask) and not (args or kwargs):
+            return self._adopted(func)
+        refuse_wrapped(func)
+        return PlainTask(func, *args, **kwargs)
 
     def _call(self, func: TaskFunction[Any, Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> StoredCall:
         if self._publication is None and self._native is not None:
@@ -307,7 +314,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         if func.settings.after is not None:
             self._check_after(func, func.settings.after, joins=session is not None)
         key = None if self._key is None else self._next_key(self._key)
-        call = StoredCall(func, args, kwargs, client, chained=chained, late=self._late, key=key)
+        call = StoredCall(func, args, kwargs, self._publication, chained=chained, late=self._late, key=key)
         if session is not None:
             if call.uploads and call.uploads.any:
                 raise InvalidOption(
@@ -346,30 +353,8 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
 
     async def _flush(self, buffers: Sequence["_BackgroundTasks"]) -> None:
         """Store what these have, as one chain in the order added."""
-        request = self._publication
-        if request is None:
-            return
-        while request.flushing:
-            await request.flushed()
-        request.flushing = True
-        try:
-            calls = buffers[0]._waiting() if len(buffers) == 1 else _waiting_in(buffers)
-            if not calls:
-                return
-            if not (request.at_once or request.answered):
-                request.client.must_work()
-            tasks = await _in_turns(in_line(calls, request))
-            request.used = True
-            if uploads := [call.uploads for call in calls if call.uploads]:
-                async with files_stored(tasks, uploads, request.client):
-                    stored = await request.client.enqueue(tasks)
-            else:
-                stored = await request.client.enqueue(tasks)
-            request.stored(tasks, stored)
-            for call, task in await _in_turns(zip(calls, stored, strict=True)):
-                call.mark_stored(task.id)
-        finally:
-            request.end_flush()
+        if self._publication is not None:
+            await store(buffers[0]._waiting if len(buffers) == 1 else partial(_waiting_in, buffers), self._publication)
 
     async def _flush_late(self) -> None:
         try:
@@ -391,21 +376,12 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
                 task = self.tasks[place] = self._adopted(task)  # somebody may have put it there by hand
             if isinstance(task, StoredCall) and task.waits_for_flush:
                 waiting.append(task)
-        return waiting
-
-
-async def _in_turns(items: Iterable[T]) -> list[T]:
-    """Make what may be very many, and let the event loop go on meanwhile."""
-    made: list[T] = []
-    for item in items:
-        made.append(item)
-        if len(made) % AT_ONCE == 0:
-            await asyncio.sleep(0)
-    return made
+        return waiting if len(waiting) < 2 else list(dict.fromkeys(waiting))  # a list may hold one twice
 
 
 def _waiting_in(buffers: Sequence[_BackgroundTasks]) -> list[StoredCall]:
-    return sorted([call for buffer in buffers for call in buffer._waiting()], key=lambda call: call.number)
+    waiting = {call: None for buffer in buffers for call in buffer._waiting()}  # two lists may hold the same call
+    return sorted(waiting, key=lambda call: call.number)
 
 
 def _own_key(key: object) -> str | None:
@@ -441,6 +417,7 @@ async def store_made_by_hand(request: Publication) -> None:
         if isinstance(error, EngineError):
             waiting = [call.func.name for buffer in request.buffers for call in buffer._waiting()]
             telemetry.not_stored(error, waiting, answered=False)
+        request.refused = True
         for buffer in request.buffers:
             buffer.tasks.clear()
         request.discard()

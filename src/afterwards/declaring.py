@@ -15,6 +15,7 @@ from afterwards.core.schedule import wanted
 from afterwards.functions import AsyncTaskFunction, TaskFunction
 from afterwards.registry import registry
 from afterwards.worker.isolation import check_isolated
+from afterwards.wrapped import is_task_function, refuse_wrapped
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,6 +47,8 @@ class TaskDecorator:
         self._on_failure = settings.pop("on_failure", None)
         if self._on_failure is not None and not callable(self._on_failure):
             raise InvalidOption(f"on_failure={self._on_failure!r}: give a function, which is told of the failure")
+        if not is_task_function(self._on_failure):
+            refuse_wrapped(self._on_failure)
         timing = {name: settings.pop(name) for name in ("cron", "tz", "every", "missed") if name in settings}
         self._schedule, self._missed = wanted(**timing)
         self._limit = limit_of(settings.pop("max_concurrency", None), settings.pop("rate_limit", None))

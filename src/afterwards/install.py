@@ -1,12 +1,9 @@
-"""How an installation attaches to an application: the boundary of a request, the lifespan, the signals."""
+"""How an installation attaches to an application: the boundary of a request, and the lifespan."""
 
 import asyncio
-import signal
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any
 from weakref import WeakSet
 
 from fastapi import FastAPI, Request
@@ -32,6 +29,8 @@ from afterwards.isolated import refuse_to_serve
 from afterwards.publication import Publication, publication
 from afterwards.registry import registry
 from afterwards.serving import Serving
+from afterwards.signals import Signals
+from afterwards.without_lifespan import WithoutLifespan
 
 _installed: WeakSet[FastAPI] = WeakSet()
 
@@ -48,17 +47,18 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
     _installed.add(app)
     for error, answer in REFUSALS.items():
         app.add_exception_handler(error, answer)
-    lifespan = app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving)
+    alone = WithoutLifespan(client, serving)
+    lifespan = app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving, alone)
     build = app.build_middleware_stack
 
     def build_middleware_stack() -> ASGIApp:
         """Begin to serve: whatever was added after us is inside the boundary, and inside the lifespan, too."""
         if app.router.lifespan_context is not lifespan:  # a router with a lifespan of its own was included
             lifespan.step_aside()
-            app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving)
+            app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving, alone)
         _refuse_in_mounted(app)
         # Outermost is what Starlette has there: OpenTelemetry's `instrument_app` looks for it, and goes inside.
-        return ServerErrorMiddleware(Boundary(build(), client, serving))
+        return ServerErrorMiddleware(Boundary(build(), client, serving, alone))
 
     app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]  # the only place outside all
 
@@ -77,8 +77,13 @@ class Lifespan:
     """The application's own lifespan, with the worker in its middle."""
 
     def __init__(
-        self, serve: Callable[[Any], AbstractAsyncContextManager[Any]], client: Client, serving: Callable[[], Serving]
+        self,
+        serve: Callable[[Any], AbstractAsyncContextManager[Any]],
+        client: Client,
+        serving: Callable[[], Serving],
+        alone: WithoutLifespan,
     ) -> None:
+        self._alone = alone
         self._serve = serve
         self._client = client
         self._serving = serving
@@ -95,6 +100,7 @@ class Lifespan:
     async def _work(self, app: Any) -> AsyncIterator[Any]:
         refuse_to_serve()
         running_loop()
+        self._alone.leave_to_lifespan()
         runner = self._serving()
         telemetry.make_visible()
         for function in registry:
@@ -112,8 +118,9 @@ class Lifespan:
 class Boundary:
     """The outermost middleware, outside the user's: when it is left, the response was sent and everything is closed."""
 
-    def __init__(self, app: ASGIApp, client: Client, serving: Callable[[], Serving]) -> None:
+    def __init__(self, app: ASGIApp, client: Client, serving: Callable[[], Serving], alone: WithoutLifespan) -> None:
         self._app = app
+        self._alone = alone
         self._client = client
         self._serving = serving
 
@@ -122,7 +129,10 @@ class Boundary:
             await self._app(scope, receive, send)
             return
         origin = f"{scope.get('method', 'WEBSOCKET')} {scope['path']}"
-        request = Publication(self._client, origin=origin, loop=running_loop())
+        loop = running_loop()
+        if loop is not self._alone.loop:
+            self._alone.begin(loop)
+        request = Publication(self._client, origin=origin, loop=loop)
         client_before, request_before = current.set(self._client), publication.set(request)
 
         outgoing = Outgoing(request, scope, receive, send)
@@ -171,41 +181,6 @@ class Outgoing:
     async def _refuse(self, answer: JSONResponse) -> None:
         self._refused = True
         await answer(self._scope, self._receive, self._send)
-
-
-class Signals:
-    """Calls ``drain`` when the process is told to end, and then whoever handled the signal before.
-
-    Servers tell an application only when its last connection has closed. Works in the main thread; elsewhere the
-    lifespan's end is the first that anybody hears.
-    """
-
-    def __init__(self, drain: Callable[[], None]) -> None:
-        self._drain = drain
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._loop = running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        for number, before in self._before.items():
-            if signal.getsignal(number) == self._handle:  # else somebody came after us, and would be removed
-                signal.signal(number, before)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._loop.call_soon_threadsafe(self._drain)
-        before = self._before[number]
-        if callable(before):
-            before(number, frame)
-        elif before == signal.SIG_DFL:
-            signal.signal(number, before)
-            signal.raise_signal(number)
 
 
 def running_loop() -> asyncio.AbstractEventLoop:

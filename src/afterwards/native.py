@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sys
 from functools import partial
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any, TypeGuard
 
 import anyio.from_thread
@@ -13,6 +13,9 @@ from afterwards import environment, telemetry
 from afterwards.core.errors import NativeBackgroundTasks
 
 _STARLETTE = "starlette.background"
+
+LAYERS = 20
+"""Frames and decorators between Starlette and a task function that are looked through."""
 
 
 def refuse_native(function: Any, name: str, caller: FrameType | None) -> None:
@@ -34,11 +37,28 @@ def here() -> FrameType:
 
 
 def _is_native(function: Any, caller: FrameType | None) -> bool:
-    module = caller.f_globals.get("__name__", "") if caller else ""
-    if module == _STARLETTE:
+    if _module(caller) == _STARLETTE:
         return True
-    # In a thread of anyio's nothing on the stack says who waits for the result: the event loop knows.
-    return module.startswith("anyio.") and anyio.from_thread.run_sync(_awaited_by_starlette, function)
+    for _ in range(LAYERS):  # decorators of the function may be in between
+        if caller is None:
+            return False
+        if _is_starlettes(caller):
+            return _runs_in(caller, function)
+        # In a thread of anyio's nothing on the stack says who waits for the result: the event loop knows.
+        if _module(caller).startswith("anyio."):
+            return anyio.from_thread.run_sync(_awaited_by_starlette, function)
+        caller = caller.f_back
+    return False
+
+
+def _module(frame: FrameType | None) -> str:
+    name = frame.f_globals.get("__name__") if frame else None
+    return name if isinstance(name, str) else ""
+
+
+def _runs_in(frame: FrameType, function: Any) -> bool:
+    """Whether Starlette's task in this frame is one of this function, and does not merely come to call it."""
+    return _whole(getattr(frame.f_locals.get("self"), "func", None)) is function
 
 
 def _awaited_by_starlette(function: Any) -> bool:
@@ -49,15 +69,25 @@ def _runs(function: Any, awaited: Any) -> bool:
     """Whether one of the coroutines that wait for each other is Starlette's, with this function to run."""
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None)
-        if _is_starlettes(frame) and _whole(getattr(frame.f_locals.get("self"), "func", None)) is function:
+        if _is_starlettes(frame) and _runs_in(frame, function):
             return True
         awaited = getattr(awaited, "cr_await", None)
     return False
 
 
 def _whole(func: Any) -> Any:
-    """The function that is called in the end, also by a `partial` of it."""
-    return func.func if isinstance(func, partial) else func
+    """Return the function that is called in the end, also by a `partial` or a decorator of it."""
+    for _ in range(LAYERS):
+        inner = func.func if isinstance(func, partial) else vars(func).get("__wrapped__") if _may_wrap(func) else None
+        if inner is None:
+            break
+        func = inner
+    return func
+
+
+def _may_wrap(func: Any) -> bool:
+    """Whether it is a decorator's function: task functions, which have a ``__wrapped__`` too, are asked for as such."""
+    return isinstance(func, FunctionType)
 
 
 def _is_starlettes(frame: FrameType | None) -> TypeGuard[FrameType]:

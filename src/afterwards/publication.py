@@ -23,6 +23,7 @@ class Publication:
     answered = False  # whether its response has begun
     ended = False
     failed = False  # the handler raised, or its answer is an error
+    refused = False  # its client was told that nothing was stored
     recorded: Exception | None = None  # a plain task's failure; whatever wraps that task passes it on
     last: str | None = None  # the task that the next one of the chain comes after
     joining: Sequence[Joining] = ()  # what waits for the commit of a session

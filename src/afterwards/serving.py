@@ -33,6 +33,11 @@ from afterwards.worker.threads import Threads
 class Serving(Protocol):
     """Runs tasks for one application."""
 
+    @property
+    def started(self) -> bool:
+        """Whether it does so now, or need not be told to."""
+        ...
+
     def working(self, state: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
         """Run tasks meanwhile; ``state`` is what the application's lifespan yielded."""
         ...
@@ -86,8 +91,8 @@ class Embedded:
         self._client = client
         self._options = options
         self._worker: Worker | None = None
-        self._started = False
         self._told_to_end = False
+        self.started = False
 
     @asynccontextmanager
     async def working(self, state: Mapping[str, Any]) -> AsyncIterator[None]:
@@ -98,7 +103,7 @@ class Embedded:
             worker=self._options.worker,
             queues=self._options.queues,
         )
-        self._started, self._told_to_end = True, False
+        self.started, self._told_to_end = True, False
         self._client.health.begin()
         keeping = asyncio.create_task(keep_doing("keep tasks back", HOLD / 3, self._keep_back))
         before = current.set(self._client)  # tasks may enqueue tasks
@@ -114,7 +119,7 @@ class Embedded:
         finally:
             current.reset(before)
             keeping.cancel()
-            self._started = False
+            self.started = False
 
     def drain(self) -> None:
         self._told_to_end = True
@@ -122,8 +127,7 @@ class Embedded:
             self._worker.drain()
 
     async def request_ended(self) -> None:
-        if not self._started:
-            telemetry.stored_only(engines.shown(self._client.url))
+        """Nothing is to be done: the worker runs on its own."""
 
     @asynccontextmanager
     async def _embedded(self, state: Mapping[str, Any]) -> AsyncIterator[None]:

@@ -1,7 +1,9 @@
-"""One call of a task function, as a request's buffer has it."""
+"""One call of a task function, as a request's buffer has it, and how such calls are stored."""
 
+import asyncio
 import itertools
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self, TypeVar
 
 from starlette.background import BackgroundTask
 
@@ -9,12 +11,22 @@ from afterwards.client import Client
 from afterwards.core.task import NewTask
 from afterwards.functions import TaskFunction
 from afterwards.joining import Joining, Standing
+from afterwards.publication import Publication, in_line
+from afterwards.uploads import files_stored
+
+T = TypeVar("T")
+
+AT_ONCE = 250
+"""Calls of one request that are made ready in one turn of the event loop: a few milliseconds' worth."""
 
 _numbers = itertools.count()
 
 
 class StoredCall(BackgroundTask):
-    """One call of a task function, in its request's buffer until it is stored. Nothing runs it from here."""
+    """One call of a task function, in its request's buffer until it is stored. Nothing runs it from here.
+
+    One call is one task, in however many lists it stands and however often it is copied.
+    """
 
     func: TaskFunction[Any, Any, Any]
     args: Any
@@ -27,12 +39,14 @@ class StoredCall(BackgroundTask):
         func: TaskFunction[Any, Any, Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        client: Client,
+        request: Publication,
         *,
         chained: bool,
         late: bool,
         key: str | None,
     ) -> None:
+        client = request.client
+        self.request = request
         self.func = func
         self.args = args
         self.kwargs = kwargs
@@ -78,4 +92,50 @@ class StoredCall(BackgroundTask):
         self.handle.mark_not_stored(reason)
 
     async def __call__(self) -> None:
-        """Do nothing: the worker runs it."""
+        """Store it, unless that has been done or its request was refused. The worker runs it."""
+        if not self.request.refused:
+            await store(self._if_waiting, self.request)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def _if_waiting(self) -> "list[StoredCall]":
+        return [self] if self.waits_for_flush else []
+
+
+async def store(waiting: Callable[[], Sequence[StoredCall]], request: Publication) -> None:
+    """Store the calls that are waiting when no other flush of the request goes on, as one chain, all or none."""
+    while request.flushing:
+        await request.flushed()
+    request.flushing = True
+    try:
+        calls = waiting()
+        if not calls:
+            return
+        if not (request.at_once or request.answered):
+            request.client.must_work()
+        tasks = await _in_turns(in_line(calls, request))
+        request.used = True
+        if uploads := [call.uploads for call in calls if call.uploads]:
+            async with files_stored(tasks, uploads, request.client):
+                stored = await request.client.enqueue(tasks)
+        else:
+            stored = await request.client.enqueue(tasks)
+        request.stored(tasks, stored)
+        for call, task in await _in_turns(zip(calls, stored, strict=True)):
+            call.mark_stored(task.id)
+    finally:
+        request.end_flush()
+
+
+async def _in_turns(items: Iterable[T]) -> list[T]:
+    """Make what may be very many, and let the event loop go on meanwhile."""
+    made: list[T] = []
+    for item in items:
+        made.append(item)
+        if len(made) % AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return made

@@ -78,12 +78,19 @@ def started(
     )
 
 
-def stored_only(engine: str) -> None:
+def without_lifespan(engine: str) -> None:
     once(
-        f"stored only {engine}",
-        logging.WARNING,
-        "afterwards: the application runs without its lifespan, so tasks are stored but not run in this process; "
-        "run it under a server such as uvicorn, or as `with TestClient(app)`",
+        f"without lifespan {engine}",
+        logging.INFO,
+        "afterwards: the application runs without its lifespan (it is mounted inside another one, or its server runs "
+        "none): the worker began with the first request",
+    )
+
+
+def not_begun(error: Exception) -> None:
+    log.critical(
+        f"afterwards: the worker could not begin: {_said_by(error)}; tasks are stored, and not run in this process",
+        exc_info=error,
     )
 
 

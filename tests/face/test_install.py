@@ -7,11 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from afterwards import Afterwards, BackgroundTasks, State, task
 from afterwards.core.errors import AlreadyStarted, InvalidOption, UnsupportedEngine
@@ -177,49 +174,6 @@ async def test_what_a_worker_left_is_run_at_the_next_start(url: str, said: list[
         assert said == []
     async with serving(running):
         await until(lambda: said == ["run"])
-
-
-async def test_without_a_lifespan_tasks_are_stored_and_that_is_said_once(
-    url: str, said: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    app = FastAPI()
-    tasks = Afterwards(app, url)
-    with_a_route(app)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
-        assert (await http.get("/")).status_code == 200
-        assert (await http.get("/")).status_code == 200
-    engine = await tasks.client.open()
-    assert [task.state for task in await engine.find(Query())] == [State.QUEUED, State.QUEUED]
-    assert len([r for r in caplog.records if "without its lifespan" in r.message]) == 1
-    await tasks.client.close()
-    async with serving(app):
-        await until(lambda: said == ["run", "run"])
-
-
-async def test_an_enqueue_without_a_lifespan_says_so_too(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    app = FastAPI()
-    tasks = Afterwards(app, url)
-
-    @app.get("/")
-    async def handler() -> None:
-        await note.enqueue("stored")
-
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
-        assert (await http.get("/")).status_code == 200
-    await tasks.client.close()
-    assert len([r for r in caplog.records if "without its lifespan" in r.message]) == 1
-
-
-async def test_an_application_mounted_in_another_stores_its_tasks(url: str, said: list[str]) -> None:
-    """Starlette starts no lifespan of a mounted application."""
-    app = FastAPI()
-    tasks = Afterwards(app, url)
-    with_a_route(app)
-    async with serving(Starlette(routes=[Mount("/sub", app)])) as http:
-        assert (await http.get("/sub/")).status_code == 200
-    engine = await tasks.client.open()
-    assert [task.name for task in await engine.find(Query())] == ["note"]
-    await tasks.client.close()
 
 
 async def test_with_worker_false_tasks_are_only_stored(

@@ -53,18 +53,6 @@ def test_the_users_own_logging_is_left_alone(tmp_path: Path) -> None:
     assert len(re.findall("worker here", server.output)) == 1
 
 
-def test_tasks_are_stored_and_that_is_said_where_uvicorn_runs_no_lifespan(tmp_path: Path) -> None:
-    write_application(tmp_path, "Afterwards(app)")
-    with uvicorn(tmp_path, "--lifespan", "off") as server:
-        for text in ("one", "two"):
-            server.post(f"/note/{text}")
-        server.says("without its lifespan")
-        server.stops()
-    assert server.output.count("without its lifespan") == 1
-    with uvicorn(tmp_path) as server:
-        server.writes("one", "two")
-
-
 MAIN = """
 Afterwards(app)
 

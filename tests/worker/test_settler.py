@@ -11,6 +11,7 @@ from afterwards.core.lifecycle import Settled
 from afterwards.core.task import NewTask, State, Task
 from afterwards.engine import Claim
 from afterwards.engines.memory import MemoryEngine
+from afterwards.health import Health
 from afterwards.worker import links, settler
 from afterwards.worker.links import Links
 from afterwards.worker.settler import Settler
@@ -27,7 +28,7 @@ class Stored:
     def __init__(self, engine: MemoryEngine) -> None:
         self.batches: list[Sequence[Settled]] = []
         self.any = asyncio.Event()
-        self.settler = Settler(engine, self.note)
+        self.settler = Settler(engine, self.note, Health())
 
     def note(self, batch: Sequence[Settled]) -> None:
         self.batches.append(batch)

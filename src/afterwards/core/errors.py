@@ -24,6 +24,14 @@ class InvalidTaskFunction(AfterwardsError, TypeError):
     """What was decorated cannot be called again by another process."""
 
 
+class WrappedTaskFunction(AfterwardsError, TypeError):
+    """A decorator is around a task function: adding it would run the task function without storing it."""
+
+    def __init__(self, task: str, problem: str) -> None:
+        super().__init__(f'task "{task}": {problem}')
+        self.task = task
+
+
 class DuplicateName(AfterwardsError, ValueError):
     """Two places claim the same task name."""
 

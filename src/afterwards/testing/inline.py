@@ -27,6 +27,8 @@ class Inline:
     The clock stands still, so that what is delayed or retried waits for ``drain``.
     """
 
+    started = True  # with each request
+
     def __init__(self, app: FastAPI, client: Client, options: Options, clock: FakeClock) -> None:
         self.client = client
         self._app = app

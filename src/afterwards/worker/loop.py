@@ -175,9 +175,10 @@ class Worker:
         return self._claims.claim(most) if most else None
 
     def hold(self, leased: Sequence[Task], offered: Claim) -> None:
-        if len(leased) < offered.limit:
-            self._slots.hold(len(leased) - offered.limit)
-        for task in leased:
+        new = [task for task in leased if task.lease not in self._leased]  # a call may be stored twice, and runs once
+        if len(new) < offered.limit:
+            self._slots.hold(len(new) - offered.limit)
+        for task in new:
             self._take(task).held = True
 
     def start(self, lease: Lease) -> bool:

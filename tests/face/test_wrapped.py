@@ -1,0 +1,219 @@
+"""Decorators above ``@task``: their call would not be stored, which is said at once."""
+
+import functools
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from unittest.mock import create_autospec
+
+import fastapi
+import pytest
+import wrapt  # type: ignore[import-untyped, unused-ignore]
+from asgiref.sync import async_to_sync, sync_to_async
+from fastapi import FastAPI
+from starlette.background import BackgroundTask
+
+from afterwards import Afterwards, BackgroundTasks, InvalidOption, task
+from afterwards.core.errors import NativeBackgroundTasks, WrappedTaskFunction
+from face.diary import note, note_in_thread
+from face.diary import said as the_diary
+from face.serving import serving, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
+
+
+def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        the_diary.append("logged")
+        return await function(*args, **kwargs)
+
+    return wrapper
+
+
+class Counted:
+    """A decorator that is a class."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
+class Sender:
+    send = logged(note)
+
+
+class Boundless:
+    """Has every attribute, and is its own wrapper."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    def __call__(self, text: str) -> None:
+        the_diary.append(text)
+
+
+class Hostile(Boundless):
+    def __getattr__(self, name: str) -> Any:
+        if name == "__wrapped__":
+            raise ValueError(name)
+        raise AttributeError(name)
+
+
+@wrapt.decorator  # type: ignore[untyped-decorator, unused-ignore]
+def proxied(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    return wrapped(*args, **kwargs)
+
+
+WRAPPED = {
+    "functools.wraps": logged(note),
+    "two layers": logged(logged(note)),
+    "a class": Counted(note),
+    "a class around a wrapper": Counted(logged(note)),
+    "a bound method": Sender().send,
+    "a partial of a wrapper": partial(logged(note), "text"),
+    "a wrapper of a partial": logged(partial(note)),
+    "lru_cache": functools.lru_cache(note_in_thread),
+    "wrapt": proxied(note),
+    "sync_to_async": sync_to_async(note_in_thread),
+    "async_to_sync": async_to_sync(note),
+    "enqueue": note.enqueue,
+    "enqueue_sync": note.enqueue_sync,
+}
+
+
+@pytest.fixture
+def app(url: str) -> FastAPI:
+    app = FastAPI()
+    Afterwards(app, url)
+    return app
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED.values(), ids=WRAPPED)
+async def test_a_wrapped_task_function_is_refused_when_it_is_added(
+    app: FastAPI, said: list[str], wrapped: Callable[..., Any]
+) -> None:
+    @app.get("/")
+    async def handler(tasks: BackgroundTasks) -> str:
+        with pytest.raises(WrappedTaskFunction, match=r"@task above|background_tasks\.add_task") as raised:
+            tasks.add_task(wrapped, "text")
+        with pytest.raises(WrappedTaskFunction):
+            BackgroundTasks([BackgroundTask(wrapped, "text")])
+        return raised.value.task
+
+    async with serving(app) as http:
+        assert (await http.get("/")).json() in ("note", "note_in_thread")
+    assert said == []
+
+
+async def test_one_put_into_the_list_by_hand_is_refused_before_the_response(app: FastAPI, said: list[str]) -> None:
+    @app.get("/")
+    async def handler(tasks: BackgroundTasks) -> None:
+        tasks.tasks.append(BackgroundTask(logged(note), "text"))
+
+    async with serving(app) as http:
+        assert (await http.get("/")).status_code == 500
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda tasks: tasks.add_task(partial(note, "text")),
+        lambda tasks: tasks.add_task(note.__call__, "text"),
+        lambda tasks: tasks.add_task(partial(note.__call__, text="text")),
+        lambda tasks: tasks.add_task(BackgroundTask(partial(note, "text"))),
+        lambda tasks: tasks.tasks.append(BackgroundTask(partial(note), "text")),
+        lambda tasks: tasks.tasks.append(BackgroundTask(note.__call__, text="text")),
+    ],
+)
+async def test_what_adds_nothing_to_the_call_is_stored(
+    app: FastAPI, said: list[str], add: Callable[[Any], Any]
+) -> None:
+    stored: list[Any] = []
+
+    @app.get("/")
+    async def handler(tasks: BackgroundTasks) -> None:
+        add(tasks)
+        await tasks.flush()
+        stored.append(await tasks.tasks[0].handle.status())  # type: ignore[attr-defined]
+
+    async with serving(app) as http:
+        assert (await http.get("/")).status_code == 200
+        await until(lambda: said)
+    assert said == ["text"]
+    assert stored[0].name == "note"
+
+
+@task(name="with_task_on_top")
+@logged
+async def with_task_on_top(text: str) -> None:
+    the_diary.append(text)
+
+
+async def test_with_task_on_top_the_decorator_is_part_of_the_task(app: FastAPI, said: list[str]) -> None:
+    @app.get("/")
+    async def handler(tasks: BackgroundTasks) -> None:
+        assert tasks.add_task(with_task_on_top, "text") is not None
+
+    async with serving(app) as http:
+        await http.get("/")
+        await until(lambda: "text" in said)
+    assert said == ["logged", "text"]
+
+
+@pytest.mark.parametrize(
+    "function", [Boundless(), Hostile(), create_autospec(note)], ids=["boundless", "hostile", "mock"]
+)
+async def test_objects_that_wrap_nothing_stay_plain(app: FastAPI, said: list[str], function: Any) -> None:
+    @app.get("/")
+    async def handler(tasks: BackgroundTasks) -> None:
+        assert tasks.add_task(function, "text") is None
+
+    async with serving(app) as http:
+        assert (await http.get("/")).status_code == 200
+
+
+async def test_on_failure_is_refused_too() -> None:
+    with pytest.raises(WrappedTaskFunction, match="note"):
+        task(on_failure=logged(note))
+    with pytest.raises(InvalidOption):
+        task(on_failure="note")  # type: ignore[call-overload]
+
+
+@task
+async def natively_wrapped(text: str) -> None:
+    the_diary.append(text)
+
+
+@task
+def natively_wrapped_in_thread(text: str) -> None:
+    the_diary.append(text)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        logged(natively_wrapped),
+        logged(logged(natively_wrapped)),
+        functools.wraps(natively_wrapped_in_thread)(lambda text: natively_wrapped_in_thread(text)),
+    ],
+    ids=["wraps", "two layers", "in a thread"],
+)
+async def test_in_fastapis_own_background_tasks_it_is_recognised(
+    url: str, said: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, function: Any
+) -> None:
+    monkeypatch.setenv("FASTAPI_ENV", "development")
+    app = FastAPI()
+
+    @app.get("/")
+    async def handler(tasks: fastapi.BackgroundTasks) -> None:
+        tasks.add_task(function, "text")
+
+    async with serving(app) as http:
+        await http.get("/")
+        await until(lambda: [r for r in caplog.records if r.exc_info and r.exc_info[0] is NativeBackgroundTasks])
+    assert "text" not in said

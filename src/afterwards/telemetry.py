@@ -155,6 +155,25 @@ def result_not_stored(task: Task, error: BaseException) -> None:
     )
 
 
+def set_aside(id: str, name: str, reason: str) -> None:
+    """Tell of a task that this code cannot read: once for each function and reason, for there may be very many."""
+    once(
+        f"set aside {name} {reason}",
+        logging.WARNING,
+        f"task set aside: {name} ({id}): {reason}. All other tasks go on. It stays stored, and runs when a worker "
+        "comes whose code can read it. `await tasks.check()` lists all such tasks, and `cancel` ends one",
+    )
+
+
+def row_unreadable(what: str, name: str, error: BaseException) -> None:
+    """Tell once of a row that is no task's. It is passed over, and stays as it is."""
+    once(
+        f"unreadable {what} {name}",
+        logging.WARNING,
+        f"the stored {what} {name} cannot be read, and is passed over: {said_by(error)}",
+    )
+
+
 def passed_over(name: str, since: datetime, missed: Missed) -> None:
     log.info(
         f"schedule: fires of {name} were missed since {since:%Y-%m-%d %H:%M:%S} UTC, and missed={str(missed)!r} says "

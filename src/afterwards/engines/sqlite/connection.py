@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from afterwards.core.errors import EngineError
 from afterwards.engine import Paused
-from afterwards.engines.sqlite import rows, statements
+from afterwards.engines.sqlite import rows, shapes, statements
 
 APPLICATION_ID = 0x41667477  # "Aftw": what `file` knows a file by that has nothing but tasks
 MAJOR = 1  # changes when an older version of this package could no longer work on the file
-_STEPS = ("001_tasks.sql",)
+_STEPS = ("001_tasks.sql", "002_set_aside.sql")
 VERSION = MAJOR * 1000 + len(_STEPS)
 
 PRAGMAS = (
@@ -36,6 +36,14 @@ BATCHES = (32, 16, 8, 4, 2, 1)
 T = TypeVar("T")
 
 NOT_PAUSED = Paused()
+
+
+class Aside(NamedTuple):
+    """A task that was set aside because its row cannot be read."""
+
+    id: str
+    name: str
+    reason: str
 
 
 class Look(NamedTuple):
@@ -71,6 +79,9 @@ class Connection:
     queued: bool  # something can be claimed that could not be before
     idle_for: object  # the claim for which nothing could be found, as long as nothing is queued since
     unwritten: list[tuple[tuple[str, ...], list[Any]]]  # tasks to insert, in this order: columns and values
+    set_aside: list[Aside]  # by this transaction
+    odd_texts = False  # some text in the file is no UTF-8
+    odd_lanes = False  # something queued has a queue, a name or a limit key that is no text
     room_at: datetime | None = None  # when a rate that was used up lets another task start
     _paused: Paused | None = None
     _ahead: tuple[timedelta, datetime] | None = None
@@ -82,6 +93,7 @@ class Connection:
         self.queued = False
         self.idle_for = None
         self.unwritten = []
+        self.set_aside = []
         self._paused = None
         self._ahead = None
 
@@ -100,8 +112,9 @@ class Connection:
             found = self.execute(statements.PAUSED).fetchall()
             self._paused = NOT_PAUSED
             if found:
-                queues = frozenset(name for kind, name in found if kind == "queue")
-                self._paused = Paused(queues=queues, names=frozenset(name for kind, name in found if kind == "name"))
+                texts = [(kind, name) for kind, name in found if shapes.is_text(name)]
+                queues = frozenset(name for kind, name in texts if kind == "queue")
+                self._paused = Paused(queues=queues, names=frozenset(name for kind, name in texts if kind == "name"))
         return self._paused
 
     def forget_paused(self) -> None:
@@ -134,6 +147,17 @@ class Connection:
 
 class OwnConnection(sqlite3.Connection, Connection):
     """A connection that this package has opened."""
+
+    def accept_odd_texts(self, error: Exception) -> bool:
+        """Read text that is no UTF-8 from now on, if that was the error. Returns False if it was another one.
+
+        Not from the beginning, for it takes a call of Python for each text.
+        """
+        if self.odd_texts or not isinstance(error, sqlite3.OperationalError) or "decode to UTF-8" not in str(error):
+            return False
+        self.odd_texts = True
+        self.text_factory = shapes.decoded
+        return True
 
 
 def in_batches(values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -15,7 +15,18 @@ from afterwards.core.routing import Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
-from afterwards.engines.sqlite import claiming, files, finishing, limiting, reading, roster, rows, scheduling, storing
+from afterwards.engines.sqlite import (
+    aside,
+    claiming,
+    files,
+    finishing,
+    limiting,
+    reading,
+    roster,
+    rows,
+    scheduling,
+    storing,
+)
 from afterwards.engines.sqlite.batch import Batch
 from afterwards.engines.sqlite.checks import check_place
 from afterwards.engines.sqlite.connection import Connection
@@ -111,7 +122,10 @@ class SQLiteEngine:
         with opened.presence.dead() as workers:
             if workers:
                 await opened.writer.call(partial(claiming.expire, workers=workers))
-        return await opened.reader.call(partial(reading.expired, limit=limit))
+        tasks, unreadable = await opened.reader.call(partial(reading.expired, limit=limit))
+        if unreadable:
+            await opened.writer.call(partial(aside.put_lost, seqs=unreadable))
+        return tasks
 
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
         return await self._here().writer.call(partial(finishing.requeue, ids=ids)) if ids else []
@@ -135,6 +149,7 @@ class SQLiteEngine:
                 break
         while await self._here().writer.call(files.delete_some, needed=files.is_any_over, otherwise=False):
             pass
+        await self._here().writer.call(aside.put_odd, needed=aside.is_any_odd)
         await self._here().writer.call(roster.forget, needed=roster.is_any_forgotten)
         return pruned
 
@@ -149,7 +164,7 @@ class SQLiteEngine:
         opened = self._here()
         due = opened.writer.next_due
         if due is not None:
-            timeout = min(timeout, rows.to_instant(due) - self._settings.clock())
+            timeout = min(timeout, timedelta(microseconds=due - rows.from_instant(self._settings.clock())))
         if room_at := opened.writer.room_at:
             timeout = min(timeout, room_at - self._settings.clock())
             if timeout <= timedelta():
@@ -272,6 +287,8 @@ class SQLiteEngine:
 
 
 def _claim(connection: Connection, claim: Claim) -> list[Task]:
+    if claim.ids is not None:
+        finishing.bring_back(connection, claim.ids)
     if connection.look().overdue:
         finishing.expire(connection)
         if connection.look().overdue:  # very many: none of them may begin, so the worker is to come again

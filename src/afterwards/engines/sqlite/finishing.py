@@ -1,17 +1,19 @@
 """How attempts and tasks end, and begin again. Every function runs in a transaction that others share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from afterwards.core import lifecycle
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import UNLIMITED
-from afterwards.core.task import Lease, State, Task
-from afterwards.engines.sqlite import files, reading, rows, statements, storing, uniqueness
+from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, Failure, Lease, State, Task
+from afterwards.engines.sqlite import aside, files, reading, rows, statements, storing, uniqueness
 from afterwards.engines.sqlite.connection import Connection
 
 MOST_EXPIRED = 1000
 """Tasks that one claim cancels, so that no transaction takes long."""
+
+MOST_FAILURES = FIRST_FAILURES + LAST_FAILURES
 
 Success = tuple[int, int, str | None, int]
 """Counted failures and crashes, the result, the attempt."""
@@ -49,16 +51,39 @@ def _refused(settled: Sequence[Settled], held: Sequence[Settled]) -> list[Lease]
 
 def cancel(connection: Connection, ids: Sequence[str], reason: str) -> list[Task]:
     for id in ids:
-        for task in reading.get(connection, [id]):
-            put(connection, lifecycle.cancel(task, reason, connection.now))
+        for row, task in reading.without_failures(connection, [id]):
+            if task.unreadable:
+                _cancel_unreadable(connection, row[-1], task, reason)
+            else:
+                put(connection, lifecycle.cancel(task, reason, connection.now))
     return reading.get(connection, ids)
+
+
+def _cancel_unreadable(connection: Connection, seq: int, task: Task, reason: str) -> None:
+    """Cancel a task without changing what cannot be read of its row."""
+    connection.execute(statements.ASK_UNREADABLE_TO_STOP, (reason, seq))
+    if connection.execute(statements.CANCEL_UNREADABLE, (connection.instant, reason, seq)).rowcount:
+        _decide_behind(connection, [(task.id, lifecycle.cancel(task, reason, connection.now))])
+
+
+def bring_back(connection: Connection, ids: Iterable[str]) -> None:
+    """Let workers begin again what was set aside, where this version can read it."""
+    for id in ids:
+        for _, task in reading.without_failures(connection, [id]):
+            if task.set_aside is None or task.unreadable:
+                continue
+            task = lifecycle.bring_back(task)
+            if task.state is State.WAITING:  # what it waits for may have ended meanwhile
+                before = reading.get(connection, [task.after or ""])
+                task = lifecycle.follow(task, before[0] if before else None, connection.now)
+            put(connection, task)
 
 
 def requeue(connection: Connection, ids: Sequence[str]) -> list[Task]:
     queued = []
     for id in reading.in_the_order_stored(connection, ids):  # a task before those behind it
         for task in reading.get(connection, [id]):
-            if task.state.finished and not task.plain and uniqueness.is_free(connection, task):
+            if task.state.finished and not task.plain and not task.unreadable and uniqueness.is_free(connection, task):
                 queued.append(id)
                 put(connection, lifecycle.requeue(task, connection.now))
                 _revive_behind(connection, task)
@@ -66,7 +91,7 @@ def requeue(connection: Connection, ids: Sequence[str]) -> list[Task]:
 
 
 def prune(connection: Connection, limit: int) -> int:
-    keys = [(bytearray(key),) for [key] in connection.execute(statements.OVER, (connection.instant, limit))]
+    keys = [(rows.raw(key),) for [key] in connection.execute(statements.OVER, (connection.instant, limit))]
     connection.executemany(statements.DELETE, keys)
     connection.executemany(statements.DELETE_FAILURES, keys)
     connection.executemany(statements.DELETE_ALIASES, keys)
@@ -118,27 +143,42 @@ def _settle_each(connection: Connection, settled: Sequence[Settled]) -> Sequence
 def _settle(connection: Connection, settled: Settled) -> bool:
     """Returns whether the lease still held."""
     row = connection.execute(statements.GET, (rows.key(settled.lease.task_id),)).fetchone()
-    task = row and lifecycle.finish(rows.to_task(row), settled, connection.now)
+    task = row and lifecycle.finish(reading.task_of(connection, row), settled, connection.now)
     if not task:
         return False
     if settled.failure:
-        connection.execute(statements.INSERT_FAILURE, rows.from_failure(task.id, settled.failure))
+        _add_failure(connection, task, settled.failure)
     put(connection, task)
     return True
+
+
+def _add_failure(connection: Connection, task: Task, failure: Failure) -> None:
+    """What ``lifecycle.with_failure`` says."""
+    connection.execute(statements.INSERT_FAILURE, rows.from_failure(task.id, failure))
+    if task.attempt <= MOST_FAILURES:  # as most often
+        return
+    key = rows.key(task.id)
+    [count] = connection.execute(statements.COUNT_FAILURES, (key,)).fetchone()
+    if count > MOST_FAILURES:
+        connection.execute(statements.TRIM_FAILURES, (key, count - MOST_FAILURES, FIRST_FAILURES))
+        connection.execute(statements.COUNT_LEFT_OUT, (count - MOST_FAILURES, key))
 
 
 def expire(connection: Connection) -> None:
     """Cancel what was not begun in time, and those behind it."""
     for [key] in connection.execute(statements.OVERDUE, (connection.instant, MOST_EXPIRED)).fetchall():
-        for task in reading.get(connection, [rows.to_id(key)]):
-            if lifecycle.overdue(task, connection.now):  # it may have been cancelled for another one's sake
+        for row in connection.execute(statements.GET, (rows.raw(key),)).fetchall():
+            task = reading.task_of(connection, row)
+            if task.unreadable:
+                aside.put(connection, row, task.unreadable)
+            elif lifecycle.overdue(task, connection.now):  # it may have been cancelled for another one's sake
                 put(connection, lifecycle.expire(task, connection.now))
 
 
 def put(connection: Connection, task: Task) -> None:
     """Store a task as it stands now; when that ends it, decide on those behind it."""
     connection.execute(statements.UPDATE, rows.changed(task, connection.instant))
-    connection.queued |= task.state is State.QUEUED or (
+    connection.queued |= (task.state is State.QUEUED and task.set_aside is None) or (
         task.limit_key != UNLIMITED and task.state is not State.RUNNING  # others may have waited for it
     )
     if task.state.finished and _is_any_waiting(connection):
@@ -154,7 +194,11 @@ def _decide_behind(connection: Connection, ended: Sequence[Ended]) -> None:
     deciding = list(ended)
     for id, before in deciding:
         for row in connection.execute(statements.WAITING_BEHIND, (rows.key(id),)).fetchall():
-            task = lifecycle.follow(rows.to_task(row), before, connection.now)
+            task = reading.task_of(connection, row)
+            if task.unreadable:
+                aside.put(connection, row, task.unreadable)
+                continue
+            task = lifecycle.follow(task, before, connection.now)
             connection.execute(statements.UPDATE, rows.changed(task, connection.instant))
             connection.queued |= task.state is State.QUEUED
             if task.state.finished:
@@ -166,8 +210,8 @@ def _revive_behind(connection: Connection, task: Task) -> None:
     revived = [task]
     for before in revived:
         found = connection.execute(statements.CANCELLED_BEHIND, (rows.key(before.id),)).fetchall()
-        for behind in filter(lifecycle.cancelled_for_another, map(rows.to_task, found)):
-            if not uniqueness.is_free(connection, behind):
+        for behind in filter(lifecycle.cancelled_for_another, (reading.task_of(connection, row) for row in found)):
+            if behind.unreadable or not uniqueness.is_free(connection, behind):
                 continue
             revived.append(lifecycle.revive(behind))
             connection.execute(statements.UPDATE, rows.changed(revived[-1], connection.instant))

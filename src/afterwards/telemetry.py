@@ -76,6 +76,8 @@ def settled(task: Task, settled: Settled, error: BaseException | None, times: in
             log.error(f"task failed: {about}: {_said_by(error)}", extra=fields, exc_info=error)
         case State.CANCELLED:
             log.info(f"task cancelled: {about}: {settled.reason}", extra=fields)
+        case State.QUEUED if settled.set_aside is not None:
+            set_aside(task.id, task.name, settled.set_aside)
         case State.QUEUED:
             log.info(f"task given back: {about}", extra=fields)
         case _:

@@ -13,13 +13,14 @@ from queue import SimpleQueue
 from time import sleep
 from typing import Any
 
-from afterwards.core.errors import TooLarge, UnknownFunction, Unreadable, UnstorableResult
-from afterwards.core.lifecycle import Outcome, Raised, Succeeded
+from afterwards.core.errors import TooLarge, UnknownFunction, UnstorableResult
+from afterwards.core.lifecycle import Outcome, Raised, SetAside, Succeeded
 from afterwards.core.retry import Retry
 from afterwards.core.task import FailureKind, Task
 from afterwards.worker import wire
 from afterwards.worker.attempt import meant_by
 from afterwards.worker.context import TaskContext, current
+from afterwards.worker.fitting import Misfit, read_arguments
 from afterwards.worker.runnable import Runnable
 from afterwards.worker.wire import Message, Pipe
 
@@ -86,8 +87,10 @@ class Child:
         message: Message = {}
         try:
             function = self._found(call)
-            values = function.codec.load(task.arguments)
-        except (UnknownFunction, Unreadable) as error:
+            values = read_arguments(function, task)
+        except Misfit as misfit:
+            message = wire.ended(SetAside(str(misfit)), Retry())
+        except UnknownFunction as error:
             message = wire.ended(Raised(error=error, kind=FailureKind.REFUSED), Retry())
         except BaseException as error:  # whatever the import of the user's module raises
             message = wire.ended(meant_by(error), Retry())

@@ -23,6 +23,7 @@ from afterwards.worker.roster import Attendance
 from afterwards.worker.runnable import Functions, Runnable
 from afterwards.worker.running import UNTRIED, Running
 from afterwards.worker.scheduler import Scheduler, Timetable
+from afterwards.worker.second_look import SecondLook
 from afterwards.worker.settler import Settler
 from afterwards.worker.slots import Slots
 from afterwards.worker.supervisor import persist
@@ -77,6 +78,7 @@ class Worker:
         self._watch = Watch(self._name_of, lambda: bool(self._attempts))
         self._attendance = Attendance(engine, self.id, functions, options, clock=clock)
         self._upkeep = Upkeep(engine, functions, options, tell=tell, told=self._begin_telling, clock=clock)
+        self._second_look = SecondLook(engine, functions, self._claims.bring_back)
         self._scheduler = Scheduler(engine, timetable, clock=clock)
         self._attempts: dict[asyncio.Task[None], Running] = {}
         self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
@@ -93,6 +95,7 @@ class Worker:
             self._keeping = [
                 self._settling,
                 self._loops.create_task(self._upkeep.run()),
+                self._loops.create_task(self._second_look.run()),
                 self._loops.create_task(self._give_back_the_slow(LONG_FOR_A_REQUEST, held=True)),
                 self._loops.create_task(self._give_back_the_slow(LONG_FOR_A_SLOT, held=False)),
             ]

@@ -2,16 +2,14 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from afterwards.client import Client
-from afterwards.core.errors import UnknownFunction, Unreadable
-from afterwards.core.problems import Problem, ProblemKind, Tally, unfit
+from afterwards.core.errors import UnknownFunction
+from afterwards.core.problems import Problem, ProblemKind, Tally
 from afterwards.core.task import FINISHED, State, Task
 from afterwards.engine import Engine, Query
-from afterwards.functions import TaskFunction
 from afterwards.registry import registry
-from afterwards.worker.runnable import options_of
+from afterwards.worker.fitting import misfits
 
 PAGE = 1000
 UNFINISHED = Query(states=frozenset(State) - FINISHED, limit=PAGE)
@@ -43,32 +41,14 @@ async def _below(engine: Engine, page: Sequence[Task]) -> list[Task]:
 
 
 def _problems(task: Task) -> list[Problem]:
+    if task.unreadable is not None:
+        return [_problem(task, ProblemKind.RECORD, task.unreadable)]
     try:
         function = registry.get(task.name)
     except UnknownFunction:
         return [_problem(task, ProblemKind.NAME, "no task function has this name or alias")]
-    found = {ProblemKind.ARGUMENTS: _arguments(function, task), ProblemKind.OPTIONS: _options(function, task)}
-    return [_problem(task, what, reason) for what, reason in found.items() if reason is not None]
+    return [_problem(task, misfit.what, misfit.reason) for misfit in misfits(function, task)]
 
 
 def _problem(task: Task, what: ProblemKind, reason: str) -> Problem:
     return Problem(name=task.name, what=what, reason=reason, count=1, example=task.id)
-
-
-def _arguments(function: TaskFunction[Any, Any, Any], task: Task) -> str | None:
-    codec = function.codec
-    try:
-        codec.load(task.arguments)
-    except Unreadable as error:
-        return unfit(error.__cause__)
-    except Exception as error:  # validators of the application's types raise what they like
-        return unfit(error)
-    return None
-
-
-def _options(function: TaskFunction[Any, Any, Any], task: Task) -> str | None:
-    try:
-        options_of(function, task)
-    except (ValueError, TypeError, AttributeError) as error:  # InvalidOption is one; or it is no JSON object
-        return f"this code does not understand them ({type(error).__name__})"
-    return None

@@ -28,7 +28,7 @@ class Claim:
     queues: frozenset[str] | None = None  # None: all
     suspects: int = 1  # how many of the tasks may have been running when a worker was lost
     limits: Mapping[str, Limit] = field(default_factory=dict)  # of those task functions that have any
-    ids: frozenset[str] | None = None  # these tasks only
+    ids: frozenset[str] | None = None  # these tasks only; what of them is set aside is brought back first
 
     def serves(self, task: NewTask | Task) -> bool:
         """Whether the worker may take this task."""
@@ -81,6 +81,7 @@ class Query:
     queues: frozenset[str] | None = None
     before: str | None = None
     idempotency_keys: frozenset[str] | None = None
+    set_aside: bool = False  # only what is set aside
     limit: int = 100
 
 
@@ -307,7 +308,8 @@ class Engine(Sender, Controls, Schedules, Joinable, Files, Roster, Protocol):
     async def claim(self, claim: Claim) -> list[Task]:
         """Take due tasks, higher priority first, then in the order stored; each attempt is counted here.
 
-        What is paused is left alone, no limit is passed, and what has expired is cancelled, with those behind it.
+        What is paused or set aside is left alone, no limit is passed, and what has expired is cancelled, with those
+        behind it. A record that cannot be read is set aside, and the others are taken. Returned without failures.
         """
         ...
 
@@ -323,7 +325,7 @@ class Engine(Sender, Controls, Schedules, Joinable, Files, Roster, Protocol):
         ...
 
     async def expired(self, limit: int) -> list[Task]:
-        """Running tasks whose lease has run out, or whose worker is known to be dead."""
+        """Running tasks whose lease has run out, or whose worker is known to be dead; without their failures."""
         ...
 
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
@@ -334,7 +336,7 @@ class Engine(Sender, Controls, Schedules, Joinable, Files, Roster, Protocol):
         ...
 
     async def find(self, query: Query) -> list[Task]:
-        """List tasks, newest first."""
+        """List tasks, newest first. Their failures come without tracebacks, for which ``get`` is asked."""
         ...
 
     async def stats(self) -> Stats:

@@ -70,5 +70,7 @@ def _why_no_result(task: Task) -> str:
     about = f"task {task.id} ({task.name})"
     if task.state is State.CANCELLED:
         return f"{about} was cancelled: {task.reason}"
+    if not task.failures:
+        return f"{about} failed"
     last = task.failures[-1]
     return f"{about} failed in attempt {last.attempt}: {last.type + ': ' if last.type else ''}{last.message}"

@@ -118,6 +118,8 @@ def settled(task: Task, settled: Settled, error: BaseException | None, times: in
             _write(logging.ERROR, f"task failed: {about}: {_said_by(error)}", extra=fields, exc_info=error)
         case State.CANCELLED:
             _write(logging.INFO, f"task cancelled: {about}: {settled.reason}", extra=fields)
+        case State.QUEUED if settled.set_aside is not None:
+            set_aside(task.id, task.name, settled.set_aside)
         case State.QUEUED:
             _write(logging.INFO, f"task given back: {about}", extra=fields)
         case _:
@@ -209,6 +211,25 @@ def result_not_stored(task: Task, error: BaseException) -> None:
         logging.WARNING,
         f"the result of {task.name} ({task.id}) is not stored, the task has succeeded all the same: {text_of(error)}",
         extra={"task": task.id, "task_name": task.name},
+    )
+
+
+def set_aside(id: str, name: str, reason: str) -> None:
+    """Tell of a task that this code cannot read: once for each function and reason, for there may be very many."""
+    once(
+        f"set aside {name} {reason}",
+        logging.WARNING,
+        f"task set aside: {name} ({id}): {reason}. All other tasks go on. It stays stored, and runs when a worker "
+        "comes whose code can read it. `await tasks.check()` lists all such tasks, and `cancel` ends one",
+    )
+
+
+def row_unreadable(what: str, name: str, error: BaseException) -> None:
+    """Tell once of a row that is no task's. It is passed over, and stays as it is."""
+    once(
+        f"unreadable {what} {name}",
+        logging.WARNING,
+        f"the stored {what} {name} cannot be read, and is passed over: {said_by(error)}",
     )
 
 

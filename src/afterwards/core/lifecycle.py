@@ -7,7 +7,7 @@ from functools import partial
 from afterwards.core.drafts import draft_of, frozen
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
-from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task
+from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, Failure, FailureKind, Lease, NewTask, State, Task
 from afterwards.core.text import said_by, shortened, type_name
 
 HOLD = timedelta(seconds=60)
@@ -65,7 +65,14 @@ class Released:
     begun: bool = True  # the function may have done something
 
 
-Outcome = Succeeded | Raised | Snoozed | Cancelled | Released
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """This code cannot read the task: it waits, uncharged, for code that can."""
+
+    reason: str
+
+
+Outcome = Succeeded | Raised | Snoozed | Cancelled | Released | SetAside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +87,7 @@ class Settled:
     suspect: bool = False
     result: str | None = None
     reason: str | None = None
+    set_aside: str | None = None
     failure: Failure | None = None
     progress: Progress | None = None  # the last; None leaves what is stored
     lost: bool = False  # decided by another worker: holds only while the lease is still expired
@@ -206,6 +214,8 @@ def settle(task: Task, outcome: Outcome, retry: Retry, *, worker: str, now: date
             if begun and not task.rerun_after_crash:
                 return settled(state=State.FAILED, failure=failure)
             return settled(state=State.QUEUED, suspect=task.suspect, failure=failure)
+        case SetAside(reason):
+            return settled(state=State.QUEUED, suspect=task.suspect, set_aside=shortened(reason))
         case Raised():  # pragma: no branch (there is no other outcome)
             return _raised(task, outcome, retry, worker=worker, now=now, random=random)
 
@@ -243,7 +253,7 @@ def finish(task: Task, settled: Settled, now: datetime) -> Task | None:
     if settled.lost and task.lease_until and task.lease_until > now:
         return None  # renewed after it was seen expired
     after = replace(
-        task,
+        with_failure(task, settled.failure),
         state=settled.state,
         failed=settled.failed,
         crashed=settled.crashed,
@@ -253,13 +263,33 @@ def finish(task: Task, settled: Settled, now: datetime) -> Task | None:
         result=settled.result,
         progress=settled.progress or task.progress,
         cancel_requested=None,
-        failures=(*task.failures, settled.failure) if settled.failure else task.failures,
+        set_aside=settled.set_aside,
     )
     if settled.state.finished:
         return replace(after, finished_at=now)
     if task.cancel_requested is not None:  # the cancel crossed a retry, a snooze or a release: it wins
         return _cancelled(after, task.cancel_requested, now)
     return _due(replace(after, run_at=now + settled.wait), now)
+
+
+def with_failure(task: Task, failure: Failure | None) -> Task:
+    """The task with one more failure on record. Of many, the first and the last ones are kept."""
+    if failure is None:
+        return task
+    kept = (*task.failures, failure)
+    surplus = len(kept) - FIRST_FAILURES - LAST_FAILURES
+    if surplus <= 0:
+        return replace(task, failures=kept)
+    return replace(
+        task,
+        failures=kept[:FIRST_FAILURES] + kept[-LAST_FAILURES:],
+        failures_left_out=task.failures_left_out + surplus,
+    )
+
+
+def bring_back(task: Task) -> Task:
+    """A task that was set aside, for workers to begin again."""
+    return replace(task, set_aside=None)
 
 
 def overdue(task: Task, now: datetime) -> bool:
@@ -336,7 +366,7 @@ def _due(task: Task, now: datetime) -> Task:
 
 
 def _cancelled(task: Task, reason: str, now: datetime) -> Task:
-    return replace(task, state=State.CANCELLED, finished_at=now, run_at=None, reason=reason)
+    return replace(task, state=State.CANCELLED, finished_at=now, run_at=None, reason=reason, set_aside=None)
 
 
 def _fresh(task: Task) -> Task:

@@ -15,6 +15,8 @@ class ProblemKind(StrEnum):
     NAME = "name"
     ARGUMENTS = "arguments"
     OPTIONS = "options"  # those that the call set for itself
+    CONTEXT = "context"  # the values of context variables
+    RECORD = "record"  # the whole row: a later version wrote it, or it is damaged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

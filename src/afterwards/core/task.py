@@ -41,7 +41,12 @@ class FailureKind(StrEnum):
     TIMED_OUT = "timed_out"
     CRASHED = "crashed"  # its worker died or did not renew the lease, or a process of the worker's died
     RELEASED = "released"  # given back at shutdown; never counted
-    REFUSED = "refused"  # the stored arguments do not fit the function any more
+    REFUSED = "refused"  # it could not be called: the content of an uploaded file is missing
+    UNKNOWN = "unknown"  # stored by a later version, or damaged: this version cannot read it
+
+
+FIRST_FAILURES, LAST_FAILURES = 5, 10
+"""Failures of one task that stay on record: its first ones and its last ones. Those between are only counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +133,10 @@ class Task:
     cause: str | None = None  # the task before it whose end cancelled this one
     progress: Progress | None = None
     result: str | None = None  # JSON
-    failures: tuple[Failure, ...] = ()  # oldest first
+    failures: tuple[Failure, ...] = ()  # oldest first; claims leave them out
+    failures_left_out: int = 0  # of the failures, those between the first and the last ones that are kept
+    set_aside: str | None = None  # why no worker may begin it: this code cannot read it, other code may
+    unreadable: str | None = None  # why this version cannot read the record; the other fields hold what it can
 
     @property
     def lease(self) -> Lease:

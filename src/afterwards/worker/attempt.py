@@ -14,8 +14,8 @@ from typing import Any
 
 from afterwards import telemetry
 from afterwards.core import lifecycle
-from afterwards.core.errors import Cancel, FileMissing, RetryAfter, Snooze, Unreadable, as_span
-from afterwards.core.lifecycle import SUCCEEDED, Cancelled, Outcome, Raised, Settled, Snoozed, Succeeded
+from afterwards.core.errors import Cancel, FileMissing, RetryAfter, Snooze, as_span
+from afterwards.core.lifecycle import SUCCEEDED, Cancelled, Outcome, Raised, SetAside, Settled, Snoozed, Succeeded
 from afterwards.core.options import RunIn
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
@@ -26,6 +26,7 @@ from afterwards.propagation import restored
 from afterwards.worker.awaiting import awaited, done
 from afterwards.worker.context import Attempting, current
 from afterwards.worker.dependencies import Cleanup, Resolver
+from afterwards.worker.fitting import Misfit, check_context, read_arguments, read_options
 from afterwards.worker.processes import Processes
 from afterwards.worker.runnable import Runnable, options_of
 from afterwards.worker.threads import Threads
@@ -71,6 +72,7 @@ async def _surrounded_attempt(
     """An attempt that goes on with what surrounded the call."""
     outcome: Outcome | None = None
     try:
+        check_context(task)
         with restored(task, surroundings.propagate):
             outcome = await _attempt(function, task, surroundings, attempting)
             if isinstance(outcome, Raised):
@@ -78,6 +80,8 @@ async def _surrounded_attempt(
         return outcome
     except asyncio.CancelledError:
         raise
+    except Misfit as misfit:
+        return SetAside(str(misfit))
     except BaseException as error:  # what is stored of the surroundings cannot be read
         return outcome or Raised(error=error, kind=FailureKind.REFUSED, traceback=_written(error))
 
@@ -119,8 +123,8 @@ def _settled(
         return settled, None
     try:
         retry = options_of(function, task).retries
-    except Exception as error:  # options of a later version: nobody here can know what they mean
-        retry, outcome = function.settings.retries, Raised(error=error)
+    except Exception:  # options of a later version: nobody here can know what they mean, and no attempt was made
+        retry = function.settings.retries
     settled = lifecycle.settle(task, outcome, retry, worker=worker, now=clock(), random=random())
     if progress is not None:
         settled = replace(settled, progress=progress)
@@ -158,14 +162,14 @@ async def tell_plainly(function: Runnable, failed: FailedTask, threads: Threads)
 
 async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, attempting: Attempting) -> Outcome:
     try:
-        values = function.codec.load(task.arguments)
-    except Unreadable as error:
-        return Raised(error=error, kind=FailureKind.REFUSED)
+        values = read_arguments(function, task)
+        settings = function.settings if task.overrides is None else read_options(function, task)
+    except Misfit as misfit:
+        return SetAside(str(misfit))
     before = current.set(attempting)
     try:
         if function.run_in is RunIn.PROCESS and surroundings.processes is not None:
             return await surroundings.processes.run(function, attempting.context)
-        settings = function.settings if task.overrides is None else options_of(function, task)
         timeout = settings.timeout
         call = _call(function, values, surroundings, attempting, timeout)
         result = await (call if timeout is None or not function.is_async else _within(timeout, call))

@@ -14,8 +14,8 @@ from queue import SimpleQueue
 from time import sleep
 from typing import Any
 
-from afterwards.core.errors import UnknownFunction, Unreadable
-from afterwards.core.lifecycle import Outcome, Raised, Succeeded
+from afterwards.core.errors import UnknownFunction
+from afterwards.core.lifecycle import Outcome, Raised, SetAside, Succeeded
 from afterwards.core.retry import Retry
 from afterwards.core.task import FailureKind, Task
 from afterwards.core.text import said_by
@@ -23,6 +23,7 @@ from afterwards.worker import wire
 from afterwards.worker.attempt import meant_by
 from afterwards.worker.awaiting import awaited, done
 from afterwards.worker.context import TaskContext, current
+from afterwards.worker.fitting import Misfit, read_arguments
 from afterwards.worker.runnable import Runnable
 from afterwards.worker.wire import Message, Pipe
 
@@ -90,8 +91,10 @@ class Child:
         message: Message = {}
         try:
             function = self._found(call)
-            values = function.codec.load(task.arguments)
-        except (UnknownFunction, Unreadable) as error:
+            values = read_arguments(function, task)
+        except Misfit as misfit:
+            message = wire.ended(SetAside(str(misfit)), Retry())
+        except UnknownFunction as error:
             message = wire.ended(Raised(error=error, kind=FailureKind.REFUSED), Retry())
         except BaseException as error:  # whatever the import of the user's module raises
             message = wire.ended(meant_by(error), Retry())

@@ -1,7 +1,7 @@
 """What a worker claims: as many tasks as it has free slots, and ahead of that what will begin in a moment."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextvars import copy_context
 from dataclasses import replace
 from datetime import timedelta
@@ -122,6 +122,18 @@ class Claims:
         if given_back := [task for task in tasks if not task.rerun_after_crash]:
             self._needs_slot |= {task.id: task.name for task in given_back}
             self._give_back(given_back)
+
+    async def bring_back(self, ids: Collection[str]) -> None:
+        """Claim tasks that were set aside; those for which no slot is free are queued, for any worker."""
+        if self._draining.is_set():
+            return
+        slots, tasks = max(0, self._slots.free), list[Task]()
+        self._slots.reserve(slots)
+        try:
+            tasks = await self._engine.claim(replace(self.claim(slots), ids=frozenset(ids)))
+        finally:
+            self._slots.reserve(-slots)
+            self._take(tasks)
 
     def suspect_began(self, lease: Lease) -> None:
         """A task is here that may have ended another worker: no other suspect is claimed beside it."""

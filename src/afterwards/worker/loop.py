@@ -26,6 +26,7 @@ from afterwards.worker.roster import Attendance
 from afterwards.worker.runnable import Functions, Runnable, options_of
 from afterwards.worker.running import UNTRIED, Running
 from afterwards.worker.scheduler import Scheduler, Timetable
+from afterwards.worker.second_look import SecondLook
 from afterwards.worker.settler import Settler
 from afterwards.worker.slots import Slots
 from afterwards.worker.supervisor import keep_running, persist
@@ -95,6 +96,7 @@ class Worker:
         self._upkeep = Upkeep(
             *(engine, functions, options), tell=tell, told=self._begin_telling, clock=clock, health=self._health
         )
+        self._second_look = SecondLook(engine, functions, self._claims.bring_back)
         self._scheduler = Scheduler(engine, timetable, clock=clock)
         self._attempts: dict[asyncio.Task[None], Running] = {}
         self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
@@ -111,6 +113,7 @@ class Worker:
             self._start(CLAIMING, self._claims.run)
             self._start(SETTLING, self._settler.run)
             self._start("keep the store in order", self._upkeep.run)
+            self._start("look again at what was set aside", self._second_look.run)
             self._start("give back what waits", partial(self._give_back_the_slow, LONG_FOR_A_REQUEST, held=True))
             self._start("give back what is slow", partial(self._give_back_the_slow, LONG_FOR_A_SLOT, held=False))
             self._start("stop what does not end", self._abandon_the_stubborn)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from afterwards.core.errors import RaisedElsewhere
-from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Snoozed, Succeeded
+from afterwards.core.lifecycle import Cancelled, Outcome, Raised, SetAside, Snoozed, Succeeded
 from afterwards.core.retry import Retry
 from afterwards.core.task import FailureKind, State, Task
 from afterwards.core.text import said_by, shortened, text_of, type_name
@@ -75,6 +75,8 @@ def ended(outcome: Outcome, retry: Retry) -> Message:
             return {"ended": "snoozed", "delay": delay.total_seconds()}
         case Raised():
             return _raised(outcome, retry)
+        case SetAside(reason):
+            return {"ended": "set aside", "reason": reason}
         case _:
             return {"ended": "cancelled", "reason": outcome.reason}
 
@@ -88,6 +90,8 @@ def outcome(message: Message) -> Outcome:
             return Snoozed(timedelta(seconds=message["delay"]))
         case "raised":
             return _raised_there(message)
+        case "set aside":
+            return SetAside(message["reason"])
         case _:
             return Cancelled(message["reason"])
 

@@ -104,6 +104,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
         self._wakeup.clear()
         with self._lock:
             now = self._clock()
+            self._bring_back(claim.ids or ())
             self._expire(now)
             candidates = self._candidates(claim, now)
             rooms = self._rooms(claim, candidates, now)
@@ -116,6 +117,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             taken = [lifecycle.claim(task, claim.worker, claim.lease, now) for task in chosen]
             for task in taken:
                 self._put(task)
+            taken = [replace(task, failures=()) for task in taken]
             self._note_starts(claim, taken, now)
             self._room_at = limits.next_room(self._rooms(claim, candidates, now).values())
             return taken
@@ -150,7 +152,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             now = self._clock()
             running = (task for task in self._tasks.values() if task.state is State.RUNNING)
             lost = (task for task in running if task.lease_until and task.lease_until <= now)
-            return list(islice(lost, limit))
+            return [replace(task, failures=()) for task in islice(lost, limit)]
 
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
         with self._lock:
@@ -168,7 +170,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             newest = list(reversed(self._tasks.values()))
         if query.before is not None:
             newest = list(dropwhile(lambda task: task.id != query.before, newest))[1:]
-        return list(islice((task for task in newest if _matches(task, query)), query.limit))
+        return [_listed(task) for task in islice((task for task in newest if _matches(task, query)), query.limit)]
 
     async def stats(self) -> Stats:
         counts: dict[tuple[str, State], int] = {}
@@ -176,7 +178,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             for task in self._tasks.values():
                 key = task.queue, task.state
                 counts[key] = counts.get(key, 0) + 1
-            queued = [task.created_at for task in self._tasks.values() if task.state is State.QUEUED]
+            queued = [t.created_at for t in self._tasks.values() if t.state is State.QUEUED and t.set_aside is None]
         return Stats(counts=counts, oldest=self._clock() - min(queued) if queued else None)
 
     async def prune(self, limit: int) -> int:
@@ -245,7 +247,9 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             self._queued_at.pop(task.id, None)
             if task.state is State.QUEUED:
                 self._queued_at[task.id] = self._clock()
-            if task.state in (State.QUEUED, State.SCHEDULED):  # or what is due next has come nearer
+            if (
+                task.state in (State.QUEUED, State.SCHEDULED) and task.set_aside is None
+            ):  # or what is due next has come nearer
                 self._wakeup.set()
             if task.limit_key != limits.UNLIMITED and task.state is not State.RUNNING:  # others may have waited for it
                 self._wakeup.set()
@@ -260,6 +264,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             coming = {task.id: task.run_at for task in self._tasks.values() if task.state is State.SCHEDULED}
             due = {id: run_at for id, run_at in coming.items() if run_at and run_at <= now}
             found = [(self._tasks[id], since) for id, since in (self._queued_at | due).items()]
+            found = [(task, since) for task, since in found if task.set_aside is None]
             return [(Route(task.name, task.queue), since) for task, since in found]
 
     def _revive_behind(self, task: Task) -> None:
@@ -285,7 +290,8 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             if task.state is State.SCHEDULED and lifecycle.due(task, now).state is State.QUEUED:
                 self._put(lifecycle.due(task, now))
                 self._queued_at[task.id] = task.run_at or now
-        queued = (task for task in self._tasks.values() if task.state is State.QUEUED and claim.serves(task))
+        queued = (task for task in self._tasks.values() if task.state is State.QUEUED and task.set_aside is None)
+        queued = (task for task in queued if claim.serves(task))
         return sorted((task for task in queued if not self._paused.stops(task)), key=lambda task: -task.priority)
 
     def _anything_for(self, claim: Claim, now: datetime) -> bool:
@@ -299,6 +305,11 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
         for id in list(self._tasks):  # as stored: a task before those behind it
             if lifecycle.overdue(self._tasks[id], now):
                 self._put(lifecycle.expire(self._tasks[id], now))
+
+    def _bring_back(self, ids: Collection[str]) -> None:
+        for task in [self._tasks[id] for id in ids if id in self._tasks]:
+            if task.set_aside is not None:
+                self._put(lifecycle.bring_back(task))
 
     def _rooms(self, claim: Claim, candidates: Sequence[Task], now: datetime) -> dict[Group, Room]:
         """What the limits leave to the tasks that could be taken."""
@@ -335,4 +346,9 @@ def _matches(task: Task, query: Query) -> bool:
         and (query.names is None or task.name in query.names)
         and (query.queues is None or task.queue in query.queues)
         and (query.idempotency_keys is None or task.idempotency_key in query.idempotency_keys)
+        and (task.set_aside is not None or not query.set_aside)
     )
+
+
+def _listed(task: Task) -> Task:
+    return replace(task, failures=tuple(replace(failure, traceback="") for failure in task.failures))

@@ -45,7 +45,8 @@ def refuse_full(tasks: Iterable[NewTask], storing: Storing) -> None:
     added, before = storing.tasks.maps[0], storing.tasks.maps[1]
     allowed = {new.queue: new.max_queued for new in tasks if new.max_queued is not None and new.id in added}
     for queue, most in allowed.items():
-        waiting = sum(1 for task in before.values() if task.queue == queue and task.state.pending)
+        pending = (task for task in before.values() if task.state.pending and task.set_aside is None)
+        waiting = sum(1 for task in pending if task.queue == queue)
         if waiting + sum(1 for task in added.values() if task.queue == queue) > most:
             raise QueueFull(queue, most)
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from afterwards.core import lifecycle
 from afterwards.core.task import State, Task
-from afterwards.engines.sqlite import rows, statements, uniqueness
+from afterwards.engines.sqlite import aside, reading, rows, statements, uniqueness
 from afterwards.engines.sqlite.connection import Connection
 
 MOST_DECIDED = 200
@@ -38,7 +38,11 @@ def follow(connection: Connection, several: Iterable[Ended]) -> None:
         id, decide = deciding[0]
         found = connection.execute(statements.WAITING_BEHIND, (rows.key(id), room)).fetchall()
         for row in found:
-            task = decide(rows.to_task(row), connection.now)
+            task = reading.task_of(connection, row)
+            if task.unreadable:
+                aside.put(connection, row, task.unreadable)
+                continue
+            task = decide(task, connection.now)
             _update(connection, task)
             if task.state.finished:
                 deciding.append(ended(task))
@@ -56,8 +60,8 @@ def revive(connection: Connection, task: Task, beyond: int = 0) -> None:
         before, beyond = reviving[0]
         found = connection.execute(statements.CANCELLED_BEHIND, (rows.key(before.id), beyond, room)).fetchall()
         for row in found:
-            behind = rows.to_task(row)
-            if not uniqueness.is_free(connection, behind):
+            behind = reading.task_of(connection, row)
+            if behind.unreadable or not uniqueness.is_free(connection, behind):
                 connection.decided += 1
             else:
                 # Where this comes late, the task before it may have ended meanwhile.
@@ -85,7 +89,7 @@ def go_on(connection: Connection) -> bool:
             break
         connection.execute(statements.DELETE_BEHIND, (seq,))
         row = connection.execute(statements.GET, (bytearray(key),)).fetchone()
-        before = row and rows.to_task(row)
+        before = row and reading.task_of(connection, row)
         if before is None:
             follow(connection, [(rows.to_id(key), partial(_after, None))])
         elif revived:

@@ -9,10 +9,11 @@ from afterwards.core import limits
 from afterwards.core.limits import Candidate, Group
 from afterwards.core.task import Task
 from afterwards.engine import Claim, Heartbeat, Held
-from afterwards.engines.sqlite import reading, rows, statements
+from afterwards.engines.sqlite import aside, rows, shapes, statements
 from afterwards.engines.sqlite.connection import Connection, Look
 from afterwards.engines.sqlite.lanes import INNOCENT, SUSPECT, Bundle, Lane, bundles, is_any, lanes
 from afterwards.engines.sqlite.limiting import Rooms
+from afterwards.engines.sqlite.shapes import UnreadableRow
 
 FIRST = 100
 """How many of a function's tasks that have a limit are looked at before each of its limit keys is."""
@@ -20,12 +21,30 @@ FIRST = 100
 MOST_PROMOTED = 1000
 """Due tasks that one claim queues: when very many become due together, no transaction takes long."""
 
+MOST_SET_ASIDE = 1000
+"""Tasks that one claim sets aside, looking again each time, so that no transaction takes long."""
+
 Place = tuple[int, int, int, Group]
 """Where a queued task stands: minus its priority, its seq, whether it is a suspect; and what it counts with."""
 
 
 def claim(connection: Connection, claim: Claim) -> list[Task]:
     look = promote(connection, connection.look())
+    taken: list[Task] = []
+    while len(connection.set_aside) < MOST_SET_ASIDE:
+        before = len(connection.set_aside)
+        taken += _claim(connection, claim, look)
+        if connection.odd_lanes:
+            aside.clear_lanes(connection)
+        if len(connection.set_aside) == before:  # as most often
+            return taken
+        suspects = sum(task.suspect for task in taken)
+        claim = replace(claim, limit=claim.limit - len(taken), suspects=max(0, claim.suspects - suspects))
+    connection.queued = True  # there is more behind what was set aside: come again
+    return taken
+
+
+def _claim(connection: Connection, claim: Claim, look: Look) -> list[Task]:
     rooms = Rooms(connection, claim)
     places = sorted(_places(connection, claim, look, rooms))
     candidates = ((seq, suspect == SUSPECT, group) for _, seq, suspect, group in places)
@@ -41,9 +60,10 @@ def is_there_any(connection: Connection, claim: Claim) -> bool:
     if look.due or look.overdue:
         return True
     if claim.ids is not None:
-        return any(True for _ in _places_by_id(connection, claim, claim.ids))
+        return True  # some may have to be brought back
     suspicions = (INNOCENT, SUSPECT) if claim.suspects else (INNOCENT,)
-    return claim.limit > 0 and any(is_any(connection, claim, look, one) for one in suspicions)
+    any_queued = claim.limit > 0 and any(is_any(connection, claim, look, one) for one in suspicions)
+    return any_queued or connection.odd_lanes
 
 
 def anything_for(connection: Connection, claim: Claim) -> bool:
@@ -92,7 +112,7 @@ def _beaten(connection: Connection, beat: Heartbeat) -> str | None:
     if beat.progress is not None:
         connection.execute(statements.PROGRESS, (beat.progress.to_text(), key))
     [reason] = connection.execute(statements.CANCEL_REQUESTED, (key,)).fetchone()
-    return cast("str | None", reason)
+    return None if reason is None else str(reason)
 
 
 def expire(connection: Connection, workers: Collection[str]) -> None:
@@ -130,6 +150,9 @@ def _places_beside(connection: Connection, bundle: Bundle, rooms: Rooms, most: i
     first = bundle.first(connection, looked_at)
     candidates: list[Candidate[Place]] = []
     for *place, limit_key in first:
+        if not shapes.is_text(limit_key):
+            connection.odd_lanes = True
+            continue
         group = rooms.group(bundle.name, limit_key)
         rooms.look_up(group)
         candidates.append((cast(Place, (*place, group)), False, group))
@@ -156,8 +179,18 @@ def _places_by_id(
 def _take(connection: Connection, claim: Claim, seqs: Sequence[int]) -> list[Task]:
     """Lease the tasks at these places, in this order."""
     named = statements.padded(seqs)
-    until = connection.after(claim.lease)
-    values = (claim.worker, until, connection.instant, *named)
-    connection.execute(statements.sized(statements.TAKE, len(named)), values)
     found = {row[-1]: row for row in connection.execute(statements.sized(statements.TAKEN, len(named)), named)}
-    return reading.to_tasks(connection, [found[seq] for seq in seqs], unfailed=1)
+    until = connection.after(claim.lease)
+    taken: dict[int, Task] = {}
+    for seq in seqs:
+        try:
+            if connection.odd_texts:
+                shapes.check_texts(found[seq])
+            taken[seq] = rows.taken(found[seq], claim.worker, until, connection.instant)
+        except UnreadableRow as error:
+            aside.put(connection, found[seq], str(error))
+    if taken:
+        named = statements.padded([*taken])
+        values = (claim.worker, until, connection.instant, *named)
+        connection.execute(statements.sized(statements.TAKE, len(named)), values)
+    return [*taken.values()]

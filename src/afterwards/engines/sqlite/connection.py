@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from afterwards.core.errors import EngineError
 from afterwards.engine import Paused
-from afterwards.engines.sqlite import rows, statements
+from afterwards.engines.sqlite import rows, shapes, statements
 
 APPLICATION_ID = 0x41667477  # "Aftw": what `file` knows a file by that has nothing but tasks
 MAJOR = 1  # changes when an older version of this package could no longer work on the file
-_STEPS = ("001_tasks.sql", "004_behind.sql")
+_STEPS = ("001_tasks.sql", "002_set_aside.sql", "004_behind.sql")
 VERSION = MAJOR * 1000 + len(_STEPS)
 
 PRAGMAS = (
@@ -36,6 +36,14 @@ BATCHES = (32, 16, 8, 4, 2, 1)
 T = TypeVar("T")
 
 NOT_PAUSED = Paused()
+
+
+class Aside(NamedTuple):
+    """A task that was set aside because its row cannot be read."""
+
+    id: str
+    name: str
+    reason: str
 
 
 class Look(NamedTuple):
@@ -73,6 +81,9 @@ class Connection:
     unwritten: list[tuple[tuple[str, ...], list[Any]]]  # tasks to insert, in this order: columns and values
     decided: int  # tasks behind others, in this transaction
     left_behind: bool  # more of them are noted, for the transactions that come
+    set_aside: list[Aside]  # by this transaction
+    odd_texts = False  # some text in the file is no UTF-8
+    odd_lanes = False  # something queued has a queue, a name or a limit key that is no text
     room_at: datetime | None = None  # when a rate that was used up lets another task start
     _paused: Paused | None = None
     _ahead: tuple[timedelta, datetime] | None = None
@@ -86,6 +97,7 @@ class Connection:
         self.unwritten = []
         self.decided = 0
         self.left_behind = False
+        self.set_aside = []
         self._paused = None
         self._ahead = None
 
@@ -104,8 +116,9 @@ class Connection:
             found = self.execute(statements.PAUSED).fetchall()
             self._paused = NOT_PAUSED
             if found:
-                queues = frozenset(name for kind, name in found if kind == "queue")
-                self._paused = Paused(queues=queues, names=frozenset(name for kind, name in found if kind == "name"))
+                texts = [(kind, name) for kind, name in found if shapes.is_text(name)]
+                queues = frozenset(name for kind, name in texts if kind == "queue")
+                self._paused = Paused(queues=queues, names=frozenset(name for kind, name in texts if kind == "name"))
         return self._paused
 
     def forget_paused(self) -> None:
@@ -138,6 +151,17 @@ class Connection:
 
 class OwnConnection(sqlite3.Connection, Connection):
     """A connection that this package has opened."""
+
+    def accept_odd_texts(self, error: Exception) -> bool:
+        """Read text that is no UTF-8 from now on, if that was the error. Returns False if it was another one.
+
+        Not from the beginning, for it takes a call of Python for each text.
+        """
+        if self.odd_texts or not isinstance(error, sqlite3.OperationalError) or "decode to UTF-8" not in str(error):
+            return False
+        self.odd_texts = True
+        self.text_factory = shapes.decoded
+        return True
 
 
 def in_batches(values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -16,6 +16,7 @@ from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import NO_TIMES, Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.sqlite import (
+    aside,
     behind,
     claiming,
     files,
@@ -134,7 +135,10 @@ class SQLiteEngine:
             if workers:
                 await opened.writer.call(partial(claiming.expire, workers=workers))
         await self._go_on_behind()  # what another process has left that died
-        return await opened.reader.call(partial(reading.expired, limit=limit))
+        tasks, unreadable = await opened.reader.call(partial(reading.expired, limit=limit))
+        if unreadable:
+            await opened.writer.call(partial(aside.put_lost, seqs=unreadable))
+        return tasks
 
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
         if not ids:
@@ -178,6 +182,7 @@ class SQLiteEngine:
             if count < some:
                 break
         await self._delete_files_over()
+        await self._here().writer.call(aside.put_odd, needed=aside.is_any_odd)
         await self._here().writer.call(roster.forget, needed=roster.is_any_forgotten)
         return pruned
 
@@ -202,7 +207,7 @@ class SQLiteEngine:
         opened = self._here()
         due = opened.writer.next_due
         if due is not None:
-            timeout = min(timeout, rows.to_instant(due) - self._settings.clock())
+            timeout = min(timeout, timedelta(microseconds=due - rows.from_instant(self._settings.clock())))
         if room_at := opened.writer.room_at:
             timeout = min(timeout, room_at - self._settings.clock())
             if timeout <= timedelta():
@@ -325,6 +330,8 @@ class SQLiteEngine:
 
 
 def _claim(connection: Connection, claim: Claim) -> list[Task]:
+    if claim.ids is not None:
+        finishing.bring_back(connection, claim.ids)
     if connection.look().overdue:
         finishing.expire(connection)
         if connection.look().overdue:  # very many: none of them may begin, so the worker is to come again

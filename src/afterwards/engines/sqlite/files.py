@@ -21,7 +21,8 @@ def write(connection: Connection, chunks: Sequence[Chunk]) -> None:
 
 
 def read(connection: Connection, file: str, start: int, limit: int) -> list[bytes]:
-    return [content for [content] in connection.execute(statements.CHUNKS, (rows.key(file), start, start + limit))]
+    found = connection.execute(statements.CHUNKS, (rows.key(file), start, start + limit)).fetchall()
+    return [content for [content] in found if isinstance(content, bytes)]
 
 
 def release(connection: Connection, tasks: Iterable[tuple[bytearray]]) -> None:
@@ -40,10 +41,10 @@ def delete_some(connection: Connection) -> bool:
     left = CHUNKS_AT_ONCE
     for id, is_needed in over:
         if is_needed:
-            connection.execute(statements.KEEP_FILE, (bytearray(id),))
+            connection.execute(statements.KEEP_FILE, (rows.raw(id),))
             continue
-        left -= connection.execute(statements.DELETE_CHUNKS, (bytearray(id), left)).rowcount
+        left -= connection.execute(statements.DELETE_CHUNKS, (rows.raw(id), left)).rowcount
         if left < 1:  # perhaps there are more in this file
             return True
-        connection.execute(statements.DELETE_FILE, (bytearray(id),))
+        connection.execute(statements.DELETE_FILE, (rows.raw(id),))
     return len(over) == FILES_AT_ONCE

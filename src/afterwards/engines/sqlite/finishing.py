@@ -1,18 +1,21 @@
 """How attempts and tasks end, and begin again. Every function runs in a transaction that others share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 from afterwards.core import lifecycle
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import UNLIMITED
-from afterwards.core.task import Lease, State, Task
-from afterwards.engines.sqlite import behind, files, reading, rows, statements, storing, uniqueness
+from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, Failure, Lease, State, Task
+from afterwards.engines.sqlite import aside, behind, files, reading, rows, statements, storing, uniqueness
 from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite.rows import Row
 
 MOST_EXPIRED = 1000
 """Tasks that one claim cancels, so that no transaction takes long."""
+
+MOST_FAILURES = FIRST_FAILURES + LAST_FAILURES
 
 Success = tuple[int, int, str | None, int]
 """Counted failures and crashes, the result, the attempt."""
@@ -54,18 +57,28 @@ def _refused(settled: Sequence[Settled], held: Sequence[Settled]) -> list[Lease]
 
 
 def cancel(connection: Connection, ids: Sequence[str], reason: str) -> Piece:
-    def one(task: Task) -> None:
-        put(connection, lifecycle.cancel(task, reason, connection.now))
+    def one(row: Row, task: Task) -> None:
+        if task.unreadable:
+            _cancel_unreadable(connection, row[-1], task, reason)
+        else:
+            put(connection, lifecycle.cancel(task, reason, connection.now))
 
     return _piece(connection, ids, one)
+
+
+def _cancel_unreadable(connection: Connection, seq: int, task: Task, reason: str) -> None:
+    """Cancel a task without changing what cannot be read of its row."""
+    connection.execute(statements.ASK_UNREADABLE_TO_STOP, (reason, seq))
+    if connection.execute(statements.CANCEL_UNREADABLE, (connection.instant, reason, seq)).rowcount:
+        behind.follow(connection, [behind.ended(lifecycle.cancel(task, reason, connection.now))])
 
 
 def requeue(connection: Connection, ids: Sequence[str]) -> Piece:
     """Those that are queued; the ids are in the order stored, a task before those behind it."""
     queued: list[str] = []
 
-    def one(task: Task) -> None:
-        if task.state.finished and not task.plain and uniqueness.is_free(connection, task):
+    def one(row: Row, task: Task) -> None:
+        if task.state.finished and not (task.plain or task.unreadable) and uniqueness.is_free(connection, task):
             queued.append(task.id)
             again = lifecycle.requeue(task, connection.now)
             put(connection, again)
@@ -74,18 +87,31 @@ def requeue(connection: Connection, ids: Sequence[str]) -> Piece:
     return _piece(connection, ids, one)._replace(changed=reading.get(connection, queued))
 
 
-def _piece(connection: Connection, ids: Sequence[str], change: Callable[[Task], None]) -> Piece:
+def _piece(connection: Connection, ids: Sequence[str], change: Callable[[Row, Task], None]) -> Piece:
     """Change tasks, up to the first behind which not all are decided on: the next one may be behind it, too."""
     for done, id in enumerate(ids):
         if done and connection.left_behind:
             return Piece(done, left_behind=True)
-        for task in reading.get(connection, [id]):
-            change(task)
+        for row, task in reading.without_failures(connection, [id]):
+            change(row, task)
     return Piece(len(ids), left_behind=connection.left_behind)
 
 
+def bring_back(connection: Connection, ids: Iterable[str]) -> None:
+    """Let workers begin again what was set aside, where this version can read it."""
+    for id in ids:
+        for _, task in reading.without_failures(connection, [id]):
+            if task.set_aside is None or task.unreadable:
+                continue
+            task = lifecycle.bring_back(task)
+            if task.state is State.WAITING:  # what it waits for may have ended meanwhile
+                before = reading.get(connection, [task.after or ""])
+                task = lifecycle.follow(task, before[0] if before else None, connection.now)
+            put(connection, task)
+
+
 def prune(connection: Connection, limit: int) -> int:
-    keys = [(bytearray(key),) for [key] in connection.execute(statements.OVER, (connection.instant, limit))]
+    keys = [(rows.raw(key),) for [key] in connection.execute(statements.OVER, (connection.instant, limit))]
     connection.executemany(statements.DELETE, keys)
     connection.executemany(statements.DELETE_FAILURES, keys)
     connection.executemany(statements.DELETE_ALIASES, keys)
@@ -137,27 +163,42 @@ def _settle_each(connection: Connection, settled: Sequence[Settled]) -> Sequence
 def _settle(connection: Connection, settled: Settled) -> bool:
     """Returns whether the lease still held."""
     row = connection.execute(statements.GET, (rows.key(settled.lease.task_id),)).fetchone()
-    task = row and lifecycle.finish(rows.to_task(row), settled, connection.now)
+    task = row and lifecycle.finish(reading.task_of(connection, row), settled, connection.now)
     if not task:
         return False
     if settled.failure:
-        connection.execute(statements.INSERT_FAILURE, rows.from_failure(task.id, settled.failure))
+        _add_failure(connection, task, settled.failure)
     put(connection, task)
     return True
+
+
+def _add_failure(connection: Connection, task: Task, failure: Failure) -> None:
+    """What ``lifecycle.with_failure`` says."""
+    connection.execute(statements.INSERT_FAILURE, rows.from_failure(task.id, failure))
+    if task.attempt <= MOST_FAILURES:  # as most often
+        return
+    key = rows.key(task.id)
+    [count] = connection.execute(statements.COUNT_FAILURES, (key,)).fetchone()
+    if count > MOST_FAILURES:
+        connection.execute(statements.TRIM_FAILURES, (key, count - MOST_FAILURES, FIRST_FAILURES))
+        connection.execute(statements.COUNT_LEFT_OUT, (count - MOST_FAILURES, key))
 
 
 def expire(connection: Connection) -> None:
     """Cancel what was not begun in time, and those behind it."""
     for [key] in connection.execute(statements.OVERDUE, (connection.instant, MOST_EXPIRED)).fetchall():
-        for task in reading.get(connection, [rows.to_id(key)]):
-            if lifecycle.overdue(task, connection.now):  # it may have been cancelled for another one's sake
+        for row in connection.execute(statements.GET, (rows.raw(key),)).fetchall():
+            task = reading.task_of(connection, row)
+            if task.unreadable:
+                aside.put(connection, row, task.unreadable)
+            elif lifecycle.overdue(task, connection.now):  # it may have been cancelled for another one's sake
                 put(connection, lifecycle.expire(task, connection.now))
 
 
 def put(connection: Connection, task: Task) -> None:
     """Store a task as it stands now; when that ends it, decide on those behind it."""
     connection.execute(statements.UPDATE, rows.changed(task, connection.instant))
-    connection.queued |= task.state is State.QUEUED or (
+    connection.queued |= (task.state is State.QUEUED and task.set_aside is None) or (
         task.limit_key != UNLIMITED and task.state is not State.RUNNING  # others may have waited for it
     )
     if task.state.finished:

@@ -9,6 +9,7 @@ from afterwards.core.limits import UNLIMITED
 from afterwards.engine import Claim
 from afterwards.engines.sqlite import statements
 from afterwards.engines.sqlite.connection import Connection, Look
+from afterwards.engines.sqlite.shapes import is_text
 
 INNOCENT, SUSPECT = 0, 1
 
@@ -82,6 +83,9 @@ def present(
     start = "" if wanted is None else next(iter(_ordered(wanted)), None)
     while start is not None and (row := connection.execute(statement, (*above, start)).fetchone()):
         [found] = row
+        if not is_text(found):  # it can be no parameter, and only its like come behind it
+            connection.odd_lanes = True
+            return
         if wanted is None or found in wanted:
             yield found
         start = _behind(found, wanted)

@@ -10,6 +10,7 @@ from afterwards.core.task import Task
 from afterwards.engine import Claim, Paused
 from afterwards.engines.sqlite import rows, statements
 from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite.shapes import LATEST
 
 
 class Rooms:
@@ -52,7 +53,8 @@ class Rooms:
         starts: list[int] = []
         if limit.rate:
             since = self._connection.instant - rows.from_span(limit.rate.per)
-            starts = [at for [at] in self._connection.execute(statements.STARTS, (*group, since))]
+            found = self._connection.execute(statements.STARTS, (*group, since)).fetchall()
+            starts = [at for [at] in found if isinstance(at, int) and at <= LATEST]
         used = Used(self._running[group], [rows.to_instant(at) for at in starts])
         return limits.room(limit, used, self._connection.now)
 

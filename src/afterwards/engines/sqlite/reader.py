@@ -1,5 +1,6 @@
 """The thread that reads, on a connection that cannot write."""
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -22,9 +23,17 @@ class Reader(ConnectionThread):
     def _perform(self, operations: Sequence[Operation]) -> None:
         for operation in operations:
             try:
-                operation.result = self._read(operation)
+                operation.result = self._read_any_text(operation)
             except Exception as error:  # the one who asked is told, by its error
                 self._failed([operation], error)
+
+    def _read_any_text(self, operation: Operation) -> Any:
+        try:
+            return self._read(operation)
+        except sqlite3.OperationalError as error:
+            if self._connection is None or not self._connection.accept_odd_texts(error):
+                raise
+            return self._read(operation)
 
     def _read(self, operation: Operation) -> Any:
         connection = self._connected()

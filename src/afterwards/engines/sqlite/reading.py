@@ -1,13 +1,13 @@
 """What is asked of the file without changing it. Every function runs in one transaction."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from heapq import nlargest
 
-from afterwards.core.task import State, Task
+from afterwards.core.task import Failure, State, Task
 from afterwards.engine import Query, Stats
-from afterwards.engines.sqlite import rows, statements
+from afterwards.engines.sqlite import rows, salvage, shapes, statements
 from afterwards.engines.sqlite.connection import Connection
 from afterwards.engines.sqlite.rows import Row
 
@@ -29,6 +29,13 @@ PARTS = {
 def get(connection: Connection, ids: Iterable[str]) -> list[Task]:
     found = (_get(connection, rows.key(id)) for id in ids)
     return to_tasks(connection, [row for row in found if row is not None])
+
+
+def without_failures(connection: Connection, ids: Iterable[str]) -> Iterator[tuple[Row, Task]]:
+    """The rows that exist of these tasks, and the tasks."""
+    for id in ids:
+        if (row := _get(connection, rows.key(id))) is not None:
+            yield row, task_of(connection, row)
 
 
 def _get(connection: Connection, key: bytearray) -> Row | None:
@@ -56,35 +63,56 @@ def _place(connection: Connection, key: bytearray) -> tuple[int, bytes] | None:
 def find(connection: Connection, query: Query) -> list[Task]:
     if frozenset() in (query.states, query.names, query.queues, query.idempotency_keys):
         return []
-    if query.states is None:
-        found = _find(connection, query, [], "")
-    else:
-        parts = [part for state in query.states for part in PARTS[state]]
-        found = [row for where, index in parts for row in _find(connection, query, [where], index)]
-    return to_tasks(connection, nlargest(query.limit, found, key=lambda row: row[-1]))
+    found = [row for where, index in _parts(query) for row in _find(connection, query, where, index)]
+    listed = nlargest(query.limit, found, key=lambda row: row[-1])
+    return to_tasks(connection, listed, failures=statements.LISTED_FAILURES)
+
+
+def _parts(query: Query) -> Iterator[tuple[list[str], str]]:
+    """Conditions that find all of a query's states together, and the index of each."""
+    if query.states is None and not query.set_aside:
+        yield [], ""
+        return
+    aside = [statements.ASIDE]
+    if query.states is not None:
+        states = ", ".join(f"'{state}'" for state in sorted(query.states))
+        aside.append(f"coalesce(aside_from, 'waiting') IN ({states})")
+        for state in () if query.set_aside else query.states:
+            for where, index in PARTS[state]:
+                yield [where], index
+    yield aside, "INDEXED BY afterwards_aside"
 
 
 def stats(connection: Connection) -> Stats:
     counts: Counter[tuple[str, State]] = Counter()
     for queue, state, count in connection.execute(statements.COUNTS):
-        counts[queue, State(state)] += count
+        counts[queue if shapes.is_text(queue) else repr(queue), rows.STATES.get(state, State.WAITING)] += count
     row = connection.execute(statements.OLDEST).fetchone()
-    oldest = timedelta(microseconds=connection.instant - row[0]) if row else None
+    oldest = timedelta(microseconds=connection.instant - row[0]) if row and isinstance(row[0], int) else None
     return Stats(counts=counts, oldest=oldest)
 
 
-def expired(connection: Connection, limit: int) -> list[Task]:
-    return to_tasks(connection, connection.execute(statements.EXPIRED, (connection.instant, limit)).fetchall())
+def expired(connection: Connection, limit: int) -> tuple[list[Task], list[int]]:
+    """Tasks whose lease has run out; and where those stand whose rows cannot be read."""
+    found = connection.execute(statements.EXPIRED, (connection.instant, limit)).fetchall()
+    tasks = [(task_of(connection, row), row[-1]) for row in found]
+    return [task for task, _ in tasks if not task.unreadable], [seq for task, seq in tasks if task.unreadable]
 
 
-def to_tasks(connection: Connection, found: Iterable[Row], *, unfailed: int = 0) -> list[Task]:
-    """Tasks with their failures; those with so many attempts cannot have any."""
-    tasks = []
-    for row in found:
-        may_have_failed = row[rows.ATTEMPT] > unfailed
-        failures = connection.execute(statements.FAILURES, (bytearray(row[0]),)) if may_have_failed else ()
-        tasks.append(rows.to_task(row, tuple(map(rows.to_failure, failures))))
-    return tasks
+def task_of(connection: Connection, row: Row, failures: tuple[Failure, ...] = ()) -> Task:
+    """A row as a task; of one that cannot be read, what can be, and the reason."""
+    return salvage.task_of(row, failures, texts=connection.odd_texts)
+
+
+def to_tasks(connection: Connection, found: Iterable[Row], *, failures: str = statements.FAILURES) -> list[Task]:
+    """Tasks with their failures."""
+    return [task_of(connection, row, _failures(connection, row, failures)) for row in found]
+
+
+def _failures(connection: Connection, row: Row, statement: str) -> tuple[Failure, ...]:
+    if row[rows.ATTEMPT] == 0 or not isinstance(row[0], bytes):
+        return ()
+    return tuple(map(salvage.failure_of, connection.execute(statement, (bytearray(row[0]),)).fetchall()))
 
 
 def _find(connection: Connection, query: Query, conditions: Sequence[str], index: str) -> list[Row]:

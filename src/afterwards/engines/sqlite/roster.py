@@ -5,9 +5,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
+from afterwards import telemetry
 from afterwards.core.routing import FORGOTTEN_AFTER, Backlog, LiveWorker, Route
 from afterwards.engines.sqlite import lanes, rows, statements
 from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite.shapes import is_text
 
 
 def sign_in(connection: Connection, workers: Sequence[LiveWorker]) -> None:
@@ -19,11 +21,11 @@ def sign_out(connection: Connection, ids: Collection[str]) -> None:
 
 
 def live_workers(connection: Connection, since: timedelta) -> list[LiveWorker]:
-    return [_to_worker(row) for *row, has_left in _seen(connection, since) if not has_left]
+    return _to_workers(row for *row, has_left in _seen(connection, since) if not has_left)
 
 
 def seen_workers(connection: Connection, since: timedelta) -> list[LiveWorker]:
-    return [_to_worker(row) for *row, _ in _seen(connection, since)]
+    return _to_workers(row for *row, _ in _seen(connection, since))
 
 
 def is_any_forgotten(connection: Connection) -> bool:
@@ -35,8 +37,8 @@ def forget(connection: Connection) -> None:
 
 
 def routes(connection: Connection) -> list[Route]:
-    due = connection.execute(statements.DUE_ROUTES, (connection.instant,))
-    return sorted({*map(Route._make, due), *_queued_routes(connection)})
+    due = connection.execute(statements.DUE_ROUTES, (connection.instant,)).fetchall()
+    return sorted({Route(*route) for route in due if all(map(is_text, route))} | {*_queued_routes(connection)})
 
 
 def backlog(connection: Connection, routes: Collection[Route], waited: timedelta) -> list[Backlog]:
@@ -70,9 +72,9 @@ def _backlog(connection: Connection, route: Route, latest: int) -> Backlog | Non
         connection.execute(statements.LIMITED_BACKLOG, (route.queue, route.name, latest)).fetchone(),
         connection.execute(statements.DUE_BACKLOG, (latest, route.queue, route.name)).fetchone(),
     ]
-    since = [instant for _, instant in found if instant is not None]
+    since = [rows.instant_or(instant, connection.now) for _, instant in found if instant is not None]
     count = sum(count for count, _ in found)
-    return Backlog(route=route, count=count, since=rows.to_instant(min(since))) if since else None
+    return Backlog(route=route, count=count, since=min(since)) if since else None
 
 
 def _from_worker(worker: LiveWorker) -> rows.Row:
@@ -81,8 +83,21 @@ def _from_worker(worker: LiveWorker) -> rows.Row:
     return worker.id, worker.host, worker.pid, rows.from_instant(worker.started_at), names, queues, worker.slots
 
 
+def _to_workers(found: Iterable[Sequence[Any]]) -> list[LiveWorker]:
+    """Those of the workers that can be read: who cannot be has another version, or a damaged row."""
+    workers = []
+    for row in found:
+        try:
+            workers.append(_to_worker(row))
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            telemetry.row_unreadable("worker", str(row[0]), error)
+    return workers
+
+
 def _to_worker(row: Sequence[Any]) -> LiveWorker:
     id, host, pid, started_at, names, queues, slots, seen_at = row
+    if not all(map(is_text, (id, host, pid))) or not isinstance(slots, int):
+        raise TypeError("one of its columns has another type")
     return LiveWorker(
         id=id,
         host=host,

@@ -11,6 +11,9 @@ from afterwards.core.errors import EngineError
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.progress import Progress
 from afterwards.core.task import Failure, FailureKind, NewTask, State, Task
+from afterwards.core.text import shortened
+from afterwards.engines.sqlite import shapes
+from afterwards.engines.sqlite.shapes import LATEST, UnreadableRow
 
 Row = tuple[Any, ...]
 
@@ -21,6 +24,21 @@ _FINISHED = ("plain", "attempt", "failed", "finished_at", "reason", "cause")
 ATTEMPT = 12
 """Where the number of attempts is in a row of ``statements.COLUMNS``."""
 
+UNREADABLE, REFUSED = "unreadable", "refused"
+"""The states of rows that are set aside: this version cannot read the row, or cannot run what it says."""
+
+_STATE, _AFTER, _SUSPECT, _RUN_AT, _WORKER, _LEASE_UNTIL, _STARTED_AT, _PROGRESS, _ASIDE_FROM = (
+    4,
+    10,
+    15,
+    16,
+    17,
+    18,
+    19,
+    24,
+    28,
+)
+
 SEVEN_DAYS = timedelta(days=7)
 """The retention that a row without one has."""
 
@@ -29,7 +47,7 @@ Draft = draft_of(Task)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _FOR_EVER = 2**62  # so that an instant and a span of 140 000 years still fit into 64 bits together
-_STATES = {state.value: state for state in State}
+STATES = {state.value: state for state in State}
 
 
 def from_instant(instant: datetime) -> int:
@@ -46,6 +64,14 @@ def _from_utc(instant: datetime) -> int:
 @lru_cache(1024)  # the tasks of one claim, and often those of one request, share their instants
 def to_instant(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def instant_or(microseconds: object, otherwise: datetime) -> datetime:
+    """An instant that decides nothing, which may be damaged."""
+    try:
+        return to_instant(microseconds) if isinstance(microseconds, int) else otherwise
+    except OverflowError:
+        return otherwise
 
 
 @lru_cache
@@ -76,19 +102,47 @@ def key_to_store(id: str) -> bytearray:
     return found
 
 
+def raw(key: Any) -> Any:
+    """A key that was read, to be looked for."""
+    return bytearray(key) if isinstance(key, bytes) else key
+
+
 def to_id(key: bytes) -> str:
     digits = key.hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def to_task(row: Row, failures: tuple[Failure, ...] = ()) -> Task:
-    """A row of ``statements.COLUMNS`` as a task."""
+    """A row of ``statements.COLUMNS`` as a task. Raises UnreadableRow."""
+    shapes.check(row)
+    try:
+        return _to_task(row, failures)
+    except OverflowError:
+        raise UnreadableRow("an instant or a span in it is out of range") from None
+
+
+def taken(row: Row, worker: str, until: int, now: int) -> Task:
+    """A queued row as the task that a worker takes: what ``lifecycle.claim`` says. Raises UnreadableRow."""
+    changed = list(row)
+    changed[_STATE], changed[_RUN_AT], changed[_WORKER] = State.RUNNING.value, None, worker
+    changed[_LEASE_UNTIL], changed[_STARTED_AT], changed[_PROGRESS] = until, now, None
+    if type(row[ATTEMPT]) is int:
+        changed[ATTEMPT] += 1
+    return to_task(tuple(changed))
+
+
+def _to_task(row: Row, failures: tuple[Failure, ...]) -> Task:
+    state = STATES.get(row[_STATE]) or _state_aside(row)
+    if len(row[0]) != 16:
+        raise UnreadableRow("its id is no UUID")
+    if row[_SUSPECT] not in (0, 1):
+        raise UnreadableRow("its column suspect is neither 0 nor 1")
     draft = Draft(
         id=to_id(row[0]),
         name=row[1],
         arguments=row[2],
         created_at=to_instant(row[3]),
-        state=_STATES[row[4]],
+        state=state,
         queue=row[5],
         priority=row[6],
         overrides=row[7],
@@ -99,7 +153,7 @@ def to_task(row: Row, failures: tuple[Failure, ...] = ()) -> Task:
         attempt=row[ATTEMPT],
         failed=row[13],
         crashed=row[14],
-        suspect=row[15] == 1,
+        suspect=row[_SUSPECT] == 1,
         run_at=None if row[16] is None else to_instant(row[16]),
         worker=row[17],
         lease_until=None if row[18] is None else to_instant(row[18]),
@@ -108,15 +162,57 @@ def to_task(row: Row, failures: tuple[Failure, ...] = ()) -> Task:
         cancel_requested=row[21],
         reason=row[22],
         cause=row[23] and to_id(row[23]),
-        progress=row[24] and Progress.of_text(row[24]),
+        progress=row[_PROGRESS] and to_progress(row[_PROGRESS]),
         result=row[25],
         expires_at=None if row[26] is None else to_instant(row[26]),
         failures=failures,
+        set_aside=row[29],
+        failures_left_out=row[30],
     )
     if row[27] is not None:
-        for name, value in json.loads(row[27]).items():
+        for name, value in _more_of(row[27]).items():
             setattr(draft, name, value)
+    if not state.finished:
+        _check_standing(row, state)
     return frozen(draft, Task)
+
+
+def _state_aside(row: Row) -> State:
+    """The state that a row had when it was set aside."""
+    state = STATES.get(row[_ASIDE_FROM]) if row[_STATE] in (UNREADABLE, REFUSED) else None
+    if state is None:
+        raise UnreadableRow(f"this version does not know its state {shortened(row[_STATE], 100)!r}")
+    return state
+
+
+def _check_standing(row: Row, state: State) -> None:
+    """Raise UnreadableRow for a task that nothing would ever bring further."""
+    until = {State.SCHEDULED: row[_RUN_AT], State.RUNNING: row[_LEASE_UNTIL]}.get(state, 0)
+    if until is None or until > LATEST or (state is State.WAITING and row[_AFTER] is None):
+        raise UnreadableRow(f"it is {state}, and nothing says until when")
+
+
+def _more_of(text: str) -> dict[str, Any]:
+    try:
+        more = json.loads(text)
+    except (ValueError, RecursionError):
+        more = None
+    if not isinstance(more, dict):
+        raise UnreadableRow("its column more holds no JSON object")
+    if unknown := sorted(more.keys() - MORE.keys()):
+        raise UnreadableRow(f"this version does not know its {shortened(', '.join(unknown), 100)}")
+    for name, value in more.items():
+        if not isinstance(value, bool if name == "rerun_after_crash" else str):
+            raise UnreadableRow(f"its {name} is of another type")
+    return more
+
+
+def to_progress(text: str) -> Progress:
+    """The progress that was stored. It decides nothing, so that what cannot be read of it is only said."""
+    try:
+        return Progress.of_text(text)
+    except (ValueError, TypeError, RecursionError):
+        return Progress(note="the stored progress cannot be read")
 
 
 def from_new(task: Task) -> tuple[tuple[str, ...], list[Any]]:
@@ -164,7 +260,7 @@ def changed(task: Task, now: int) -> Row:
 
 def _standing(task: Task) -> Row:
     return (
-        task.state.value,
+        task.state.value if task.set_aside is None else REFUSED,
         task.attempt,
         task.failed,
         task.crashed,
@@ -180,6 +276,8 @@ def _standing(task: Task) -> Row:
         task.progress and task.progress.to_text(),
         task.result,
         task.expires_at and from_instant(task.expires_at),
+        None if task.set_aside is None else task.state.value,
+        task.set_aside,
     )
 
 
@@ -227,8 +325,10 @@ MORE: Final[Mapping[str, object]] = {
 
 
 def to_failure(row: Row) -> Failure:
-    """A row of ``statements.FAILURES`` as a failure."""
+    """A row of ``statements.FAILURES`` as a failure. Raises ValueError, TypeError, OverflowError."""
     attempt, at, worker, kind, type, message, traceback = row
+    if not isinstance(attempt, int) or not all(map(shapes.is_text, (worker, type, message, traceback))):
+        raise TypeError("a failure of another shape")
     return Failure(
         attempt=attempt,
         at=to_instant(at),

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from afterwards import telemetry
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Task
 from afterwards.engine import Fire
@@ -21,7 +22,13 @@ def register(connection: Connection, expressions: Mapping[str, str]) -> None:
 
 def schedules(connection: Connection, names: Collection[str]) -> list[StoredSchedule]:
     found = (connection.execute(statements.SCHEDULE, (name,)).fetchone() for name in sorted(set(names)))
-    return [_to_schedule(row) for row in found if row is not None]
+    kept = []
+    for row in [row for row in found if row is not None]:
+        try:
+            kept.append(_to_schedule(row))
+        except (TypeError, OverflowError) as error:
+            telemetry.row_unreadable("schedule", str(row[0]), error)
+    return kept
 
 
 def may_any_fire(connection: Connection, fires: Sequence[Fire]) -> bool:
@@ -54,6 +61,6 @@ def _to_schedule(row: rows.Row) -> StoredSchedule:
         name=name,
         expression=expression,
         after=rows.to_instant(after),
-        last_fire=None if last_fire is None else rows.to_instant(last_fire),
+        last_fire=None if last_fire is None else rows.instant_or(last_fire, rows.to_instant(after)),
         paused=paused == 1,
     )

@@ -4,13 +4,15 @@ from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from typing import TypeVar
 
+from afterwards.engines.sqlite.shapes import LATEST
+
 T = TypeVar("T")
 
 COLUMNS = """
     id, name, arguments, created_at, state, queue, priority, overrides, retention, origin, after, plain,
     attempt, failed, crashed, suspect, run_at, worker, lease_until, started_at, finished_at,
     cancel_requested, reason, cause, progress, result,
-    expires_at, more
+    expires_at, more, aside_from, set_aside, failures_left_out, limit_key, seq
 """
 
 # Transactions.
@@ -34,6 +36,44 @@ SET_VERSION = "INSERT OR REPLACE INTO afterwards_schema (one, version) VALUES (1
 
 IS_EMPTY = "SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)"
 
+# What is set aside.
+#
+# Of its columns only those are written that say so, for the others may be what this version cannot read.
+
+ASIDE = "state NOT IN ('waiting', 'scheduled', 'queued', 'running', 'succeeded', 'failed', 'cancelled')"
+
+SET_ASIDE = """
+    UPDATE afterwards_tasks SET state = 'unreadable', aside_from = state, set_aside = ?
+    WHERE seq = ? AND aside_from IS NULL
+"""
+
+CANCEL_UNREADABLE = """
+    UPDATE afterwards_tasks SET
+        state = 'cancelled', aside_from = NULL, set_aside = NULL, run_at = NULL, finished_at = ?, reason = ?
+    WHERE seq = ? AND state NOT IN ('running', 'succeeded', 'failed', 'cancelled')
+"""
+
+ASK_UNREADABLE_TO_STOP = "UPDATE afterwards_tasks SET cancel_requested = ? WHERE seq = ? AND state = 'running'"
+
+# Rows that no look at an index would ever come to. Each is found by one step in an index.
+LOST_TO_INDEXES = (
+    "SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at IS NULL",
+    f"SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at > {LATEST}",
+    "SELECT seq FROM afterwards_tasks WHERE state = 'running' AND lease_until IS NULL",
+    f"SELECT seq FROM afterwards_tasks WHERE state = 'running' AND lease_until > {LATEST}",
+    "SELECT seq FROM afterwards_tasks WHERE state = 'queued' AND limit_key = '' AND suspect < 0",
+    "SELECT seq FROM afterwards_tasks WHERE state = 'queued' AND limit_key = '' AND suspect > 1",
+    "SELECT seq FROM afterwards_tasks WHERE state = 'queued' AND limit_key != '' AND suspect < 0",
+    "SELECT seq FROM afterwards_tasks WHERE state = 'queued' AND limit_key != '' AND suspect > 1",
+    "SELECT seq FROM afterwards_tasks WHERE state = 'waiting' AND after IS NULL",
+)
+
+STILL_LOST = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE seq = ? AND state = 'running' AND lease_until <= ?"
+
+ODD_LANES = "SELECT seq, queue, name, limit_key FROM afterwards_tasks WHERE state = 'queued'"
+
+BY_SEQ = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE seq = ?"
+
 # Reading.
 
 GET = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE id = ?"
@@ -44,14 +84,16 @@ FAILURES = """
     SELECT attempt, at, worker, kind, type, message, traceback FROM afterwards_failures WHERE task = ? ORDER BY rowid
 """
 
+LISTED_FAILURES = FAILURES.replace("message, traceback", "message, ''")
+
 FIND = f"""
-    SELECT {COLUMNS}, seq FROM afterwards_tasks
+    SELECT {COLUMNS} FROM afterwards_tasks
     WHERE seq IN (SELECT seq FROM afterwards_tasks {{index}} WHERE {{conditions}} ORDER BY seq DESC LIMIT ?)
 """
 
 BEFORE = "seq < (SELECT seq FROM afterwards_tasks WHERE id = ?)"
 
-COUNTS = """
+COUNTS = f"""
     SELECT queue, 'waiting', count(*) FROM afterwards_tasks WHERE state = 'waiting' GROUP BY queue
     UNION ALL
     SELECT queue, 'scheduled', count(*) FROM afterwards_tasks WHERE state = 'scheduled' GROUP BY queue
@@ -66,6 +108,9 @@ COUNTS = """
     UNION ALL
     SELECT queue, state, count(*) FROM afterwards_tasks INDEXED BY afterwards_ended
     WHERE finished_at IS NOT NULL GROUP BY state, queue
+    UNION ALL
+    SELECT queue, coalesce(aside_from, 'waiting'), count(*) FROM afterwards_tasks INDEXED BY afterwards_aside
+    WHERE {ASIDE} GROUP BY 1, 2
 """
 
 OLDEST = """
@@ -81,7 +126,7 @@ OLDEST = """
     )
 """
 
-NEXT_DUE = "SELECT min(run_at) FROM afterwards_tasks WHERE state = 'scheduled'"
+NEXT_DUE = f"SELECT min(run_at) FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= {LATEST}"
 
 # Storing.
 
@@ -96,6 +141,16 @@ PUBLISH = """
     UPDATE afterwards_tasks SET state = 'queued', run_at = NULL, queued_at = ?
     WHERE id = ? AND attempt = ? AND state = 'scheduled'
 """
+
+TRIM_FAILURES = """
+    DELETE FROM afterwards_failures WHERE rowid IN (
+        SELECT rowid FROM afterwards_failures WHERE task = ? ORDER BY rowid LIMIT ? OFFSET ?
+    )
+"""
+
+COUNT_FAILURES = "SELECT count(*) FROM afterwards_failures WHERE task = ?"
+
+COUNT_LEFT_OUT = "UPDATE afterwards_tasks SET failures_left_out = failures_left_out + ? WHERE id = ?"
 
 HOLD = "UPDATE afterwards_tasks SET run_at = ? WHERE id = ? AND attempt = ? AND state = 'scheduled'"
 
@@ -139,7 +194,8 @@ LOOK = f"""
         EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= ?),
         EXISTS (
             SELECT 1 FROM afterwards_tasks
-            WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= ? AND state != 'running'
+            WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= ?
+                AND state NOT IN ('running', 'unreadable')
         ),
         EXISTS (SELECT 1 FROM afterwards_tasks WHERE {QUEUED}),
         EXISTS (SELECT 1 FROM afterwards_tasks WHERE {LIMITED}),
@@ -204,7 +260,7 @@ TAKE = """
     WHERE seq IN ({places})
 """
 
-TAKEN = f"SELECT {COLUMNS}, seq FROM afterwards_tasks WHERE seq IN ({{places}})"
+TAKEN = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE seq IN ({{places}})"
 
 RUNNING = """
     SELECT name, limit_key, count(*) FROM afterwards_tasks INDEXED BY afterwards_running WHERE state = 'running'
@@ -221,7 +277,8 @@ OVERDUE = """
     SELECT id FROM afterwards_tasks
     WHERE seq IN (
         SELECT seq FROM afterwards_tasks INDEXED BY afterwards_expiring
-        WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= ? AND state != 'running'
+        WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= ?
+            AND state NOT IN ('running', 'unreadable')
         ORDER BY expires_at LIMIT ?
     )
     ORDER BY seq
@@ -294,7 +351,7 @@ UPDATE = """
     UPDATE afterwards_tasks SET
         state = ?, attempt = ?, failed = ?, crashed = ?, suspect = ?, run_at = ?, worker = ?, lease_until = ?,
         started_at = ?, finished_at = ?, cancel_requested = ?, reason = ?, cause = ?, progress = ?, result = ?,
-        expires_at = ?, queued_at = ?
+        expires_at = ?, aside_from = ?, set_aside = ?, queued_at = ?
     WHERE id = ?
 """
 
@@ -305,7 +362,7 @@ WAITING_BEHIND = f"""
 """
 
 CANCELLED_BEHIND = f"""
-    SELECT {COLUMNS}, seq FROM afterwards_tasks INDEXED BY afterwards_cancelled_for_another
+    SELECT {COLUMNS} FROM afterwards_tasks INDEXED BY afterwards_cancelled_for_another
     WHERE cause IS NOT NULL AND after = ? AND seq > ? AND state = 'cancelled' ORDER BY seq LIMIT ?
 """
 

@@ -9,6 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from afterwards import telemetry
 from afterwards.core.errors import EngineUnavailable
 from afterwards.engines.sqlite import behind, statements
 from afterwards.engines.sqlite.batch import Batch
@@ -83,7 +84,7 @@ class Writer(ConnectionThread):
         try:
             self._together(operations, careful=careful)
         except OperationFailed as failed:
-            if not careful:
+            if not careful or self._accepts_odd_texts(failed.error):
                 self._perform(operations, careful=True)
             elif len(operations) == 1:
                 self._failed(operations, failed.error)
@@ -91,7 +92,14 @@ class Writer(ConnectionThread):
                 for operation in operations:
                     self._perform([operation], careful=True)
         except Exception as error:  # nothing can be written now
+            if self._accepts_odd_texts(error):
+                self._perform(operations, careful=careful)
+                return
             self._failed(self._try_again(operations) if is_locked(error) else operations, error)
+
+    def _accepts_odd_texts(self, error: Exception) -> bool:
+        """Whether the same can be tried again, as the connection reads texts from now on that are no UTF-8."""
+        return self._connection is not None and self._connection.accept_odd_texts(error)
 
     def _try_again(self, operations: Sequence[Operation]) -> list[Operation]:
         """Let those wait on, beside what has come meanwhile, that have not waited long enough. Returns the others."""
@@ -171,6 +179,8 @@ class Writer(ConnectionThread):
             self._told()
         if connection.left_behind:  # beside what is asked for meanwhile, and after it
             self.submit([Operation(behind.go_on, needed=behind.is_any_left, turn=2)])
+        for one in connection.set_aside:
+            telemetry.set_aside(one.id, one.name, one.reason)
 
     # What other processes do.
 

@@ -1,5 +1,6 @@
 """The behaviour that every engine has, as a test suite for yours too."""
 
+from afterwards.testing.conformance.aside import ManyFailures, SettingAside
 from afterwards.testing.conformance.chains import Chains, Requeueing
 from afterwards.testing.conformance.claiming import Beating, Claiming, Suspecting
 from afterwards.testing.conformance.expiring import Expiring, RunningOnce
@@ -28,6 +29,8 @@ class EngineConformance(
     Beating,
     Finishing,
     Losing,
+    SettingAside,
+    ManyFailures,
     Fences,
     Cancelling,
     Chains,

@@ -18,12 +18,12 @@ import pytest
 
 from afterwards.core import lifecycle
 from afterwards.core.errors import QueueFull
-from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Released, Snoozed, Succeeded
+from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Released, SetAside, Snoozed, Succeeded
 from afterwards.core.limits import Group, Limit, Rate, group_of
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
 from afterwards.core.routing import Route
-from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task, task_id
+from afterwards.core.task import FIRST_FAILURES, Failure, FailureKind, Lease, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine, Fire, Heartbeat, Paused, Query
 from afterwards.engines.memory import MemoryEngine
 from afterwards.testing.clock import START, FakeClock
@@ -400,6 +400,7 @@ _outcome = _among(
     Snoozed(10 * SECOND),
     Cancelled("by itself"),
     Released(),
+    SetAside("its arguments do not fit"),
 )
 
 STEPS: list[tuple[int, Callable[..., Awaitable[None]], dict[str, Draw]]] = [
@@ -507,6 +508,7 @@ def _check_record(task: Task, tasks: dict[str, Task]) -> None:
     assert task.state in (State.SCHEDULED, State.WAITING) or task.run_at is None
     assert task.state is State.RUNNING or task.cancel_requested is None
     assert task.state is State.CANCELLED or task.cause is None
+    assert task.state is State.QUEUED or task.set_aside is None
     assert task.state is not State.WAITING or not tasks[task.after or ""].state.finished
     attempts = [failure.attempt for failure in task.failures]
     assert attempts == sorted(set(attempts)) and len(attempts) <= task.attempt
@@ -515,5 +517,6 @@ def _check_record(task: Task, tasks: dict[str, Task]) -> None:
 def _check_change(old: Task, new: Task, *, by_hand: bool) -> None:
     """What holds from one step to the next."""
     assert old.attempt <= new.attempt <= old.attempt + 1
-    assert new.failures[: len(old.failures)] == old.failures
+    assert new.failures[: min(len(old.failures), FIRST_FAILURES)] == old.failures[:FIRST_FAILURES]
+    assert new.failures_left_out >= old.failures_left_out
     assert by_hand or not old.state.finished or new == old

@@ -103,8 +103,8 @@ class Conformance:
     def lost(self, task: Task) -> Settled:
         return lose(task, now=task.lease_until or START)
 
-    def settled(self, task: Task, outcome: Outcome) -> Settled:
-        retry = Retry(100) if outcome is RETRY else Retry(0)
+    def settled(self, task: Task, outcome: Outcome, retry: Retry | None = None) -> Settled:
+        retry = retry or (Retry(100) if outcome is RETRY else Retry(0))
         return settle(task, outcome, retry, worker="worker", now=task.started_at or START, random=0.5)
 
     async def one(self, engine: Engine, task: Task | NewTask) -> Task:

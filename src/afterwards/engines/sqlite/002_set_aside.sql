@@ -1,0 +1,11 @@
+-- What no worker of this version can run: it stays stored, in a state of its own, for code that can.
+-- 'unreadable': the row cannot be read; 'refused': its arguments do not fit the function.
+ALTER TABLE afterwards_tasks ADD COLUMN aside_from TEXT; -- the state that it had; NULL: it is not set aside
+
+ALTER TABLE afterwards_tasks ADD COLUMN set_aside TEXT; -- why
+
+ALTER TABLE afterwards_tasks ADD COLUMN failures_left_out INTEGER NOT NULL DEFAULT 0; -- deleted, but counted
+
+-- What is in no state that workers look for; those of a later version, too.
+CREATE INDEX afterwards_aside ON afterwards_tasks (seq)
+WHERE state NOT IN ('waiting', 'scheduled', 'queued', 'running', 'succeeded', 'failed', 'cancelled');

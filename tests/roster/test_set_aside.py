@@ -1,0 +1,146 @@
+"""Two versions of the code on one file: what one of them cannot read waits for the other."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from afterwards.core.task import Task
+from afterwards.engine import Query
+from afterwards.engines.sqlite import SQLiteEngine
+from face.processes import Program, eventually, output, uvicorn, write_application
+from roster.test_deploys import change
+
+OLD = """
+    @task
+    async def greet(name: str) -> None:
+        write(f"old greets {name}")
+
+    @app.post("/greet/{name}")
+    async def add(name: str, tasks: BackgroundTasks) -> None:
+        tasks.add_task(greet, name)
+
+    tasks = Afterwards(app)
+    """
+NEW = {
+    "a parameter is missing": "async def greet(user: str) -> None:",
+    "a parameter is unknown": "async def greet() -> None:",
+    "a parameter is new": "async def greet(name: str, title: str) -> None:",
+    "a value is of another type": "async def greet(name: int) -> None:",
+    "a value no longer validates": "async def greet(name: Annotated[str, AfterValidator(refuse)]) -> None:",
+    "a validator breaks": "async def greet(name: Annotated[str, AfterValidator(break_down)]) -> None:",
+}
+AROUND = """
+    from typing import Annotated
+    from pydantic import AfterValidator
+
+    def refuse(name: str) -> str:
+        raise ValueError(name)
+
+    def break_down(name: str) -> str:
+        raise KeyError(name)
+    """
+
+
+def stored(folder: Path, name: str = "greet") -> list[Task]:
+    async def ask() -> list[Task]:
+        async with SQLiteEngine(folder / "afterwards.db") as engine:
+            return await engine.find(Query(names=frozenset({name})))
+
+    return asyncio.run(ask())
+
+
+def versions(tmp_path: Path, *sources: tuple[str, ...]) -> tuple[list[Path], dict[str, Any]]:
+    """A folder for each version of the code, and where all of them keep their tasks."""
+    folders = [tmp_path / f"version{number}" for number in range(len(sources))]
+    for folder, source in zip(folders, sources, strict=True):
+        folder.mkdir()
+        write_application(folder, *source)
+    return folders, {"AFTERWARDS_URL": f"sqlite:///{tmp_path / 'afterwards.db'}"}
+
+
+def is_set_aside(tmp_path: Path) -> Callable[[], str | None]:
+    return lambda: stored(tmp_path)[0].set_aside
+
+
+def store_and_stop(folder: Path, **url: Any) -> None:
+    with uvicorn(folder, AFTERWARDS_WORKER="off", **url) as before:
+        before.post("/greet/hunter2")
+        before.stops()
+
+
+def still_works(server: Program) -> None:
+    server.post("/note/still here")
+    server.writes("still here")
+
+
+@pytest.mark.parametrize("how", NEW)
+def test_what_a_new_version_cannot_read_waits_and_runs_after_the_rollback(tmp_path: Path, how: str) -> None:
+    after = (AROUND, f"@task\n{NEW[how]}\n    write('new greets')", "tasks = Afterwards(app)")
+    [old, new], url = versions(tmp_path, (OLD,), after)
+    store_and_stop(old, **url)
+    with uvicorn(new, **url) as server:
+        eventually(is_set_aside(tmp_path))
+        still_works(server)
+        assert server.output.count("task set aside: greet") == 1
+        assert "hunter2" not in server.output
+        server.stops()
+    [task] = stored(tmp_path)
+    assert (task.state, task.attempt, task.failed, task.failures) == ("queued", 1, 0, ())
+    with uvicorn(new, **url) as again:
+        again.says("task set aside: greet")
+        still_works(again)
+        again.stops()
+    assert [one.attempt for one in stored(tmp_path)] == [1]  # the same code does not claim it again
+    with uvicorn(old, **url) as server:
+        server.writes("old greets hunter2")
+
+
+def test_an_old_server_runs_what_a_new_one_beside_it_cannot_read(tmp_path: Path) -> None:
+    after = (f"@task\n{NEW['a parameter is new']}\n    write('new greets')", "tasks = Afterwards(app)")
+    [old, new], url = versions(tmp_path, (OLD,), after)
+    store_and_stop(old, **url)
+    with uvicorn(new, **url):
+        eventually(is_set_aside(tmp_path))
+        with uvicorn(old, **url) as before:
+            before.writes("old greets hunter2")
+
+
+def test_options_of_a_later_version_wait_for_it(tmp_path: Path) -> None:
+    [old], url = versions(tmp_path, (OLD,))
+    store_and_stop(old, **url)
+    change(tmp_path, """UPDATE afterwards_tasks SET overrides = '{"colour": 1}'""")
+    with uvicorn(old, **url) as server:
+        eventually(is_set_aside(tmp_path))
+        still_works(server)
+        change(tmp_path, "UPDATE afterwards_tasks SET overrides = NULL")
+        server.writes("old greets hunter2")
+
+
+def test_a_context_of_a_later_version_waits_for_it(tmp_path: Path) -> None:
+    [old], url = versions(tmp_path, (OLD,))
+    store_and_stop(old, **url)
+    change(tmp_path, """UPDATE afterwards_tasks SET more = '{"context": "[]"}'""")
+    with uvicorn(old, **url) as server:
+        eventually(is_set_aside(tmp_path))
+        still_works(server)
+        change(tmp_path, "UPDATE afterwards_tasks SET more = NULL")
+        server.writes("old greets hunter2")
+
+
+def test_rows_of_a_later_version_wait_while_the_rolled_back_one_runs_all_others(tmp_path: Path) -> None:
+    [old], url = versions(tmp_path, (OLD,))
+    store_and_stop(old, **url)
+    change(tmp_path, """UPDATE afterwards_tasks SET more = '{"new_field": 1}'""")
+    program = "import asyncio, main\nfor problem in asyncio.run(main.tasks.check()): print(problem)\n"
+    with uvicorn(old, **url) as server:
+        eventually(is_set_aside(tmp_path))
+        still_works(server)
+        assert server.output.count("task set aside: greet") == 1
+        assert "CRITICAL" not in server.output
+        said = output(program, old, **url)
+        assert said.startswith("greet, record: this version does not know its new_field (1 task, ")
+        change(tmp_path, "UPDATE afterwards_tasks SET more = NULL")
+        server.writes("old greets hunter2")

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from afterwards.core.errors import WorkerUnfit
 from afterwards.core.text import frames_of, printable, said_by, text_of, type_name, written
 
 
@@ -63,3 +64,7 @@ def test_what_can_be_formatted_is_written_as_python_does() -> None:
     caught = raised(ValueError("usual"))
     assert printable(caught)
     assert written(caught, frames_of(caught)).endswith("ValueError: usual\n")
+
+
+def test_a_worker_that_cannot_go_on_says_why() -> None:
+    assert "it cannot claim tasks" in str(WorkerUnfit("it cannot claim tasks"))

@@ -48,3 +48,23 @@ def test_no_text_makes_it_longer_than_a_record_may_be() -> None:
 )
 def test_the_fraction_lies_between_nothing_and_all(done: float, total: float | None, fraction: float | None) -> None:
     assert Progress(done=done, total=total).fraction == fraction
+
+
+class Large(float):
+    """As numpy's numbers, of a class of its own."""
+
+
+class Larger:
+    def __float__(self) -> float:
+        raise OverflowError
+
+    def __gt__(self, other: object) -> bool:
+        return True
+
+
+def test_numbers_that_json_does_not_have_become_the_next_that_it_has() -> None:
+    largest = 1.7976931348623157e308
+    assert Progress(done=10**5000, total=-(10**5000)) == Progress(done=largest, total=-largest)
+    assert Progress(done=float("nan"), total=float("inf")) == Progress(done=0.0, total=largest)
+    assert Progress(done=Larger()).done == largest  # type: ignore[arg-type]  # on purpose
+    assert type(Progress(done=Large(2)).done) is float

@@ -118,3 +118,26 @@ def test_an_error_carries_its_values_and_is_the_built_in_that_fits(
 ) -> None:
     assert isinstance(error, errors.AfterwardsError) and isinstance(error, also)
     assert str(getattr(error, attribute)) in str(error)
+
+
+class Undecided(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        raise SystemExit("cannot decide")
+
+
+class UndecidedError(Exception, metaclass=Undecided):
+    pass
+
+
+def test_a_class_that_cannot_say_whom_it_covers_is_asked_for_its_subclasses() -> None:
+    class Below(UndecidedError):
+        pass
+
+    assert Retry(1, on=UndecidedError).covers(Below())
+    assert not Retry(1, on=UndecidedError).covers(ValueError())
+
+
+def test_a_wait_is_never_longer_than_a_span_may_be() -> None:
+    assert Retry(1, wait=1e300, max_wait=1e300, jitter=False).delay(1, 0.5).days == 36500
+    with pytest.raises(InvalidOption):
+        Retry(1, wait=float("nan"))

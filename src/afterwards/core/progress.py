@@ -52,8 +52,6 @@ def as_number(value: Any) -> Any:
         number = value if type(value) is float else float(value)
     except OverflowError:
         number = inf if value > 0 else -inf
-    if type(number) is not float:
-        number = float.__add__(number, 0.0)  # of a subclass
     return 0.0 if number != number else max(-_LARGEST, min(_LARGEST, number))
 
 

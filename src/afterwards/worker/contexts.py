@@ -93,7 +93,8 @@ def _ways(kind: Any) -> tuple[Any, ...]:
 def _instance(value: Any, copied: dict[int, Any], *, data_only: bool) -> Any:
     """A copy of an object all of whose attributes are data; one with a connection or a lock is shared as a whole."""
     before = copied.copy()
-    made = type(value).__new__(type(value))
+    kind: Any = type(value)
+    made = kind.__new__(kind)
     copied[id(value)] = made
     try:
         attributes = {name: _copy(one, copied, data_only=True) for name, one in vars(value).items()}

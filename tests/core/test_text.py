@@ -1,0 +1,70 @@
+"""Texts of objects that refuse to give any."""
+
+from typing import Any
+
+import pytest
+
+from afterwards.core.errors import WorkerUnfit
+from afterwards.core.text import frames_of, printable, said_by, text_of, type_name, written
+
+
+class Hidden(type):
+    def __getattribute__(cls, name: str) -> Any:
+        if name == "__qualname__":
+            raise SystemExit("no name")
+        return super().__getattribute__(name)
+
+
+class Nameless(Exception, metaclass=Hidden):
+    pass
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise SystemExit("no text")
+
+
+class Odd(str):
+    def encode(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("no bytes")
+
+
+class OddText(Exception):
+    def __str__(self) -> str:
+        return Odd("odd")
+
+
+def raised(error: BaseException) -> BaseException:
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+def test_a_text_that_cannot_be_had_is_replaced() -> None:
+    assert said_by(Mute()) == "(its text cannot be had)"
+    assert said_by(OddText()) == "odd"
+    assert text_of("\ud800") == "?"
+
+
+def test_a_class_has_a_name_in_any_case() -> None:
+    assert type_name(Nameless()) == "Exception"
+    assert type_name(Mute()) == "Mute"
+
+
+@pytest.mark.parametrize("error", [SyntaxError("by hand", ("file", "line", "column", "x"))])
+def test_what_cannot_be_formatted_is_written_with_its_frames(error: BaseException) -> None:
+    caught = raised(error)
+    assert not printable(caught)
+    text = written(caught, frames_of(caught))
+    assert "in raised" in text and "SyntaxError: by hand" in text
+
+
+def test_what_can_be_formatted_is_written_as_python_does() -> None:
+    caught = raised(ValueError("usual"))
+    assert printable(caught)
+    assert written(caught, frames_of(caught)).endswith("ValueError: usual\n")
+
+
+def test_a_worker_that_cannot_go_on_says_why() -> None:
+    assert "it cannot claim tasks" in str(WorkerUnfit("it cannot claim tasks"))

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import claim, drain, enqueue, latency, requests, size
+from benchmarks import chains, claim, drain, enqueue, latency, requests, size
 from benchmarks.machine import described
 from benchmarks.measure import Figure
 from benchmarks.table import written
@@ -13,6 +13,7 @@ SUBJECTS: Mapping[str, Callable[[], list[Figure]]] = {
     "drain": drain.figures,
     "latency": latency.figures,
     "claim": claim.figures,
+    "chains": chains.figures,
     "requests": requests.figures,
     "size": size.figures,
 }

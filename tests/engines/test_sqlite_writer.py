@@ -409,10 +409,10 @@ async def test_nobody_waits_for_a_dead_thread(path: Path, caplog: pytest.LogCapt
 
 
 async def test_nobody_waits_for_a_thread_that_is_stuck(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thread, "LONGEST_CALL", 0.05)
     monkeypatch.setattr(opened, "WATCH", timedelta(milliseconds=10))
     disk_works_again = threading.Event()
     async with SQLiteEngine(path) as engine:
+        monkeypatch.setattr(thread, "LONGEST_CALL", 0.05)  # from now on: to open the file may take longer
         stuck = asyncio.create_task(on_the_writer(engine, lambda connection: disk_works_again.wait()))
         await asyncio.sleep(0.01)
         waiting = [asyncio.create_task(engine.enqueue([new()])) for _ in range(3)]
@@ -480,3 +480,30 @@ async def test_who_comes_while_others_are_kept_waiting_waits_no_longer_than_they
             await asyncio.sleep(0.1)
             other.execute("ROLLBACK")
         assert len(await last) == 1
+
+
+@pytest.mark.parametrize("fields", [{}, {"wait": timedelta(hours=1)}, {"held": True}, {"origin": "POST /"}])
+async def test_to_store_tasks_for_anybody_takes_one_statement(path: Path, fields: dict[str, Any]) -> None:
+    seen: list[str] = []
+    async with SQLiteEngine(path) as engine:
+        await on_the_writer(engine, lambda connection: connection.set_trace_callback(seen.append))
+        await asyncio.gather(*(engine.enqueue([new(**fields)]) for _ in range(3)))
+        inserts = [statement.split()[0] for statement in seen if not statement.startswith(("COMMIT", "ROLLBACK"))]
+        assert len(await engine.find(Query())) == 3
+    assert "BEGIN" not in inserts
+
+
+async def test_what_one_statement_cannot_store_is_stored_all_the_same(path: Path) -> None:
+    several = [new(), new(origin="POST /"), new(wait=timedelta(hours=1)), new(rerun_after_crash=False)]
+    async with SQLiteEngine(path) as engine:
+        await asyncio.gather(*(engine.enqueue([one]) for one in several), engine.enqueue([new() for _ in range(100)]))
+        assert len(await engine.find(Query(limit=1000))) == 104
+
+
+async def test_a_call_that_is_sent_twice_for_anybody_is_stored_once(path: Path) -> None:
+    async with SQLiteEngine(path) as engine:
+        one = new()
+        [first], [second] = await asyncio.gather(engine.enqueue([one]), engine.enqueue([one]))
+        [third] = await engine.enqueue([one])
+        assert first == second == third
+        assert len(await engine.find(Query())) == 1

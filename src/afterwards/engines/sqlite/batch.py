@@ -1,4 +1,5 @@
-"""What most transactions do, as one statement: store tasks that begin at once, and that others have succeeded.
+"""What most transactions do, as one statement: store tasks that begin at once, and that others have succeeded; or store
+tasks for anybody.
 
 A statement lets go of the interpreter, and waits to have it back: for 5 ms (``sys.getswitchinterval``), where an event
 loop is busy. One that is a transaction by itself waits once, and the event loop goes on while the disk syncs.
@@ -12,13 +13,16 @@ from itertools import chain, count, islice
 from typing import Any
 
 from afterwards.core.lifecycle import Settled
-from afterwards.core.task import Lease, NewTask, Task
+from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Claim
-from afterwards.engines.sqlite import finishing, rows, storing
-from afterwards.engines.sqlite.connection import OwnConnection
+from afterwards.engines.sqlite import finishing, rows, statements, storing
+from afterwards.engines.sqlite.connection import BATCHES, OwnConnection
 
 SIZES = (0, 1, 4, 16, 32, 64, 128)
 """How many tasks of either kind one statement names, so that few are ever prepared."""
+
+MOST_WAITING = BATCHES[0]
+"""How many tasks that are leased to nobody one statement stores."""
 
 SHORTEST_LEASE = timedelta(seconds=10)
 """For a shorter one it would matter that the statement may wait a second for other connections before it stores it."""
@@ -38,10 +42,25 @@ class Batch:
         self._claim: Claim | None = None
         self._begun: list[Task] = []
         self._settled: list[Settled] = []
+        self._waiting: list[Task] = []
+        self._columns: tuple[str, ...] = ()
+        self._values: list[list[Any]] = []
+
+    @property
+    def queued(self) -> bool:
+        """Whether what it stores can be claimed."""
+        return any(task.state is State.QUEUED for task in self._waiting)
+
+    @property
+    def due(self) -> int | None:
+        """When the first of the scheduled tasks that it stores is due, in microseconds."""
+        return min((rows.from_instant(task.run_at) for task in self._waiting if task.run_at), default=None)
 
     def enqueue(self, tasks: Sequence[NewTask], claim: Claim | None) -> list[Task] | None:
-        """The tasks as they will be stored: leased to the worker, which must be the same for all."""
-        if claim is None or len(tasks) > claim.limit or claim.lease < SHORTEST_LEASE:
+        """The tasks as they will be stored: leased to the worker, which must be the same for all, or to nobody."""
+        if claim is None:
+            return self._enqueue_for_anybody(tasks)
+        if self._waiting or len(tasks) > claim.limit or claim.lease < SHORTEST_LEASE:
             return None
         if len(self._begun) + len(tasks) > SIZES[-1] or not all(_begins_at_once(new, claim) for new in tasks):
             return None
@@ -54,13 +73,44 @@ class Batch:
 
     def finish(self, settled: Sequence[Settled]) -> list[Lease] | None:
         """The leases that will be refused, which are none."""
-        if len(self._settled) + len(settled) > SIZES[-1] or not all(map(finishing.is_plain_success, settled)):
+        if (
+            self._waiting
+            or len(self._settled) + len(settled) > SIZES[-1]
+            or not all(map(finishing.is_plain_success, settled))
+        ):
             return None
         self._settled += settled
         return []
 
+    def _enqueue_for_anybody(self, tasks: Sequence[NewTask]) -> list[Task] | None:
+        """Where nothing else is to be done: what is queued or scheduled needs no look at other tasks."""
+        if self._begun or self._settled or len(self._waiting) + len(tasks) > MOST_WAITING:
+            return None
+        if not all(map(_is_plain, tasks)):
+            return None
+        waiting = [storing.at_once(self._connection, new, None) for new in tasks]
+        for columns, values in map(rows.from_new, waiting):
+            if columns != (self._columns or columns):
+                return None
+            self._columns = columns
+            self._values.append(values)
+        self._waiting += waiting
+        return waiting
+
     def write(self) -> bool:
         """Do it, and commit. Returns False when it takes more than that: then nothing was done."""
+        try:
+            return self._store_waiting() if self._waiting else self._write()
+        except sqlite3.IntegrityError:  # a trigger has refused, or a task is stored already
+            return False
+
+    def _store_waiting(self) -> bool:
+        self._connection.execute(
+            statements.insert(self._columns, len(self._values)), [*chain.from_iterable(self._values)]
+        )
+        return True
+
+    def _write(self) -> bool:
         begun, succeeded = _size(len(self._begun)), _size(len(self._settled))
         values = [*self._of_all(), *chain.from_iterable(map(_of_a_task, self._begun))]
         values += _NO_TASK * (begun - len(self._begun))
@@ -68,10 +118,7 @@ class Batch:
         values += _NO_SUCCESS * (succeeded - len(self._settled))
         if len(values) > self._connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER):
             return False
-        try:
-            self._connection.execute(_statement(begun, succeeded), values)
-        except sqlite3.IntegrityError:  # a trigger has refused, or a task is stored already
-            return False
+        self._connection.execute(_statement(begun, succeeded), values)
         return True
 
     def _of_all(self) -> tuple[Any, ...]:
@@ -83,15 +130,12 @@ class Batch:
 
 def _begins_at_once(new: NewTask, claim: Claim) -> bool:
     """Whether nothing but the worker decides whether it begins."""
-    return (
-        claim.could_lease(new)
-        and new.after is None
-        and new.failure is None
-        and new.run_at is None
-        and not new.wait
-        and not storing.has_rules(new)
-        and not rows.has_more(new)
-    )
+    return claim.could_lease(new) and new.run_at is None and not new.wait and _is_plain(new)
+
+
+def _is_plain(new: NewTask) -> bool:
+    """Whether it comes behind none, and nothing that is stored may answer for it."""
+    return new.after is None and new.failure is None and not storing.has_rules(new) and not rows.has_more(new)
 
 
 def _of_a_task(task: Task) -> tuple[Any, ...]:

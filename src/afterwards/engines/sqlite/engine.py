@@ -70,7 +70,7 @@ class SQLiteEngine:
         opened = self._here()
         call = Enqueue(tasks, claim, opened, self._undelivered)
         if claim is None:
-            stored = await opened.writer.call(call, only_adds=True)
+            stored = await opened.writer.call(call, into=call.into, only_adds=True)
         else:
             opened.presence.note(claim.worker)
             stored = await opened.writer.call(call, undelivered=call.give_back, into=call.into, only_adds=True, turn=2)

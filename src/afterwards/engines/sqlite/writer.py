@@ -130,9 +130,15 @@ class Writer(ConnectionThread):
             return False
         with self._lock:
             connection.begin(self._clock())
-            answers = self._written(Batch(connection), operations)
+            batch = Batch(connection)
+            answers = self._written(batch, operations)
         if answers is None:
             return False
+        due = batch.due
+        if sooner := due is not None and (self.next_due is None or due < self.next_due):
+            self.next_due = due
+        if sooner or batch.queued:
+            self._told()
         for operation, answer in zip(operations, answers, strict=True):
             operation.result, operation.error = answer, None
         return True

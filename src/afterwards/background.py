@@ -184,6 +184,9 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         except QueueFull as error:
             self._refuse()
             raise HTTPException(429, str(error), headers=RETRY_LATER) from error
+        except UNSTORABLE:
+            self._refuse()
+            raise
         self._late = self._handed_over = True
         self._left_with = len(self.tasks)
         if plain := [task for task in self.tasks if not isinstance(task, StoredCall)]:
@@ -409,7 +412,7 @@ async def store_made_by_hand(request: Publication) -> None:
     """
     try:
         await request.buffers[0]._flush(request.buffers)
-    except (EngineError, QueueFull) as error:
+    except (EngineError, QueueFull, *UNSTORABLE) as error:
         if isinstance(error, EngineError):
             waiting = [call.func.name for buffer in request.buffers for call in buffer._waiting()]
             telemetry.not_stored(error, waiting, answered=False)

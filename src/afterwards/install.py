@@ -1,6 +1,5 @@
 """How an installation attaches to an application: the boundary of a request, and the lifespan."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -9,13 +8,15 @@ from weakref import WeakSet
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.applications import Starlette
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from afterwards import telemetry
 from afterwards.background import RETRY_AFTER, RETRY_LATER, UNAVAILABLE, anything_to_store, store_made_by_hand
-from afterwards.client import Client, current
-from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError, QueueFull
+from afterwards.client import Client, current, running_loop
+from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError, QueueFull, TooLarge
+from afterwards.core.input import is_from_input
 from afterwards.declaring import prepare
 from afterwards.isolated import refuse_to_serve
 from afterwards.publication import Publication, publication
@@ -39,6 +40,7 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
     _installed.add(app)
     app.add_exception_handler(EngineError, _unavailable)
     app.add_exception_handler(QueueFull, _full)
+    app.add_exception_handler(TooLarge, _too_large)
     alone = WithoutLifespan(client, serving)
     lifespan = app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving, alone)
     build = app.build_middleware_stack
@@ -49,7 +51,12 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
             lifespan.step_aside()
             app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving, alone)
         _refuse_in_mounted(app)
-        return Boundary(build(), client, serving, alone)
+        stack = build()
+        if app.build_middleware_stack is build_middleware_stack or not isinstance(stack, ServerErrorMiddleware):
+            return Boundary(stack, client, serving, alone)
+        # Somebody builds around ours, as OpenTelemetry does, and takes nothing but what Starlette's own would give.
+        stack.app = Boundary(stack.app, client, serving, alone)
+        return stack
 
     app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]  # the only place outside all
 
@@ -61,6 +68,7 @@ def _refuse_in_mounted(app: Starlette) -> None:
         if isinstance(route, Mount) and isinstance(mounted, Starlette):
             mounted.exception_handlers.setdefault(EngineError, _unavailable)
             mounted.exception_handlers.setdefault(QueueFull, _full)
+            mounted.exception_handlers.setdefault(TooLarge, _too_large)
             _refuse_in_mounted(mounted)
 
 
@@ -90,6 +98,7 @@ class Lifespan:
     @asynccontextmanager
     async def _work(self, app: Any) -> AsyncIterator[Any]:
         refuse_to_serve()
+        running_loop()
         self._alone.leave_to_lifespan()
         runner = self._serving()
         telemetry.make_visible()
@@ -119,7 +128,7 @@ class Boundary:
             await self._app(scope, receive, send)
             return
         origin = f"{scope.get('method', 'WEBSOCKET')} {scope['path']}"
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         if loop is not self._alone.loop:
             self._alone.begin(loop)
         request = Publication(self._client, origin=origin, loop=loop)
@@ -156,6 +165,8 @@ class Outgoing:
                 self._request.failed = True
             elif anything_to_store(self._request):
                 await self._store_made_by_hand()
+            if self._request.joining:
+                self._request.tell_of_late_commits()
         if not self._refused:
             self._request.answered = True
             await self._send(message)
@@ -167,6 +178,10 @@ class Outgoing:
             await self._refuse(_refusal())
         except QueueFull as error:
             await self._refuse(_too_many(error))
+        except TooLarge as error:
+            if not is_from_input(error, self._scope["headers"]):
+                raise
+            await self._refuse(_input_too_large(error))
 
     async def _refuse(self, answer: JSONResponse) -> None:
         self._refused = True
@@ -182,6 +197,17 @@ async def _unavailable(request: Request, error: Exception) -> JSONResponse:
 async def _full(request: Request, error: Exception) -> JSONResponse:
     """Answer for a handler that could not enqueue because too many tasks wait."""
     return _too_many(error)
+
+
+async def _too_large(request: Request, error: Exception) -> JSONResponse:
+    """Answer for a task that was larger than what is stored; what the code itself made so large is its error."""
+    if isinstance(error, TooLarge) and is_from_input(error, request.scope["headers"]):
+        return _input_too_large(error)
+    raise error
+
+
+def _input_too_large(error: TooLarge) -> JSONResponse:
+    return JSONResponse({"detail": f"too large: {error.size:,} bytes, the limit is {error.limit:,}"}, status_code=413)
 
 
 def _too_many(error: Exception) -> JSONResponse:

@@ -220,6 +220,16 @@ class NotStored(AfterwardsError, RuntimeError):
         self.id = id
 
 
+class NotAsyncio(AfterwardsError, RuntimeError):
+    """Another event loop than asyncio's runs, as Trio's."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Afterwards needs asyncio, and Trio or another event loop runs here: serve the application with asyncio "
+            "(`hypercorn --worker-class asyncio`, or uvicorn; in tests, anyio's asyncio backend)"
+        )
+
+
 class QueueFull(AfterwardsError):
     """So many tasks wait in a queue that it takes no more; nothing was stored. ``Afterwards`` answers it with 429."""
 

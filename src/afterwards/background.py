@@ -14,7 +14,7 @@ from typing_extensions import ParamSpec
 
 from afterwards import telemetry
 from afterwards.client import the_client
-from afterwards.core.errors import EngineError, InvalidOption, NotInstalled, NotStored, QueueFull, TooLarge
+from afterwards.core.errors import EngineError, InvalidOption, NotInstalled, NotStored, QueueFull
 from afterwards.core.keys import as_key
 from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession, Stored
 from afterwards.functions import TaskFunction
@@ -185,9 +185,9 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         except QueueFull as error:
             self._refuse()
             raise HTTPException(429, str(error), headers=RETRY_LATER) from error
-        except TooLarge as error:
+        except UNSTORABLE:
             self._refuse()
-            raise HTTPException(413, str(error)) from error
+            raise
         self._late = self._handed_over = True
         self._left_with = len(self.tasks)
         if plain := [task for task in self.tasks if not isinstance(task, StoredCall)]:
@@ -413,7 +413,7 @@ async def store_made_by_hand(request: Publication) -> None:
     """
     try:
         await request.buffers[0]._flush(request.buffers)
-    except (EngineError, QueueFull) as error:
+    except (EngineError, QueueFull, *UNSTORABLE) as error:
         if isinstance(error, EngineError):
             waiting = [call.func.name for buffer in request.buffers for call in buffer._waiting()]
             telemetry.not_stored(error, waiting, answered=False)

@@ -11,6 +11,7 @@ from weakref import WeakSet
 from afterwards import engines
 from afterwards.collector import allowance
 from afterwards.core.errors import (
+    NotAsyncio,
     NotFinished,
     NotInstalled,
     UnknownTask,
@@ -105,6 +106,7 @@ class Client:
         """The engine, open: by the application's lifespan, else by the first task."""
         engine = engines.shared(self.url)
         if self._entered is not engine:
+            running_loop()
             self._entered, before = engine, self._entered  # at once: it is entered once, by the first who needs it
             try:
                 await engine.__aenter__()
@@ -215,6 +217,14 @@ class Client:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
         return task
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop that runs. Raises NotAsyncio."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise NotAsyncio from None
 
 
 current: ContextVar[Client | None] = ContextVar("afterwards_client", default=None)

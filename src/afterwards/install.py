@@ -1,6 +1,5 @@
 """How an installation attaches to an application: the boundary of a request, and the lifespan."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -15,15 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from afterwards import telemetry
 from afterwards.background import RETRY_AFTER, RETRY_LATER, UNAVAILABLE, anything_to_store, store_made_by_hand
-from afterwards.client import Client, current
-from afterwards.core.errors import (
-    AlreadyInstalled,
-    AlreadyStarted,
-    EngineError,
-    QueueFull,
-    TooLarge,
-    UnsupportedEventLoop,
-)
+from afterwards.client import Client, current, running_loop
+from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError, QueueFull, TooLarge
+from afterwards.core.input import is_from_input
 from afterwards.declaring import prepare
 from afterwards.isolated import refuse_to_serve
 from afterwards.publication import Publication, publication
@@ -57,8 +50,11 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
             lifespan.step_aside()
             app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving, alone)
         _refuse_in_mounted(app)
-        # Outermost is what Starlette has there: OpenTelemetry's `instrument_app` looks for it, and goes inside.
-        return ServerErrorMiddleware(Boundary(build(), client, serving, alone))
+        stack = Boundary(build(), client, serving, alone)
+        if app.build_middleware_stack is build_middleware_stack:
+            return stack
+        # Somebody builds around ours, as OpenTelemetry does, who looks for what Starlette has outermost.
+        return ServerErrorMiddleware(stack)
 
     app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]  # the only place outside all
 
@@ -166,6 +162,8 @@ class Outgoing:
                 self._request.failed = True
             elif anything_to_store(self._request):
                 await self._store_made_by_hand()
+            if self._request.joining:
+                self._request.tell_of_late_commits()
         if not self._refused:
             self._request.answered = True
             await self._send(message)
@@ -177,21 +175,14 @@ class Outgoing:
             await self._refuse(_refusal())
         except QueueFull as error:
             await self._refuse(_too_many(error))
+        except TooLarge as error:
+            if not is_from_input(error, self._scope["headers"]):
+                raise
+            await self._refuse(_input_too_large(error))
 
     async def _refuse(self, answer: JSONResponse) -> None:
         self._refused = True
         await answer(self._scope, self._receive, self._send)
-
-
-def running_loop() -> asyncio.AbstractEventLoop:
-    """Return asyncio's running event loop. Raises UnsupportedEventLoop where another library runs the application."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise UnsupportedEventLoop(
-            "this server does not run the application on asyncio, which Afterwards needs: for Hypercorn, leave out "
-            "`--worker-class trio` or give `--worker-class asyncio` or `uvloop`"
-        ) from None
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
@@ -206,8 +197,14 @@ async def _full(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _too_large(request: Request, error: Exception) -> JSONResponse:
-    """Answer for a handler whose call has more in its arguments than can be stored (RFC 9110, 15.5.14)."""
-    return JSONResponse({"detail": str(error)}, status_code=413)
+    """Answer for a task that was larger than what is stored; what the code itself made so large is its error."""
+    if isinstance(error, TooLarge) and is_from_input(error, request.scope["headers"]):
+        return _input_too_large(error)
+    raise error
+
+
+def _input_too_large(error: TooLarge) -> JSONResponse:
+    return JSONResponse({"detail": f"too large: {error.size:,} bytes, the limit is {error.limit:,}"}, status_code=413)
 
 
 REFUSALS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[JSONResponse]]] = {

@@ -87,6 +87,11 @@ class Publication:
         joining.watched = True
         self.joining = (*self.joining, joining)
 
+    def tell_of_late_commits(self) -> None:
+        """Warn of calls that the response promises, and that a commit after it will store."""
+        if names := [one.call.name for one in self.joining if one.standing is Standing.WAITING]:
+            telemetry.committed_late(self.origin, names)
+
     def discard(self) -> None:
         """The handler raised: of what waits for a session's commit nothing will be stored, whoever commits it."""
         self.failed = True

@@ -87,6 +87,17 @@ def without_lifespan(engine: str) -> None:
     )
 
 
+def committed_late(origin: str | None, names: Collection[str]) -> None:
+    for name in dict.fromkeys(names):
+        once(
+            f"committed late {name}",
+            logging.WARNING,
+            f"the response of {origin or 'a request'} leaves before task {name!r} is stored: its session commits "
+            "later, and if the process dies in between, the rows and the task are lost after a 2xx. Commit in the "
+            'endpoint, or have the dependency that commits end before the response: Depends(get_db, scope="function")',
+        )
+
+
 def not_begun(error: Exception) -> None:
     log.critical(
         f"afterwards: the worker could not begin: {_said_by(error)}; tasks are stored, and not run in this process",

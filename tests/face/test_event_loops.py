@@ -8,7 +8,7 @@ import pytest
 
 from face.processes import PATIENCE, Program, write_application
 
-REFUSAL = "UnsupportedEventLoop: this server does not run the application on asyncio, which Afterwards needs"
+REFUSAL = "NotAsyncio: Afterwards needs asyncio, and Trio or another event loop runs here"
 
 
 def hypercorn(folder: Path, worker: str) -> Program:
@@ -33,21 +33,3 @@ def test_hypercorn_with_asyncio_runs_tasks(tmp_path: Path, worker: str) -> None:
         assert httpx.post(f"{url(server)}/note/hello", timeout=PATIENCE).status_code == 200
         server.writes("hello")
         server.stops()
-
-
-def test_a_request_on_another_event_loop_is_refused_by_name_where_no_lifespan_was(tmp_path: Path) -> None:
-    (tmp_path / "program.py").write_text(
-        """
-import trio, httpx, main
-
-async def ask() -> None:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(main.app), base_url="http://test") as http:
-        await http.post("/note/hello")
-
-trio.run(ask)
-"""
-    )
-    write_application(tmp_path, "Afterwards(app)")
-    with Program([sys.executable, "program.py"], tmp_path) as program:
-        program.ends()
-        assert REFUSAL in program.output

@@ -198,10 +198,6 @@ class NotInstalled(AfterwardsError, RuntimeError):
     """A task function was added where no ``Afterwards(app)`` can store it."""
 
 
-class UnsupportedEventLoop(AfterwardsError, RuntimeError):
-    """The server runs the application on another event loop than asyncio's, as Trio's."""
-
-
 class AlreadyStarted(AfterwardsError, RuntimeError):
     """An application can be installed into only until it starts."""
 
@@ -222,6 +218,16 @@ class NotStored(AfterwardsError, RuntimeError):
     def __init__(self, id: str, reason: str = WAITS_FOR_THE_HANDLER) -> None:
         super().__init__(f"task {id} is not stored{reason}")
         self.id = id
+
+
+class NotAsyncio(AfterwardsError, RuntimeError):
+    """Another event loop than asyncio's runs, as Trio's."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Afterwards needs asyncio, and Trio or another event loop runs here: serve the application with asyncio "
+            "(`hypercorn --worker-class asyncio`, or uvicorn; in tests, anyio's asyncio backend)"
+        )
 
 
 class QueueFull(AfterwardsError):

@@ -1,0 +1,78 @@
+"""A session that commits after the response: what a 2xx promised is stored late, which is warned of."""
+
+import logging
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Depends, FastAPI
+from fastapi.responses import StreamingResponse
+from sessions_support import Database, Person, greet
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from afterwards import BackgroundTasks
+from face.serving import serving, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.message for r in caplog.records if r.levelno == logging.WARNING and "leaves before" in r.message]
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("afterwards.telemetry._said", set())
+
+
+@pytest.mark.parametrize(("scope", "late"), [("request", True), ("function", False)])
+@pytest.mark.parametrize("way", ["configure", "options", "enqueue"])
+async def test_a_commit_after_the_response_is_warned_of_once_and_names_the_remedy(
+    app: FastAPI,
+    database: Database,
+    said: list[str],
+    caplog: pytest.LogCaptureFixture,
+    scope: Any,
+    late: bool,
+    way: str,
+) -> None:
+    @app.post("/{name}")
+    async def handler(
+        name: str,
+        tasks: BackgroundTasks,
+        session: Annotated[AsyncSession, Depends(database.committed, scope=scope)],
+    ) -> None:
+        session.add(Person(name=name))
+        match way:
+            case "configure":
+                tasks.configure(session=session)
+                tasks.add_task(greet, name)
+            case "options":
+                tasks.add_task(greet.options(session=session), name)
+            case _:
+                await greet.options(session=session).enqueue(name)
+
+    async with serving(app) as http:
+        for name in ("ann", "bob"):
+            assert (await http.post(f"/{name}")).status_code == 200
+        await until(lambda: len(said) == 2)
+    assert len(warnings(caplog)) == int(late)
+    assert all('scope="function"' in line and "'greet'" in line for line in warnings(caplog))
+
+
+async def test_a_commit_in_the_endpoint_is_no_trouble(
+    app: FastAPI, database: Database, said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.post("/")
+    async def handler(
+        tasks: BackgroundTasks, session: Annotated[AsyncSession, Depends(database.opened)]
+    ) -> StreamingResponse:
+        tasks.configure(session=session)
+        session.add(Person(name="ann"))
+        tasks.add_task(greet, "ann")
+        await session.commit()
+        return StreamingResponse(iter(["text"]))
+
+    async with serving(app) as http:
+        await http.post("/")
+        await until(lambda: said)
+    assert warnings(caplog) == []

@@ -18,7 +18,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from afterwards import telemetry
 from afterwards.background import RETRY_AFTER, RETRY_LATER, UNAVAILABLE, anything_to_store, store_made_by_hand
 from afterwards.client import Client, current
-from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError, QueueFull
+from afterwards.core.errors import (
+    AlreadyInstalled,
+    AlreadyStarted,
+    EngineError,
+    QueueFull,
+    RefusedArgument,
+    RefusedValue,
+)
+from afterwards.core.text import is_unicode, shortened
 from afterwards.declaring import prepare
 from afterwards.isolated import refuse_to_serve
 from afterwards.publication import Publication, publication
@@ -40,6 +48,8 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
     _installed.add(app)
     app.add_exception_handler(EngineError, _unavailable)
     app.add_exception_handler(QueueFull, _full)
+    app.add_exception_handler(RefusedValue, _unprocessable)
+    app.add_exception_handler(RefusedArgument, _unprocessable)
     lifespan = app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving)
     build = app.build_middleware_stack
 
@@ -61,6 +71,8 @@ def _refuse_in_mounted(app: Starlette) -> None:
         if isinstance(route, Mount) and isinstance(mounted, Starlette):
             mounted.exception_handlers.setdefault(EngineError, _unavailable)
             mounted.exception_handlers.setdefault(QueueFull, _full)
+            mounted.exception_handlers.setdefault(RefusedValue, _unprocessable)
+            mounted.exception_handlers.setdefault(RefusedArgument, _unprocessable)
             _refuse_in_mounted(mounted)
 
 
@@ -112,6 +124,8 @@ class Boundary:
             await self._app(scope, receive, send)
             return
         origin = f"{scope.get('method', 'WEBSOCKET')} {scope['path']}"
+        if not is_unicode(origin):
+            origin = shortened(origin)
         request = Publication(self._client, origin=origin, loop=asyncio.get_running_loop())
         client_before, request_before = current.set(self._client), publication.set(request)
 
@@ -207,6 +221,12 @@ async def _unavailable(request: Request, error: Exception) -> JSONResponse:
 async def _full(request: Request, error: Exception) -> JSONResponse:
     """Answer for a handler that could not enqueue because too many tasks wait."""
     return _too_many(error)
+
+
+async def _unprocessable(request: Request, error: Exception) -> JSONResponse:
+    """Answer for a value that the client may have sent, in the form of FastAPI's own."""
+    parameter = getattr(error, "parameter", "")
+    return JSONResponse({"detail": [{"type": "value_error", "loc": [parameter], "msg": shortened(str(error))}]}, 422)
 
 
 def _too_many(error: Exception) -> JSONResponse:

@@ -334,7 +334,7 @@ def _raised(task: Task, raised: Raised, retry: Retry, *, worker: str, now: datet
             at=now,
             worker=worker,
             kind=raised.kind,
-            type=type(raised.error).__qualname__,
+            type=shortened(type(raised.error).__qualname__),
             message=said_by(raised.error),
             traceback=shortened(raised.traceback),
         ),

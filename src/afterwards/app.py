@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from afterwards import checking, engines, environment, install, serving
 from afterwards.client import Client
-from afterwards.core.errors import InvalidOption, UnknownFunction, UnknownTask, as_span
+from afterwards.core.errors import InvalidOption, UnknownFunction, UnknownTask, as_span, shown
 from afterwards.core.keys import as_key
 from afterwards.core.names import check_name
 from afterwards.core.options import Options
@@ -104,8 +104,8 @@ class Afterwards:
         Each function has keys of its own: where several have a task with this one, ``function`` says whose. Raises
         UnknownTask, for an id is never just "pending".
         """
-        if (id is None) == (key is None):
-            raise InvalidOption(f"tasks.get(id={id!r}, key={key!r}): give one of them")
+        if (id is None) == (key is None) or not isinstance(id if key is None else key, str):
+            raise InvalidOption(f"tasks.get(id={shown(id)}, key={shown(key)}): give one of them, as text")
         task = await (self.client.get(id) if id is not None else self._with_key(key or "", function))
         try:
             return registry.get(task.name).handle(task.id, self.client)

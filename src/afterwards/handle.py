@@ -5,8 +5,17 @@ from datetime import timedelta
 from typing import Generic, TypeVar
 
 from afterwards.client import Client
-from afterwards.core.errors import WAITS_FOR_THE_HANDLER, NotStored, TaskFailed, as_span
+from afterwards.core.errors import (
+    WAITS_FOR_THE_HANDLER,
+    InvalidOption,
+    NotStored,
+    RefusedValue,
+    TaskFailed,
+    as_span,
+    shown,
+)
 from afterwards.core.task import State, Task
+from afterwards.core.text import is_unicode, shortened
 
 R = TypeVar("R", covariant=True)
 
@@ -42,7 +51,11 @@ class TaskHandle(Generic[R]):
 
     async def cancel(self, reason: str = "cancelled by the application") -> Task:
         """Cancel it, and those behind it. A running ``async def`` is stopped, a ``def`` can only be asked."""
-        return await self._client.cancel(self._stored_id(), reason)
+        if not isinstance(reason, str):
+            raise InvalidOption(f"cancel(reason={shown(reason)}): give a text")
+        if not is_unicode(reason):
+            raise RefusedValue("reason", f"={shown(reason)} is no Unicode text: it has half a surrogate pair")
+        return await self._client.cancel(self._stored_id(), shortened(reason))
 
     @property
     def stored(self) -> bool:

@@ -15,8 +15,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from afterwards import telemetry
 from afterwards.background import RETRY_AFTER, RETRY_LATER, UNAVAILABLE, anything_to_store, store_made_by_hand
 from afterwards.client import Client, current, running_loop
-from afterwards.core.errors import AlreadyInstalled, AlreadyStarted, EngineError, QueueFull, TooLarge
+from afterwards.core.errors import (
+    AlreadyInstalled,
+    AlreadyStarted,
+    EngineError,
+    QueueFull,
+    RefusedArgument,
+    RefusedValue,
+    TooLarge,
+)
 from afterwards.core.input import is_from_input
+from afterwards.core.text import is_unicode, shortened
 from afterwards.declaring import prepare
 from afterwards.isolated import refuse_to_serve
 from afterwards.publication import Publication, publication
@@ -128,6 +137,8 @@ class Boundary:
         loop = running_loop()
         if loop is not self._alone.loop:
             self._alone.begin(loop)
+        if not is_unicode(origin):
+            origin = shortened(origin)
         request = Publication(self._client, origin=origin, loop=loop)
         client_before, request_before = current.set(self._client), publication.set(request)
 
@@ -196,6 +207,12 @@ async def _full(request: Request, error: Exception) -> JSONResponse:
     return _too_many(error)
 
 
+async def _unprocessable(request: Request, error: Exception) -> JSONResponse:
+    """Answer for a value that the client may have sent, in the form of FastAPI's own."""
+    parameter = getattr(error, "parameter", "")
+    return JSONResponse({"detail": [{"type": "value_error", "loc": [parameter], "msg": shortened(str(error))}]}, 422)
+
+
 async def _too_large(request: Request, error: Exception) -> JSONResponse:
     """Answer for a task that was larger than what is stored; what the code itself made so large is its error."""
     if isinstance(error, TooLarge) and is_from_input(error, request.scope["headers"]):
@@ -211,6 +228,8 @@ REFUSALS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[JSON
     EngineError: _unavailable,
     QueueFull: _full,
     TooLarge: _too_large,
+    RefusedValue: _unprocessable,
+    RefusedArgument: _unprocessable,
 }
 """How a request is answered whose handler raises what a call could not be stored for."""
 

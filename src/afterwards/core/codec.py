@@ -7,14 +7,15 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from afterwards.core.errors import TooLarge, Unreadable, UnstorableArgument, UnstorableResult
+from afterwards.core.errors import RefusedArgument, TooLarge, Unreadable, UnstorableArgument, UnstorableResult
 from afterwards.core.files import StoredFile, is_upload, may_hold_files, replaced
 from afterwards.core.json_type import Json
 from afterwards.core.keys import Bound
 from afterwards.core.refusal import CHANGED, UNUSABLE, first_fault, schema_of
 from afterwards.core.schema import closed
 from afterwards.core.signature import NAMED, POSITIONAL, argument_type, arguments_type, binder, resolved
-from afterwards.core.values import any_stream, is_stream
+from afterwards.core.text import is_unicode
+from afterwards.core.values import any_stream, is_stream, walk
 
 ARGUMENTS_LIMIT: Final = 256 * 1024  # bytes of UTF-8
 RESULT_LIMIT: Final = 64 * 1024  # bytes of UTF-8
@@ -95,7 +96,8 @@ class Codec:
     def _refusal(self, given: dict[str, Any]) -> UnstorableArgument:
         faults = ((name, Json(schema_of(self._types[name])).fault(value)) for name, value in given.items())
         name, fault = next(((name, fault) for name, fault in faults if fault), (", ".join(given), CHANGED))
-        return UnstorableArgument(self.task, name, fault)
+        refused = RefusedArgument if name in given and not _is_unicode(given[name]) else UnstorableArgument
+        return refused(self.task, name, fault)
 
 
 class ResultCodec:
@@ -132,3 +134,9 @@ class ResultCodec:
             return self._json.load(text)
         except (ValidationError, UnicodeEncodeError) as error:
             raise Unreadable(self._task, "result", first_fault(error)) from error
+
+
+def _is_unicode(value: Any) -> bool:
+    """Whether all text in a value can be stored."""
+    parts = [one for part in walk(value) for one in (part, *(part if isinstance(part, dict) else ()))]
+    return all(is_unicode(part) for part in parts if isinstance(part, str))

@@ -11,6 +11,14 @@ class InvalidOption(AfterwardsError, ValueError):
     """An option has a value that it cannot have."""
 
 
+class RefusedValue(InvalidOption):
+    """A value that a client may have sent cannot be stored. ``Afterwards`` answers it with 422."""
+
+    def __init__(self, parameter: str, problem: str) -> None:
+        super().__init__(f"{parameter}{problem}")
+        self.parameter = parameter
+
+
 class InvalidKey(AfterwardsError, ValueError):
     """The key of a call cannot be made of its arguments."""
 
@@ -82,6 +90,10 @@ class UnstorableArgument(AfterwardsError, TypeError):
         super().__init__(f'task "{task}", parameter "{parameter}": {reason}')
         self.task = task
         self.parameter = parameter
+
+
+class RefusedArgument(UnstorableArgument):
+    """An argument that a client may have sent holds text that is no Unicode. ``Afterwards`` answers it with 422."""
 
 
 class UnstorableContext(AfterwardsError, TypeError):
@@ -322,15 +334,26 @@ LONGEST_SPAN = timedelta(days=36500)
 
 def as_span(value: float | timedelta, name: str = "the span") -> timedelta:
     """A span given as seconds or as a timedelta; ``name`` is the option's. Raises InvalidOption."""
-    if isinstance(value, bool) or not isinstance(value, int | float | timedelta) or value != value:
-        raise InvalidOption(f"{name}={value!r}: give seconds, or a timedelta")
+    if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
+        raise InvalidOption(f"{name}={shown(value)}: give seconds, or a timedelta")
+    if value != value:
+        raise RefusedValue(name, f"={value!r}: give seconds, or a timedelta")
     span = value if isinstance(value, timedelta) else _seconds(value)
     if not timedelta() <= span <= LONGEST_SPAN:
         fault = "negative" if span < timedelta() else "too long"
-        raise InvalidOption(
-            f"{name}={value!r} is {fault}: a span of time is zero to {LONGEST_SPAN.days} days, in seconds"
+        raise RefusedValue(
+            name, f"={shown(value)} is {fault}: a span of time is zero to {LONGEST_SPAN.days} days, in seconds"
         )
     return span
+
+
+def shown(value: object) -> str:
+    """The beginning of a value's repr, also of one that has none: as of a whole number with 5,000 digits."""
+    try:
+        text = repr(value)
+    except Exception:  # the user's code
+        return f"({type(value).__name__})"
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _seconds(value: float) -> timedelta:

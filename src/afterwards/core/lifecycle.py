@@ -348,7 +348,7 @@ def _raised(task: Task, raised: Raised, retry: Retry, *, worker: str, now: datet
             at=now,
             worker=worker,
             kind=raised.kind,
-            type=type_name(raised.error),
+            type=shortened(type_name(raised.error)),
             message=said_by(raised.error),
             traceback=shortened(raised.traceback),
         ),

@@ -4,13 +4,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum, auto
 from functools import partial
 from typing import Any, Literal, Protocol, Self, TypedDict, cast
 
 from afterwards.core import keys
-from afterwards.core.errors import InvalidOption, as_span
+from afterwards.core.errors import InvalidOption, RefusedValue, as_span, shown
 from afterwards.core.keys import Key
 from afterwards.core.limits import Limit, Rate
 from afterwards.core.names import check_name
@@ -21,6 +21,9 @@ from afterwards.core.task import FailedTask
 MOST_PRIORITY = 100
 
 NO_RETRY = Retry()
+
+EARLIEST, LATEST = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""The instants between have a time in every zone, also a minute later."""
 
 
 class RunIn(StrEnum):
@@ -170,13 +173,17 @@ class TaskOptions:
     def _check(self) -> None:
         check_name("queue", self.queue)
         if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) > MOST_PRIORITY:
-            raise InvalidOption(f"priority={self.priority!r}: give a whole number from -100 to 100; higher runs first")
+            raise InvalidOption(
+                f"priority={shown(self.priority)}: give a whole number from -100 to 100; higher runs first"
+            )
         if self.timeout is not None and not self.timeout:
             raise InvalidOption("timeout=0: give the seconds that an attempt may take, or None")
         if self.run_at is not None and not isinstance(self.run_at, datetime):
             raise InvalidOption(f"run_at={self.run_at!r}: give an aware datetime")
-        if self.run_at is not None and self.run_at.tzinfo is None:
+        if self.run_at is not None and self.run_at.utcoffset() is None:
             raise InvalidOption(f"run_at={self.run_at!r} has no time zone: give an aware datetime")
+        if self.run_at is not None and not EARLIEST <= self.run_at <= LATEST:
+            raise RefusedValue("run_at", f"={self.run_at!r} is too far away: give an instant of the years 2 to 9998")
         if self.run_at is not None and self.delay is not None:
             raise InvalidOption("delay and run_at are both given: give one of them")
         if self.delay is not None and self.expires is not None and self.expires <= self.delay:

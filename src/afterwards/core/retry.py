@@ -4,7 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from afterwards.core.errors import LONGEST_SPAN, InvalidOption, RaisedElsewhere
+from afterwards.core.errors import LONGEST_SPAN, InvalidOption, RaisedElsewhere, shown
+
+MOST_TIMES = 1_000_000_000
+
+LONGEST = LONGEST_SPAN.total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +30,13 @@ class Retry:
     never: type[BaseException] | tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.times, bool) or not isinstance(self.times, int) or self.times < 0:
-            raise InvalidOption(f"retries={self.times!r}: give the number of additional runs, zero or more")
-        if not (self.wait >= 0 and self.factor >= 1 and self.max_wait >= self.wait):  # NaN is none of these
+        if isinstance(self.times, bool) or not isinstance(self.times, int) or not 0 <= self.times <= MOST_TIMES:
+            raise InvalidOption(f"retries={shown(self.times)}: give the number of additional runs, zero or more")
+        for name in ("wait", "factor", "max_wait"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LONGEST:
+                raise InvalidOption(f"Retry({name}={shown(value)}): give a number, at most {LONGEST:.0f}")
+        if self.wait < 0 or self.factor < 1 or self.max_wait < self.wait:
             raise InvalidOption(
                 f"Retry(wait={self.wait!r}, factor={self.factor!r}, max_wait={self.max_wait!r}): "
                 "wait is at least 0, factor at least 1, max_wait at least wait"

@@ -27,6 +27,11 @@ def text_of(value: object) -> str:
         return NO_TEXT
 
 
+def is_unicode(text: str) -> bool:
+    """Whether the text can be stored: a lone half of a surrogate pair, which JSON can send, cannot."""
+    return text.isascii() or not any("\ud800" <= one <= "\udfff" for one in text)
+
+
 def said_by(error: BaseException) -> str:
     """The text of an exception, also of one that fails to give it."""
     return text_of(error)

@@ -6,6 +6,5 @@ ALTER TABLE afterwards_tasks ADD COLUMN set_aside TEXT; -- why
 
 ALTER TABLE afterwards_tasks ADD COLUMN failures_left_out INTEGER NOT NULL DEFAULT 0; -- deleted, but counted
 
--- What is in no state that workers look for; those of a later version, too.
-CREATE INDEX afterwards_aside ON afterwards_tasks (seq)
-WHERE state NOT IN ('waiting', 'scheduled', 'queued', 'running', 'succeeded', 'failed', 'cancelled');
+-- By that column and not by the state, which changes often: a list of states cost a claim a third more.
+CREATE INDEX afterwards_aside ON afterwards_tasks (seq) WHERE aside_from IS NOT NULL;

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from afterwards.core.errors import EngineError, EngineUnavailable
+from afterwards.core.errors import EngineError, EngineUnavailable, RefusedValue
 
 LOCKED = (
     "another program holds the file locked, or a transaction of this application on the same file has written and is "
@@ -57,7 +57,7 @@ def translated(error: Exception, path: object) -> Exception:
         case sqlite3.Error():
             return _from_driver(error, path)
         case OverflowError() | UnicodeEncodeError():
-            return _caused(EngineError(f"{path} cannot keep a value: {error}"), error)
+            return RefusedValue("a value", f" cannot be stored: {error}").with_traceback(error.__traceback__)
         case EngineError():  # one for each who is told, for raising it writes to it
             return _caused(type(error)(*error.args), error)
         case OSError():

@@ -76,7 +76,7 @@ def _parts(query: Query) -> Iterator[tuple[list[str], str]]:
     aside = [statements.ASIDE]
     if query.states is not None:
         states = ", ".join(f"'{state}'" for state in sorted(query.states))
-        aside.append(f"coalesce(aside_from, 'waiting') IN ({states})")
+        aside.append(f"aside_from IN ({states})")
         for state in () if query.set_aside else query.states:
             for where, index in PARTS[state]:
                 yield [where], index

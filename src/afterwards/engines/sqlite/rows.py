@@ -187,8 +187,13 @@ def _state_aside(row: Row) -> State:
 
 def _check_standing(row: Row, state: State) -> None:
     """Raise UnreadableRow for a task that nothing would ever bring further."""
-    until = {State.SCHEDULED: row[_RUN_AT], State.RUNNING: row[_LEASE_UNTIL]}.get(state, 0)
-    if until is None or until > LATEST or (state is State.WAITING and row[_AFTER] is None):
+    if state is State.SCHEDULED:
+        until = row[_RUN_AT]
+    elif state is State.RUNNING:
+        until = row[_LEASE_UNTIL]
+    else:
+        until = 0 if state is not State.WAITING or row[_AFTER] is not None else None
+    if until is None or until > LATEST:
         raise UnreadableRow(f"it is {state}, and nothing says until when")
 
 

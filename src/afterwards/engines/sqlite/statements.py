@@ -40,7 +40,7 @@ IS_EMPTY = "SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)"
 #
 # Of its columns only those are written that say so, for the others may be what this version cannot read.
 
-ASIDE = "state NOT IN ('waiting', 'scheduled', 'queued', 'running', 'succeeded', 'failed', 'cancelled')"
+ASIDE = "aside_from IS NOT NULL"
 
 SET_ASIDE = """
     UPDATE afterwards_tasks SET state = 'unreadable', aside_from = state, set_aside = ?
@@ -109,7 +109,7 @@ COUNTS = f"""
     SELECT queue, state, count(*) FROM afterwards_tasks INDEXED BY afterwards_ended
     WHERE finished_at IS NOT NULL GROUP BY state, queue
     UNION ALL
-    SELECT queue, coalesce(aside_from, 'waiting'), count(*) FROM afterwards_tasks INDEXED BY afterwards_aside
+    SELECT queue, aside_from, count(*) FROM afterwards_tasks INDEXED BY afterwards_aside
     WHERE {ASIDE} GROUP BY 1, 2
 """
 

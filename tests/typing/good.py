@@ -29,6 +29,7 @@ from afterwards import (
 )
 from afterwards.testing import (
     Crash,
+    allow_retries,
     assert_enqueued,
     assert_not_enqueued,
     clock,
@@ -244,6 +245,8 @@ def test_an_application(afterwards_clock: FakeClock) -> None:
         drain()
     with crash_at(in_a_thread, "end", times=2), crash_at(in_a_thread, Crash.END):
         drain()
+    with allow_retries():
+        drain(scheduled=True)
 
 
 async def test_an_application_from_within_a_loop() -> None:

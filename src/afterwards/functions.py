@@ -20,7 +20,15 @@ from afterwards.core.errors import InvalidTaskFunction, NotInjected, NotStored
 from afterwards.core.injected import INJECTED
 from afterwards.core.keys import Bound, key_of
 from afterwards.core.limits import ALL, UNLIMITED, Limit
-from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession, OneCallSettings, RunIn, TaskOptions
+from afterwards.core.options import (
+    AS_CONFIGURED,
+    AsConfigured,
+    DatabaseSession,
+    OneCallSettings,
+    RunIn,
+    TaskOptions,
+    check_call_names,
+)
 from afterwards.core.schedule import Missed, Schedule
 from afterwards.core.task import FailedTask, NewTask
 from afterwards.handle import TaskHandle
@@ -165,6 +173,7 @@ class TaskFunction(Generic[P, T, R]):
     def options(self, **settings: Unpack[OneCallSettings]) -> Self:
         """A copy whose calls have other options: ``background_tasks.add_task(f.options(delay=60), x)``."""
         changed = copy.copy(self)
+        check_call_names(settings)
         if "session" in settings:
             changed.session = settings.pop("session")
             if changed.session is not None:

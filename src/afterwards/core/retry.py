@@ -28,6 +28,12 @@ class Retry:
     def __post_init__(self) -> None:
         if isinstance(self.times, bool) or not isinstance(self.times, int) or self.times < 0:
             raise InvalidOption(f"retries={self.times!r}: give the number of additional runs, zero or more")
+        for field in ("wait", "factor", "max_wait"):
+            number = getattr(self, field)
+            if isinstance(number, bool) or not isinstance(number, int | float) or number != number:
+                raise InvalidOption(f"Retry({field}={number!r}): give a number" + _UNITS[field])
+        if not isinstance(self.jitter, bool):
+            raise InvalidOption(f"Retry(jitter={self.jitter!r}): give True or False")
         if self.wait < 0 or self.factor < 1 or self.max_wait < self.wait:
             raise InvalidOption(
                 f"Retry(wait={self.wait!r}, factor={self.factor!r}, max_wait={self.max_wait!r}): "
@@ -61,8 +67,13 @@ class Retry:
 
 def _exceptions(field: str, given: object) -> tuple[type[BaseException], ...]:
     """One exception class, or several, as a tuple that isinstance takes."""
-    classes = tuple(given) if isinstance(given, Iterable) else (given,)
+    classes = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
     for cls in classes:
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
-            raise InvalidOption(f"Retry({field}={cls!r}): give exception classes")
+            raise InvalidOption(
+                f"Retry({field}={cls!r}): give exception classes, as ValueError or (ValueError, OSError)"
+            )
     return classes
+
+
+_UNITS = {"wait": " of seconds", "factor": "", "max_wait": " of seconds"}

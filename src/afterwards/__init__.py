@@ -12,6 +12,7 @@ from afterwards.core.errors import (
     InvalidOption,
     InvalidTaskFunction,
     NotFinished,
+    NotInjected,
     NotInstalled,
     NotScheduled,
     NotStored,
@@ -24,6 +25,7 @@ from afterwards.core.errors import (
     UnknownTask,
     UnstorableArgument,
 )
+from afterwards.core.injected import injected
 from afterwards.core.problems import Problem, ProblemKind
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
@@ -53,6 +55,7 @@ __all__ = [
     "InvalidOption",
     "InvalidTaskFunction",
     "NotFinished",
+    "NotInjected",
     "NotInstalled",
     "NotScheduled",
     "NotStored",
@@ -77,6 +80,7 @@ __all__ = [
     "Unroutable",
     "UnstorableArgument",
     "chain",
+    "injected",
     "progress",
     "task",
 ]

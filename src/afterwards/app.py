@@ -1,7 +1,7 @@
 """``Afterwards``: what a user makes. It puts the parts together."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
@@ -73,7 +73,7 @@ class Afterwards:
             retention=as_span(retention, "retention"),
             max_file_size=max_file_size,
             max_queued=max_queued,
-            propagate=tuple(propagate),
+            propagate=tuple(propagate) if isinstance(propagate, Iterable) else (propagate,),
         )
         self.client = Client(url or environment.url() or engines.DEFAULT_URL, self.options)
         self.schedules = ScheduleDesk(self.client)
@@ -164,8 +164,8 @@ def _paused(functions: Sequence[TaskFunction[Any, Any, Any]], queue: str | None)
 
 
 def _names(queues: Collection[str] | None) -> frozenset[str] | None:
-    if isinstance(queues, str):
-        raise InvalidOption(f"queues={queues!r}: give a collection of names, as {{{queues!r}}}")
+    if isinstance(queues, str) or (queues is not None and not isinstance(queues, Collection)):
+        raise InvalidOption(f"queues={queues!r}: give a collection of names, as {{{str(queues)!r}}}")
     return None if queues is None else frozenset(queues)
 
 

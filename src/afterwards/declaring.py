@@ -1,7 +1,7 @@
 """``@task``: makes a function one whose calls can be stored."""
 
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, Unpack, overload
 
@@ -10,7 +10,7 @@ from typing_extensions import ParamSpec
 from afterwards.core.errors import InvalidOption, InvalidTaskFunction, UnresolvedAnnotation
 from afterwards.core.keys import AllArguments, check_parameters
 from afterwards.core.names import check_name
-from afterwards.core.options import RunIn, TaskOptions, TaskSettings, limit_of
+from afterwards.core.options import RunIn, TaskOptions, TaskSettings, check_task_names, limit_of
 from afterwards.core.schedule import wanted
 from afterwards.functions import AsyncTaskFunction, TaskFunction
 from afterwards.registry import registry
@@ -43,6 +43,7 @@ class TaskDecorator:
     """What ``@task(...)`` applies to the function below it."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        check_task_names(settings)
         self._name = settings.pop("name", None)
         self._on_failure = settings.pop("on_failure", None)
         if self._on_failure is not None and not callable(self._on_failure):
@@ -54,8 +55,6 @@ class TaskDecorator:
         self._limit = limit_of(settings.pop("max_concurrency", None), settings.pop("rate_limit", None))
         self._aliases = _aliases(settings.pop("aliases", ()))
         self._run_in = RunIn.of(settings.pop("run_in", RunIn.THREAD))
-        if "after" in settings:
-            raise InvalidOption("after is for one call, as f.options(after=handle): leave it out of @task")
         self._settings = TaskOptions().declared(settings)
         if self._settings.concurrency_key and not self._limit:
             raise InvalidOption("concurrency_key limits nothing by itself: give max_concurrency or rate_limit too")
@@ -105,8 +104,8 @@ def prepare(function: TaskFunction[Any, Any, Any]) -> None:
 
 
 def _aliases(names: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(names, str):
-        raise InvalidOption(f"aliases={names!r}: give a sequence of names, as [{names!r}]")
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise InvalidOption(f"aliases={names!r}: give a sequence of names, as [{str(names)!r}]")
     return tuple(check_name("alias", name) for name in names)
 
 

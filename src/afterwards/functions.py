@@ -16,10 +16,19 @@ from typing_extensions import ParamSpec
 from afterwards.client import Client, the_client
 from afterwards.core.codec import Codec, ResultCodec
 from afterwards.core.drafts import draft_of, frozen
-from afterwards.core.errors import InvalidTaskFunction, NotStored
+from afterwards.core.errors import InvalidTaskFunction, NotInjected, NotStored
+from afterwards.core.injected import INJECTED
 from afterwards.core.keys import Bound, key_of
 from afterwards.core.limits import ALL, UNLIMITED, Limit
-from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession, OneCallSettings, RunIn, TaskOptions
+from afterwards.core.options import (
+    AS_CONFIGURED,
+    AsConfigured,
+    DatabaseSession,
+    OneCallSettings,
+    RunIn,
+    TaskOptions,
+    check_call_names,
+)
 from afterwards.core.schedule import Missed, Schedule
 from afterwards.core.task import FailedTask, NewTask
 from afterwards.handle import TaskHandle
@@ -67,6 +76,7 @@ class TaskFunction(Generic[P, T, R]):
         self.schedule = schedule
         self.missed = missed
         self.place = _place(function)
+        self._injected = _left_to_dependencies(function)
         self.__name__ = function.__name__
         self.__qualname__ = function.__qualname__
         self.__module__ = function.__module__
@@ -77,7 +87,16 @@ class TaskFunction(Generic[P, T, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         refuse_native(self, self.name, here())
+        if self._injected:
+            self._refuse_unfilled(args, kwargs)
         return self.function(*args, **kwargs)
+
+    def _refuse_unfilled(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise NotInjected for a direct call without what a dependency gives to a task."""
+        given = inspect.signature(self.function).bind(*args, **kwargs).arguments
+        for name in self._injected:
+            if given.get(name, INJECTED) is INJECTED:
+                raise NotInjected(f'{self.name}() was called without "{name}", which a dependency fills')
 
     def __set_name__(self, owner: type, name: str) -> None:
         raise InvalidTaskFunction(
@@ -155,6 +174,7 @@ class TaskFunction(Generic[P, T, R]):
     def options(self, **settings: Unpack[OneCallSettings]) -> Self:
         """A copy whose calls have other options: ``background_tasks.add_task(f.options(delay=60), x)``."""
         changed = copy.copy(self)
+        check_call_names(settings)
         if "session" in settings:
             changed.session = settings.pop("session")
             if changed.session is not None:
@@ -303,6 +323,8 @@ class AsyncTaskFunction(TaskFunction[P, Coroutine[Any, Any, R], R]):
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         refuse_native(self, self.name, here())
+        if self._injected:
+            self._refuse_unfilled(args, kwargs)
         return await self.function(*args, **kwargs)
 
 
@@ -312,6 +334,12 @@ def _mark_coroutine_function(function: Any) -> None:
         inspect.markcoroutinefunction(function)
     else:
         function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # its only way there
+
+
+def _left_to_dependencies(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The parameters whose default is ``injected()``."""
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(parameter.name for parameter in parameters if parameter.default is INJECTED)
 
 
 def _place(function: Callable[..., Any]) -> tuple[str, str]:

@@ -110,7 +110,9 @@ def test_retries_are_a_number_or_a_retry() -> None:
 
 
 def test_an_unknown_option_is_refused_and_the_known_ones_are_listed() -> None:
-    with pytest.raises(InvalidOption, match=r"retry: no such option; there are .*priority.*retries"):
+    with pytest.raises(
+        InvalidOption, match=r"retry=.*no such option; did you mean retries\? There are .*priority.*retries"
+    ):
         TaskOptions().changed({"retry": 3})
 
 

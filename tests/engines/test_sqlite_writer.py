@@ -145,10 +145,10 @@ async def test_what_is_leased_after_all_to_a_caller_who_was_told_that_it_failed_
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opened, "WATCH", timedelta(milliseconds=5))
-    async with SQLiteEngine(path) as engine:
+    async with SQLiteEngine(path, patience=timedelta(minutes=5)) as engine:
         task = new(held=True)
-        with locked(path), monkeypatch.context() as impatient, pytest.raises(EngineUnavailable, match="not answered"):
-            impatient.setattr(thread, "LONGEST_CALL", 0.02)
+        with locked(path), monkeypatch.context() as meanwhile, pytest.raises(EngineUnavailable, match="not answered"):
+            meanwhile.setattr(thread, "LONGEST_CALL", 0.02)  # not for what is asked afterwards: the machine may be busy
             await engine.enqueue([task], claim=claim())
 
         async def is_held_back() -> bool:

@@ -255,7 +255,7 @@ async def test_options_make_a_copy(app: FastAPI) -> None:
 
 async def test_options_that_do_not_exist_are_refused() -> None:
     for wrong in ({"prio": 5}, {"name": "other"}, {"on_failure": print}):
-        with pytest.raises(InvalidOption, match="no such option"):
+        with pytest.raises(InvalidOption, match=r"no such option|is for a function"):
             note.options(**wrong)  # type: ignore[arg-type]
 
 

@@ -66,7 +66,7 @@ def test_there_are_threads_and_processes(value: Any) -> None:
 
 
 def test_it_belongs_to_the_function_and_not_to_a_call() -> None:
-    with pytest.raises(InvalidOption, match="run_in: no such option"):
+    with pytest.raises(InvalidOption, match="run_in is for a function"):
         remember.options(run_in="process")  # type: ignore[call-arg]
 
 

@@ -28,7 +28,7 @@ def test_a_copy_with_other_options_keeps_the_schedule() -> None:
 
 def test_a_schedule_belongs_to_the_function_and_to_no_call() -> None:
     for settings in ({"cron": "0 3 * * *"}, {"every": 5}, {"tz": "UTC"}, {"missed": "all"}):
-        with pytest.raises(InvalidOption, match="no such option"):
+        with pytest.raises(InvalidOption, match="is for a function"):
             unscheduled.options(**settings)  # type: ignore[arg-type]
 
 

@@ -244,7 +244,7 @@ async def test_anything_else_is_refused(wrong: Any) -> None:
 
 
 async def test_a_task_function_has_no_session(database: Database) -> None:
-    with database.sync_session() as session, pytest.raises(InvalidOption, match="session: no such option"):
+    with database.sync_session() as session, pytest.raises(InvalidOption, match="session is for one call"):
         task(session=session)  # type: ignore[call-overload]
 
 

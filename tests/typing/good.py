@@ -24,11 +24,13 @@ from afterwards import (
     TaskFunction,
     TaskHandle,
     chain,
+    injected,
     progress,
     task,
 )
 from afterwards.testing import (
     Crash,
+    allow_retries,
     assert_enqueued,
     assert_not_enqueued,
     clock,
@@ -77,6 +79,14 @@ def as_a_default(number: int, session: str = Depends(session)) -> str:
     return session
 
 
+SessionDep = Annotated[str, Depends(session)]
+
+
+@task
+async def with_an_alias(number: int, session: SessionDep = injected(), ctx: TaskContext = injected()) -> str:
+    return session
+
+
 async def told(failed: FailedTask) -> None: ...
 
 
@@ -112,6 +122,9 @@ async def handler(background_tasks: BackgroundTasks, also: Annotated[BackgroundT
     assert_type(background_tasks.add_task(in_a_thread, 5), TaskHandle[Invoice])
     background_tasks.add_task(with_a_dependency, 5)
     background_tasks.add_task(as_a_default, 5)
+    assert_type(background_tasks.add_task(with_an_alias, 5), TaskHandle[str])
+    assert_type(await with_an_alias.enqueue(5), TaskHandle[str])
+    assert_type(await with_an_alias(5, "given by hand"), str)
     background_tasks.add_task(plain, "text", times=2)
     background_tasks.add_task(plain_async, "text")
     background_tasks.add_task(print, "anything", end="")
@@ -244,6 +257,8 @@ def test_an_application(afterwards_clock: FakeClock) -> None:
         drain()
     with crash_at(in_a_thread, "end", times=2), crash_at(in_a_thread, Crash.END):
         drain()
+    with allow_retries():
+        drain(scheduled=True)
 
 
 async def test_an_application_from_within_a_loop() -> None:

@@ -6,10 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 
+pytestmark = pytest.mark.timeout(300)  # without their caches, on a busy machine, type checkers take long
+
 WRONG = """
-from afterwards import Afterwards, BackgroundTasks, TaskHandle, task
+from typing import Annotated
+from fastapi import Depends
+from afterwards import Afterwards, BackgroundTasks, TaskHandle, injected, task
 
 @task
 async def send(email: str, *, copies: int = 1) -> int:
@@ -17,6 +23,9 @@ async def send(email: str, *, copies: int = 1) -> int:
 
 @task
 def send_in_thread(email: str) -> None: ...
+
+@task
+def with_a_dependency(number: int, db: Annotated[str, Depends(str)] = injected()) -> None: ...
 
 def plain(text: str) -> None: ...
 
@@ -29,6 +38,9 @@ async def handler(background_tasks: BackgroundTasks) -> None:
     background_tasks.add_task(send_in_thread, 5)
     background_tasks.add_task(plain, 5)
     background_tasks.add_task(plain, "text", "more")
+    background_tasks.add_task(with_a_dependency)
+    background_tasks.add_task(with_a_dependency, "5")
+    background_tasks.add_task(with_a_dependency, 5, 5)
     background_tasks.add_task("send", "a@b.c")
     background_tasks.add_task(send("a@b.c"))
     background_tasks.configure(order=False)
@@ -82,4 +94,4 @@ def checked(command: list[str], folder: Path) -> str:
     wrong = folder / "wrong.py"
     wrong.write_text(WRONG)
     files = [str(HERE / "good.py"), str(wrong)]
-    return subprocess.run([*command, *files], cwd=HERE.parents[1], capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run([*command, *files], cwd=HERE.parents[1], capture_output=True, text=True, timeout=290).stdout

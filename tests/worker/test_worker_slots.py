@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
 from afterwards import Afterwards, BackgroundTasks, State, task
+from afterwards.worker import slots
 from face.diary import take
 from face.serving import finished, records, serving, until, until_async
 
@@ -96,6 +97,15 @@ async def test_a_busy_worker_leases_nothing_for_its_requests(url: str, said: lis
     assert (held.state, held.attempt) == (State.SCHEDULED, 0)
 
 
+CLIENTS = 30
+"""How many ask at the same time: more than a worker of two slots leases for."""
+
+
+@task
+async def count() -> None:
+    """One of very many."""
+
+
 def asking_for(function: Any, url: str, concurrency: int) -> tuple[FastAPI, Afterwards]:
     """An application each of whose requests adds one call."""
     app = FastAPI()
@@ -105,6 +115,35 @@ def asking_for(function: Any, url: str, concurrency: int) -> tuple[FastAPI, Afte
         background_tasks.add_task(function)
 
     return app, Afterwards(app, url, concurrency=concurrency)
+
+
+@pytest.mark.timeout(200)
+async def test_a_storm_is_not_queued_for_as_long_as_it_lasts(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more requests at once than a worker leases for, some tasks are queued; what comes later need not wait.
+
+    How soon that happens is for ``benchmarks``. Here what has ended counts for ever, so that a slow machine, on which
+    hardly a task ends within a moment, comes to the same.
+    """
+    monkeypatch.setattr(slots, "A_MOMENT", 3600)
+    app, tasks = asking_for(count, url, concurrency=2)
+    over = asyncio.Event()
+    async with serving(app) as http:
+
+        async def client() -> None:
+            while not over.is_set():
+                await http.get("/")
+
+        storm = [asyncio.create_task(client()) for _ in range(CLIENTS)]
+        async with asyncio.timeout(150):
+            while not await most_of_the_latest_were_leased_as_they_were_stored(tasks):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # the storm goes on
+            over.set()
+            await asyncio.gather(*storm)
+
+
+async def most_of_the_latest_were_leased_as_they_were_stored(tasks: Afterwards) -> bool:
+    latest = (await records(tasks))[-CLIENTS:]
+    return sum(record.started_at == record.created_at for record in latest) > CLIENTS / 2
 
 
 @task(max_concurrency=1000)

@@ -182,6 +182,16 @@ class UnresolvedAnnotation(InvalidDependency, NameError):
         self.annotation = annotation
 
 
+class NotInjected(AfterwardsError, TypeError):
+    """A parameter that a dependency fills has no value: its function did not run as a task."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"{problem}. Only a @task function that runs as a task is given its dependencies: "
+            "in a direct call, pass the value yourself"
+        )
+
+
 class NoHttpRequest(AfterwardsError, RuntimeError):
     """A dependency of a task read something that belongs to an HTTP request."""
 

@@ -1,10 +1,11 @@
 """What can be set: for an installation, for a task function, for one call."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from enum import Enum, StrEnum, auto
 from functools import partial
 from typing import Any, Literal, Protocol, Self, TypedDict, cast
@@ -199,16 +200,15 @@ class TaskOptions:
 
     def changed(self, settings: Mapping[str, Any]) -> Self:
         """These options with some of them set anew."""
-        unknown = settings.keys() - _FIELDS
-        if unknown:
-            raise InvalidOption(f"{', '.join(sorted(unknown))}: no such option; there are {', '.join(sorted(_FIELDS))}")
+        for name in settings:
+            check_known("options", name, _FIELDS)
         changed = {name: _CHECKED.get(name, _as_is)(value) for name, value in settings.items()}
         if changed.keys() & {"delay", "run_at"}:  # the one that is given replaces the other
             changed = {"delay": None, "run_at": None} | changed
         return replace(self, **changed)
 
     def called_with(self, settings: Mapping[str, Any]) -> Self:
-        """These options as one call sets them anew."""
+        """These options as one call sets them anew. Raises InvalidOption."""
         retry = settings.get("retries")
         if isinstance(retry, Retry) and _exceptions(retry) not in (_exceptions(NO_RETRY), _exceptions(self.retries)):
             raise InvalidOption(
@@ -236,6 +236,31 @@ class TaskOptions:
     def key_makers(self) -> list[tuple[str, Key | None]]:
         """What the keys of a call are made of, by option."""
         return [(option, getattr(self, option)) for option in _KEYS]
+
+
+def check_task_names(settings: Collection[str]) -> None:
+    """Raise InvalidOption for names that ``@task(...)`` does not take."""
+    for name in settings:
+        if name in _OF_ONE_CALL and name not in _OF_TASKS:
+            raise InvalidOption(f"{name} is for one call, as f.options({name}=...): leave it out of @task")
+        check_known("@task", name, _OF_TASKS)
+
+
+def check_call_names(settings: Collection[str]) -> None:
+    """Raise InvalidOption for names that ``f.options(...)`` does not take."""
+    for name in settings:
+        if name in _OF_TASKS and name not in _OF_ONE_CALL:
+            raise InvalidOption(f"{name} is for a function, as @task({name}=...): one call cannot have another")
+        check_known("options", name, _OF_ONE_CALL)
+
+
+def check_known(where: str, name: str, known: Collection[str]) -> None:
+    """Raise InvalidOption for a name that is none of the known ones; it says which one was probably meant."""
+    if name in known:
+        return
+    meant = _ELSEWHERE.get(name) or next(iter(get_close_matches(name, known, n=1)), None)
+    hint = f"did you mean {meant}? " if meant in known else ""
+    raise InvalidOption(f"{where}({name}=...): there is no such option; {hint}There are {', '.join(sorted(known))}")
 
 
 def limit_of(max_concurrency: object, rate_limit: object) -> Limit | None:
@@ -329,6 +354,19 @@ def _numbers(retry: Retry) -> dict[str, Any]:
 
 
 _FIELDS = frozenset(one.name for one in fields(TaskOptions) if one.init)
+_OF_TASKS = frozenset(TaskSettings.__annotations__)
+_OF_ONE_CALL = frozenset(OneCallSettings.__annotations__)
+_ELSEWHERE = {  # what other libraries call it
+    "max_retries": "retries",
+    "retry": "retries",
+    "attempts": "retries",
+    "max_attempts": "retries",
+    "countdown": "delay",
+    "eta": "run_at",
+    "time_limit": "timeout",
+    "ttl": "expires",
+    "schedule": "cron",
+}
 _CHECKED: Mapping[str, Callable[[Any], Any]] = {
     "retries": _as_retry,
     **{name: partial(optional_span, name=name) for name in ("timeout", "retention", "delay", "expires")},

@@ -32,10 +32,14 @@ class Retry:
     def __post_init__(self) -> None:
         if isinstance(self.times, bool) or not isinstance(self.times, int) or not 0 <= self.times <= MOST_TIMES:
             raise InvalidOption(f"retries={shown(self.times)}: give the number of additional runs, zero or more")
-        for name in ("wait", "factor", "max_wait"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LONGEST:
-                raise InvalidOption(f"Retry({name}={shown(value)}): give a number, at most {LONGEST:.0f}")
+        for field in ("wait", "factor", "max_wait"):
+            number = getattr(self, field)
+            if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= LONGEST:
+                raise InvalidOption(
+                    f"Retry({field}={shown(number)}): give a number{_UNITS[field]}, at most {LONGEST:.0f}"
+                )
+        if not isinstance(self.jitter, bool):
+            raise InvalidOption(f"Retry(jitter={self.jitter!r}): give True or False")
         if self.wait < 0 or self.factor < 1 or self.max_wait < self.wait:
             raise InvalidOption(
                 f"Retry(wait={self.wait!r}, factor={self.factor!r}, max_wait={self.max_wait!r}): "
@@ -73,8 +77,13 @@ class Retry:
 
 def _exceptions(field: str, given: object) -> tuple[type[BaseException], ...]:
     """One exception class, or several, as a tuple that isinstance takes."""
-    classes = tuple(given) if isinstance(given, Iterable) else (given,)
+    classes = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
     for cls in classes:
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
-            raise InvalidOption(f"Retry({field}={cls!r}): give exception classes")
+            raise InvalidOption(
+                f"Retry({field}={cls!r}): give exception classes, as ValueError or (ValueError, OSError)"
+            )
     return classes
+
+
+_UNITS = {"wait": " of seconds", "factor": "", "max_wait": " of seconds"}

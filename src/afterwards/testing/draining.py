@@ -15,7 +15,8 @@ MOST_ATTEMPTS = 200
 async def drain_async(*, scheduled: bool = False) -> None:
     """Run tasks until none is due; with ``scheduled``, also those that are delayed or to be retried, moving the clock.
 
-    Raises what the first task raised that has failed for good, after all have run. Schedules are not fired.
+    Raises what the first attempt raised, after all have run; within ``allow_retries``, what the first task raised that
+    has failed for good. Schedules are not fired.
     """
     kept = memory()
     failures = await _run_all(kept)

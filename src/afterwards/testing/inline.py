@@ -58,7 +58,7 @@ class Inline:
         """Nothing runs that could be drained."""
 
     async def request_ended(self) -> None:
-        """Run what is due. What has failed for good is raised into the test, as a plain function's failure is."""
+        """Run what is due. What an attempt raised is raised into the test, as what a plain function raises is."""
         self._used = True
         for failure in await self.run():
             raise failure
@@ -68,7 +68,15 @@ class Inline:
         before = current.set(self.client)
         around = replace(surroundings(self._app, self._options, _states.get(self.client, {}), engine), processes=None)
         try:
-            return await run_due(engine, registry, around, tell=teller(self.client), clock=self._clock, dies=_dies)
+            return await run_due(
+                engine,
+                registry,
+                around,
+                tell=teller(self.client),
+                clock=self._clock,
+                dies=_dies,
+                allow_retries=bool(_retries_allowed),
+            )
         finally:
             around.close()
             current.reset(before)
@@ -124,6 +132,25 @@ _states: dict[Client, Mapping[str, Any]] = {}
 
 deaths: list[Dies] = []
 """Who has attempts die; not one test's, for fixtures of any scope may add to it."""
+
+
+_retries_allowed: list[None] = []
+"""One entry for each block of ``allow_retries`` that has begun; like ``deaths``, not one test's."""
+
+
+@contextmanager
+def allow_retries() -> Iterator[None]:
+    """Meanwhile an attempt that raises, and after which its task is retried, does not raise into the test.
+
+    ``drain(scheduled=True)`` runs the retries. What a task raises that has failed for good is raised into the test
+    nevertheless.
+    """
+    memory()  # elsewhere nothing is raised into the test
+    _retries_allowed.append(None)
+    try:
+        yield
+    finally:
+        _retries_allowed.pop()
 
 
 def memory() -> InMemory:

@@ -1,10 +1,11 @@
 """Run what is due here and now, without a worker: for tests."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from afterwards.core.lifecycle import Outcome, Raised
+from afterwards.core.lifecycle import Outcome, Raised, Settled
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, State, Task
 from afterwards.engine import Claim, Engine, Heartbeat
@@ -37,8 +38,12 @@ async def run_due(
     tell: Tell,
     clock: Callable[[], datetime],
     dies: Dies,
+    allow_retries: bool,
 ) -> list[BaseException]:
-    """Run tasks one by one until none is due. Returns what those raised that have failed for good, in that order."""
+    """Run tasks one by one until none is due. Returns what their attempts raised, in that order.
+
+    With ``allow_retries``, only what those raised that have failed for good.
+    """
     failures: list[BaseException] = []
     lost: list[tuple[Runnable, FailedTask]] = []
     upkeep = Upkeep(engine, functions, Options(), tell=tell, told=lambda *failure: lost.append(failure), clock=clock)
@@ -59,9 +64,34 @@ async def run_due(
             await engine.finish([settled])
             if told:
                 await tell_plainly(function, told, surroundings.threads)
-            if isinstance(outcome, Raised) and settled.state is State.FAILED:
-                failures.append(outcome.error)
+            if isinstance(outcome, Raised) and _is_shown(outcome, settled, allow_retries):
+                failures.append(_noted(outcome.error, settled))
     return failures
+
+
+def _is_shown(outcome: Raised, settled: Settled, allow_retries: bool) -> bool:
+    """Return whether a test shall see the exception. A retry that the function asked for by RetryAfter is no fault."""
+    match settled.state:
+        case State.FAILED:
+            return True
+        case State.SCHEDULED:
+            return outcome.delay is None and not allow_retries
+        case _:  # it was cancelled meanwhile
+            return False
+
+
+def _noted(error: BaseException, settled: Settled) -> BaseException:
+    """The exception, which says how a test permits the retry that would follow."""
+    if settled.state is State.SCHEDULED and _RETRIED not in getattr(error, "__notes__", ()):
+        with suppress(TypeError, AttributeError):  # of an exception whose notes are something else
+            error.add_note(_RETRIED)
+    return error
+
+
+_RETRIED = (
+    "(a worker would retry this task; a test that means it says so: `with afterwards.testing.allow_retries():`, "
+    "and `drain(scheduled=True)` in it runs the retries)"
+)
 
 
 async def _survived(start: Moment, surroundings: Surroundings, context: TaskContext, dies: Dies) -> Outcome | None:

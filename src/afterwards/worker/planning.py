@@ -23,6 +23,7 @@ from starlette.background import BackgroundTasks
 from starlette.requests import HTTPConnection
 
 from afterwards.core.errors import InvalidDependency, NeedsHttp, UnresolvedAnnotation
+from afterwards.core.injected import INJECTED
 
 T = TypeVar("T")
 
@@ -74,6 +75,7 @@ def plan(function: Callable[..., Any], *, name: str) -> Plan:
         elif isinstance(declared.marker, Depends):
             parameters.append((declared.name, _dependency(declared, declared.marker, f"task {name}")))
         else:
+            _refuse_unfilled(declared)
             _refuse_connections(declared)
     injected = frozenset([*(name for name, _ in parameters), *contexts])
     return Plan(parameters=tuple(parameters), contexts=tuple(contexts), injected=injected)
@@ -95,6 +97,7 @@ class _Declared:
     type: Any
     marker: Depends | FieldInfo | None
     optional: bool
+    injected: bool  # its default is `injected()`
 
 
 def _dependency(declared: _Declared, marker: Depends, chain: str) -> Node:
@@ -160,6 +163,7 @@ def _is_context(declared: _Declared) -> bool:
 
 def _refuse_parameter(declared: _Declared) -> None:
     """Refuse a parameter of a dependency that only HTTP could fill."""
+    _refuse_unfilled(declared)
     if declared.kind in _VARIADIC:
         problem = (
             "stands for any arguments, so nobody knows which to pass: name them (a decorator needs functools.wraps)"
@@ -169,6 +173,15 @@ def _refuse_parameter(declared: _Declared) -> None:
     source = _source(declared)
     if source is not None:
         raise NeedsHttp(declared.chain, f"is read from {source}", _READ_EARLIER)
+
+
+def _refuse_unfilled(declared: _Declared) -> None:
+    """Refuse the default ``injected()`` where no dependency gives a value."""
+    if declared.injected:
+        raise InvalidDependency(
+            declared.chain,
+            "has the default injected(), and no dependency fills it: annotate it as `Annotated[Type, Depends(...)]`",
+        )
 
 
 def _refuse_connections(declared: _Declared) -> None:
@@ -241,6 +254,7 @@ def _declared(parameter: inspect.Parameter, namespace: dict[str, Any], chain: st
         type=get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation,
         marker=marker,
         optional=parameter.default is not inspect.Parameter.empty,
+        injected=parameter.default is INJECTED,
     )
 
 

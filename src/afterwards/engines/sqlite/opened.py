@@ -156,12 +156,14 @@ if sys.platform != "win32":
 def say_what_is_old() -> None:
     """Tell once that this version of SQLite has a bug, and what is done about it."""
     if has_wal_reset_bug(sqlite3.sqlite_version_info):
-        level, remedy = (INFO, "here they take turns") if LOCKS else (WARNING, "let one process only have it open")
+        level, remedy = (
+            (INFO, "processes take turns to write") if LOCKS else (WARNING, "let one process only open the file")
+        )
         once(
             "wal reset bug",
             level,
-            f"afterwards: SQLite {sqlite3.sqlite_version} can damage a file when two processes write at the same "
-            f"instant (sqlite.org/wal.html#walresetbug): {remedy}, or install SQLite 3.51.3 or later",
+            f"afterwards: {remedy}, because SQLite {sqlite3.sqlite_version} can damage a file when two processes write "
+            "at the same instant (sqlite.org/wal.html#walresetbug); SQLite 3.51.3 or later needs none of that",
         )
 
 

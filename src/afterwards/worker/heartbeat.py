@@ -16,6 +16,9 @@ from afterwards.core.task import Lease
 from afterwards.engine import Engine, Heartbeat, Held
 from afterwards.worker.context import TaskContext
 
+RETRY = 1.0
+"""Seconds until a beat that failed is tried again: the lease of a living worker must not run out meanwhile."""
+
 MOMENT = 0.25
 """Seconds between two writes of progress."""
 
@@ -36,11 +39,17 @@ class Heart:
         self._heard = heard
         self._thread = threading.Thread(target=self._run, name="afterwards-heartbeat", daemon=True)
         self._stopped = threading.Event()
+        self._hurried = threading.Event()
         self._noted: SimpleQueue[TaskContext | None] = SimpleQueue()  # None wakes the thread
 
     def note(self, context: TaskContext) -> None:
         """Have an attempt's progress stored soon. May be called from any thread."""
         self._noted.put(context)
+
+    def hurry(self) -> None:
+        """Renew all leases now. May be called from any thread."""
+        self._hurried.set()
+        self._noted.put(None)
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -59,13 +68,14 @@ class Heart:
             due = monotonic() + every
             while not self._stopped.is_set():
                 noted = self._gather(due)
-                if monotonic() >= due:
+                if monotonic() >= due or self._hurried.is_set():
+                    self._hurried.clear()
                     due = monotonic() + every
                     beats = [_beat(lease, noted.get(lease)) for lease in self._leases()]
                 else:
                     beats = [_beat(lease, context) for lease, context in noted.items()]
-                if beats and not self._stopped.is_set():
-                    self._try(runner, beats)
+                if beats and not self._stopped.is_set() and not self._try(runner, beats):
+                    due = min(due, monotonic() + RETRY)
 
     def _gather(self, due: float) -> dict[Lease, TaskContext]:
         """What has come further until the next beat is due, or for a moment after the first of it."""
@@ -79,20 +89,23 @@ class Heart:
                 first = self._noted.get_nowait()
         return gathered
 
-    def _try(self, runner: asyncio.Runner, beats: Sequence[Heartbeat]) -> None:
+    def _try(self, runner: asyncio.Runner, beats: Sequence[Heartbeat]) -> bool:
+        """Returns whether the engine answered."""
         try:
-            runner.run(self._beat(beats))
+            return runner.run(self._beat(beats))
         except Exception as error:  # a heart that stopped would lose every lease
             telemetry.loop_broken("renew leases", error)
+            return False
 
-    async def _beat(self, beats: Sequence[Heartbeat]) -> None:
+    async def _beat(self, beats: Sequence[Heartbeat]) -> bool:
         try:
             held = await self._engine.heartbeat(beats, lease=self._lease)
         except EngineError as error:
-            telemetry.engine_trouble("renew leases", error, self._lease / 3)
-            return
+            telemetry.engine_trouble("renew leases", error, timedelta(seconds=RETRY))
+            return False
         with suppress(RuntimeError):  # the event loop is closed: the worker is gone
             self._loop.call_soon_threadsafe(self._heard, [beat.lease for beat in beats], held)
+        return True
 
 
 def _beat(lease: Lease, context: TaskContext | None) -> Heartbeat:

@@ -41,7 +41,9 @@ async def run_due(
     """Run tasks one by one until none is due. Returns what those raised that have failed for good, in that order."""
     failures: list[BaseException] = []
     lost: list[tuple[Runnable, FailedTask]] = []
-    upkeep = Upkeep(engine, functions, Options(), tell=tell, told=lambda *failure: lost.append(failure), clock=clock)
+    upkeep = Upkeep(
+        engine, functions, Options(), tell=tell, told=lambda *failure: lost.append(failure), clock=clock, patient=False
+    )
     claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names)  # one by one, and in no real time
     while tasks := await engine.claim(claim):
         for task in tasks:

@@ -76,7 +76,15 @@ class Worker:
         self._note = self._heart.note  # bound once
         self._watch = Watch(self._name_of, lambda: bool(self._attempts))
         self._attendance = Attendance(engine, self.id, functions, options, clock=clock)
-        self._upkeep = Upkeep(engine, functions, options, tell=tell, told=self._begin_telling, clock=clock)
+        self._upkeep = Upkeep(
+            *(engine, functions, options),
+            tell=tell,
+            told=self._begin_telling,
+            clock=clock,
+            holds=lambda: tuple(self._leased),
+            probe=self._attendance.sign_in,
+            jumped=self._heart.hurry,
+        )
         self._scheduler = Scheduler(engine, timetable, clock=clock)
         self._attempts: dict[asyncio.Task[None], Running] = {}
         self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from afterwards.core import lifecycle, limits
+from afterwards.core.correction import corrected, put_back
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import Group, Room, Used
 from afterwards.core.routing import Backlog, Route
@@ -33,6 +34,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
         self._paused = Paused()
         self._room_at: datetime | None = None  # when a rate that was used up lets another one start
         self._queued_at: dict[str, datetime] = {}  # of the queued tasks
+        self._waits_since: dict[str, datetime] = {}  # of the scheduled ones that wait for no instant of the caller's
         self._wakeup = Wakeup()
 
     @property
@@ -45,6 +47,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
         with self._lock:
             now = self._clock()
             slots = claim.limit if claim and not self._anything_for(claim, now) else 0
+            by_the_caller = set[str]()  # scheduled for an instant
             storing = Storing(self._tasks, self._aliases)  # kept apart: all are stored, or none
             for asked in tasks:
                 new = storing.wanted(asked)
@@ -55,10 +58,14 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
                     task = lifecycle.claim(task, claim.worker, claim.lease, now)
                     slots -= 1
                 storing.tasks[new.id] = task
+                if new.run_at:
+                    by_the_caller.add(new.id)
             refuse_full(tasks, storing)
             self._aliases.update(storing.aliases.maps[0])
             for task in storing.tasks.maps[0].values():
                 self._put(task)
+                if task.id in by_the_caller:
+                    self._waits_since.pop(task.id, None)
             return [self._tasks[self._resolved(new.id)] for new in tasks]
 
     def join(self, transaction: Transaction) -> None:
@@ -70,7 +77,10 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             for lease in leases:
                 task = self._tasks.get(lease.task_id)
                 if task and task.attempt == lease.attempt and task.state is State.SCHEDULED:
+                    relative = lease.task_id in self._waits_since
                     self._put(change(task, self._clock()))
+                    if not relative:  # held for an instant of the caller's own
+                        self._waits_since.pop(lease.task_id, None)
 
     async def get(self, ids: Sequence[str]) -> list[Task]:
         with self._lock:
@@ -135,6 +145,23 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             lost = (task for task in running if task.lease_until and task.lease_until <= now)
             return list(islice(lost, limit))
 
+    async def put_right(self, lease: timedelta) -> bool:
+        with self._lock:
+            now, any_wrong = self._clock(), False
+            for task in list(self._tasks.values()):
+                since = self._waits_since.get(task.id)
+                right = lifecycle.put_right(task, since, now, lease)
+                if right != task:
+                    any_wrong, queued_at = True, self._queued_at.get(task.id)
+                    self._put(right)
+                    if queued_at:
+                        self._queued_at[task.id] = queued_at
+                if since and put_back(since, now):
+                    self._waits_since[task.id] = now
+            self._queued_at = {id: corrected(since, now) for id, since in self._queued_at.items()}
+            self._put_workers_right(now)
+            return self._put_schedules_right(now) or any_wrong
+
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
         with self._lock:
             wanted, queued = set(map(self._resolved, ids)), []
@@ -169,6 +196,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             doomed = list(islice(over, limit))
             for id in doomed:
                 del self._tasks[id]
+                self._waits_since.pop(id, None)
             self._aliases = {id: task for id, task in self._aliases.items() if task in self._tasks}
             self._starts = {
                 group: left for group, starts in self._starts.items() if (left := [s for s in starts if s.until > now])
@@ -225,6 +253,9 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
         for task in changed:
             self._tasks[task.id] = task
             self._queued_at.pop(task.id, None)
+            self._waits_since.pop(task.id, None)
+            if task.state is State.SCHEDULED:
+                self._waits_since[task.id] = self._clock()
             if task.state is State.QUEUED:
                 self._queued_at[task.id] = self._clock()
             if task.state in (State.QUEUED, State.SCHEDULED):  # or what is due next has come nearer

@@ -18,7 +18,7 @@ from afterwards.engines.sqlite import rows, statements
 
 APPLICATION_ID = 0x41667477  # "Aftw": what `file` knows a file by that has nothing but tasks
 MAJOR = 1  # changes when an older version of this package could no longer work on the file
-_STEPS = ("001_tasks.sql",)
+_STEPS = ("001_tasks.sql", "003_losses.sql")
 VERSION = MAJOR * 1000 + len(_STEPS)
 
 PRAGMAS = (

@@ -15,7 +15,18 @@ from afterwards.core.routing import Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
-from afterwards.engines.sqlite import claiming, files, finishing, limiting, reading, roster, rows, scheduling, storing
+from afterwards.engines.sqlite import (
+    claiming,
+    correcting,
+    files,
+    finishing,
+    limiting,
+    reading,
+    roster,
+    rows,
+    scheduling,
+    storing,
+)
 from afterwards.engines.sqlite.batch import Batch
 from afterwards.engines.sqlite.checks import check_place
 from afterwards.engines.sqlite.connection import Connection
@@ -112,6 +123,13 @@ class SQLiteEngine:
             if workers:
                 await opened.writer.call(partial(claiming.expire, workers=workers))
         return await opened.reader.call(partial(reading.expired, limit=limit))
+
+    async def put_right(self, lease: timedelta) -> bool:
+        return await self._here().writer.call(
+            partial(correcting.put_right, lease=lease),
+            needed=partial(correcting.is_any_wrong, lease=lease),
+            otherwise=False,
+        )
 
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
         return await self._here().writer.call(partial(finishing.requeue, ids=ids)) if ids else []

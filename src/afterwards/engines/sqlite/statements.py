@@ -293,8 +293,8 @@ SUCCEED = """
 UPDATE = """
     UPDATE afterwards_tasks SET
         state = ?, attempt = ?, failed = ?, crashed = ?, suspect = ?, losses = ?, run_at = ?, worker = ?,
-        lease_until = ?, started_at = ?, finished_at = ?, cancel_requested = ?, reason = ?, cause = ?, progress = ?, result = ?,
-        expires_at = ?, queued_at = ?
+        lease_until = ?, started_at = ?, finished_at = ?, cancel_requested = ?, reason = ?, cause = ?, progress = ?,
+        result = ?, expires_at = ?, queued_at = ?
     WHERE id = ?
 """
 

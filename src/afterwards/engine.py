@@ -325,7 +325,18 @@ class Engine(Sender, Controls, Schedules, Joinable, Files, Roster, Protocol):
         ...
 
     async def expired(self, limit: int) -> list[Task]:
-        """Running tasks whose lease has run out, or whose worker is known to be dead; without their failures."""
+        """Running tasks whose lease has run out, or whose worker is known to be dead: its leases end at LEASE_ENDED.
+
+        Without their failures.
+        """
+        ...
+
+    async def put_right(self, lease: timedelta) -> bool:
+        """Bring back what was written while the clock was more than three hours ahead (``core.correction``).
+
+        Waits, leases and schedules go on from now; no other lease is longer than this one. Returns whether there was
+        anything. Cheap where there is not.
+        """
         ...
 
     async def requeue(self, ids: Sequence[str]) -> list[Task]:

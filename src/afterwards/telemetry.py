@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from datetime import datetime, timedelta
 from typing import Any
 
+from afterwards.core.correction import CORRECTION
 from afterwards.core.lifecycle import Settled
 from afterwards.core.routing import Unroutable
 from afterwards.core.schedule import Missed
@@ -144,6 +145,17 @@ def lost(task: Task, settled: Settled) -> None:
         _write(logging.ERROR, f"task failed: {about}: its worker died {task.attempt} times while it ran", extra=fields)
     else:
         _write(logging.WARNING, f"worker lost: {about} did not end; the task will run again", extra=fields)
+
+
+def clock_jumped(jump: timedelta) -> None:
+    """The wall clock was set, or the machine slept."""
+    way = "forward" if jump > timedelta() else "back"
+    if jump < -CORRECTION:
+        log.warning("clock: that was a correction: schedules, delays, rates and leases go on from the new time")
+    log.warning(
+        f"clock: it jumped {way} by {abs(jump.total_seconds()):,.0f} s; no worker is held to be dead before it has had "
+        "time to renew its leases"
+    )
 
 
 def refused(leases: Iterable[Lease]) -> None:

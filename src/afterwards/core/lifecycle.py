@@ -1,9 +1,11 @@
 """Every change of a task's state, as a pure function. Engines store what these return, or translate them."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from afterwards.core.correction import corrected, put_back
 from afterwards.core.drafts import draft_of, frozen
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
@@ -15,6 +17,9 @@ HOLD = timedelta(seconds=60)
 
 MOST_CRASHES = 3
 """With so many crashes as the suspect, a task ends in ``failed``."""
+
+SUSPECTED_AFTER = 2
+"""Losses in a row that make a suspect of a task that was lost together with others."""
 
 NOW = timedelta()
 
@@ -85,6 +90,7 @@ class Settled:
     failed: int = 0
     crashed: int = 0
     suspect: bool = False
+    losses: int = 0
     result: str | None = None
     reason: str | None = None
     set_aside: str | None = None
@@ -213,9 +219,9 @@ def settle(task: Task, outcome: Outcome, retry: Retry, *, worker: str, now: date
             failure = _failure(task, worker, now, FailureKind.RELEASED, reason)
             if begun and not task.rerun_after_crash:
                 return settled(state=State.FAILED, failure=failure)
-            return settled(state=State.QUEUED, suspect=task.suspect, failure=failure)
+            return settled(state=State.QUEUED, suspect=task.suspect, losses=task.losses, failure=failure)
         case SetAside(reason):
-            return settled(state=State.QUEUED, suspect=task.suspect, set_aside=shortened(reason))
+            return settled(state=State.QUEUED, suspect=task.suspect, losses=task.losses, set_aside=shortened(reason))
         case Raised():  # pragma: no branch (there is no other outcome)
             return _raised(task, outcome, retry, worker=worker, now=now, random=random)
 
@@ -228,9 +234,15 @@ def succeed(task: Task, outcome: Succeeded) -> Settled:
     return frozen(draft, Settled)
 
 
-def lose(task: Task, *, now: datetime) -> Settled:
-    """What becomes of a task whose worker died or let the lease run out: the first time it is only a suspect."""
-    crashed = task.crashed + task.suspect
+def lose(task: Task, *, beside: Collection[Task] = (), now: datetime) -> Settled:
+    """Settle a task whose worker died or let the lease run out; ``beside`` are the tasks that were lost with it.
+
+    What was lost together comes back together. A task that was lost alone, or twice in a row, is a suspect. The crash
+    of a suspect counts unless a task that was lost before ran beside it, for then that one may have caused it.
+    """
+    losses = task.losses + 1
+    may_be_another = any(other.losses for other in beside)
+    crashed = task.crashed + (task.suspect and not may_be_another)
     ends = crashed >= MOST_CRASHES or not task.rerun_after_crash
     failure = _failure(
         task, task.worker or "", now, FailureKind.CRASHED, "the worker died, or stopped renewing the lease"
@@ -240,10 +252,21 @@ def lose(task: Task, *, now: datetime) -> Settled:
         state=State.FAILED if ends else State.SCHEDULED,
         failed=task.failed,
         crashed=crashed,
-        suspect=True,
+        suspect=task.suspect or not beside or losses >= SUSPECTED_AFTER,
+        losses=losses,
         failure=failure,
         lost=True,
     )
+
+
+def lose_all(tasks: Sequence[Task], *, now: datetime) -> list[Settled]:
+    """Settle tasks that were lost, each beside the others of its worker."""
+    by_worker: dict[str | None, list[Task]] = {}
+    for task in tasks:
+        by_worker.setdefault(task.worker, []).append(task)
+    return [
+        lose(task, beside=[other for other in by_worker[task.worker] if other is not task], now=now) for task in tasks
+    ]
 
 
 def finish(task: Task, settled: Settled, now: datetime) -> Task | None:
@@ -258,6 +281,7 @@ def finish(task: Task, settled: Settled, now: datetime) -> Task | None:
         failed=settled.failed,
         crashed=settled.crashed,
         suspect=settled.suspect and not settled.state.finished,
+        losses=0 if settled.state.finished else settled.losses,
         lease_until=None,
         reason=settled.reason,
         result=settled.result,
@@ -309,6 +333,25 @@ def cancel(task: Task, reason: str, now: datetime) -> Task:
     if task.state is State.RUNNING:
         return replace(task, cancel_requested=reason)
     return _cancelled(task, reason, now)
+
+
+def put_right(task: Task, since: datetime | None, now: datetime, lease: timedelta) -> Task:
+    """The task after a correction of the clock: its waits begin now.
+
+    ``since`` is when the wait of a scheduled task began; None for one that waits for an instant of the caller's own.
+    A lease ends as if it were renewed now, for so long as ``lease``.
+    """
+    run_at, expires_at, lease_until = task.run_at, task.expires_at, task.lease_until
+    if task.state.finished:
+        return task
+    if task.state is State.SCHEDULED and run_at and since and put_back(since, now):
+        run_at -= since - now
+    if expires_at and put_back(task.created_at, now):
+        expires_at -= task.created_at - now
+    if lease_until and put_back(lease_until - lease, now):
+        lease_until = now + lease
+    created_at = corrected(task.created_at, now)
+    return replace(task, created_at=created_at, run_at=run_at, expires_at=expires_at, lease_until=lease_until)
 
 
 def requeue(task: Task, now: datetime) -> Task:
@@ -375,6 +418,7 @@ def _fresh(task: Task) -> Task:
         failed=0,
         crashed=0,
         suspect=False,
+        losses=0,
         run_at=None,
         expires_at=None,  # it was asked for again, by hand
         finished_at=None,

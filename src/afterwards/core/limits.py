@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self, TypeVar
 
+from afterwards.core.correction import put_back
 from afterwards.core.errors import InvalidOption
 
 T = TypeVar("T")
@@ -74,7 +75,8 @@ def room(limit: Limit, used: Used, now: datetime) -> Room:
     if limit.max_concurrency is not None:
         count = max(0, limit.max_concurrency - used.running)
     if limit.rate is not None:
-        recent = [start for start in used.starts if start + limit.rate.per > now]
+        began = (start for start in used.starts if not put_back(start, now))
+        recent = [start for start in began if start + limit.rate.per > now]
         left = max(0, limit.rate.count - len(recent))
         if recent and (count is None or left < count):
             more_at = recent[-limit.rate.count :][0] + limit.rate.per

@@ -8,6 +8,7 @@ from enum import StrEnum
 from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
+from afterwards.core.correction import corrected
 from afterwards.core.errors import InvalidOption, as_span
 
 SHORTEST = timedelta(seconds=1)
@@ -188,13 +189,18 @@ def fired(stored: StoredSchedule, at: datetime) -> StoredSchedule | None:
     return None if stored.paused or at <= stored.after else replace(stored, after=at, last_fire=at)
 
 
+def put_right(stored: StoredSchedule, now: datetime) -> StoredSchedule:
+    """The schedule after a correction of the clock: fires of the time that never was are no longer over with."""
+    return replace(stored, after=corrected(stored.after, now))
+
+
 def paused(stored: StoredSchedule) -> StoredSchedule:
     return replace(stored, paused=True)
 
 
 def resumed(stored: StoredSchedule, now: datetime) -> StoredSchedule:
     """The schedule from now on: what was missed meanwhile is over with."""
-    return replace(stored, paused=False, after=max(stored.after, now)) if stored.paused else stored
+    return replace(stored, paused=False, after=max(corrected(stored.after, now), now)) if stored.paused else stored
 
 
 def _policy(missed: str) -> Missed:

@@ -1,7 +1,7 @@
 """One call that was added, and its record."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Self
 
@@ -32,6 +32,10 @@ class State(StrEnum):
 
 PENDING = frozenset({State.WAITING, State.SCHEDULED, State.QUEUED})
 FINISHED = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+
+
+LEASE_ENDED = datetime(1970, 1, 1, tzinfo=UTC)
+"""``lease_until`` of a lease whose worker is known to be dead: no clock is needed to tell that it is over."""
 
 
 class FailureKind(StrEnum):
@@ -122,7 +126,8 @@ class Task:
     attempt: int = 0  # counts claims, never goes down: it fences late workers
     failed: int = 0  # failures that count against `retries`; zero again after a requeue
     crashed: int = 0  # crashes in which this task was the suspect; zero again after a requeue
-    suspect: bool = False  # was running when a worker was lost
+    suspect: bool = False  # may have ended a worker: runs beside no other suspect
+    losses: int = 0  # attempts in a row whose worker was lost
     run_at: datetime | None = None  # when a scheduled task is due
     worker: str | None = None  # who holds the lease, or held the last one
     lease_until: datetime | None = None

@@ -22,6 +22,9 @@ DOING = "renew leases"
 AFTER_A_FAILURE = 0.25
 """Seconds until leases are renewed again after an error of ours."""
 
+RETRY = 1.0
+"""Seconds until a beat that failed is tried again: the lease of a living worker must not run out meanwhile."""
+
 MOMENT = 0.25
 """Seconds between two writes of progress."""
 
@@ -44,11 +47,17 @@ class Heart:
         self._heard = heard
         self._thread = threading.Thread(target=self._run, name="afterwards-heartbeat", daemon=True)
         self._stopped = threading.Event()
+        self._hurried = threading.Event()
         self._noted: SimpleQueue[TaskContext | None] = SimpleQueue()  # None wakes the thread
 
     def note(self, context: TaskContext) -> None:
         """Have an attempt's progress stored soon. May be called from any thread."""
         self._noted.put(context)
+
+    def hurry(self) -> None:
+        """Renew all leases now. May be called from any thread."""
+        self._hurried.set()
+        self._noted.put(None)
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -67,25 +76,29 @@ class Heart:
         with asyncio.Runner() as runner:
             while not self._stopped.is_set():
                 try:
-                    self._beat_once(runner, pause)
-                    pause, wait = every, AFTER_A_FAILURE
+                    answered = self._beat_once(runner, pause)
+                    pause = every if answered else min(every, RETRY)
+                    wait = AFTER_A_FAILURE
                 except BaseException as error:  # a heart that stopped would lose every lease
                     self._health.failed(DOING, error)
                     pause, wait = min(every, wait), wait * 2
 
-    def _beat_once(self, runner: asyncio.Runner, pause: float) -> None:
-        """Store progress until the pause is over, and then renew all leases."""
-        due = monotonic() + pause
+    def _beat_once(self, runner: asyncio.Runner, pause: float) -> bool:
+        """Store progress until the pause is over, and then renew all leases. Returns whether the engine answered."""
+        due, answered = monotonic() + pause, True
         while not self._stopped.is_set():
             noted = self._gather(due)
-            all_of_them = monotonic() >= due
+            all_of_them = monotonic() >= due or self._hurried.is_set()
+            if all_of_them:
+                self._hurried.clear()
             leases = self._leases() if all_of_them else noted
             beats = [_heartbeat(lease, noted.get(lease)) for lease in leases]
             if beats and not self._stopped.is_set():
-                runner.run(self._beat(beats))
+                answered = runner.run(self._beat(beats))
                 self._health.well(DOING)
-            if all_of_them:
-                return
+            if all_of_them or not answered:
+                return answered
+        return answered
 
     def _gather(self, due: float) -> dict[Lease, TaskContext]:
         """What has come further until the next beat is due, or for a moment after the first of it."""
@@ -99,14 +112,15 @@ class Heart:
                 first = self._noted.get_nowait()
         return gathered
 
-    async def _beat(self, beats: Sequence[Heartbeat]) -> None:
+    async def _beat(self, beats: Sequence[Heartbeat]) -> bool:
         try:
             held = await self._renew(beats)
         except EngineError as error:
-            telemetry.engine_trouble(DOING, error, self._lease / 3)
-            return
+            telemetry.engine_trouble(DOING, error, timedelta(seconds=RETRY))
+            return False
         with suppress(RuntimeError):  # the event loop is closed: the worker is gone
             self._loop.call_soon_threadsafe(self._heard, [beat.lease for beat in beats], held)
+        return True
 
     async def _renew(self, beats: Sequence[Heartbeat]) -> list[Held]:
         """Renew leases and store progress, or at least renew the leases."""

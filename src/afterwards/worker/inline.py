@@ -46,7 +46,9 @@ async def run_due(
     """
     failures: list[BaseException] = []
     lost: list[tuple[Runnable, FailedTask]] = []
-    upkeep = Upkeep(engine, functions, Options(), tell=tell, told=lambda *failure: lost.append(failure), clock=clock)
+    upkeep = Upkeep(
+        engine, functions, Options(), tell=tell, told=lambda *failure: lost.append(failure), clock=clock, patient=False
+    )
     claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names)  # one by one, and in no real time
     while tasks := await engine.claim(claim):
         for task in tasks:

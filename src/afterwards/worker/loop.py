@@ -94,7 +94,14 @@ class Worker:
         self._watch = Watch(self._name_of, lambda: bool(self._attempts))
         self._attendance = Attendance(engine, self.id, functions, options, clock=clock)
         self._upkeep = Upkeep(
-            *(engine, functions, options), tell=tell, told=self._begin_telling, clock=clock, health=self._health
+            *(engine, functions, options),
+            tell=tell,
+            told=self._begin_telling,
+            clock=clock,
+            health=self._health,
+            holds=lambda: tuple(self._leased),
+            probe=self._attendance.sign_in,
+            jumped=self._heart.hurry,
         )
         self._second_look = SecondLook(engine, functions, self._claims.bring_back)
         self._scheduler = Scheduler(engine, timetable, clock=clock)

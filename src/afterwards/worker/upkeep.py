@@ -1,15 +1,17 @@
 """What any worker does for all: take back what dead workers left, delete what is past its retention."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
+from time import monotonic
 
 from afterwards import telemetry
-from afterwards.core import lifecycle
-from afterwards.core.errors import UnknownFunction
+from afterwards.core import calm, lifecycle
+from afterwards.core.correction import CORRECTION
+from afterwards.core.errors import EngineUnavailable, UnknownFunction
 from afterwards.core.lifecycle import Settled
 from afterwards.core.options import Options
-from afterwards.core.task import FailedTask, Task
+from afterwards.core.task import LEASE_ENDED, FailedTask, Lease, Task
 from afterwards.engine import Engine
 from afterwards.health import Health
 from afterwards.worker.attempt import Tell, with_notice
@@ -20,6 +22,18 @@ RECLAIM_EVERY = timedelta(seconds=1)
 PRUNE_EVERY = timedelta(minutes=1)
 AT_ONCE = 500
 """Rows that one write takes back or deletes, so that no lock is held for long."""
+
+SLOW = timedelta(seconds=2)
+"""A write that takes longer shows that the store is in trouble."""
+
+Holder = Callable[[], Collection[Lease]]
+
+_holders: set[Holder] = set()
+"""What tells which leases the workers of this process hold: none of them is lost, whatever the clock says."""
+
+
+async def _nothing() -> None:
+    """The probe of a store that is asked for none."""
 
 
 class Upkeep:
@@ -35,6 +49,11 @@ class Upkeep:
         told: Callable[[Runnable, FailedTask], None],
         clock: Callable[[], datetime],
         health: Health | None = None,
+        steady: Callable[[], float] = monotonic,
+        holds: Holder = tuple,
+        probe: Callable[[], Awaitable[None]] = _nothing,
+        jumped: Callable[[], None] = lambda: None,
+        patient: bool = True,
     ) -> None:
         self._health = health
         self._engine = engine
@@ -43,17 +62,35 @@ class Upkeep:
         self._tell = tell
         self._told = told  # has a plain `on_failure` told, once the failure is stored
         self._clock = clock
+        self._steady = steady
+        self._holds = holds
+        self._probe = probe  # a write that shows whether the store takes any
+        self._jumped = jumped
+        self._patient = patient
+        self._lease = options.lease
+        self._wrong = False  # the clock was put back, and what is stored is not put right yet
+        self._calm = calm.at_start(options.lease, clock(), steady())
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(keep_doing("take lost tasks back", self._reclaim_every, self.reclaim, self._health))
-            group.create_task(keep_doing("prune", PRUNE_EVERY, self.prune))
+        _holders.add(self._holds)
+        self._wrong = True  # the clock may have been put back while nobody looked
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(keep_doing("take lost tasks back", self._reclaim_every, self.reclaim, self._health))
+                group.create_task(keep_doing("prune", PRUNE_EVERY, self.prune))
+        finally:
+            _holders.discard(self._holds)
 
     async def reclaim(self) -> None:
         """Settle the tasks of workers that died: the attempt counts, the crash only against a suspect."""
-        while tasks := await self._engine.expired(AT_ONCE):
-            lost = [self._lose(task) for task in tasks]
+        self._look()
+        if self._wrong:
+            await self._engine.put_right(self._lease)
+            self._wrong = False
+        while tasks := await self._lost():
+            settled_all = lifecycle.lose_all(tasks, now=self._clock())
+            lost = [self._with_notice(task, settled) for task, settled in zip(tasks, settled_all, strict=True)]
             refused = set(await self._engine.finish([settled for settled, _ in lost]))
             for task, (settled, failed) in zip(tasks, lost, strict=True):
                 if settled.lease not in refused:
@@ -67,8 +104,44 @@ class Upkeep:
         while await self._engine.prune(AT_ONCE) == AT_ONCE:
             pass
 
-    def _lose(self, task: Task) -> tuple[Settled, FailedTask | None]:
-        settled = lifecycle.lose(task, now=self._clock())
+    def _look(self) -> None:
+        """Notice what may have kept living workers from renewing their leases."""
+        self._calm = calm.look(self._calm, self._clock(), self._steady())
+        if self._calm.jump:
+            telemetry.clock_jumped(self._calm.jump)
+            self._jumped()
+            self._wrong |= self._calm.jump < -CORRECTION
+
+    async def _lost(self) -> list[Task]:
+        """The tasks of workers that are dead. One that was only silent must have had the time to renew its leases."""
+        held = {lease for holds in _holders for lease in holds()}
+        try:
+            expired = await self._engine.expired(AT_ONCE + len(held))
+            held |= {lease for holds in _holders for lease in holds()}
+            others = [task for task in expired if task.lease not in held]
+            dead = [task for task in others if task.lease_until == LEASE_ENDED]
+            if len(dead) < len(others) and await self._had_time():
+                dead = others
+        except EngineUnavailable:
+            self._disturb()
+            raise
+        return dead[:AT_ONCE]
+
+    async def _had_time(self) -> bool:
+        """Whether every living worker must have renewed its leases: the store took writes, and no clock jumped."""
+        if not self._patient:
+            return True
+        began = self._steady()
+        await self._probe()
+        self._look()
+        if self._steady() - began > SLOW.total_seconds():
+            self._disturb()
+        return self._calm.long_enough
+
+    def _disturb(self) -> None:
+        self._calm = calm.disturbed(self._calm, self._steady())
+
+    def _with_notice(self, task: Task, settled: Settled) -> tuple[Settled, FailedTask | None]:
         try:
             function = self._functions.get(task.name)
         except UnknownFunction:

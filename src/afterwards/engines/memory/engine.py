@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from afterwards.core import lifecycle, limits
+from afterwards.core.correction import corrected, put_back
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import Group, Room, Used
 from afterwards.core.routing import Backlog, Route
@@ -33,6 +34,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
         self._paused = Paused()
         self._room_at: datetime | None = None  # when a rate that was used up lets another one start
         self._queued_at: dict[str, datetime] = {}  # of the queued tasks
+        self._waits_since: dict[str, datetime] = {}  # of the scheduled ones that wait for no instant of the caller's
         self._wakeup = Wakeup()
 
     @property
@@ -51,6 +53,9 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
                 self._put(task)
                 if task.after is not None:
                     self._followers.setdefault(task.after, []).append(task.id)
+            for new in tasks:
+                if new.run_at and new.id in storing.tasks.maps[0]:  # scheduled for an instant of the caller's own
+                    self._waits_since.pop(new.id, None)
             return [self._tasks[self._resolved(new.id)] for new in tasks]
 
     async def refuse_full(self, tasks: Sequence[NewTask]) -> None:
@@ -86,8 +91,10 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             for lease in leases:
                 task = self._tasks.get(lease.task_id)
                 if task and task.attempt == lease.attempt and task.state is State.SCHEDULED:
-                    now = self._clock()
+                    now, relative = self._clock(), lease.task_id in self._waits_since
                     self._put(lifecycle.hold(task, now) if held else lifecycle.publish(task, now, run_at.get(lease)))
+                    if not relative:  # held for an instant of the caller's own
+                        self._waits_since.pop(lease.task_id, None)
 
     async def get(self, ids: Sequence[str]) -> list[Task]:
         with self._lock:
@@ -154,6 +161,23 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             lost = (task for task in running if task.lease_until and task.lease_until <= now)
             return [replace(task, failures=()) for task in islice(lost, limit)]
 
+    async def put_right(self, lease: timedelta) -> bool:
+        with self._lock:
+            now, any_wrong = self._clock(), False
+            for task in list(self._tasks.values()):
+                since = self._waits_since.get(task.id)
+                right = lifecycle.put_right(task, since, now, lease)
+                if right != task:
+                    any_wrong, queued_at = True, self._queued_at.get(task.id)
+                    self._put(right)
+                    if queued_at:
+                        self._queued_at[task.id] = queued_at
+                if since and put_back(since, now):
+                    self._waits_since[task.id] = now
+            self._queued_at = {id: corrected(since, now) for id, since in self._queued_at.items()}
+            self._put_workers_right(now)
+            return self._put_schedules_right(now) or any_wrong
+
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
         with self._lock:
             wanted, queued = set(map(self._resolved, ids)), []
@@ -189,6 +213,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             for id in doomed:
                 del self._tasks[id]
                 self._followers.pop(id, None)
+                self._waits_since.pop(id, None)
             self._aliases = {id: task for id, task in self._aliases.items() if task in self._tasks}
             self._starts = {
                 group: left for group, starts in self._starts.items() if (left := [s for s in starts if s.until > now])
@@ -245,6 +270,9 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
         for task in changed:
             self._tasks[task.id] = task
             self._queued_at.pop(task.id, None)
+            self._waits_since.pop(task.id, None)
+            if task.state is State.SCHEDULED:
+                self._waits_since[task.id] = self._clock()
             if task.state is State.QUEUED:
                 self._queued_at[task.id] = self._clock()
             if (

@@ -34,6 +34,11 @@ class KeptSchedules(Kept):
     async def resume_schedules(self, names: Collection[str]) -> None:
         self._change_schedules(names, partial(schedule.resumed, now=self._clock()))
 
+    def _put_schedules_right(self, now: datetime) -> bool:
+        right = {name: schedule.put_right(stored, now) for name, stored in self._schedules.items()}
+        before, self._schedules = self._schedules, right
+        return right != before
+
     def _advanced(self, fires: Sequence[Fire]) -> list[NewTask]:
         """Advance the schedules; the tasks of the fires that are later than all before them."""
         tasks = []

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from afterwards.core.correction import corrected
 from afterwards.core.routing import FORGOTTEN_AFTER, LiveWorker
 from afterwards.engines.memory.kept import Kept
 
@@ -36,6 +37,11 @@ class KeptWorkers(Kept):
             earliest = self._clock() - since
             seen = [worker for worker in self._workers.values() if worker.seen_at and worker.seen_at >= earliest]
             return sorted(seen, key=lambda worker: (worker.started_at, worker.id))
+
+    def _put_workers_right(self, now: datetime) -> None:
+        for id, worker in self._workers.items():
+            if worker.seen_at:
+                self._workers[id] = replace(worker, seen_at=corrected(worker.seen_at, now))
 
     def _prune_workers(self, now: datetime) -> None:
         for id, worker in list(self._workers.items()):

@@ -89,7 +89,8 @@ class Batch:
         if not all(map(_is_plain, tasks)):
             return None
         waiting = [storing.at_once(self._connection, new, None) for new in tasks]
-        for columns, values in map(rows.from_new, waiting):
+        for new, task in zip(tasks, waiting, strict=True):
+            columns, values = rows.from_new(task, at_an_instant=new.run_at is not None)
             if columns != (self._columns or columns):
                 return None
             self._columns = columns

@@ -50,7 +50,7 @@ END;
 CREATE TEMP TRIGGER afterwards_succeed INSTEAD OF INSERT ON afterwards_batch WHEN NEW.does = 'succeed' AND NEW.ended != 0
 BEGIN
     UPDATE afterwards_tasks SET
-        state = 'succeeded', failed = NEW.failed, crashed = NEW.crashed, suspect = 0, lease_until = NULL,
+        state = 'succeeded', failed = NEW.failed, crashed = NEW.crashed, suspect = 0, losses = 0, lease_until = NULL,
         finished_at = NEW.at, cancel_requested = NULL, reason = NULL, result = nullif(NEW.result, '')
     WHERE id = NEW.ended AND attempt = NEW.attempt AND state = 'running' AND limit_key = '';
     SELECT RAISE (ABORT, 'this takes more than a batch') WHERE changes() = 0;

@@ -7,7 +7,7 @@ from typing import cast
 
 from afterwards.core import limits
 from afterwards.core.limits import Candidate, Group
-from afterwards.core.task import Task
+from afterwards.core.task import LEASE_ENDED, Task
 from afterwards.engine import Claim, Heartbeat, Held
 from afterwards.engines.sqlite import aside, rows, shapes, statements
 from afterwards.engines.sqlite.connection import Connection, Look
@@ -117,8 +117,8 @@ def _beaten(connection: Connection, beat: Heartbeat) -> str | None:
 
 def expire(connection: Connection, workers: Collection[str]) -> None:
     """End the leases of workers that are dead."""
-    now = connection.instant
-    connection.executemany(statements.EXPIRE, [(now, worker, now) for worker in workers])
+    ended = rows.from_instant(LEASE_ENDED)
+    connection.executemany(statements.EXPIRE, [(ended, worker, ended) for worker in workers])
 
 
 def _places(connection: Connection, claim: Claim, look: Look, rooms: Rooms) -> Iterator[Place]:

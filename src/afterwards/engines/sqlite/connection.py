@@ -18,7 +18,7 @@ from afterwards.engines.sqlite import rows, shapes, statements
 
 APPLICATION_ID = 0x41667477  # "Aftw": what `file` knows a file by that has nothing but tasks
 MAJOR = 1  # changes when an older version of this package could no longer work on the file
-_STEPS = ("001_tasks.sql", "002_set_aside.sql", "004_behind.sql")
+_STEPS = ("001_tasks.sql", "002_set_aside.sql", "003_losses.sql", "004_behind.sql")
 VERSION = MAJOR * 1000 + len(_STEPS)
 
 PRAGMAS = (

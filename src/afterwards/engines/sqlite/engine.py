@@ -19,6 +19,7 @@ from afterwards.engines.sqlite import (
     aside,
     behind,
     claiming,
+    correcting,
     files,
     finishing,
     limiting,
@@ -139,6 +140,13 @@ class SQLiteEngine:
         if unreadable:
             await opened.writer.call(partial(aside.put_lost, seqs=unreadable))
         return tasks
+
+    async def put_right(self, lease: timedelta) -> bool:
+        return await self._here().writer.call(
+            partial(correcting.put_right, lease=lease),
+            needed=partial(correcting.is_any_wrong, lease=lease),
+            otherwise=False,
+        )
 
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
         if not ids:

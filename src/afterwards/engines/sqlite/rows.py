@@ -21,6 +21,9 @@ _ALWAYS = ("id", "name", "arguments", "created_at", "state", "queue", "priority"
 _LEASED = ("attempt", "worker", "lease_until", "started_at")
 _FINISHED = ("plain", "attempt", "failed", "finished_at", "reason", "cause")
 
+WAITING_SINCE = frozenset({State.QUEUED, State.SCHEDULED})
+"""The states for which a row says since when the task has been in it."""
+
 ATTEMPT = 12
 """Where the number of attempts is in a row of ``statements.COLUMNS``."""
 
@@ -36,7 +39,7 @@ _STATE, _AFTER, _SUSPECT, _RUN_AT, _WORKER, _LEASE_UNTIL, _STARTED_AT, _PROGRESS
     18,
     19,
     24,
-    28,
+    29,
 )
 
 SEVEN_DAYS = timedelta(days=7)
@@ -165,9 +168,10 @@ def _to_task(row: Row, failures: tuple[Failure, ...]) -> Task:
         progress=row[_PROGRESS] and to_progress(row[_PROGRESS]),
         result=row[25],
         expires_at=None if row[26] is None else to_instant(row[26]),
+        losses=row[28],
         failures=failures,
-        set_aside=row[29],
-        failures_left_out=row[30],
+        set_aside=row[30],
+        failures_left_out=row[31],
     )
     if row[27] is not None:
         for name, value in _more_of(row[27]).items():
@@ -220,7 +224,7 @@ def to_progress(text: str) -> Progress:
         return Progress(note="the stored progress cannot be read")
 
 
-def from_new(task: Task) -> tuple[tuple[str, ...], list[Any]]:
+def from_new(task: Task, *, at_an_instant: bool = False) -> tuple[tuple[str, ...], list[Any]]:
     """The columns of a task just stored that have a value, and their values."""
     columns: tuple[str, ...] = _ALWAYS
     values = [
@@ -244,6 +248,9 @@ def from_new(task: Task) -> tuple[tuple[str, ...], list[Any]]:
     if task.run_at is not None:
         columns += ("run_at",)
         values.append(from_instant(task.run_at))
+        if not at_an_instant:
+            columns += ("queued_at",)
+            values.append(from_instant(task.created_at))
     if has_more(task):
         for column, value in _more(task):
             columns += (column,)
@@ -259,8 +266,8 @@ def from_new(task: Task) -> tuple[tuple[str, ...], list[Any]]:
 
 
 def changed(task: Task, now: int) -> Row:
-    """The values of ``statements.UPDATE``: where the task stands, since when if it is queued, and its key."""
-    return (*_standing(task), now if task.state is State.QUEUED else None, key(task.id))
+    """The values of ``statements.UPDATE``: where the task stands, since when if it is queued or waits, and its key."""
+    return (*_standing(task), now if task.state in WAITING_SINCE else None, key(task.id))
 
 
 def _standing(task: Task) -> Row:
@@ -270,6 +277,7 @@ def _standing(task: Task) -> Row:
         task.failed,
         task.crashed,
         int(task.suspect),
+        task.losses,
         task.run_at and from_instant(task.run_at),
         task.worker,
         task.lease_until and from_instant(task.lease_until),

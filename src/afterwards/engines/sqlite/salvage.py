@@ -70,6 +70,7 @@ def _salvaged(row: Row, reason: str, failures: tuple[Failure, ...]) -> Task:
         failed=_whole(found["failed"]),
         crashed=_whole(found["crashed"]),
         suspect=found["suspect"] == 1,
+        losses=_whole(found["losses"]),
         run_at=instants["run_at"],
         worker=_optional(found["worker"]),
         lease_until=instants["lease_until"],

@@ -38,6 +38,7 @@ SHAPE: Final[dict[str, tuple[type, ...]]] = {
     "result": (TEXT, NOTHING),
     "expires_at": (WHOLE, NOTHING),
     "more": (TEXT, NOTHING),
+    "losses": (WHOLE,),
     "aside_from": (TEXT, NOTHING),
     "set_aside": (TEXT, NOTHING),
     "failures_left_out": (WHOLE,),

@@ -12,7 +12,7 @@ COLUMNS = """
     id, name, arguments, created_at, state, queue, priority, overrides, retention, origin, after, plain,
     attempt, failed, crashed, suspect, run_at, worker, lease_until, started_at, finished_at,
     cancel_requested, reason, cause, progress, result,
-    expires_at, more, aside_from, set_aside, failures_left_out, limit_key, seq
+    expires_at, more, losses, aside_from, set_aside, failures_left_out, limit_key, seq
 """
 
 # Transactions.
@@ -342,16 +342,16 @@ STILL_HELD = """
 
 SUCCEED = """
     UPDATE afterwards_tasks INDEXED BY afterwards_id SET
-        state = 'succeeded', failed = ?, crashed = ?, suspect = 0, lease_until = NULL, finished_at = ?,
+        state = 'succeeded', failed = ?, crashed = ?, suspect = 0, losses = 0, lease_until = NULL, finished_at = ?,
         cancel_requested = NULL, reason = NULL, result = ?
     WHERE id IN ({places}) AND attempt = ? AND state = 'running'
 """
 
 UPDATE = """
     UPDATE afterwards_tasks SET
-        state = ?, attempt = ?, failed = ?, crashed = ?, suspect = ?, run_at = ?, worker = ?, lease_until = ?,
-        started_at = ?, finished_at = ?, cancel_requested = ?, reason = ?, cause = ?, progress = ?, result = ?,
-        expires_at = ?, aside_from = ?, set_aside = ?, queued_at = ?
+        state = ?, attempt = ?, failed = ?, crashed = ?, suspect = ?, losses = ?, run_at = ?, worker = ?,
+        lease_until = ?, started_at = ?, finished_at = ?, cancel_requested = ?, reason = ?, cause = ?, progress = ?,
+        result = ?, expires_at = ?, aside_from = ?, set_aside = ?, queued_at = ?
     WHERE id = ?
 """
 
@@ -373,6 +373,43 @@ BEHIND = "SELECT seq, task, revived, beyond FROM afterwards_behind ORDER BY seq 
 ANY_BEHIND = "SELECT 1 FROM afterwards_behind LIMIT 1"
 
 DELETE_BEHIND = "DELETE FROM afterwards_behind WHERE seq = ?"
+# After a correction of the clock. NULL in queued_at: a scheduled task waits for an instant of the caller's own.
+
+WRONG = """
+    SELECT EXISTS (SELECT 1 FROM afterwards_schedules WHERE after > ?)
+        OR EXISTS (SELECT 1 FROM afterwards_workers WHERE seen_at > ?)
+        OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'running' AND lease_until > ?)
+        OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'scheduled' AND run_at > ? AND queued_at > ?)
+        OR EXISTS (
+            SELECT 1 FROM afterwards_tasks INDEXED BY afterwards_expiring
+            WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at > ? AND created_at > ? AND aside_from IS NULL
+        )
+"""
+
+WRONG_TASKS = f"""
+    SELECT {COLUMNS}, queued_at FROM afterwards_tasks
+    WHERE seq IN (
+        SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at > ? AND queued_at > ?
+        UNION
+        SELECT seq FROM afterwards_tasks WHERE state = 'running' AND lease_until > ?
+        UNION
+        SELECT seq FROM afterwards_tasks INDEXED BY afterwards_expiring
+        WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at > ? AND created_at > ? AND aside_from IS NULL
+    )
+    ORDER BY seq LIMIT ?
+"""
+
+PUT_TASK_RIGHT = """
+    UPDATE afterwards_tasks
+    SET run_at = ?, expires_at = ?, lease_until = ?, created_at = ?, queued_at = ?
+    WHERE id = ?
+"""
+
+PUT_SCHEDULES_RIGHT = "UPDATE afterwards_schedules SET after = ? WHERE after > ?"
+
+PUT_WORKERS_RIGHT = "UPDATE afterwards_workers SET seen_at = ? WHERE seen_at > ?"
+
+PUT_STARTS_RIGHT = "DELETE FROM afterwards_starts WHERE at > ?"
 
 # Pruning.
 

@@ -29,8 +29,7 @@ def enqueue(connection: Connection, tasks: Sequence[NewTask], claim: Claim | Non
         return _enqueue_by_rules(connection, tasks, claim)
     stored: dict[str, Task] = {}
     made = _make(connection, tasks, stored, None, claim)
-    for task in made:
-        _insert(connection, task)
+    _insert(connection, tasks, made)
     return [stored[new.id] for new in tasks], made
 
 
@@ -43,8 +42,7 @@ def _enqueue_by_rules(connection: Connection, tasks: Sequence[NewTask], claim: C
     made, stored, twins = _make_by_rules(connection, tasks, claim)
     if full := _full(connection, tasks, made):
         return full, []
-    for task in made:
-        _insert(connection, task)
+    _insert(connection, tasks, made)
     if twins:
         twins.remember()
     return [stored[twins.answered.get(new.id, new.id) if twins else new.id] for new in tasks], made
@@ -170,13 +168,15 @@ def _behind_another(connection: Connection, new: NewTask, stored: dict[str, Task
     return task
 
 
-def _insert(connection: Connection, task: Task) -> None:
-    connection.unwritten.append(rows.from_new(task))
-    if task.failures:
-        failures = [rows.from_failure(task.id, failure) for failure in task.failures]
-        connection.executemany(statements.INSERT_FAILURE, failures)
-    if task.state is State.QUEUED:
-        connection.queued = True
+def _insert(connection: Connection, asked: Sequence[NewTask], made: Sequence[Task]) -> None:
+    at_an_instant = {new.id for new in asked if new.run_at is not None}
+    for task in made:
+        connection.unwritten.append(rows.from_new(task, at_an_instant=task.id in at_an_instant))
+        if task.failures:
+            failures = [rows.from_failure(task.id, failure) for failure in task.failures]
+            connection.executemany(statements.INSERT_FAILURE, failures)
+        if task.state is State.QUEUED:
+            connection.queued = True
 
 
 def _one(connection: Connection, id: str) -> Task | None:

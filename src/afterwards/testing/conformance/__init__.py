@@ -3,6 +3,7 @@
 from afterwards.testing.conformance.aside import ManyFailures, SettingAside
 from afterwards.testing.conformance.chains import Chains, Requeueing
 from afterwards.testing.conformance.claiming import Beating, Claiming, Suspecting
+from afterwards.testing.conformance.correcting import Correcting
 from afterwards.testing.conformance.expiring import Expiring, RunningOnce
 from afterwards.testing.conformance.fences import Fences
 from afterwards.testing.conformance.files import UploadedFiles
@@ -35,6 +36,7 @@ class EngineConformance(
     Cancelling,
     Chains,
     Requeueing,
+    Correcting,
     Limiting,
     Pausing,
     Filling,

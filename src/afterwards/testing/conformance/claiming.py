@@ -3,11 +3,23 @@
 import asyncio
 from dataclasses import replace
 
+from afterwards.core.lifecycle import lose_all
 from afterwards.core.progress import Progress
 from afterwards.core.task import Lease, State, Task
 from afterwards.engine import Engine, Heartbeat, Held
 from afterwards.testing.clock import START, FakeClock
-from afterwards.testing.conformance.support import ALL, HALF, LEASE, MOMENT, RETRY, SOON, Conformance, ids
+from afterwards.testing.conformance.support import (
+    ALL,
+    HALF,
+    LEASE,
+    MOMENT,
+    RETRY,
+    SNOOZE,
+    SOON,
+    SUCCESS,
+    Conformance,
+    ids,
+)
 
 
 class Claiming(Conformance):
@@ -149,6 +161,34 @@ class Suspecting(Conformance):
         [task] = await self.claim(engine)
         assert task.suspect
         assert (await self.one(engine, task)).suspect
+
+    async def test_tasks_lost_together_come_back_together(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.enqueue([self.task() for _ in range(3)])
+        lost = await self.claim(engine)
+        await self.lose_together(engine, clock, lost)
+        again = await self.claim(engine)
+        assert ids(again) == ids(lost)
+        assert [(task.losses, task.suspect) for task in again] == [(1, False)] * 3
+
+    async def test_tasks_lost_together_twice_run_one_at_a_time(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.enqueue([self.task() for _ in range(3)])
+        for _ in range(2):
+            lost = await self.claim(engine)
+            await self.lose_together(engine, clock, lost)
+        [first] = await self.claim(engine)
+        assert (first.id, first.losses, first.suspect) == (lost[0].id, 2, True)
+
+    async def test_an_end_of_its_own_forgets_the_losses(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.enqueue([self.task() for _ in range(2)])
+        await self.lose_together(engine, clock, await self.claim(engine))
+        first, second = await self.claim(engine)
+        await self.finish(engine, first, SNOOZE)
+        await self.finish(engine, second, SUCCESS)
+        assert [task.losses for task in await engine.get([first.id, second.id])] == [0, 0]
+
+    async def lose_together(self, engine: Engine, clock: FakeClock, tasks: list[Task]) -> None:
+        clock.advance(LEASE)
+        assert await engine.finish(lose_all(tasks, now=clock())) == []
 
 
 class Beating(Conformance):

@@ -137,7 +137,7 @@ class World:
         self.expired = await self._both(lambda engine: _in_any_order(engine.expired(limit=1000)))
 
     async def give_up_what_was_seen_expired(self) -> None:
-        lost = [lifecycle.lose(task, now=self.clock()) for task in self.expired]
+        lost = lifecycle.lose_all(self.expired, now=self.clock())
         await self._both(lambda engine: engine.finish(lost))
 
     async def workers_die(self) -> None:

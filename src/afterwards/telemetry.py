@@ -5,16 +5,23 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from math import inf
+from time import monotonic
 
 from afterwards.core.lifecycle import Settled
 from afterwards.core.routing import Unroutable
 from afterwards.core.schedule import Missed
-from afterwards.core.task import Lease, State, Task
+from afterwards.core.task import FailureKind, Lease, State, Task
 from afterwards.core.text import said_by
 
 log = logging.getLogger("afterwards")
 
 _said: set[str] = set()
+
+SHORT_EVERY = 5.0
+"""Seconds between two lines that say that this machine is short of the same thing."""
+
+_short_since: dict[str, float] = {}
 
 
 def make_visible() -> None:
@@ -76,16 +83,34 @@ def settled(task: Task, settled: Settled, error: BaseException | None, times: in
             log.error(f"task failed: {about}: {_said_by(error)}", extra=fields, exc_info=error)
         case State.CANCELLED:
             log.info(f"task cancelled: {about}: {settled.reason}", extra=fields)
-        case State.QUEUED:
-            log.info(f"task given back: {about}", extra=fields)
+        case State.QUEUED | State.SCHEDULED if settled.failure is not None:
+            log.info(f"task given back: {about}: {settled.failure.message}", extra=fields)
         case _:
             log.debug(f"task snoozed: {about}", extra=fields)
+
+
+def still_running(task: Task) -> None:
+    log.warning(
+        f"{task.name} ({task.id}), attempt {task.attempt} has not stopped: it keeps its lease, so that no other "
+        "process begins it, until it ends or this process does",
+        extra={"task": task.id, "task_name": task.name, "attempt": task.attempt},
+    )
+
+
+def short(doing: str, error: BaseException) -> None:
+    """Told now and then: it may come up for every task."""
+    now = monotonic()
+    if now - _short_since.get(doing, -inf) >= SHORT_EVERY:
+        _short_since[doing] = now
+        log.warning(f"worker: could not {doing}, because this machine is short of it: {error}; what needs it waits")
 
 
 def lost(task: Task, settled: Settled) -> None:
     fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(settled.state)}
     about = f"{task.name} ({task.id}), attempt {task.attempt} on worker {task.worker}"
-    if settled.state is State.FAILED:
+    if settled.failure is not None and settled.failure.kind is FailureKind.RELEASED:
+        log.info(f"task given back: {about}, which has shut down", extra=fields)
+    elif settled.state is State.FAILED:
         log.error(f"task failed: {about}: its worker died {task.attempt} times while it ran", extra=fields)
     else:
         log.warning(f"worker lost: {about} did not end; the task will run again", extra=fields)

@@ -16,9 +16,10 @@ from typing import Any
 from afterwards import telemetry
 from afterwards.core import lifecycle
 from afterwards.core.errors import Cancel, FileMissing, RetryAfter, Snooze, TooLarge, Unreadable, UnstorableResult
-from afterwards.core.lifecycle import SUCCEEDED, Cancelled, Outcome, Raised, Settled, Snoozed, Succeeded
+from afterwards.core.lifecycle import SUCCEEDED, Cancelled, Outcome, Raised, Released, Settled, Snoozed, Succeeded
 from afterwards.core.options import RunIn
 from afterwards.core.progress import Progress
+from afterwards.core.shortage import Shortage, beginning
 from afterwards.core.task import FailedTask, FailureKind, NewTask, State, Task
 from afterwards.engine import Files
 from afterwards.propagation import restored
@@ -28,6 +29,12 @@ from afterwards.worker.processes import Processes
 from afterwards.worker.runnable import Runnable, options_of
 from afterwards.worker.threads import Threads
 from afterwards.worker.uploads import opened
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between two tries to begin while the machine is short of something: the first, and the longest."""
+
+A_WHILE = timedelta(seconds=10)
+"""After the last try the task is given back for so long: another process may have what is missing here."""
 
 Tell = Callable[[Runnable, FailedTask], NewTask | None]
 """Makes the task that tells of a final failure, where ``on_failure`` is a task function."""
@@ -128,7 +135,14 @@ async def tell_plainly(function: Runnable, failed: FailedTask, threads: Threads)
         telemetry.notice_failed(failed.name, error)
 
 
-async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, attempting: Attempting) -> Outcome:
+async def _attempt(
+    function: Runnable,
+    task: Task,
+    surroundings: Surroundings,
+    attempting: Attempting,
+    *,
+    pause: float = FIRST_PAUSE,
+) -> Outcome:
     try:
         values = function.codec.load(task.arguments)
     except Unreadable as error:
@@ -139,14 +153,11 @@ async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, a
             return await surroundings.processes.run(function, attempting.context)
         settings = function.settings if task.overrides is None else options_of(function, task)
         timeout = settings.timeout
-        if function.codec.files:
-            call = _resolved_with_files(function, values, surroundings, attempting, timeout)
-        elif function.plan.injected:
-            call = _resolved(function, values, surroundings, attempting, timeout)
-        else:  # as most often
-            call = _called(function, values, surroundings.threads, timeout)
+        call = _prepared(function, values, surroundings, attempting, timeout)
         result = await (call if timeout is None or not function.is_async else _within(timeout, call))
         return SUCCEEDED if result is None else Succeeded(_stored_result(function, task, result))
+    except Shortage as error:
+        short = error
     except FileMissing as error:
         return Raised(error=error, kind=FailureKind.REFUSED)
     except _TimedOut as late:
@@ -160,6 +171,25 @@ async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, a
         return meant_by(error)
     finally:
         current.reset(before)
+    telemetry.short("begin a task", short)
+    if pause > LONGEST_PAUSE:
+        return Released(f"it could not begin: {short}", begun=False, wait=A_WHILE)
+    await asyncio.sleep(pause)
+    return await _attempt(function, task, surroundings, attempting, pause=2 * pause)
+
+
+def _prepared(
+    function: Runnable,
+    values: dict[str, Any],
+    surroundings: Surroundings,
+    attempting: Attempting,
+    timeout: timedelta | None,
+) -> Coroutine[Any, Any, Any]:
+    if function.codec.files:
+        return _resolved_with_files(function, values, surroundings, attempting, timeout)
+    if function.plan.injected:
+        return _resolved(function, values, surroundings, attempting, timeout)
+    return _called(function, values, surroundings.threads, timeout)  # as most often
 
 
 def meant_by(error: BaseException) -> Outcome:
@@ -205,7 +235,8 @@ async def _resolved(
     if not function.plan.parameters:
         return await _called(function, values, surroundings.threads, timeout)
     async with Cleanup() as cleanup:
-        injected = await surroundings.resolver.solve(function.plan, cleanup, attempting)
+        with beginning("fill its dependencies"):
+            injected = await surroundings.resolver.solve(function.plan, cleanup, attempting)
         return await _called(function, values | injected, surroundings.threads, timeout)
 
 
@@ -217,7 +248,7 @@ def _called(
         coroutine: Coroutine[Any, Any, Any] = function.function(*args, **kwargs)
         return coroutine
     call = partial(function.function, *args, **kwargs)
-    return threads.run(call if timeout is None else partial(_judged, timeout, call))
+    return threads.run(call if timeout is None else partial(_judged, timeout, call), patience=LONGEST_PAUSE)
 
 
 async def _within(timeout: timedelta, call: Any) -> Any:

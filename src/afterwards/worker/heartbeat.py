@@ -7,8 +7,6 @@ from contextlib import suppress
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 from time import monotonic
-from types import TracebackType
-from typing import Self
 
 from afterwards import telemetry
 from afterwards.core.errors import EngineError
@@ -36,36 +34,51 @@ class Heart:
         self._heard = heard
         self._thread = threading.Thread(target=self._run, name="afterwards-heartbeat", daemon=True)
         self._stopped = threading.Event()
+        self._stays = False
         self._noted: SimpleQueue[TaskContext | None] = SimpleQueue()  # None wakes the thread
 
     def note(self, context: TaskContext) -> None:
         """Have an attempt's progress stored soon. May be called from any thread."""
         self._noted.put(context)
 
-    async def __aenter__(self) -> Self:
-        self._loop = asyncio.get_running_loop()
-        self._thread.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stopped.set()
+    def look(self) -> None:
+        """See whether there is still anything to renew."""
         self._noted.put(None)
 
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def stay(self) -> None:
+        """Beat on after the end of the worker, as long as there are leases, and then leave the engine."""
+        self._stays = True
+
+    def stop(self) -> None:
+        """End, unless it stays."""
+        if not self._stays:
+            self._stopped.set()
+        self.look()
+
     def _run(self) -> None:
-        every = self._lease.total_seconds() / 3
         with asyncio.Runner() as runner:
-            due = monotonic() + every
-            while not self._stopped.is_set():
-                noted = self._gather(due)
-                if monotonic() >= due:
-                    due = monotonic() + every
-                    beats = [_beat(lease, noted.get(lease)) for lease in self._leases()]
-                else:
-                    beats = [_beat(lease, context) for lease, context in noted.items()]
-                if beats and not self._stopped.is_set():
-                    self._try(runner, beats)
+            try:
+                self._beat_until_stopped(runner)
+            finally:
+                if self._stays:
+                    runner.run(self._engine.__aexit__(None, None, None))
+
+    def _beat_until_stopped(self, runner: asyncio.Runner) -> None:
+        every = self._lease.total_seconds() / 3
+        due = monotonic() + every
+        while not self._stopped.is_set() and not (self._stays and not self._leases()):
+            noted = self._gather(due)
+            if monotonic() >= due:
+                due = monotonic() + every
+                beats = [_beat(lease, noted.get(lease)) for lease in self._leases()]
+            else:
+                beats = [_beat(lease, context) for lease, context in noted.items()]
+            if beats and not self._stopped.is_set():
+                self._try(runner, beats)
 
     def _gather(self, due: float) -> dict[Lease, TaskContext]:
         """What has come further until the next beat is due, or for a moment after the first of it."""

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from afterwards import telemetry
 from afterwards.core.lifecycle import HOLD, Cancelled, Outcome, Raised, Released, Settled, Snoozed, Succeeded
-from afterwards.core.options import Options
+from afterwards.core.options import Options, RunIn
 from afterwards.core.task import FailedTask, Lease, State, Task
 from afterwards.engine import Claim, Engine, Held
 from afterwards.worker.attempt import Surroundings, Tell, attempt, settle, tell_plainly
@@ -26,6 +26,7 @@ from afterwards.worker.scheduler import Scheduler, Timetable
 from afterwards.worker.settler import Settler
 from afterwards.worker.slots import Slots
 from afterwards.worker.supervisor import persist
+from afterwards.worker.threads import made_from_here
 from afterwards.worker.upkeep import Upkeep
 from afterwards.worker.watch import Watch
 
@@ -72,7 +73,7 @@ class Worker:
         )
         self._hurry = asyncio.Event()
         self._settler = Settler(engine, self._stored)
-        self._heart = Heart(engine, options.lease, lambda: tuple(self._leased), self._heard)
+        self._heart = Heart(engine, options.lease, self._leases, self._heard)
         self._note = self._heart.note  # bound once
         self._watch = Watch(self._name_of, lambda: bool(self._attempts))
         self._attendance = Attendance(engine, self.id, functions, options, clock=clock)
@@ -80,12 +81,16 @@ class Worker:
         self._scheduler = Scheduler(engine, timetable, clock=clock)
         self._attempts: dict[asyncio.Task[None], Running] = {}
         self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
+        self._leaving: asyncio.Task[None] | None = None
+        self._signed_out = False
+        self._over = False  # what is left is only what could not be stopped
 
     async def __aenter__(self) -> Self:
         self._context = copy_context()
         self.loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._heart)
+            await self._heart.start()
+            stack.push_async_callback(self._let_the_heart_stop)
             await stack.enter_async_context(self._watch)
             self._loops = await stack.enter_async_context(asyncio.TaskGroup())
             self._claiming = self._loops.create_task(self._claims.run())
@@ -110,8 +115,10 @@ class Worker:
         await asyncio.wait([self._releasing])
         await self._give_back()
         await first(self._leave_all_stored(), timeout=LAST_WRITES)
-        for keeping in (self._claiming, self._attending, *self._keeping):
-            keeping.cancel()
+        self._over = True
+        for keeping in (self._claiming, self._attending, self._leaving, *self._keeping):
+            if keeping is not None:
+                keeping.cancel()
         self._surroundings.close()
         await self._stack.__aexit__(None, None, None)
         await self._surroundings.ended()
@@ -175,6 +182,13 @@ class Worker:
             self._claims.suspect_began(lease)
         return running
 
+    def _leases(self) -> Sequence[Lease]:
+        """The leases to be renewed. Called in the heart's thread."""
+        for lease, running in list(self._leased.items()):
+            if (running.left and not running.in_thread) or (self._over and running.ended):
+                self._leased.pop(lease, None)
+        return tuple(self._leased)
+
     def _leave(self, lease: Lease) -> Running | None:
         """Its end is stored, or is nobody's business here any more."""
         self._claims.suspect_ended(lease)
@@ -209,14 +223,23 @@ class Worker:
 
     async def _attempt(self, running: Running) -> None:
         running.begun = True
+        running.calls = made_from_here() if running.may_use_threads else ()
         outcome: Outcome
         try:
             outcome = await attempt(running.function, running.task, self._surroundings, running)
         except asyncio.CancelledError as error:
-            outcome = running.stop or (Released() if self._all_is_ending else Raised(error=error))
+            released = Released(begun=running.may_have_begun)
+            outcome = running.stop or (released if self._all_is_ending else Raised(error=error))
         if running.stop and not isinstance(outcome, Succeeded):
             outcome = running.stop
+        if running.in_thread:  # somebody else cancelled this, as at the end of the event loop
+            running.left = True
+            telemetry.still_running(running.task)
+            return
         self._end(running, outcome)
+        if self._over:
+            await self._settler.store()
+            self._heart.look()
 
     @property
     def _all_is_ending(self) -> bool:
@@ -270,13 +293,18 @@ class Worker:
 
     # Stopping.
 
-    def _stop(self, running: Running, outcome: Outcome, *, even_threads: bool = False) -> None:
-        """Cancel an attempt; a thread cannot be stopped, only no longer waited for."""
+    def _stop(self, running: Running, outcome: Outcome, *, at_once: bool = False) -> None:
+        """Cancel an attempt. What is at work in a thread cannot be stopped, and goes on; it is told to end.
+
+        The same for a process, which is killed a moment later, or ``at_once``.
+        """
         running.stop = running.stop or outcome
         running.tell_to_stop()
         if running.asyncio_task is None or not running.begun:
             self._end(running, outcome)
-        if running.asyncio_task and (running.function.is_async or even_threads or not running.begun):
+        elif not at_once and running.function.run_in is RunIn.PROCESS:
+            return
+        if running.asyncio_task and running.drop_calls():
             running.asyncio_task.cancel()
 
     def _heard(self, asked: Sequence[Lease], held: Sequence[Held]) -> None:
@@ -311,23 +339,38 @@ class Worker:
             seen = waiting
 
     async def _release(self) -> None:
-        """Give back what still runs when the grace period is over, or at the second signal."""
+        """Give back what still runs when the grace period is over, or at the second signal; then sign out.
+
+        From then on nothing counts as a crash, should the process be killed because a client stays connected.
+        """
         if self._attempts:
             ended = asyncio.wait(list(self._attempts))
             await first(ended, self._hurry.wait(), timeout=self._options.grace.total_seconds())
         await self._give_back()
+        self._leaving = self._loops.create_task(self._sign_out())
 
     async def _give_back(self) -> None:
+        """Give back what has stopped. What goes on in spite of it keeps its lease: it must not begin elsewhere."""
         for running in list(self._leased.values()):
-            if not running.ended:
-                outcome = Released(begun=running.begun) if running.asyncio_task else _untried(running)
-                self._stop(running, outcome, even_threads=True)
-        if self._attempts:
-            await asyncio.wait(list(self._attempts), timeout=LAST_WORDS)
-        for asyncio_task, running in list(self._attempts.items()):  # they swallowed the cancellation
-            asyncio_task.cancel()
-            self._keep_alive(asyncio_task)
-            self._end(running, Released())
+            if not running.ended and not running.given_back:
+                running.given_back = True  # once: a second cancellation would end what it does to clean up
+                outcome = Released(begun=running.may_have_begun) if running.asyncio_task else _untried(running)
+                self._stop(running, outcome, at_once=True)
+        if stopping := [attempt for attempt in self._attempts if attempt.cancelling()]:
+            await asyncio.wait(stopping, timeout=LAST_WORDS)
+        for running in self._attempts.values():
+            if not running.told:
+                running.told = True
+                telemetry.still_running(running.task)
+
+    async def _let_the_heart_stop(self) -> None:
+        """At the end: what could not be stopped keeps its lease for as long as it goes on."""
+        try:
+            if self._leases():
+                await self._engine.__aenter__()  # until the heart leaves it
+                self._heart.stay()
+        finally:
+            self._heart.stop()
 
     async def _all_stored(self) -> None:
         await asyncio.wait([self._claiming])  # what it claimed while the drain began has been given back
@@ -335,10 +378,18 @@ class Worker:
             await self._settler.store()
         await self._settler.settled()
 
-    async def _leave_all_stored(self) -> None:
+    async def _sign_out(self) -> None:
         await self._all_stored()
         self._attending.cancel()
-        await self._attendance.sign_out()
+        await persist("sign out", self._attendance.sign_out)
+        self._signed_out = True
+
+    async def _leave_all_stored(self) -> None:
+        if self._leaving is not None:
+            await asyncio.wait([self._leaving])
+        if not self._signed_out:  # it was cancelled, as all was
+            await self._sign_out()
+        await self._all_stored()
 
     def _name_of(self, asyncio_task: "asyncio.Task[Any]") -> str | None:
         running = self._attempts.get(asyncio_task)

@@ -1,7 +1,7 @@
 """What any worker does for all: take back what dead workers left, delete what is past its retention."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 from afterwards import telemetry
@@ -9,6 +9,7 @@ from afterwards.core import lifecycle
 from afterwards.core.errors import UnknownFunction
 from afterwards.core.lifecycle import Settled
 from afterwards.core.options import Options
+from afterwards.core.routing import FORGOTTEN_AFTER
 from afterwards.core.task import FailedTask, Task
 from afterwards.engine import Engine
 from afterwards.worker.attempt import Tell, with_notice
@@ -48,9 +49,13 @@ class Upkeep:
             group.create_task(keep_doing("prune", PRUNE_EVERY, self.prune))
 
     async def reclaim(self) -> None:
-        """Settle the tasks of workers that died: the attempt counts, the crash only against a suspect."""
+        """Settle the tasks of workers that died: the attempt counts, the crash only against a suspect.
+
+        What a worker still held that shut down in good order is given back, for nothing has crashed.
+        """
         while tasks := await self._engine.expired(AT_ONCE):
-            lost = [self._lose(task) for task in tasks]
+            left = {worker.id for worker in await self._engine.seen_workers(FORGOTTEN_AFTER) if worker.has_left}
+            lost = [self._lose(task, left) for task in tasks]
             refused = set(await self._engine.finish([settled for settled, _ in lost]))
             for task, (settled, failed) in zip(tasks, lost, strict=True):
                 if settled.lease not in refused:
@@ -64,8 +69,9 @@ class Upkeep:
         while await self._engine.prune(AT_ONCE) == AT_ONCE:
             pass
 
-    def _lose(self, task: Task) -> tuple[Settled, FailedTask | None]:
-        settled = lifecycle.lose(task, now=self._clock())
+    def _lose(self, task: Task, left: Collection[str]) -> tuple[Settled, FailedTask | None]:
+        decide = lifecycle.left_behind if task.worker in left else lifecycle.lose
+        settled = decide(task, now=self._clock())
         try:
             function = self._functions.get(task.name)
         except UnknownFunction:

@@ -97,6 +97,16 @@ def still_running(task: Task) -> None:
     )
 
 
+def waits_in_vain(waiting: Task, awaited: Task) -> None:
+    log.warning(
+        f"{waiting.name} ({waiting.id}) waits for the result of {awaited.name} ({awaited.id}), which has not begun "
+        f"({awaited.state}): it may wait for ever if that needs a slot, a thread or a limit that those who wait hold. "
+        "Give result() a timeout, raise the concurrency or the limit, or add the second half of the work as a task "
+        "of its own, in a chain",
+        extra={"task": waiting.id, "task_name": waiting.name, "awaited": awaited.id},
+    )
+
+
 def short(doing: str, error: BaseException) -> None:
     """Told now and then: it may come up for every task."""
     now = monotonic()

@@ -2,8 +2,8 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from contextvars import copy_context
 from datetime import datetime
 from functools import partial
@@ -177,7 +177,7 @@ class Worker:
 
     def _take(self, task: Task) -> Running:
         lease = task.lease
-        running = self._leased[lease] = Running(task, lease, self._functions.get(task.name), self._note)
+        running = self._leased[lease] = Running(task, lease, self._functions.get(task.name), self._note, self._lend)
         if task.suspect:
             self._claims.suspect_began(lease)
         return running
@@ -211,6 +211,33 @@ class Worker:
             running.asyncio_task = self.loop.create_task(self._attempt(running), context=self._context.copy())
             self._attempts[running.asyncio_task] = running
             self._watch.begin()
+
+    @contextmanager
+    def _lend(self, running: Running) -> Iterator[None]:
+        """Let others have the slot of an attempt that waits for another task's result, which may need one to begin."""
+        here = asyncio.get_running_loop() is self.loop  # else it is one that a function runs in its thread
+        change = (lambda do: do()) if here else self.loop.call_soon_threadsafe
+        change(partial(self._give_slot, running))
+        try:
+            yield
+        finally:
+            with suppress(RuntimeError):  # the loop is closed
+                change(partial(self._take_slot_back, running))
+
+    def _give_slot(self, running: Running) -> None:
+        if running.ended or running.lent or not self._slots.lend():
+            return
+        running.lent = True
+        running.lent_thread = running.in_thread
+        self._surroundings.threads.lend(int(running.lent_thread))
+        self._claims.freed.set()
+        self._fill()
+
+    def _take_slot_back(self, running: Running) -> None:
+        if running.lent:
+            running.lent = False
+            self._slots.take_back()
+            self._surroundings.threads.lend(-int(running.lent_thread))
 
     def _begin(self, doing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         begun = self.loop.create_task(doing, context=self._context.copy())
@@ -269,6 +296,7 @@ class Worker:
     def _free(self, running: Running) -> None:
         if running.asyncio_task:
             self._attempts.pop(running.asyncio_task, None)
+            self._take_slot_back(running)
             self._slots.leave()
             self._fill()
         elif running.held:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -25,6 +26,7 @@ class Running:
     lease: Lease
     function: Runnable
     note: Callable[[TaskContext], None]
+    lend: "Callable[[Running], AbstractContextManager[None]]"
     asyncio_task: "asyncio.Task[None] | None" = None  # None: it has not started
     held: bool = False  # by its request
     begun: bool = False
@@ -37,6 +39,8 @@ class Running:
     calls: Sequence[Call[Any]] = ()  # what was to be called in threads for it
     given_back: bool = False  # it was asked to stop for that
     told: bool = False  # that it did not
+    lent: bool = False  # its slot, to another one
+    lent_thread: bool = False  # and a thread beside the one in which it waits
     left: bool = False  # its coroutine was cancelled although a thread is at work: it keeps its lease
 
     @property
@@ -65,6 +69,9 @@ class Running:
     def drop_calls(self) -> bool:
         """Keep calls that no thread has taken from being made. False when a cancellation would leave one at work."""
         return all([call.drop() for call in self.calls if call.on_cancel is OnCancel.LEAVE])
+
+    def lending(self) -> AbstractContextManager[None]:
+        return self.lend(self)
 
     def tell_to_stop(self) -> None:
         """Let the function know that it shall end, if it asks."""

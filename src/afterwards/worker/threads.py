@@ -133,6 +133,10 @@ class Threads:
         finally:
             call.future.cancel()
 
+    def lend(self, threads: int) -> None:
+        """Allow so many more threads, for those that wait in theirs; with a negative number, no longer."""
+        self._size += threads
+
     def close(self) -> None:
         """Let the threads end after what they do now. Whoever calls later gets new ones."""
         for _ in range(self._count):

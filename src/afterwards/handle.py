@@ -4,10 +4,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Generic, TypeVar
 
+from afterwards import telemetry
 from afterwards.client import Client
 from afterwards.core.errors import (
     WAITS_FOR_THE_HANDLER,
     InvalidOption,
+    NotFinished,
     NotStored,
     RefusedValue,
     TaskFailed,
@@ -16,8 +18,12 @@ from afterwards.core.errors import (
 )
 from afterwards.core.task import State, Task
 from afterwards.core.text import is_unicode, shortened
+from afterwards.worker.context import Attempting, current
 
 R = TypeVar("R", covariant=True)
+
+LONG = timedelta(seconds=5)
+"""After so long a task that waits for one that has not begun is told of."""
 
 
 class TaskHandle(Generic[R]):
@@ -42,9 +48,16 @@ class TaskHandle(Generic[R]):
     async def result(self, *, timeout: float | timedelta | None = None) -> R:
         """What the function returned, once it has; ``timeout`` in seconds.
 
-        Raises TaskFailed when the task failed or was cancelled, NotFinished when the time is over first.
+        Raises TaskFailed when the task failed or was cancelled, NotFinished when the time is over first. A task that
+        waits here for another one takes no slot meanwhile.
         """
-        task = await self._client.finished(self._stored_id(), None if timeout is None else as_span(timeout))
+        id, span = self._stored_id(), None if timeout is None else as_span(timeout)
+        waiting = current.get()
+        if waiting is None:
+            task = await self._client.finished(id, span)
+        else:
+            with waiting.lending():
+                task = await self._finished(id, span, waiting)
         if task.state is not State.SUCCEEDED:
             raise TaskFailed(_why_no_result(task))
         return self._load(task.result)
@@ -72,6 +85,18 @@ class TaskHandle(Generic[R]):
 
     def __repr__(self) -> str:
         return f"TaskHandle({self.id!r})"
+
+    async def _finished(self, id: str, timeout: timedelta | None, waiting: Attempting) -> Task:
+        """As for anybody else; when the other task has not begun after a while, say who waits for whom."""
+        if timeout is not None and timeout <= LONG:
+            return await self._client.finished(id, timeout)
+        try:
+            return await self._client.finished(id, LONG)
+        except NotFinished:
+            awaited = await self._client.get(id)
+            if awaited.state.pending:
+                telemetry.waits_in_vain(waiting.context.task, awaited)
+        return await self._client.finished(id, None if timeout is None else timeout - LONG)
 
     def _stored_id(self) -> str:
         if not self._stored:

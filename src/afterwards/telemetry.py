@@ -5,18 +5,25 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
+from math import inf
+from time import monotonic
 from typing import Any
 
 from afterwards.core.correction import CORRECTION
 from afterwards.core.lifecycle import Settled
 from afterwards.core.routing import Unroutable
 from afterwards.core.schedule import Missed
-from afterwards.core.task import Lease, State, Task
+from afterwards.core.task import FailureKind, Lease, State, Task
 from afterwards.core.text import frames_of, printable, said_by, text_of, type_name, written
 
 log = logging.getLogger("afterwards")
 
 _said: set[str] = set()
+
+SHORT_EVERY = 5.0
+"""Seconds between two lines that say that this machine is short of the same thing."""
+
+_short_since: dict[str, float] = {}
 
 
 def _write(
@@ -100,7 +107,8 @@ def committed_late(origin: str | None, names: Collection[str]) -> None:
 
 
 def not_begun(error: Exception) -> None:
-    log.critical(
+    _write(
+        logging.CRITICAL,
         f"afterwards: the worker could not begin: {_said_by(error)}; tasks are stored, and not run in this process",
         exc_info=error,
     )
@@ -132,16 +140,49 @@ def settled(task: Task, settled: Settled, error: BaseException | None, times: in
             _write(logging.INFO, f"task cancelled: {about}: {settled.reason}", extra=fields)
         case State.QUEUED if settled.set_aside is not None:
             set_aside(task.id, task.name, settled.set_aside)
-        case State.QUEUED:
-            _write(logging.INFO, f"task given back: {about}", extra=fields)
+        case State.QUEUED | State.SCHEDULED if settled.failure is not None:
+            _write(logging.INFO, f"task given back: {about}: {settled.failure.message}", extra=fields)
         case _:
             _write(logging.DEBUG, f"task snoozed: {about}", extra=fields)
+
+
+def still_running(task: Task) -> None:
+    _write(
+        logging.WARNING,
+        f"{task.name} ({task.id}), attempt {task.attempt} has not stopped: it keeps its lease, so that no other "
+        "process begins it, until it ends or this process does",
+        extra={"task": task.id, "task_name": task.name, "attempt": task.attempt},
+    )
+
+
+def waits_in_vain(waiting: Task, awaited: Task) -> None:
+    _write(
+        logging.WARNING,
+        f"{waiting.name} ({waiting.id}) waits for the result of {awaited.name} ({awaited.id}), which has not begun "
+        f"({awaited.state}): it may wait for ever if that needs a slot, a thread or a limit that those who wait hold. "
+        "Give result() a timeout, raise the concurrency or the limit, or add the second half of the work as a task "
+        "of its own, in a chain",
+        extra={"task": waiting.id, "task_name": waiting.name, "awaited": awaited.id},
+    )
+
+
+def short(doing: str, error: BaseException) -> None:
+    """Told now and then: it may come up for every task."""
+    now = monotonic()
+    if now - _short_since.get(doing, -inf) >= SHORT_EVERY:
+        _short_since[doing] = now
+        _write(
+            logging.WARNING,
+            f"worker: this machine is too short of something to {doing}: {error}; what needs it waits",
+        )
 
 
 def lost(task: Task, settled: Settled) -> None:
     fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(settled.state)}
     about = f"{task.name} ({task.id}), attempt {task.attempt} on worker {task.worker}"
-    if settled.state is State.FAILED:
+    if settled.failure is not None and settled.failure.kind is FailureKind.RELEASED:
+        _write(logging.INFO, f"task given back: {about}, which has shut down", extra=fields)
+    elif settled.state is State.FAILED:
         _write(logging.ERROR, f"task failed: {about}: its worker died {task.attempt} times while it ran", extra=fields)
     else:
         _write(logging.WARNING, f"worker lost: {about} did not end; the task will run again", extra=fields)
@@ -151,10 +192,11 @@ def clock_jumped(jump: timedelta) -> None:
     """The wall clock was set, or the machine slept."""
     way = "forward" if jump > timedelta() else "back"
     if jump < -CORRECTION:
-        log.warning("clock: that was a correction: schedules, delays, rates and leases go on from the new time")
-    log.warning(
+        _write(logging.WARNING, "clock: this is a correction: schedules, delays, rates and leases go on from now")
+    _write(
+        logging.WARNING,
         f"clock: it jumped {way} by {abs(jump.total_seconds()):,.0f} s; no worker is held to be dead before it has had "
-        "time to renew its leases"
+        "time to renew its leases",
     )
 
 

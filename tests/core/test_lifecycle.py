@@ -190,6 +190,12 @@ class TestSettling:
             lease=Lease("1", 1), state=State.QUEUED, failed=1, crashed=1, suspect=True, failure=failure
         )
 
+    def test_what_could_not_begin_waits_and_nothing_is_charged(self) -> None:
+        settled = settle(running(failed=1, rerun_after_crash=False), Released("short", begun=False, wait=SOON))
+        assert (settled.state, settled.wait, settled.failed) == (State.SCHEDULED, SOON, 1)
+        assert settled.failure is not None
+        assert settled.failure.message == "short"
+
     def test_a_failure_is_recorded_as_text(self) -> None:
         raised = Raised(error=KeyError("x"), kind=FailureKind.REFUSED, traceback="Traceback")
         settled = settle(running(crashed=1, suspect=True), raised)
@@ -271,6 +277,25 @@ class TestLosing:
     def test_crashes_of_which_others_are_suspected_do_not_fail_it(self) -> None:
         settled = lifecycle.lose(running(crashed=MOST_CRASHES - 1), now=NOW)
         assert (settled.state, settled.crashed) == (State.SCHEDULED, MOST_CRASHES - 1)
+
+
+class TestLeavingBehind:
+    """Of a worker that shut down in good order, and whose process has ended since."""
+
+    def test_it_is_no_crash(self) -> None:
+        settled = lifecycle.left_behind(running(failed=1, crashed=1, suspect=True), now=NOW)
+        assert (settled.state, settled.failed, settled.crashed, settled.suspect) == (State.QUEUED, 1, 1, True)
+        assert settled.failure is not None
+        assert (settled.failure.kind, settled.failure.worker) == (FailureKind.RELEASED, "w")
+
+    def test_what_must_not_run_twice_fails(self) -> None:
+        settled = lifecycle.left_behind(running(rerun_after_crash=False, worker=None), now=NOW)
+        assert settled.state is State.FAILED
+
+    def test_a_lease_that_was_renewed_meanwhile_refuses_it(self) -> None:
+        task = running()
+        assert task.lease_until is not None
+        assert lifecycle.finish(task, lifecycle.left_behind(task, now=NOW), task.lease_until - SOON / 100) is None
 
 
 class TestFinishing:

@@ -68,6 +68,7 @@ class Released:
 
     reason: str = "the worker shut down"
     begun: bool = True  # the function may have done something
+    wait: timedelta = timedelta()  # until it may be claimed again
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +216,12 @@ def settle(task: Task, outcome: Outcome, retry: Retry, *, worker: str, now: date
             return settled(state=State.CANCELLED, reason=shortened(reason))
         case Snoozed(delay):
             return settled(state=State.SCHEDULED, wait=delay)
-        case Released(reason, begun):
-            failure = _failure(task, worker, now, FailureKind.RELEASED, reason)
+        case Released(reason, begun, wait):
+            failure = _failure(task, worker, now, FailureKind.RELEASED, shortened(reason))
             if begun and not task.rerun_after_crash:
                 return settled(state=State.FAILED, failure=failure)
-            return settled(state=State.QUEUED, suspect=task.suspect, losses=task.losses, failure=failure)
+            state = State.SCHEDULED if wait > NOW else State.QUEUED
+            return settled(state=state, wait=wait, suspect=task.suspect, losses=task.losses, failure=failure)
         case SetAside(reason):
             return settled(state=State.QUEUED, suspect=task.suspect, losses=task.losses, set_aside=shortened(reason))
         case Raised():  # pragma: no branch (there is no other outcome)
@@ -267,6 +269,13 @@ def lose_all(tasks: Sequence[Task], *, now: datetime) -> list[Settled]:
     return [
         lose(task, beside=[other for other in by_worker[task.worker] if other is not task], now=now) for task in tasks
     ]
+
+
+def left_behind(task: Task, *, now: datetime) -> Settled:
+    """What becomes of a task that nobody could stop when its worker shut down, after the end of that process."""
+    released = Released("the worker shut down, and its process has ended")
+    settled = settle(task, released, Retry(), worker=task.worker or "", now=now, random=0.0)
+    return replace(settled, lost=True)
 
 
 def finish(task: Task, settled: Settled, now: datetime) -> Task | None:

@@ -24,6 +24,7 @@ class LiveWorker:
     queues: frozenset[str] | None = None  # those that it serves; None: all
     slots: int = 1  # tasks that it runs at once
     seen_at: datetime | None = None  # by the engine's clock; what is signed in has none
+    has_left: bool = False  # it shut down in good order: what it still holds is only what it could not stop
 
 
 class Route(NamedTuple):

@@ -15,10 +15,21 @@ from typing import Any
 from afterwards import telemetry
 from afterwards.core import lifecycle
 from afterwards.core.errors import Cancel, FileMissing, RetryAfter, Snooze, as_span
-from afterwards.core.lifecycle import SUCCEEDED, Cancelled, Outcome, Raised, SetAside, Settled, Snoozed, Succeeded
+from afterwards.core.lifecycle import (
+    SUCCEEDED,
+    Cancelled,
+    Outcome,
+    Raised,
+    Released,
+    SetAside,
+    Settled,
+    Snoozed,
+    Succeeded,
+)
 from afterwards.core.options import RunIn
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
+from afterwards.core.shortage import Shortage, beginning
 from afterwards.core.task import FailedTask, FailureKind, NewTask, State, Task
 from afterwards.core.text import frames_of, text_of, written
 from afterwards.engine import Files
@@ -31,6 +42,12 @@ from afterwards.worker.processes import Processes
 from afterwards.worker.runnable import Runnable, options_of
 from afterwards.worker.threads import Threads
 from afterwards.worker.uploads import opened
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between two tries to begin while the machine is short of something: the first, and the longest."""
+
+A_WHILE = timedelta(seconds=10)
+"""After the last try the task is given back for so long: another process may have what is missing here."""
 
 Tell = Callable[[Runnable, FailedTask], NewTask | None]
 """Makes the task that tells of a final failure, where ``on_failure`` is a task function."""
@@ -160,7 +177,14 @@ async def tell_plainly(function: Runnable, failed: FailedTask, threads: Threads)
         telemetry.notice_failed(failed.name, error)
 
 
-async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, attempting: Attempting) -> Outcome:
+async def _attempt(
+    function: Runnable,
+    task: Task,
+    surroundings: Surroundings,
+    attempting: Attempting,
+    *,
+    pause: float = FIRST_PAUSE,
+) -> Outcome:
     try:
         values = read_arguments(function, task)
         settings = function.settings if task.overrides is None else read_options(function, task)
@@ -178,20 +202,21 @@ async def _attempt(function: Runnable, task: Task, surroundings: Surroundings, a
         if not done(result):
             result = await _finally(result, function, timeout)
         return SUCCEEDED if result is None else Succeeded(_stored_result(function, task, result))
-    except FileMissing as error:
-        return Raised(error=error, kind=FailureKind.REFUSED)
-    except _TimedOut as late:
-        timed_out = TimeoutError(*late.args).with_traceback(late.__traceback__)
-        cause = timed_out if late.__cause__ is None else late.__cause__
-        return Raised(error=timed_out, kind=FailureKind.TIMED_OUT, traceback=_written(cause))
+    except Shortage as error:
+        short = error
     except asyncio.CancelledError as error:
         if _being_cancelled():
             raise
         return Raised(error=error, traceback=_written(error))
     except BaseException as error:  # whatever the user's function raises is its outcome
-        return meant_by(error)
+        return _ended_by(error)
     finally:
         current.reset(before)
+    telemetry.short("begin a task", short)
+    if pause > LONGEST_PAUSE:
+        return Released(f"it could not begin: {short}", begun=False, wait=A_WHILE)
+    await asyncio.sleep(pause)
+    return await _attempt(function, task, surroundings, attempting, pause=2 * pause)
 
 
 def _call(
@@ -206,6 +231,17 @@ def _call(
     if function.plan.injected:
         return _resolved(function, values, surroundings, attempting, timeout)
     return _called(function, values, surroundings.threads, timeout)  # as most often
+
+
+def _ended_by(error: BaseException) -> Outcome:
+    """The outcome of an attempt that this ended, raised by us or by the function."""
+    if issubclass(type(error), FileMissing):
+        return Raised(error=error, kind=FailureKind.REFUSED)
+    if issubclass(type(error), _TimedOut):
+        timed_out = TimeoutError(*error.args).with_traceback(error.__traceback__)
+        cause = timed_out if error.__cause__ is None else error.__cause__
+        return Raised(error=timed_out, kind=FailureKind.TIMED_OUT, traceback=_written(cause))
+    return meant_by(error)
 
 
 def meant_by(error: BaseException) -> Outcome:
@@ -256,7 +292,8 @@ async def _resolved(
     if not function.plan.parameters:
         return await _called(function, values, surroundings.threads, timeout)
     async with Cleanup() as cleanup:
-        injected = await surroundings.resolver.solve(function.plan, cleanup, attempting)
+        with beginning("fill its dependencies"):
+            injected = await surroundings.resolver.solve(function.plan, cleanup, attempting)
         result = await _called(function, values | injected, surroundings.threads, timeout)
         return result if done(result) else await _finally(result, function, timeout)
 
@@ -269,7 +306,7 @@ def _called(
         coroutine: Coroutine[Any, Any, Any] = function.function(*args, **kwargs)
         return coroutine
     call = partial(function.function, *args, **kwargs)
-    return threads.run(call if timeout is None else partial(_judged, timeout, call))
+    return threads.run(call if timeout is None else partial(_judged, timeout, call), patience=LONGEST_PAUSE)
 
 
 async def _finally(result: Any, function: Runnable, timeout: timedelta | None) -> Any:

@@ -51,8 +51,12 @@ class Child:
         _lead_a_group()
         _die_with_the_parent()
         faulthandler.enable(file=2)  # so that a segmentation fault says on standard error where it was
-        for work in (self._listen, self._tell):
-            threading.Thread(target=work, name=f"afterwards{work.__name__}", daemon=True).start()
+        try:
+            for work in (self._listen, self._tell):
+                threading.Thread(target=work, name=f"afterwards{work.__name__}", daemon=True).start()
+        except RuntimeError as error:  # the system has no thread left: nothing has begun yet
+            self._send({"short": str(error)})
+            return
         self._send({"ready": True})
         while (call := self._calls.get()) is not None:
             self._answer(call)

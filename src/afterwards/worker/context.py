@@ -1,6 +1,7 @@
 """What a task function is told about its attempt, and how it tells how far it has come."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Protocol
@@ -81,6 +82,9 @@ class TaskContext(AttemptContext):
         """Have somebody told, from now on, that the attempt shall end."""
         self._tell = tell
 
+    def lending(self) -> AbstractContextManager[None]:
+        return nullcontext()  # a process of its own has no slot to lend
+
     def show(self, shown: "Shown") -> bool:
         """Make something the attempt's progress, unless something else is; whether it is."""
         if self._shown is None or self._shown.closed:
@@ -120,6 +124,10 @@ class Attempting(Protocol):
 
     @property
     def context(self) -> TaskContext: ...
+
+    def lending(self) -> AbstractContextManager[None]:
+        """Let others have its slot meanwhile: it only waits for another task."""
+        ...
 
 
 current: ContextVar[Attempting | None] = ContextVar("afterwards_attempt", default=None)

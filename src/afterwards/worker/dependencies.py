@@ -18,9 +18,12 @@ from starlette.datastructures import State
 
 from afterwards.core.errors import NoHttpRequest, SwallowedException
 from afterwards.worker.planning import Kind, Node, Plan, standing_in
-from afterwards.worker.threads import Threads, returned
+from afterwards.worker.threads import OnCancel, Threads
 
 T = TypeVar("T")
+
+PATIENCE = 5.0
+"""Seconds that the beginning of a dependency waits for a thread where the system has none."""
 
 
 class Cleanup:
@@ -222,7 +225,7 @@ class _InThreads:
         place = object()
         counted = _take_if_free(place, self._limiter)
         try:
-            return await _to_its_end(partial(self._manager.__exit__, *error))
+            return await _threads.run(partial(self._manager.__exit__, *error), on_cancel=OnCancel.MAKE)
         finally:
             if counted:
                 self._limiter.release_on_behalf_of(place)
@@ -233,7 +236,7 @@ async def _in_thread(function: Callable[[], T], limiter: CapacityLimiter) -> T:
     if not _take_if_free(place, limiter):
         await limiter.acquire_on_behalf_of(place)
     try:
-        return await _to_its_end(function)
+        return await _threads.run(function, on_cancel=OnCancel.WAIT, patience=PATIENCE)
     finally:
         limiter.release_on_behalf_of(place)
 
@@ -244,19 +247,6 @@ def _take_if_free(place: object, limiter: CapacityLimiter) -> bool:
     except WouldBlock:
         return False
     return True
-
-
-async def _to_its_end(function: Callable[[], T]) -> T:
-    """Run in a thread, and wait for its end even when cancelled: no thread can be stopped, and this one has a place.
-
-    Cancelled a second time, leave it alone.
-    """
-    call = _threads.begin(function)
-    try:
-        return returned(await asyncio.shield(call))
-    except asyncio.CancelledError:
-        await asyncio.wait([call])
-        raise
 
 
 _threads = Threads()

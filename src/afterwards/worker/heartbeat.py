@@ -7,8 +7,6 @@ from contextlib import suppress
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 from time import monotonic
-from types import TracebackType
-from typing import Self
 
 from afterwards import telemetry
 from afterwards.core.errors import EngineError, EngineUnavailable
@@ -48,6 +46,7 @@ class Heart:
         self._thread = threading.Thread(target=self._run, name="afterwards-heartbeat", daemon=True)
         self._stopped = threading.Event()
         self._hurried = threading.Event()
+        self._stays = False
         self._noted: SimpleQueue[TaskContext | None] = SimpleQueue()  # None wakes the thread
 
     def note(self, context: TaskContext) -> None:
@@ -57,36 +56,53 @@ class Heart:
     def hurry(self) -> None:
         """Renew all leases now. May be called from any thread."""
         self._hurried.set()
+        self.look()
+
+    def look(self) -> None:
+        """See whether there is still anything to renew."""
         self._noted.put(None)
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stopped.set()
-        self._noted.put(None)
+    def stay(self) -> None:
+        """Beat on after the end of the worker, as long as there are leases, and then leave the engine."""
+        self._stays = True
+
+    def stop(self) -> None:
+        """End, unless it stays."""
+        if not self._stays:
+            self._stopped.set()
+        self.look()
 
     def _run(self) -> None:
+        with asyncio.Runner() as runner:
+            try:
+                self._beat_until_stopped(runner)
+            finally:
+                if self._stays:
+                    runner.run(self._engine.__aexit__(None, None, None))
+
+    def _beat_until_stopped(self, runner: asyncio.Runner) -> None:
         every = self._lease.total_seconds() / 3
         pause, wait = every, AFTER_A_FAILURE
-        with asyncio.Runner() as runner:
-            while not self._stopped.is_set():
-                try:
-                    answered = self._beat_once(runner, pause)
-                    pause = every if answered else min(every, RETRY)
-                    wait = AFTER_A_FAILURE
-                except BaseException as error:  # a heart that stopped would lose every lease
-                    self._health.failed(DOING, error)
-                    pause, wait = min(every, wait), wait * 2
+        while self._goes_on():
+            try:
+                answered = self._beat_once(runner, pause)
+                pause = every if answered else min(every, RETRY)
+                wait = AFTER_A_FAILURE
+            except BaseException as error:  # a heart that stopped would lose every lease
+                self._health.failed(DOING, error)
+                pause, wait = min(every, wait), wait * 2
+
+    def _goes_on(self) -> bool:
+        return not self._stopped.is_set() and not (self._stays and not self._leases())
 
     def _beat_once(self, runner: asyncio.Runner, pause: float) -> bool:
         """Store progress until the pause is over, and then renew all leases. Returns whether the engine answered."""
         due, answered = monotonic() + pause, True
-        while not self._stopped.is_set():
+        while self._goes_on():
             noted = self._gather(due)
             all_of_them = monotonic() >= due or self._hurried.is_set()
             if all_of_them:

@@ -2,8 +2,8 @@
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from math import inf
@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from afterwards import telemetry
 from afterwards.core.lifecycle import HOLD, Cancelled, Outcome, Raised, Released, Settled, Snoozed, Succeeded
-from afterwards.core.options import Options
+from afterwards.core.options import Options, RunIn
 from afterwards.core.task import FailedTask, FailureKind, Lease, State, Task
 from afterwards.engine import Claim, Engine, Held
 from afterwards.health import Health
@@ -30,6 +30,7 @@ from afterwards.worker.second_look import SecondLook
 from afterwards.worker.settler import Settler
 from afterwards.worker.slots import Slots
 from afterwards.worker.supervisor import keep_running, persist
+from afterwards.worker.threads import made_from_here
 from afterwards.worker.upkeep import Upkeep
 from afterwards.worker.watch import Watch
 
@@ -89,7 +90,7 @@ class Worker:
         self._hurry = asyncio.Event()
         self._settler = Settler(engine, self._stored, self._health)
         self._links = Links()
-        self._heart = Heart(engine, options.lease, lambda: tuple(self._leased), self._heard, self._health)
+        self._heart = Heart(engine, options.lease, self._leases, self._heard, self._health)
         self._note = self._heart.note  # bound once
         self._watch = Watch(self._name_of, lambda: bool(self._attempts))
         self._attendance = Attendance(engine, self.id, functions, options, clock=clock)
@@ -108,13 +109,16 @@ class Worker:
         self._attempts: dict[asyncio.Task[None], Running] = {}
         self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
         self._parts: dict[str, asyncio.Task[None]] = {}  # what the worker does beside the attempts, by what that is
-        self._ends = False  # its parts are not started again
+        self._ends = False  # its parts are not started again; what is left is only what could not be stopped
+        self._leaving: asyncio.Task[None] | None = None
+        self._signed_out = False
 
     async def __aenter__(self) -> Self:
         self._context = Context()
         self.loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._heart)
+            await self._heart.start()
+            stack.push_async_callback(self._let_the_heart_stop)
             await stack.enter_async_context(self._watch)
             self._loops = await stack.enter_async_context(asyncio.TaskGroup())
             self._start(CLAIMING, self._claims.run)
@@ -140,8 +144,9 @@ class Worker:
         await self._give_back()
         await first(self._leave_all_stored(), timeout=LAST_WRITES)
         self._ends = True
-        for part in self._parts.values():
-            part.cancel()
+        for part in (*self._parts.values(), self._leaving):
+            if part is not None:
+                part.cancel()
         self._surroundings.close()
         await self._stack.__aexit__(None, None, None)
         await self._surroundings.ended()
@@ -216,10 +221,17 @@ class Worker:
 
     def _take(self, task: Task) -> Running:
         lease = task.lease
-        running = self._leased[lease] = Running(task, lease, self._functions.get(task.name), self._note)
+        running = self._leased[lease] = Running(task, lease, self._functions.get(task.name), self._note, self._lend)
         if task.suspect:
             self._claims.suspect_began(lease)
         return running
+
+    def _leases(self) -> Sequence[Lease]:
+        """The leases to be renewed. Called in the heart's thread."""
+        for lease, running in list(self._leased.items()):
+            if (running.left and not running.in_thread) or (self._ends and running.ended):
+                self._leased.pop(lease, None)
+        return tuple(self._leased)
 
     def _leave(self, lease: Lease) -> Running | None:
         """Its end is stored, or is nobody's business here any more."""
@@ -244,6 +256,33 @@ class Worker:
             self._attempts[running.asyncio_task] = running
             self._watch.begin()
 
+    @contextmanager
+    def _lend(self, running: Running) -> Iterator[None]:
+        """Let others have the slot of an attempt that waits for another task's result, which may need one to begin."""
+        here = asyncio.get_running_loop() is self.loop  # else it is one that a function runs in its thread
+        change = (lambda do: do()) if here else self.loop.call_soon_threadsafe
+        change(partial(self._give_slot, running))
+        try:
+            yield
+        finally:
+            with suppress(RuntimeError):  # the loop is closed
+                change(partial(self._take_slot_back, running))
+
+    def _give_slot(self, running: Running) -> None:
+        if running.ended or running.lent or not self._slots.lend():
+            return
+        running.lent = True
+        running.lent_thread = running.in_thread
+        self._surroundings.threads.lend(int(running.lent_thread))
+        self._claims.freed.set()
+        self._fill()
+
+    def _take_slot_back(self, running: Running) -> None:
+        if running.lent:
+            running.lent = False
+            self._slots.take_back()
+            self._surroundings.threads.lend(-int(running.lent_thread))
+
     def _begin(self, doing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         begun = self.loop.create_task(doing, context=self._context.fresh())
         self._keep_alive(begun)
@@ -255,18 +294,27 @@ class Worker:
 
     async def _attempt(self, running: Running) -> None:
         running.begun, running.began = True, self.loop.time()
+        running.calls = made_from_here() if running.may_use_threads else ()
         outcome: Outcome
         try:
             outcome = await attempt(running.function, running.task, self._surroundings, running)
         except asyncio.CancelledError as error:
-            outcome = running.stop or (Released() if self._all_is_ending else Raised(error=error))
+            released = Released(begun=running.may_have_begun)
+            outcome = running.stop or (released if self._all_is_ending else Raised(error=error))
         except BaseException as error:  # nothing may leave an attempt without its end
             if not self.loop.is_running():  # this coroutine is closed, and so is all of the worker
                 raise
             outcome = Raised(error=error)
         if running.stop and not isinstance(outcome, Succeeded):
             outcome = running.stop
+        if running.in_thread:  # somebody else cancelled this, as at the end of the event loop
+            running.left = True
+            telemetry.still_running(running.task)
+            return
         self._end(running, outcome)
+        if self._ends:
+            await self._settler.store()
+            self._heart.look()
 
     @property
     def _all_is_ending(self) -> bool:
@@ -297,6 +345,7 @@ class Worker:
     def _free(self, running: Running) -> None:
         if running.asyncio_task:
             self._attempts.pop(running.asyncio_task, None)
+            self._take_slot_back(running)
             self._slots.leave()
             self._fill()
         elif running.held:
@@ -321,15 +370,20 @@ class Worker:
 
     # Stopping.
 
-    def _stop(self, running: Running, outcome: Outcome, *, even_threads: bool = False) -> None:
-        """Cancel an attempt; a thread cannot be stopped, only no longer waited for."""
+    def _stop(self, running: Running, outcome: Outcome, *, at_once: bool = False) -> None:
+        """Cancel an attempt. What is at work in a thread cannot be stopped, and goes on; it is told to end.
+
+        The same for a process, which is killed a moment later, or ``at_once``.
+        """
         running.stop = running.stop or outcome
         if running.stopped is None:
             running.stopped = self.loop.time()
         running.tell_to_stop()
         if running.asyncio_task is None or not running.begun:
             self._end(running, outcome)
-        if running.asyncio_task and (running.function.is_async or even_threads or not running.begun):
+        elif not at_once and running.function.run_in is RunIn.PROCESS:
+            return
+        if running.asyncio_task and running.drop_calls():
             running.asyncio_task.cancel()
 
     def _heard(self, asked: Sequence[Lease], held: Sequence[Held]) -> None:
@@ -369,7 +423,7 @@ class Worker:
         while True:
             await asyncio.sleep(LAST_WORDS)
             now = self.loop.time()
-            stubborn = {one for one in self._attempts.values() if one.function.is_async and _overdue(one, now)}
+            stubborn = {one for one in self._attempts.values() if _overdue(one, now)}
             for running in stubborn:
                 if running in asked:
                     self._abandon(running)
@@ -386,23 +440,38 @@ class Worker:
         self._end(running, outcome)
 
     async def _release(self) -> None:
-        """Give back what still runs when the grace period is over, or at the second signal."""
+        """Give back what still runs when the grace period is over, or at the second signal; then sign out.
+
+        From then on nothing counts as a crash, should the process be killed because a client stays connected.
+        """
         if self._attempts:
             ended = asyncio.wait(list(self._attempts))
             await first(ended, self._hurry.wait(), timeout=self._options.grace.total_seconds())
         await self._give_back()
+        self._leaving = self._loops.create_task(self._sign_out())
 
     async def _give_back(self) -> None:
+        """Give back what has stopped. What goes on in spite of it keeps its lease: it must not begin elsewhere."""
         for running in list(self._leased.values()):
-            if not running.ended:
-                outcome = Released(begun=running.begun) if running.asyncio_task else _untried(running)
-                self._stop(running, outcome, even_threads=True)
-        if self._attempts:
-            await asyncio.wait(list(self._attempts), timeout=LAST_WORDS)
-        for asyncio_task, running in list(self._attempts.items()):  # they swallowed the cancellation
-            asyncio_task.cancel()
-            self._keep_alive(asyncio_task)
-            self._end(running, Released())
+            if not running.ended and not running.given_back:
+                running.given_back = True  # once: a second cancellation would end what it does to clean up
+                outcome = Released(begun=running.may_have_begun) if running.asyncio_task else _untried(running)
+                self._stop(running, outcome, at_once=True)
+        if stopping := [attempt for attempt in self._attempts if attempt.cancelling()]:
+            await asyncio.wait(stopping, timeout=LAST_WORDS)
+        for running in self._attempts.values():
+            if not running.told:
+                running.told = True
+                telemetry.still_running(running.task)
+
+    async def _let_the_heart_stop(self) -> None:
+        """At the end: what could not be stopped keeps its lease for as long as it goes on."""
+        try:
+            if self._leases():
+                await self._engine.__aenter__()  # until the heart leaves it
+                self._heart.stay()
+        finally:
+            self._heart.stop()
 
     async def _all_stored(self) -> None:
         await asyncio.wait([self._parts[CLAIMING]])  # what it claimed while the drain began has been given back
@@ -410,10 +479,19 @@ class Worker:
             await self._settler.store()
         await self._settler.settled()
 
-    async def _leave_all_stored(self) -> None:
+    async def _sign_out(self) -> None:
         await self._all_stored()
-        self._parts.pop(ATTENDING).cancel()
-        await self._attendance.sign_out()
+        if attending := self._parts.pop(ATTENDING, None):
+            attending.cancel()
+        await persist("sign out", self._attendance.sign_out)
+        self._signed_out = True
+
+    async def _leave_all_stored(self) -> None:
+        if self._leaving is not None:
+            await asyncio.wait([self._leaving])
+        if not self._signed_out:  # it was cancelled, as all was
+            await self._sign_out()
+        await self._all_stored()
 
     def _name_of(self, asyncio_task: "asyncio.Task[Any]") -> str | None:
         running = self._attempts.get(asyncio_task)
@@ -421,7 +499,12 @@ class Worker:
 
 
 def _overdue(running: Running, now: float) -> bool:
-    """Whether an attempt should have ended so long ago that it has had time to clean up."""
+    """Whether an attempt should have ended so long ago that it has had time to clean up.
+
+    Not what is given back, or has a thread at work: that would begin elsewhere while it goes on here.
+    """
+    if not running.function.is_async or isinstance(running.stop, Released) or running.in_thread:
+        return False
     timeout = options_of(running.function, running.task).timeout
     ends = inf if timeout is None else running.began + timeout.total_seconds()
     stopped = inf if running.stopped is None else running.stopped

@@ -17,6 +17,7 @@ from afterwards import telemetry
 from afterwards.core.errors import AfterwardsError, ProcessDied
 from afterwards.core.lifecycle import Outcome, Raised
 from afterwards.core.progress import Progress
+from afterwards.core.shortage import Shortage, beginning, is_shortage
 from afterwards.core.task import FailureKind, Task
 from afterwards.worker import wire
 from afterwards.worker.context import TaskContext
@@ -57,14 +58,21 @@ class Processes:
         self._none_lives = asyncio.Event()
 
     async def run(self, function: Runnable, context: TaskContext) -> Outcome:
-        """Run the function in a process. Cancelled, it is killed; told to stop through the context, a moment later."""
+        """Run the function in a process. Cancelled, it is killed; told to stop through the context, a moment later.
+
+        Raises Shortage when there is none, and none could be started.
+        """
         async with self._free:
             context.check_cancelled()
-            keeper = self._idle.pop() if self._idle else self._new()
+            with beginning("start a process"):
+                keeper = self._idle.pop() if self._idle else self._new()
             try:
-                return await self._ask(keeper, function, context)
+                outcome = await self._ask(keeper, function, context)
             finally:
                 self._put_back(keeper)
+            if isinstance(outcome, Raised) and isinstance(outcome.error, Shortage):
+                raise outcome.error
+            return outcome
 
     def close(self) -> None:
         """Let the processes end after what they do now."""
@@ -101,9 +109,10 @@ class Processes:
         context.on_stop(stop)
         keeper.ask(Request(function, context, lambda outcome: loop.call_soon_threadsafe(_answer, answer, outcome)))
         try:
-            return await answer
+            return await asyncio.shield(answer)
         except asyncio.CancelledError:
             keeper.kill()
+            await asyncio.wait([answer], timeout=ENDING)  # until it has ended, the function may still do something
             raise
         finally:
             context.on_stop(None)
@@ -187,7 +196,8 @@ class Keeper:
 
     def tell(self, message: Message) -> None:
         """Send something beside the call. Never waits, even if nobody reads."""
-        threading.Thread(target=self._try_to_send, args=(message,), daemon=True).start()
+        with suppress(RuntimeError):  # the system has no thread left: whoever has to end will be killed
+            threading.Thread(target=self._try_to_send, args=(message,), daemon=True).start()
 
     def kill(self) -> None:
         """End the process at once, whatever it does."""
@@ -246,10 +256,14 @@ class Keeper:
             return _too_late(request) if late.begun else _crashed(f"did not begin within {BEGINNING:g} s")
         except (EOFError, OSError) as error:
             self.over = True
-            return _crashed(self._end(crashed=True) or f"could not be started: {error}")
+            how = self._end(crashed=True)
+            if isinstance(error, Shortage) or (how is None and _is_short(error)):
+                return Raised(error=Shortage(f"no process could be started: {error}"))
+            return _crashed(how or f"could not be started: {error}")
         except BaseException as error:  # a request that nobody answers would keep its slot for ever
             self.kill()
-            return Raised(error=error)
+            short = self._process is None and _is_short(error)
+            return Raised(error=Shortage(f"no process could be started: {error}") if short else error)
 
     def _start(self) -> None:
         from multiprocessing import get_context
@@ -268,7 +282,9 @@ class Keeper:
         _alive.add(self)
         atexit.unregister(_end_all)
         atexit.register(_end_all, os.getpid())
-        self._receive(monotonic() + BEGINNING, begun=False)  # it says that it is ready
+        ready = self._receive(monotonic() + BEGINNING, begun=False)
+        if "short" in ready:
+            raise Shortage(ready["short"])
 
     def _talk(self, request: Request) -> Outcome:
         self._send(request.call)
@@ -345,6 +361,11 @@ def _too_late(request: Request) -> Raised:
     seconds = request.timeout.total_seconds()
     error = TimeoutError(f"took longer than its timeout of {seconds:g} s, and its process was killed")
     return Raised(error=error, kind=FailureKind.TIMED_OUT)
+
+
+def _is_short(error: BaseException) -> bool:
+    """Whether the system had nothing left to start a process with."""
+    return isinstance(error, BlockingIOError) or is_shortage(error)
 
 
 def _crashed(how: str) -> Raised:

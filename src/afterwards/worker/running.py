@@ -1,14 +1,18 @@
 """A task that a worker has leased, from then until its end is stored."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from afterwards.core.lifecycle import Cancelled, Outcome, Released, Snoozed
+from afterwards.core.options import RunIn
 from afterwards.core.task import FailedTask, Lease, Task
 from afterwards.worker.context import TaskContext
 from afterwards.worker.runnable import Runnable
+from afterwards.worker.threads import Call, OnCancel
 
 UNTRIED = Snoozed(timedelta())
 """As what a task goes back to the queue that this worker has leased and not started."""
@@ -22,6 +26,7 @@ class Running:
     lease: Lease
     function: Runnable
     note: Callable[[TaskContext], None]
+    lend: "Callable[[Running], AbstractContextManager[None]]"
     asyncio_task: "asyncio.Task[None] | None" = None  # None: it has not started
     held: bool = False  # by its request
     begun: bool = False
@@ -33,6 +38,12 @@ class Running:
     stop: Outcome | None = None  # as what the attempt ends when it is cancelled
     tell: FailedTask | None = None  # what a plain `on_failure` is told once the end is stored
     asked: TaskContext | None = None
+    calls: Sequence[Call[Any]] = ()  # what was to be called in threads for it
+    given_back: bool = False  # it was asked to stop for that
+    told: bool = False  # that it did not
+    lent: bool = False  # its slot, to another one
+    lent_thread: bool = False  # and a thread beside the one in which it waits
+    left: bool = False  # its coroutine was cancelled although a thread is at work: it keeps its lease
 
     @property
     def context(self) -> TaskContext:
@@ -41,6 +52,28 @@ class Running:
             self.asked = TaskContext(self.function, self.task, self.note)
             self.tell_to_stop()
         return self.asked
+
+    @property
+    def may_use_threads(self) -> bool:
+        return not self.function.is_async or bool(self.function.plan.injected)
+
+    @property
+    def may_have_begun(self) -> bool:
+        """Whether anything of the user's may have been called."""
+        calls_at_once = self.function.is_async or self.function.run_in is RunIn.PROCESS
+        return self.begun and (calls_at_once or any(call.made for call in self.calls))
+
+    @property
+    def in_thread(self) -> bool:
+        """Whether a thread is at work for it, which nobody can stop."""
+        return any(call.at_work for call in self.calls)
+
+    def drop_calls(self) -> bool:
+        """Keep calls that no thread has taken from being made. False when a cancellation would leave one at work."""
+        return all([call.drop() for call in self.calls if call.on_cancel is OnCancel.LEAVE])
+
+    def lending(self) -> AbstractContextManager[None]:
+        return self.lend(self)
 
     def tell_to_stop(self) -> None:
         """Let the function know that it shall end, if it asks."""

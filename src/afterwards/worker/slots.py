@@ -25,6 +25,7 @@ class Slots(Generic[T]):
         self._count = count
         self._now = now
         self._running = 0
+        self._lent = 0  # to others, by tasks that wait for the result of another one
         self._reserved = 0  # for what is being claimed
         self._held = 0  # held back by a request, or being stored for one
         self._ahead = 0  # being claimed ahead of any slot
@@ -69,6 +70,19 @@ class Slots(Generic[T]):
             return None
         self._running += 1
         return self.ready.popleft()
+
+    def lend(self) -> bool:
+        """Let another one have the slot of one that only waits. False when as many are lent as there are slots."""
+        if self._lent >= self._count:
+            return False
+        self._lent += 1
+        self._running -= 1
+        return True
+
+    def take_back(self) -> None:
+        """One that waited goes on, even if there are more than slots for a while."""
+        self._lent -= 1
+        self._running += 1
 
     def leave(self) -> None:
         """One that ran has ended."""

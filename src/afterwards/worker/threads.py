@@ -4,12 +4,17 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import Context, ContextVar, copy_context
+from enum import Enum, auto
 from math import inf
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from time import monotonic
+from typing import Any, Generic, TypeVar
 
 from anyio.lowlevel import current_token
+
+from afterwards import telemetry
+from afterwards.core.shortage import Shortage, is_shortage
 
 try:
     from anyio._core._eventloop import threadlocals
@@ -19,7 +24,75 @@ except ImportError:  # another version keeps it elsewhere: then `anyio.from_thre
 T = TypeVar("T")
 
 Ended = tuple[T | None, BaseException | None]
-"""How a call ended: what it returned, or what it raised."""
+"""How a call ended: what it returned, or what it raised. Not every exception can be one of a future."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+"""Seconds between two tries to start a thread where the system has none: the first pause, and what it doubles up to."""
+
+
+class OnCancel(Enum):
+    """What the cancellation of a call's caller means for it, once a thread is at work on it."""
+
+    LEAVE = auto()  # it goes on there unheard
+    WAIT = auto()  # its caller ends after it
+    MAKE = auto()  # the same, and it is made even if no thread has taken it yet
+
+
+class Call(Generic[T]):
+    """A call that a thread is to make: it waits for a thread, is at work in one, and has ended."""
+
+    __slots__ = ("_context", "_function", "_loop", "_taken", "_token", "ended", "future", "made", "on_cancel")
+
+    def __init__(self, function: Callable[[], T], context: Context, on_cancel: OnCancel) -> None:
+        self._function = function
+        self._context = context  # the caller's context variables
+        self._loop = asyncio.get_running_loop()
+        self._token = current_token()
+        self._taken = threading.Lock()  # by the thread, or by who drops it; never released
+        self.future: asyncio.Future[Ended[T]] = self._loop.create_future()
+        self.on_cancel = on_cancel
+        self.made = False  # or it has begun to be
+        self.ended = False
+
+    @property
+    def taken(self) -> bool:
+        return self._taken.locked()
+
+    @property
+    def at_work(self) -> bool:
+        return not self.ended and (self.taken or self.on_cancel is OnCancel.MAKE)
+
+    def drop(self) -> bool:
+        """Keep the call from being made. False when a thread is at work on it, which nobody can stop."""
+        if self.on_cancel is not OnCancel.MAKE and self._taken.acquire(blocking=False):
+            self.ended = True
+        return self.ended
+
+    def make(self) -> None:
+        """Make it in this thread, unless it was dropped."""
+        if not self._taken.acquire(blocking=False):
+            return
+        self.made = True
+        threadlocals.current_token = self._token  # so that functions may call back with `anyio.from_thread`
+        outcome: Ended[T]
+        try:
+            outcome = self._context.run(self._function), None
+        except BaseException as error:  # whatever the user's function raises is its outcome
+            outcome = None, error
+        self.ended = True
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
+            self._loop.call_soon_threadsafe(_answer, self, outcome)
+
+
+calls: ContextVar[list[Call[Any]] | None] = ContextVar("afterwards_calls", default=None)
+"""Where calls are noted that are made from here."""
+
+
+def made_from_here() -> list[Call[Any]]:
+    """The calls that will be made in threads from now on, in this context."""
+    made: list[Call[Any]] = []
+    calls.set(made)
+    return made
 
 
 class Threads:
@@ -27,66 +100,104 @@ class Threads:
 
     def __init__(self, size: float = inf) -> None:
         self._size = size
+        self._begin()
+
+    def _begin(self) -> None:
         self._count = 0
         self._idle = threading.Semaphore(0)
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._calls: SimpleQueue[Call[Any] | None] = SimpleQueue()
 
-    async def run(self, function: Callable[[], T]) -> T:
-        """Call a function in a thread, with the caller's context variables. Cancelled, it goes on there unheard."""
-        return returned(await self.begin(function))
+    async def run(self, function: Callable[[], T], *, on_cancel: OnCancel = OnCancel.LEAVE, patience: float = inf) -> T:
+        """Call a function in a thread, with the caller's context variables.
 
-    def begin(self, function: Callable[[], T]) -> "asyncio.Future[Ended[T]]":
-        """Call a function in a thread. How it ended is a value: not every exception can be one of a future."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Ended[T]] = loop.create_future()
-        context = copy_context()
-        token = current_token()
-
-        def call() -> None:
-            threadlocals.current_token = token  # so that functions may call back with `anyio.from_thread`
-            ended: Ended[T]
-            try:
-                ended = context.run(function), None
-            except BaseException as error:  # whatever the user's function raises is its outcome
-                ended = None, error
-            with suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
-                loop.call_soon_threadsafe(_end, future, ended)
-
+        Cancelled before a thread took it, it is not called. Where the system has no thread left it waits for one.
+        Raises Shortage after ``patience``, in seconds. Cancelled a second time, it is left alone.
+        """
+        call = Call(function, copy_context(), on_cancel)
+        made = calls.get()
+        if made is not None:
+            made.append(call)
         self._calls.put(call)
-        if not self._idle.acquire(blocking=False) and self._count < self._size:
-            self._count += 1
-            threading.Thread(target=self._work, name=f"afterwards-{self._count}", daemon=True).start()
-        return future
+        try:
+            if not self._idle.acquire(blocking=False) and self._count < self._size and not self._grow():
+                await self._grow_patiently(call, patience)
+            return _returned(await call.future)
+        except asyncio.CancelledError:
+            if not call.drop() and on_cancel is not OnCancel.LEAVE:
+                await self._end(call)
+            raise
+
+    async def _end(self, call: Call[Any]) -> None:
+        """Wait for the end of a call whose caller was cancelled."""
+        call.future = asyncio.get_running_loop().create_future()
+        try:
+            await self._grow_patiently(call, inf)
+            await asyncio.wait([call.future])
+        finally:
+            call.future.cancel()
+
+    def lend(self, threads: int) -> None:
+        """Allow so many more threads, for those that wait in theirs; with a negative number, no longer."""
+        self._size += threads
 
     def close(self) -> None:
-        """Let the threads end after what they do now."""
+        """Let the threads end after what they do now. Whoever calls later gets new ones."""
         for _ in range(self._count):
             self._calls.put(None)
+        self._begin()
 
-    def _work(self) -> None:
-        while (call := self._next()) is not None:
-            call()
-            del call  # nothing of the last call stays alive while the thread is idle
-
-    def _next(self) -> Callable[[], None] | None:
+    def _grow(self) -> bool:
+        """Start another thread, if the system has one."""
+        work = threading.Thread(
+            target=_work, args=(self._calls, self._idle), name=f"afterwards-{self._count + 1}", daemon=True
+        )
         try:
-            return self._calls.get_nowait()
-        except Empty:
-            self._idle.release()
-            return self._calls.get()
+            work.start()
+        except RuntimeError as error:
+            if not is_shortage(error):
+                raise
+            telemetry.short("start a thread", error)
+            return False
+        self._count += 1
+        return True
+
+    async def _grow_patiently(self, call: Call[Any], patience: float) -> None:
+        """Until a thread could be started, or one that was there has taken the call."""
+        pause, until = FIRST_PAUSE, monotonic() + patience
+        while not call.taken and self._count < self._size:
+            if monotonic() > until and call.drop():
+                raise Shortage("no thread could be started")
+            await asyncio.wait([call.future], timeout=pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            if call.taken or self._grow():
+                return
 
 
-def returned(ended: Ended[T]) -> T:
+def _work(calls: "SimpleQueue[Call[Any] | None]", idle: threading.Semaphore) -> None:
+    while (call := _next(calls, idle)) is not None:
+        call.make()
+        del call  # nothing of the last call stays alive while the thread is idle
+
+
+def _next(calls: "SimpleQueue[Call[Any] | None]", idle: threading.Semaphore) -> Call[Any] | None:
+    try:
+        return calls.get_nowait()
+    except Empty:
+        idle.release()
+        return calls.get()
+
+
+def _answer(call: Call[T], outcome: Ended[T]) -> None:
+    if not call.future.done():
+        call.future.set_result(outcome)
+
+
+def _returned(outcome: Ended[T]) -> T:
     """What a function returned; raises what it raised."""
-    result, error = ended
+    result, error = outcome
     if error is None:
         return result  # type: ignore[return-value]  # one of the two is there
     try:
         raise error
     finally:
-        del ended, error  # each of which holds this frame by the traceback
-
-
-def _end(future: "asyncio.Future[Ended[Any]]", ended: Ended[Any]) -> None:
-    if not future.done():
-        future.set_result(ended)
+        del outcome, error  # each of which holds this frame by the traceback

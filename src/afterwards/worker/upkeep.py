@@ -1,7 +1,7 @@
 """What any worker does for all: take back what dead workers left, delete what is past its retention."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from time import monotonic
 
@@ -11,6 +11,7 @@ from afterwards.core.correction import CORRECTION
 from afterwards.core.errors import EngineUnavailable, UnknownFunction
 from afterwards.core.lifecycle import Settled
 from afterwards.core.options import Options
+from afterwards.core.routing import FORGOTTEN_AFTER
 from afterwards.core.task import LEASE_ENDED, FailedTask, Lease, Task
 from afterwards.engine import Engine
 from afterwards.health import Health
@@ -83,14 +84,17 @@ class Upkeep:
             _holders.discard(self._holds)
 
     async def reclaim(self) -> None:
-        """Settle the tasks of workers that died: the attempt counts, the crash only against a suspect."""
+        """Settle the tasks of workers that died: the attempt counts, the crash only against a suspect.
+
+        What a worker still held that shut down in good order is given back, for nothing has crashed.
+        """
         self._look()
         if self._wrong:
             await self._engine.put_right(self._lease)
             self._wrong = False
         while tasks := await self._lost():
-            settled_all = lifecycle.lose_all(tasks, now=self._clock())
-            lost = [self._with_notice(task, settled) for task, settled in zip(tasks, settled_all, strict=True)]
+            settled_all = await self._settled(tasks)
+            lost = [self._with_notice(task, settled_all[task.lease]) for task in tasks]
             refused = set(await self._engine.finish([settled for settled, _ in lost]))
             for task, (settled, failed) in zip(tasks, lost, strict=True):
                 if settled.lease not in refused:
@@ -103,6 +107,14 @@ class Upkeep:
     async def prune(self) -> None:
         while await self._engine.prune(AT_ONCE) == AT_ONCE:
             pass
+
+    async def _settled(self, tasks: Sequence[Task]) -> dict[Lease, Settled]:
+        """What becomes of lost tasks, by their leases."""
+        now = self._clock()
+        left = {worker.id for worker in await self._engine.seen_workers(FORGOTTEN_AFTER) if worker.has_left}
+        behind = [lifecycle.left_behind(task, now=now) for task in tasks if task.worker in left]
+        lost = lifecycle.lose_all([task for task in tasks if task.worker not in left], now=now)
+        return {settled.lease: settled for settled in (*behind, *lost)}
 
     def _look(self) -> None:
         """Notice what may have kept living workers from renewing their leases."""

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 
 from afterwards.core.errors import FileMissing
 from afterwards.core.files import CHUNKS_AT_ONCE, StoredFile, replaced, stored_files
+from afterwards.core.shortage import beginning
 from afterwards.engine import Files
 from afterwards.worker.supervisor import persist
 
@@ -24,14 +25,19 @@ MOST_IN_MEMORY = 1024 * 1024
 async def opened(
     values: Mapping[str, Any], parameters: Collection[str], *, task: str, files: Files, limiter: CapacityLimiter
 ) -> AsyncIterator[dict[str, Any]]:
-    """The arguments with their files open, each at its beginning; they are closed afterwards. Raises FileMissing."""
+    """The arguments with their files open, each at its beginning; they are closed afterwards.
+
+    Raises FileMissing, Shortage.
+    """
     given = {name: values[name] for name in parameters if name in values}
     uploads: dict[StoredFile, UploadFile] = {}
-    with ExitStack() as stack:  # closed without waiting, so that no cancellation can leave one open
-        for stored in stored_files(list(given.values())):
-            file = stack.enter_context(SpooledTemporaryFile(max_size=MOST_IN_MEMORY))
-            size = await _fill(file, stored, task=task, files=files, limiter=limiter)
-            uploads[stored] = _upload(file, stored, size)
+    with ExitStack() as opened_files:  # closed without waiting, so that no cancellation can leave one open
+        with beginning("open its files"), ExitStack() as stack:
+            for stored in stored_files(list(given.values())):
+                file = stack.enter_context(SpooledTemporaryFile(max_size=MOST_IN_MEMORY))
+                size = await _fill(file, stored, task=task, files=files, limiter=limiter)
+                uploads[stored] = _upload(file, stored, size)
+            opened_files.enter_context(stack.pop_all())
         yield {**values, **replaced(given, _is_stored_file, uploads.__getitem__)}
 
 

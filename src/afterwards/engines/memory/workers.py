@@ -15,22 +15,19 @@ class KeptWorkers(Kept):
     def __init__(self, *, clock: Callable[[], datetime]) -> None:
         super().__init__(clock=clock)
         self._workers: dict[str, LiveWorker] = {}
-        self._left: set[str] = set()  # of the workers
 
     async def sign_in(self, workers: Sequence[LiveWorker]) -> None:
         with self._lock:
             for worker in workers:
                 self._workers[worker.id] = replace(worker, seen_at=self._clock())
-                self._left.discard(worker.id)
 
     async def sign_out(self, ids: Collection[str]) -> None:
         with self._lock:
             for id in self._workers.keys() & set(ids):
-                self._workers[id] = replace(self._workers[id], seen_at=self._clock())
-                self._left.add(id)
+                self._workers[id] = replace(self._workers[id], seen_at=self._clock(), has_left=True)
 
     async def live_workers(self, since: timedelta) -> list[LiveWorker]:
-        return [worker for worker in await self.seen_workers(since) if worker.id not in self._left]
+        return [worker for worker in await self.seen_workers(since) if not worker.has_left]
 
     async def seen_workers(self, since: timedelta) -> list[LiveWorker]:
         with self._lock:
@@ -47,4 +44,3 @@ class KeptWorkers(Kept):
         for id, worker in list(self._workers.items()):
             if worker.seen_at and worker.seen_at <= now - FORGOTTEN_AFTER:
                 del self._workers[id]
-                self._left.discard(id)

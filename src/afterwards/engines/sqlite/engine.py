@@ -13,6 +13,7 @@ from afterwards.core.errors import EngineUnavailable, InvalidOption, QueueFull
 from afterwards.core.lifecycle import Settled
 from afterwards.core.routing import Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
+from afterwards.core.shortage import is_shortage
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import NO_TIMES, Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.sqlite import (
@@ -304,7 +305,12 @@ class SQLiteEngine:
         if opened is not None and opened.pid == os.getpid():
             opened.writer.hand_in()
             opened.reader.hand_in()
-            await asyncio.to_thread(opened.stop, refused=refused)
+            try:
+                await asyncio.to_thread(opened.stop, refused=refused)
+            except RuntimeError as error:
+                if not is_shortage(error):
+                    raise
+                opened.stop(refused=refused)  # the system has no thread left: then here
 
     def _here(self) -> Opened:
         """What is open in this process: a fork opens its own."""
@@ -324,7 +330,9 @@ class SQLiteEngine:
             try:
                 opened = Opened(self._settings)
                 opened.start()
-            except OSError as error:
+            except (OSError, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and not is_shortage(error):
+                    raise
                 needs = "; its folder must be writable" if isinstance(error, PermissionError) else ""
                 raise EngineUnavailable(f"{self._settings.path} cannot be opened: {error}{needs}") from error
             self._opened = opened

@@ -71,13 +71,13 @@ class Opened:
     def start(self) -> None:
         try:
             self.presence.enter()
-        except OSError:
+            threading.Thread(target=self._attend, name="afterwards-sqlite-attendant", daemon=True).start()
+            with gate:
+                self.resume()
+                _opened.add(self)
+        except (OSError, RuntimeError):  # RuntimeError: the system has no thread left
             self.stop()
             raise
-        threading.Thread(target=self._attend, name="afterwards-sqlite-attendant", daemon=True).start()
-        with gate:
-            self.resume()
-            _opened.add(self)
 
     def stop(self, *, refused: bool = False) -> None:
         """Do what was asked so far, and leave nothing behind. Blocks; may be called in any thread."""

@@ -21,11 +21,11 @@ def sign_out(connection: Connection, ids: Collection[str]) -> None:
 
 
 def live_workers(connection: Connection, since: timedelta) -> list[LiveWorker]:
-    return _to_workers(row for *row, has_left in _seen(connection, since) if not has_left)
+    return [worker for worker in seen_workers(connection, since) if not worker.has_left]
 
 
 def seen_workers(connection: Connection, since: timedelta) -> list[LiveWorker]:
-    return _to_workers(row for *row, _ in _seen(connection, since))
+    return _to_workers(_seen(connection, since))
 
 
 def is_any_forgotten(connection: Connection) -> bool:
@@ -95,7 +95,7 @@ def _to_workers(found: Iterable[Sequence[Any]]) -> list[LiveWorker]:
 
 
 def _to_worker(row: Sequence[Any]) -> LiveWorker:
-    id, host, pid, started_at, names, queues, slots, seen_at = row
+    id, host, pid, started_at, names, queues, slots, seen_at, has_left = row
     if not all(map(is_text, (id, host, pid))) or not isinstance(slots, int):
         raise TypeError("one of its columns has another type")
     return LiveWorker(
@@ -107,4 +107,5 @@ def _to_worker(row: Sequence[Any]) -> LiveWorker:
         queues=None if queues is None else frozenset(json.loads(queues)),
         slots=slots,
         seen_at=rows.to_instant(seen_at),
+        has_left=bool(has_left),
     )

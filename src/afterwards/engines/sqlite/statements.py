@@ -382,7 +382,8 @@ WRONG = """
         OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'scheduled' AND run_at > ? AND queued_at > ?)
         OR EXISTS (
             SELECT 1 FROM afterwards_tasks INDEXED BY afterwards_expiring
-            WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at > ? AND created_at > ? AND aside_from IS NULL
+            WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at > ? AND created_at > ?
+                AND aside_from IS NULL
         )
 """
 
@@ -394,7 +395,8 @@ WRONG_TASKS = f"""
         SELECT seq FROM afterwards_tasks WHERE state = 'running' AND lease_until > ?
         UNION
         SELECT seq FROM afterwards_tasks INDEXED BY afterwards_expiring
-        WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at > ? AND created_at > ? AND aside_from IS NULL
+        WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at > ? AND created_at > ?
+            AND aside_from IS NULL
     )
     ORDER BY seq LIMIT ?
 """

@@ -89,8 +89,9 @@ class ConnectionThread:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._main, name=f"afterwards-sqlite-{self.name}", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._main, name=f"afterwards-sqlite-{self.name}", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def stop(self) -> None:
         """Do what was asked so far, close the connection, and end. What is asked later waits for the next start."""

@@ -1,5 +1,6 @@
 """The workers that live, and what waits for one."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from afterwards.core.routing import Backlog, LiveWorker, Route
@@ -53,7 +54,7 @@ class LivingWorkers(Conformance):
         clock.advance(SOON)
         await engine.sign_out(["ada", "unknown"])
         assert await engine.live_workers(SOON) == [self.seen(eve, START)]
-        assert await engine.seen_workers(timedelta()) == [self.seen(ada, clock())]
+        assert await engine.seen_workers(timedelta()) == [replace(self.seen(ada, clock()), has_left=True)]
         assert len(await engine.seen_workers(SOON)) == 2
         clock.advance(MOMENT)
         assert await engine.seen_workers(timedelta()) == []

@@ -1,0 +1,77 @@
+"""A task that waits for another task's result takes no slot meanwhile; one that waits in vain is told of."""
+
+import asyncio
+from datetime import timedelta
+
+import anyio.from_thread
+import pytest
+
+from afterwards import handle, task
+from face.diary import note
+from face.serving import until, working
+
+pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
+
+
+@task
+async def ask_another(text: str) -> str:
+    return await (await note.enqueue(text)).result()
+
+
+@task
+def answer_in_a_thread(text: str) -> str:
+    return text
+
+
+@task
+def ask_from_a_thread(text: str) -> str:
+    async def ask() -> str:
+        return await (await answer_in_a_thread.enqueue(text)).result()
+
+    return anyio.from_thread.run(ask)
+
+
+@task(max_concurrency=1)
+async def count_down(number: int) -> int:
+    return await (await count_down.enqueue(number - 1)).result(timeout=30) if number else 0
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_others_have_its_slot(url: str, said: list[str], concurrency: int) -> None:
+    async with working(url, concurrency=concurrency):
+        asked = [await ask_another.enqueue(str(number)) for number in range(concurrency)]
+        answers = [await one.result(timeout=20) for one in asked]
+        assert answers == [str(number) for number in range(concurrency)]
+        assert await (await note.enqueue("next")).result(timeout=20) == "next"
+
+
+async def test_others_have_its_thread(url: str) -> None:
+    async with working(url, concurrency=1, threads=1):
+        for text in ("one", "two"):
+            assert await (await ask_from_a_thread.enqueue(text)).result(timeout=20) == text
+
+
+async def test_one_that_waits_in_vain_is_told_of_by_both_names(
+    url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handle, "LONG", timedelta(milliseconds=50))
+    async with working(url, grace=0):
+        asked = await count_down.enqueue(1)
+        await until(lambda: f"count_down ({asked.id}) waits for the result of count_down (" in caplog.text)
+        await asked.cancel()
+
+
+async def test_a_cancelled_one_takes_its_slot_with_it(url: str, said: list[str]) -> None:
+    async with working(url, concurrency=1):
+        waiting = await ask_for_ever.enqueue()
+        await until(lambda: said)
+        await waiting.cancel()
+        for text in ("one", "two"):
+            assert await (await note.enqueue(text)).result(timeout=20) == text
+
+
+@task
+async def ask_for_ever() -> None:
+    delayed = await note.options(delay=3600).enqueue("late")
+    await (await note.enqueue("asked")).result()
+    await asyncio.gather(delayed.result(), delayed.result())

@@ -115,7 +115,7 @@ async def test_what_is_awaited_has_a_timeout_too(url: str) -> None:
 
 
 @task
-def return_a_generator() -> Any:
+def give_a_generator() -> Any:
     return (number for number in (1, 2))
 
 
@@ -124,7 +124,7 @@ def return_an_async_generator() -> Any:
     return numbers()
 
 
-@pytest.mark.parametrize("function", [return_a_generator, return_an_async_generator], ids=lambda value: value.name)
+@pytest.mark.parametrize("function", [give_a_generator, return_an_async_generator], ids=lambda value: value.name)
 async def test_a_generator_that_nobody_iterates_is_a_failure(url: str, function: Any) -> None:
     async with working(url):
         record = await finished(await function.enqueue())

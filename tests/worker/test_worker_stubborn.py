@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -14,11 +14,13 @@ from face.serving import finished, until, working
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
-gate = asyncio.Event()
+gates: list[asyncio.Event] = []
+"""What the functions wait for: one of the event loop of each test."""
 
 
 async def swallow_all() -> None:
     the_diary.append("began")
+    [gate] = gates
     while not gate.is_set():
         try:
             await gate.wait()
@@ -45,15 +47,15 @@ async def clean_up_at_length() -> None:
         the_diary.append("cleaned up")
 
 
-@pytest.fixture(autouse=True)
-def let_go() -> Any:
-    gate.clear()
-    yield
-    gate.set()
+@pytest.fixture
+async def gate() -> AsyncIterator[asyncio.Event]:
+    gates[:] = [asyncio.Event()]
+    yield gates[0]
+    gates[0].set()
 
 
 async def test_one_that_swallows_its_timeout_ends_as_timed_out(
-    url: str, said: list[str], caplog: pytest.LogCaptureFixture
+    url: str, said: list[str], gate: asyncio.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with working(url, concurrency=1):
         handle = await swallow_the_timeout.enqueue()
@@ -68,7 +70,7 @@ async def test_one_that_swallows_its_timeout_ends_as_timed_out(
     assert "swallow_the_timeout" in told
 
 
-async def test_one_that_swallows_its_cancel_ends_as_cancelled(url: str, said: list[str]) -> None:
+async def test_one_that_swallows_its_cancel_ends_as_cancelled(url: str, said: list[str], gate: asyncio.Event) -> None:
     async with working(url, concurrency=1):
         handle = await swallow_the_cancel.enqueue()
         await until(lambda: said == ["began"])

@@ -255,3 +255,63 @@ async def test_a_truncated_file_is_an_error_and_nothing_is_acknowledged(engine: 
     with suppress(EngineError):
         await store(engine)
         assert counted_elsewhere(path) >= 20
+
+
+FORK = """
+import asyncio, fcntl, os, sys
+from datetime import UTC, datetime
+from afterwards.core.task import NewTask, task_id
+from afterwards.engine import Query
+from afterwards.engines.sqlite import SQLiteEngine
+
+def new():
+    return NewTask(id=task_id(datetime.now(UTC), os.urandom(10)), name="f", arguments="{}")
+
+async def main():
+    async with SQLiteEngine(sys.argv[1]) as engine:
+        await engine.enqueue([new()])
+        other = os.open(sys.argv[1] + "-run/write.lock", os.O_RDWR)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        late = asyncio.ensure_future(engine.enqueue([new()]))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        fcntl.flock(other, fcntl.LOCK_UN)
+        await asyncio.gather(late, return_exceptions=True)
+        for _ in range(20):
+            await engine.enqueue([new()])
+            await engine.find(Query())
+        print(len(await engine.find(Query())))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+async def test_a_fork_while_another_process_writes_does_not_disturb_its_parent(path: Path) -> None:
+    assert counted_elsewhere(path, FORK) >= 21
+    assert is_whole(path)
+
+
+async def test_a_backup_has_what_the_log_has_and_opens_as_an_engine(engine: SQLiteEngine, path: Path) -> None:
+    await store(engine)
+    target = path.with_name("backup.db")
+    target.write_text("an old one")
+    await engine.backup(target)
+    await store(engine)
+    assert counted_elsewhere(target) == 20
+    assert counted_elsewhere(path) == 40
+    assert os.stat(target).st_mode & 0o777 == 0o600
+    assert not [name for name in os.listdir(path.parent) if name.endswith(".new")]
+
+
+@pytest.mark.parametrize("target", ["tasks.db", "missing/backup.db"])
+async def test_a_backup_that_cannot_be_written_leaves_all_as_it_was(
+    engine: SQLiteEngine, path: Path, target: str
+) -> None:
+    await store(engine)
+    with pytest.raises(EngineError):
+        await engine.backup(path.parent / target)
+    assert counted_elsewhere(path) == 20

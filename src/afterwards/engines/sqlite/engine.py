@@ -15,7 +15,18 @@ from afterwards.core.routing import Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
-from afterwards.engines.sqlite import claiming, files, finishing, limiting, reading, roster, rows, scheduling, storing
+from afterwards.engines.sqlite import (
+    backup,
+    claiming,
+    files,
+    finishing,
+    limiting,
+    reading,
+    roster,
+    rows,
+    scheduling,
+    storing,
+)
 from afterwards.engines.sqlite.batch import Batch
 from afterwards.engines.sqlite.checks import check_place
 from afterwards.engines.sqlite.connection import Connection
@@ -144,6 +155,11 @@ class SQLiteEngine:
 
     async def read_chunks(self, file: str, *, start: int, limit: int) -> list[bytes]:
         return await self._here().reader.call(partial(files.read, file=file, start=start, limit=limit))
+
+    async def backup(self, path: Path) -> None:
+        """On a connection of its own, in a thread of its own: nobody waits for it."""
+        self._here()
+        await asyncio.to_thread(backup.write, self._settings.path, path, patience=self._settings.patience)
 
     async def wait(self, timeout: timedelta) -> None:
         opened = self._here()

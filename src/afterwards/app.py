@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -136,6 +137,14 @@ class Afterwards:
     async def paused(self) -> Paused:
         """All that is paused: names of task functions, and queues."""
         return await (await self.client.open()).paused()
+
+    async def backup(self, path: str | Path) -> None:
+        """Write a copy of all tasks, as they stand at one instant, to a file; one that is there is replaced.
+
+        Requests and workers go on meanwhile. To copy the file itself would leave out what is in its log. Raises
+        EngineError for ``memory://``, and where the copy cannot be written.
+        """
+        await (await self.client.open()).backup(Path(path))
 
     async def check(self) -> list[Problem]:
         """Whether the task functions that this process has imported could run what is stored and has not finished.

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -356,6 +357,13 @@ class Engine(Sender, Controls, Schedules, Joinable, Files, Roster, Protocol):
 
     async def prune(self, limit: int) -> int:
         """Delete finished tasks whose retention is over, at most ``limit``, and their files. Returns how many tasks."""
+        ...
+
+    async def backup(self, path: Path) -> None:
+        """Write a copy of all tasks as they stand at one instant to a file, which replaces one that is there.
+
+        Raises EngineError: for the path of the tasks themselves, and where tasks are kept in no file.
+        """
         ...
 
     async def wait(self, timeout: timedelta) -> None:

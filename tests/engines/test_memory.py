@@ -3,9 +3,11 @@
 import asyncio
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from afterwards.core.errors import EngineError
 from afterwards.core.task import NewTask
 from afterwards.engine import Engine
 from afterwards.engines.memory import MemoryEngine
@@ -65,3 +67,10 @@ class TestWakeup:
         wakeup.clear()
         with pytest.raises(TimeoutError):
             asyncio.run(asyncio.wait_for(wakeup.wait(LONG), timeout=0.01))
+
+
+@pytest.mark.anyio
+async def test_tasks_in_memory_cannot_be_copied_to_a_file(tmp_path: Path) -> None:
+    async with MemoryEngine() as engine:
+        with pytest.raises(EngineError, match="in no file"):
+            await engine.backup(tmp_path / "backup.db")

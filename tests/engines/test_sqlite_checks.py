@@ -1,5 +1,6 @@
 """Versions of SQLite with a bug, and file systems without working locks."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,28 @@ def test_where_the_kernel_does_not_tell_nothing_is_refused(tmp_path: Path, monke
 def test_a_missing_folder_is_refused_for_it_may_be_a_missing_volume(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"there is no folder .*missing.*create it, or mount"):
         check_place(tmp_path / "missing" / "tasks.db")
+
+
+def test_a_file_that_is_a_mount_point_by_itself_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/vda1 / ext4 rw 0 0\n/dev/vda1 {tmp_path}/tasks.db ext4 rw 0 0\n")
+    monkeypatch.setattr(checks, "MOUNTS", mounts)
+    (tmp_path / "tasks.db").touch()
+    with pytest.raises(EngineError, match=rf"mount point by itself.*Mount its folder instead \({tmp_path}\)"):
+        check_place(tmp_path / "tasks.db")
+    check_place(tmp_path / "other.db")
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm"])
+def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    (tmp_path / "tasks.db").touch()
+    part = tmp_path / f"tasks.db{end}"
+    part.touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != part)  # root may write whatever its mode
+    with pytest.raises(EngineError, match=rf"{part} cannot be written"):
+        check_place(tmp_path / "tasks.db")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="is a folder"):
+        check_place(tmp_path)

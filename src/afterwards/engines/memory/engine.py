@@ -5,11 +5,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import dropwhile, islice
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from afterwards.core import lifecycle, limits
 from afterwards.core.correction import corrected, put_back
+from afterwards.core.errors import EngineError
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import Group, Room, Used
 from afterwards.core.routing import Backlog, Route
@@ -221,6 +223,9 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             self._prune_files(frozenset(doomed), self._tasks, now)
             self._prune_workers(now)
             return len(doomed)
+
+    async def backup(self, path: Path) -> None:
+        raise EngineError(f"tasks in memory are in no file, so none can be copied to {path}: give sqlite:///file.db")
 
     async def wait(self, timeout: timedelta) -> None:
         with self._lock:

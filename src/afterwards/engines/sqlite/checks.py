@@ -1,5 +1,6 @@
 """Where SQLite is not safe: versions with a bug, and file systems without working locks."""
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -74,19 +75,43 @@ def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
 
 
 def check_place(path: Path) -> None:
-    """Raises EngineError when the folder is missing: to make it would hide a volume that was not mounted."""
+    """Raises EngineError when the folder is missing: to make it would hide a volume that was not mounted.
+
+    Also for a file that could be opened, and would then lose what is stored in it or refuse it.
+    """
     if not path.parent.is_dir():
         raise EngineError(f"there is no folder {path.parent} for {path.name}: create it, or mount the volume it is on")
+    if path.is_dir():
+        raise EngineError(f"{path} is a folder: add the name of the file, as {path / 'tasks.db'}")
     check_file_system(path)
+    for part in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        _check_writable(part)
+
+
+def _check_writable(path: Path) -> None:
+    """Raises EngineError for a file that exists and cannot be written. It is not opened: see ``holding``."""
+    if path.exists() and not os.access(path, os.W_OK):
+        raise EngineError(
+            f"{path} cannot be written by this process: mount it for writing, or give the file and its folder to the "
+            "user that the process runs as"
+        )
 
 
 def check_file_system(path: Path) -> None:
-    """Raises UnsafeFileSystem. Where the kernel does not tell (it does on Linux), there is nothing to check."""
+    """Raises UnsafeFileSystem, or EngineError for one file that is mounted.
+
+    Where the kernel does not tell (it does on Linux), there is nothing to check.
+    """
     try:
         mounts = MOUNTS.read_text(errors="surrogateescape")
     except OSError:
         return
     mount = mount_of(str(path), mounts)
+    if mount and mount.point == str(path):
+        raise EngineError(
+            f"{path} is a mount point by itself: SQLite keeps a log beside the file, which would not survive with it. "
+            f"Mount its folder instead ({path.parent})"
+        )
     if mount and is_unsafe(mount.type):
         raise UnsafeFileSystem(
             f"{path} lies on {mount.point}, a {mount.type} file system, where SQLite's locks do not hold and tasks "

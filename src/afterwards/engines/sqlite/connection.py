@@ -60,6 +60,14 @@ Identity = tuple[int, int] | None
 """Which file a path means; another one after the file was replaced."""
 
 
+class Identities(NamedTuple):
+    """Which files a database consists of while it is open."""
+
+    main: Identity
+    wal: Identity
+    shm: Identity
+
+
 class Cursor(Protocol):
     """What a statement gave."""
 
@@ -173,7 +181,11 @@ def in_batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
         start += size
 
 
-def identity(path: Path) -> Identity:
+def identities(path: str) -> Identities:
+    return Identities(identity(path), identity(f"{path}-wal"), identity(f"{path}-shm"))
+
+
+def identity(path: str) -> Identity:
     try:
         found = os.stat(path)
     except OSError:

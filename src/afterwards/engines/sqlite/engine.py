@@ -18,6 +18,7 @@ from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import NO_TIMES, Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.sqlite import (
     aside,
+    backup,
     behind,
     claiming,
     correcting,
@@ -211,6 +212,11 @@ class SQLiteEngine:
 
     async def read_chunks(self, file: str, *, start: int, limit: int) -> list[bytes]:
         return await self._here().reader.call(partial(files.read, file=file, start=start, limit=limit))
+
+    async def backup(self, path: Path) -> None:
+        """On a connection of its own, in a thread of its own: nobody waits for it."""
+        self._here()
+        await asyncio.to_thread(backup.write, self._settings.path, path, patience=self._settings.patience)
 
     async def wait(self, timeout: timedelta) -> None:
         opened = self._here()

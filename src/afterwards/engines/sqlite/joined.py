@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ from afterwards.core.task import NewTask, Task
 from afterwards.engine import Answer, Transaction
 from afterwards.engines.sqlite import statements, storing
 from afterwards.engines.sqlite.connection import Connection, prepare_joined
+from afterwards.telemetry import once
+
+FULL = 2
+"""The level of ``PRAGMA synchronous`` from which on a commit in WAL mode survives a power cut."""
 
 
 class Joined:
@@ -71,7 +76,22 @@ def is_on(path: Path, transaction: Transaction) -> bool:
     """Whether a transaction works on the file, whatever its database was called when it was opened."""
     if transaction.dialect != "sqlite":
         return False
-    opened = {name: file for _, name, file in transaction.execute(statements.DATABASES).rows}
+    databases = {name: (file, level) for name, file, level in transaction.execute(statements.DATABASES).rows}
+    file, level = databases["main"]
     with suppress(OSError):  # a database in memory has no file
-        return os.path.samefile(opened["main"], path)
+        if os.path.samefile(file, path):
+            _say_what_is_lost_with(level)
+            return True
     return False
+
+
+def _say_what_is_lost_with(level: int) -> None:
+    """Tell once that a commit may return before it is on the disk."""
+    if level < FULL:
+        name = ("OFF", "NORMAL")[level]
+        once(
+            f"synchronous = {name}",
+            WARNING,
+            f"afterwards: tasks are stored with a session whose connection has `PRAGMA synchronous = {name}`: a power "
+            "cut may lose what was acknowledged. Set `PRAGMA synchronous = FULL` where the application connects",
+        )

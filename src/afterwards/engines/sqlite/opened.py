@@ -13,6 +13,7 @@ from pathlib import Path
 from weakref import WeakSet
 
 from afterwards.core.errors import EngineUnavailable
+from afterwards.engines.sqlite import holding
 from afterwards.engines.sqlite.checks import has_wal_reset_bug
 from afterwards.engines.sqlite.connection import connect, connect_to_read
 from afterwards.engines.sqlite.processes import LOCKS, Mailbox, Presence, WriteLock, make_folder, remove_folder
@@ -99,6 +100,7 @@ class Opened:
 
     def pause(self) -> None:
         """Close both connections, the writer's last; what is asked meanwhile has to wait."""
+        self.in_use = False
         for thread in (self.reader, self.writer):
             thread.stop()
             if not thread.join():
@@ -145,6 +147,7 @@ def _in_the_parent() -> None:
 def _in_the_child() -> None:
     for opened in list(_opened):
         opened.forget()
+    holding.forget()
     _opened.clear()
     gate.release()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from afterwards.engines.sqlite import statements
-from afterwards.engines.sqlite.connection import OwnConnection
+from afterwards.engines.sqlite.connection import OwnConnection, identities
 from afterwards.engines.sqlite.thread import ConnectionThread, Operation
 
 
@@ -19,6 +19,12 @@ class Reader(ConnectionThread):
     def __init__(self, path: Path, connect: Callable[[], OwnConnection], *, clock: Callable[[], datetime]) -> None:
         super().__init__(path, connect)
         self._clock = clock
+
+    def _have_files_changed(self) -> bool:
+        """Return False while the log is missing: it is read through the open descriptor until the writer saves it."""
+        found = identities(self._name)
+        gone = self._files is not None and found == self._files._replace(wal=None)
+        return found != self._files and not gone
 
     def _perform(self, operations: Sequence[Operation]) -> None:
         for operation in operations:

@@ -24,7 +24,9 @@ ROLLBACK = "ROLLBACK"
 
 DATA_VERSION = "PRAGMA data_version"
 
-DATABASES = "PRAGMA database_list"
+DATABASES = """
+SELECT name, file, (SELECT synchronous FROM pragma_synchronous) FROM pragma_database_list
+"""
 
 # The schema. Its version has a table of its own, for the file may be an application's database.
 

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypeVar
 
 from afterwards.core.errors import EngineUnavailable
-from afterwards.engines.sqlite.connection import Connection, Identity, OwnConnection, identity
+from afterwards.engines.sqlite.connection import Connection, Identities, OwnConnection, identities
 from afterwards.engines.sqlite.errors import is_broken_by, translated
 from afterwards.telemetry import log
 
@@ -81,7 +81,8 @@ class ConnectionThread:
         self._queue: SimpleQueue[Sequence[Operation | Signal]] = SimpleQueue()
         self._gathered: dict[asyncio.AbstractEventLoop, list[Operation]] = {}
         self._connection: OwnConnection | None = None
-        self._identity: Identity = None
+        self._name = str(path)
+        self._files: Identities | None = None
         self._current: Sequence[Operation] = ()
         self._company_until = 0.0  # when tasks were stored a moment ago, more are likely to come
         self._busy_since: float | None = None
@@ -89,7 +90,9 @@ class ConnectionThread:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        thread = threading.Thread(target=self._main, name=f"afterwards-sqlite-{self.name}", daemon=True)
+        """Begin to work; if the thread of an earlier start has not ended yet, only after it."""
+        name = f"afterwards-sqlite-{self.name}"
+        thread = threading.Thread(target=self._main, args=(self._thread,), name=name, daemon=True)
         thread.start()
         self._thread = thread
 
@@ -155,7 +158,9 @@ class ConnectionThread:
 
     # In the thread.
 
-    def _main(self) -> None:
+    def _main(self, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()  # no two threads may use one connection
         try:
             self._work_until_stopped()
         except BaseException as error:  # whatever it was, nobody may wait for a thread that is gone
@@ -218,16 +223,20 @@ class ConnectionThread:
 
     def _connected(self) -> OwnConnection:
         """The connection, opened by the first who needs it; if that fails, the next one tries again."""
-        if self._connection is not None and identity(self._path) != self._identity:
-            log.error(f"{self._path} was deleted or replaced while it was open: what it held is gone")
+        if self._connection is not None and self._have_files_changed():
             self._disconnect()
         if self._connection is None:
             self._connection = self._open()
-            self._identity = identity(self._path)
         return self._connection
 
+    def _have_files_changed(self) -> bool:
+        """Return True when the file, its log or its index is not what the connection has open."""
+        return identities(self._name) != self._files
+
     def _open(self) -> OwnConnection:
-        return self._connect()
+        connection = self._connect()
+        self._files = identities(self._name)
+        return connection
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -1,5 +1,6 @@
 """The thread that writes: whatever was asked for during one commit shares the next one."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,16 +11,29 @@ from pathlib import Path
 from typing import Any
 
 from afterwards import telemetry
-from afterwards.core.errors import EngineUnavailable
+from afterwards.core.errors import EngineError, EngineUnavailable
 from afterwards.engines.sqlite import behind, statements
 from afterwards.engines.sqlite.batch import Batch
-from afterwards.engines.sqlite.connection import Connection, OwnConnection
+from afterwards.engines.sqlite.connection import Connection, Identities, OwnConnection, identities, identity
 from afterwards.engines.sqlite.errors import is_locked
+from afterwards.engines.sqlite.holding import Hold, in_use
 from afterwards.engines.sqlite.processes import WriteLock
 from afterwards.engines.sqlite.thread import ConnectionThread, Operation
+from afterwards.telemetry import log
 
 NO_BATCH = 0.02
 """Seconds in which nothing is tried as a batch after one was refused: the next one would be, too."""
+
+
+LONGEST_RESCUE = 2.0
+"""Seconds that an open waits for a process that still has a deleted log open to write it back."""
+
+MOST_CHANGES = 3
+"""How often an operation is tried again because files were deleted or replaced."""
+
+
+class FilesChanged(Exception):
+    """The file, its log or its index was deleted or replaced while this process had it open."""
 
 
 class OperationFailed(Exception):
@@ -62,27 +76,86 @@ class Writer(ConnectionThread):
         self._version = -1
         self._told = told
         self._noticed = noticed
+        self._hold = Hold()
 
     def _open(self) -> OwnConnection:
         self._lock.open()
         self._version = -1
+        until = time.monotonic() + LONGEST_RESCUE
+        while (opened := self._opened(wait=time.monotonic() < until)) is None:
+            self._told()  # whoever has the deleted log open writes it back
+            time.sleep(0.02)
+        return opened
+
+    def _opened(self, *, wait: bool) -> OwnConnection | None:
+        """Open the file and hold it. With ``wait``, return None when others use the file and its log is missing."""
         with self._lock:  # also for those that only read first: whoever comes first repairs a log that a crash has left
-            return super()._open()
+            if wait and identities(self._name).wal is None and in_use(self._path):
+                return None
+            connection = super()._open()
+            try:
+                self._hold.take(self._path)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
 
     def _disconnect(self) -> None:
         with self._lock:  # the last one to close a file writes its log back
-            super()._disconnect()
+            if self._connection is None or not self._have_files_changed():
+                self._hold.release()
+                super()._disconnect()
+            else:
+                self._disconnect_from_changed(identities(self._name))
         self._lock.close()
+
+    def _disconnect_from_changed(self, found: Identities) -> None:
+        """Save what a deleted log held, and close without touching the files that are there instead."""
+        self._save(found)
+        super()._disconnect()
+        if self._files is not None and found.main != self._files.main:
+            _remove_leftovers(self._name, self._files)
+        self._hold.release()  # not before: SQLite deletes by name what it believes to be its own
+
+    def _save(self, found: Identities) -> None:
+        """Write the log back into the file that it belongs to, unless others have begun a new one."""
+        if self._connection is None or self._files is None:
+            return
+        replaced = found.main != self._files.main
+        if replaced:
+            log.error(f"{self._path} was deleted or replaced while it was open: what it held is gone")
+        elif found.wal == self._files.wal:
+            log.error(f"{self._path}-shm was deleted or replaced while it was open: it is made again")
+            return  # the log is whole, and others may have added to it
+        elif _size(f"{self._name}-wal"):
+            log.critical(f"{self._path}-wal was replaced while it was open: what was stored last may be gone")
+            return
+        else:
+            log.error(f"{self._path}-wal was deleted while it was open: what it held is written to the file")
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _check_files(self) -> None:
+        """Called with the lock: nothing is committed to files that others do not see."""
+        if self._have_files_changed():
+            raise FilesChanged
 
     def watch(self) -> None:
         super().watch()
         if self._lock.waited > self._patience:
             self._fail_all(EngineUnavailable(f"another process has been writing for {self._lock.waited:.1f} s"))
 
-    def _perform(self, operations: Sequence[Operation], *, careful: bool = False) -> None:
+    def _perform(self, operations: Sequence[Operation], *, careful: bool = False, changes: int = 0) -> None:
         """In one transaction; if an operation fails even with care, each in its own, so that it fails alone."""
         try:
             self._together(operations, careful=careful)
+        except FilesChanged as error:
+            if changes < MOST_CHANGES:
+                self._perform(operations, careful=careful, changes=changes + 1)
+            else:
+                changed = EngineUnavailable(f"{self._path} is deleted or replaced again and again")
+                changed.__cause__ = error
+                self._failed(operations, changed)
         except OperationFailed as failed:
             if not careful or self._accepts_odd_texts(failed.error):
                 self._perform(operations, careful=True)
@@ -129,6 +202,7 @@ class Writer(ConnectionThread):
         if time.monotonic() < self._no_batch_before or any(one.into is None for one in operations):
             return False
         with self._lock:
+            self._check_files()
             connection.begin(self._clock())
             batch = Batch(connection)
             answers = self._written(batch, operations)
@@ -165,6 +239,7 @@ class Writer(ConnectionThread):
     @contextmanager
     def _transaction(self, connection: OwnConnection, *, careful: bool) -> Iterator[None]:
         with self._lock:
+            self._check_files()
             connection.execute(statements.BEGIN_WRITING)
             try:
                 # Again, for the wait for other processes may have been long.
@@ -202,11 +277,30 @@ class Writer(ConnectionThread):
     def _look(self) -> None:
         if self._connection is None:
             return
+        if self._have_files_changed():
+            with suppress(OSError, EngineError):
+                self._connected()
+            return
         [version] = self._connection.execute(statements.DATA_VERSION).fetchone()
         if version != self._version:
             self._version = version
             [self.next_due] = self._connection.execute(statements.NEXT_DUE).fetchone()
             self._noticed()
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _remove_leftovers(path: str, files: Identities) -> None:
+    """Remove log and index of a file that is gone: SQLite would apply them to the one that is there instead."""
+    for name, own in ((f"{path}-wal", files.wal), (f"{path}-shm", files.shm)):
+        if own is not None and identity(name) == own:
+            with suppress(OSError):
+                os.unlink(name)
 
 
 def _results(connection: Connection, operations: Sequence[Operation]) -> list[Any]:

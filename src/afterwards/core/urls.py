@@ -1,0 +1,81 @@
+"""The URL of an engine, as a user writes it."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from afterwards.core.errors import UnsupportedEngine
+
+_FORMS = "give sqlite:///file.db (relative), sqlite:////folder/file.db (absolute) or memory://"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9.-]*)(?:\+[A-Za-z0-9_.-]+)?:(.*)", re.DOTALL)
+_PASSWORD = re.compile(r"(//[^/?#:@]*):.*@", re.DOTALL)
+_SECRET = re.compile(r"((?:^|[?&])[^=&?]*(?:password|passwd|secret|token)[^=&]*=)[^&#]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineURL:
+    """A URL in its parts."""
+
+    kind: str  # the scheme in lower case, without SQLAlchemy's driver: ``sqlite+aiosqlite`` means sqlite
+    file: str = ""  # of sqlite, as it was written: relative or absolute
+    text: str  # the whole of it, with its password
+    shown: str  # as it may be shown: without a password
+
+
+def parse(url: str) -> EngineURL:
+    """Take a URL apart. Raises UnsupportedEngine, which says what to write instead."""
+    text = url.strip()
+    shown = without_password(text)
+    if any(not char.isprintable() for char in text):
+        raise UnsupportedEngine(f"the URL {shown!r} has a character that cannot be printed: {_FORMS}")
+    found = _SCHEME.fullmatch(text)
+    if found is None or re.match(r"[A-Za-z]:[\\/]", text):
+        raise UnsupportedEngine(f"{shown!r} is no URL: {_for_path(text)}")
+    kind, rest = found[1].lower(), found[2]
+    match kind:
+        case "sqlite":
+            return EngineURL(kind=kind, file=_file(shown, rest), text=text, shown=shown)
+        case "memory" if not rest.startswith("//"):
+            raise UnsupportedEngine(f"{shown!r} has no slashes: give memory://")
+        case _:
+            return EngineURL(kind=kind, text=text, shown=shown)
+
+
+def unsupported(url: EngineURL) -> UnsupportedEngine:
+    """Make the error for a kind that no engine is for."""
+    return UnsupportedEngine(f'there is no engine for "{url.kind}" in {url.shown!r}: {_FORMS}')
+
+
+def without_password(url: str) -> str:
+    """The URL with ``***`` in place of its password, wherever that stands."""
+    return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url))
+
+
+def _file(shown: str, rest: str) -> str:
+    """The file of a SQLite URL, as SQLAlchemy reads it: three slashes and a relative path, four and an absolute one."""
+    path, question, parameters = rest.partition("?")
+    if question:
+        raise UnsupportedEngine(
+            f"{shown!r} has parameters, and sqlite takes none here: leave out {without_password('?' + parameters)!r} "
+            "(a question mark in a file's name is written %3F)"
+        )
+    if not path.startswith("//"):
+        raise UnsupportedEngine(f"{shown!r} has too few slashes: {_for_path(path)}")
+    if not path.startswith("///") and path not in ("//", "//:memory:"):
+        raise UnsupportedEngine(f"{shown!r} has too few slashes, and names a host: {_for_path(path[2:])}")
+    file = unquote(path[3:])
+    if file in ("", "/", ":memory:", "/:memory:") or path == "//:memory:":
+        raise UnsupportedEngine(f"{shown!r} names no file: {_FORMS}")
+    if file.endswith("/"):
+        raise UnsupportedEngine(f"{shown!r} names a folder: add the name of the file, as {shown + 'tasks.db'!r}")
+    if "\0" in file:
+        raise UnsupportedEngine(f"{shown!r} has a NUL in the name of its file: {_FORMS}")
+    return file
+
+
+def _for_path(path: str) -> str:
+    """How to write what looks like a path."""
+    if not path or "@" in path or "://" in path:
+        return _FORMS
+    kind = "absolute" if path.startswith("/") else "relative"
+    return f"give sqlite:///{path} ({kind})"

@@ -1,0 +1,77 @@
+"""The URL of an engine: each mistake has one error, which says what to write."""
+
+import pytest
+
+from afterwards.core.errors import UnsupportedEngine
+from afterwards.core.urls import parse, without_password
+
+
+@pytest.mark.parametrize(
+    ("url", "file"),
+    [
+        ("sqlite:///tasks.db", "tasks.db"),
+        ("sqlite:////data/tasks.db", "/data/tasks.db"),
+        ("sqlite+aiosqlite:///tasks.db", "tasks.db"),
+        ("SQLite:///Tasks.db", "Tasks.db"),
+        ("sqlite:///a%20b%3F.db", "a b?.db"),
+        ("sqlite:///a#b.db", "a#b.db"),
+        ("sqlite:///a b.db\n", "a b.db"),
+        ("sqlite:///C:/data/tasks.db", "C:/data/tasks.db"),
+        ("sqlite:///a@b:c.db", "a@b:c.db"),
+    ],
+)
+def test_the_file_of_a_url_is_read_as_it_is_written(url: str, file: str) -> None:
+    assert parse(url).file == file
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("sqlite:tasks.db", r"too few slashes: give sqlite:///tasks\.db \(relative\)"),
+        ("sqlite:/data/x.db", r"too few slashes: give sqlite:////data/x\.db \(absolute\)"),
+        ("sqlite://tasks.db", r"too few slashes, and names a host: give sqlite:///tasks\.db \(relative\)"),
+        ("sqlite://data/tasks.db", r"give sqlite:///data/tasks\.db \(relative\)"),
+        ("sqlite:///x.db?timeout=5", r"has parameters.*leave out '\?timeout=5'"),
+        ("sqlite:///x.db?", r"has parameters"),
+        ("sqlite:", "too few slashes"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:////", "names no file"),
+        ("sqlite:///:memory:", "names no file.*memory://"),
+        ("sqlite://:memory:", "names no file.*memory://"),
+        ("sqlite:///data/", "names a folder"),
+        ("sqlite:///a%00b", "NUL"),
+        ("sqlite:///a\x00b", "cannot be printed"),
+        ("tasks.db", r"is no URL: give sqlite:///tasks\.db \(relative\)"),
+        ("/data/tasks.db", r"is no URL: give sqlite:////data/tasks\.db \(absolute\)"),
+        (r"C:\data\tasks.db", "is no URL"),
+        ("", "is no URL"),
+        ("memory", "is no URL"),
+        ("memory:", "give memory://"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_to_write(url: str, error: str) -> None:
+    with pytest.raises(UnsupportedEngine, match=error) as raised:
+        parse(url)
+    assert str(raised.value).count("give ") <= 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:secret@host/db",
+        "postgresql+asyncpg://user:secret@host:not-a-port/db",
+        "postgresql://user:se/c@secret@host/db",
+        "redis://:secret@host",
+        "postgresql://host/db?user=me&password=secret",
+        "redis://user:secret@[::1]:6379/0",
+    ],
+)
+def test_no_password_is_shown(url: str) -> None:
+    assert "secret" not in parse(url).shown
+    assert "***" in parse(url).shown
+    assert parse(url).text == url
+
+
+def test_what_has_no_password_is_shown_as_it_is() -> None:
+    assert without_password("postgresql://user@host:5432/db") == "postgresql://user@host:5432/db"

@@ -46,7 +46,7 @@ def _is_native(function: Any, caller: FrameType | None) -> bool:
             return _runs_in(caller, function)
         # In a thread of anyio's nothing on the stack says who waits for the result: the event loop knows.
         if _module(caller).startswith("anyio."):
-            return anyio.from_thread.run_sync(_awaited_by_starlette, function)
+            return _is_awaited_by_starlette(function)
         caller = caller.f_back
     return False
 
@@ -59,6 +59,13 @@ def _module(frame: FrameType | None) -> str:
 def _runs_in(frame: FrameType, function: Any) -> bool:
     """Whether Starlette's task in this frame is one of this function, and does not merely come to call it."""
     return _whole(getattr(frame.f_locals.get("self"), "func", None)) is function
+
+
+def _is_awaited_by_starlette(function: Any) -> bool:
+    try:
+        return anyio.from_thread.run_sync(_awaited_by_starlette, function)
+    except RuntimeError:  # this is no thread of anyio's: it runs the event loop itself, as TestClient's does
+        return False
 
 
 def _awaited_by_starlette(function: Any) -> bool:

@@ -18,6 +18,7 @@ from afterwards.engine import Fire, Query
 from afterwards.engines.memory import MemoryEngine
 from afterwards.randomness import randomness
 from afterwards.testing.clock import START, FakeClock
+from afterwards.worker.loop import SCHEDULING
 from afterwards.worker.scheduler import Scheduled, Scheduler
 from face.serving import records, until, until_async, working
 from schedules import ticking
@@ -240,10 +241,10 @@ def drain() -> None:
 
 async def test_a_worker_without_a_schedule_starts_nothing_for_them(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def schedulers() -> list[str]:
-        return [name for one in asyncio.all_tasks() if "Scheduler" in (name := one.get_coro().__qualname__)]  # type: ignore[union-attr]
+        return [name for one in asyncio.all_tasks() if (name := one.get_name()) == SCHEDULING]
 
     async with working(url, grace=0):
-        assert schedulers() == ["Scheduler.run"]
+        assert schedulers() == [SCHEDULING]
     monkeypatch.setattr(serving, "timetable", lambda client: tuple)
     async with working(url, grace=0):
         assert schedulers() == []

@@ -180,7 +180,7 @@ class Worker:
             if doing in self._parts and not self._ends:
                 self._start(doing, run)
 
-        part = self._parts[doing] = self._loops.create_task(keep_running(doing, run, self._health))
+        part = self._parts[doing] = self._loops.create_task(keep_running(doing, run, self._health), name=doing)
         part.add_done_callback(ended)
 
     # What senders of this process ask for (client.LocalWorker).

@@ -71,7 +71,7 @@ async def with_a_descriptor(file: Annotated[int, Depends(opens_something)]) -> s
 
 
 def waits(caplog: pytest.LogCaptureFixture) -> Any:
-    return until(lambda: "because this machine is short of it" in caplog.text)
+    return until(lambda: "this machine is too short of something" in caplog.text)
 
 
 @pytest.fixture(autouse=True)

@@ -153,7 +153,7 @@ def ends_well(pair: Pair, how: str, id: str) -> bool:
 
 
 def without_lease(task: Task) -> Task:
-    return replace(task, lease_until=None)
+    return replace(task, lease_until=None, failures=())  # which no claim reads
 
 
 async def _record(database: Path, id: str) -> Task:

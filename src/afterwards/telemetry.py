@@ -14,7 +14,7 @@ from afterwards.core.lifecycle import Settled
 from afterwards.core.routing import Unroutable
 from afterwards.core.schedule import Missed
 from afterwards.core.task import FailureKind, Lease, State, Task
-from afterwards.core.text import frames_of, printable, said_by, text_of, type_name, written
+from afterwards.core.text import frames_of, printable, said_by, shortened, text_of, type_name, written
 
 log = logging.getLogger("afterwards")
 
@@ -45,7 +45,7 @@ def _write_with(error: BaseException, level: int, message: str, extra: Mapping[s
         if printable(error):
             log.log(level, message, extra=extra, exc_info=(type(error), error, frames_of(error)))
             return
-    log.log(level, f"{message}\n{written(error, frames_of(error))}", extra=extra)
+    log.log(level, f"{message}\n{shortened(written(error, frames_of(error)))}", extra=extra)
 
 
 def _write_at_least(level: int, message: str, trouble: BaseException) -> None:

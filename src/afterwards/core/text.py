@@ -55,12 +55,11 @@ def written(error: BaseException, frames: TracebackType | None) -> str:
 
 
 def printable(error: BaseException) -> bool:
-    """Whether a log can format the exception."""
+    """Whether a log can format the exception, and write it: a stream refuses half a surrogate pair."""
     try:
-        traceback.format_exception(type(error), error, frames_of(error))
+        return all(map(is_unicode, traceback.format_exception(type(error), error, frames_of(error))))
     except BaseException:  # the user's code, as above
         return False
-    return True
 
 
 def frames_of(error: BaseException) -> TracebackType | None:

@@ -1,6 +1,5 @@
 """Plain functions: run in this process after the response, as FastAPI runs them, without the endpoints' threads."""
 
-import traceback
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
@@ -20,7 +19,7 @@ from afterwards.core.errors import EngineError
 from afterwards.core.names import NAME
 from afterwards.core.options import Options
 from afterwards.core.task import Failure, FailureKind, NewTask
-from afterwards.core.text import said_by, shortened
+from afterwards.core.text import frames_of, said_by, shortened, type_name, written
 from afterwards.publication import Publication, publication
 from afterwards.worker.awaiting import awaited, done, is_generator, kind_of
 
@@ -102,9 +101,9 @@ async def _record(asked_by: Publication, function: Callable[..., Any], error: Ex
         at=datetime.now(UTC),
         worker="",
         kind=FailureKind.RAISED,
-        type=type(error).__qualname__,
+        type=type_name(error),
         message=said_by(error),
-        traceback=shortened("".join(traceback.format_exception(error))),
+        traceback=shortened(written(error, frames_of(error))),
     )
     record = NewTask(
         id=client.new_id(),

@@ -42,6 +42,7 @@ class WithoutLifespan:
         serving = self._serving()
         if serving.started or (self._working and not self._working.done()):
             return
+        self._client.health.begin()  # before this request asks, the first of its loop
         self._working = loop.create_task(self._work(serving), context=self._context.copy())
 
     async def _work(self, serving: Serving) -> None:

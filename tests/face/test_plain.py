@@ -126,7 +126,8 @@ async def test_a_failure_is_recorded_with_its_traceback(url: str, said: list[str
 
     async with serving(app) as http:
         assert (await http.get("/path")).status_code == 200
-        [record] = await until_async(lambda: stored(tasks))
+        [listed] = await until_async(lambda: stored(tasks))
+        [record] = await (await tasks.client.open()).get([listed.id])
     assert (record.name, record.state, record.plain, record.origin) == ("broken", State.FAILED, True, "GET /path")
     [failure] = record.failures
     assert (failure.type, failure.message) == ("LookupError", "lamp is broken")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from afterwards import Afterwards, BackgroundTasks, State, background, task
+from afterwards import Afterwards, BackgroundTasks, State, stored_call, task
 from face.serving import records, serving, until_async
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
@@ -77,8 +77,8 @@ async def test_behind_a_failure_all_of_them_are_cancelled(url: str) -> None:
 
 
 async def test_the_event_loop_goes_on_while_they_are_made_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "AT_ONCE", 10)
-    making = asyncio.create_task(background._in_turns(range(100)))
+    monkeypatch.setattr(stored_call, "AT_ONCE", 10)
+    making = asyncio.create_task(stored_call._in_turns(range(100)))
     turns = 0
     while not making.done():
         await asyncio.sleep(0)
@@ -88,7 +88,7 @@ async def test_the_event_loop_goes_on_while_they_are_made_ready(monkeypatch: pyt
 
 
 async def test_what_is_made_ready_in_several_turns_is_one_chain(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "AT_ONCE", 10)
+    monkeypatch.setattr(stored_call, "AT_ONCE", 10)
     app, tasks = an_application(url, worker=False)
     async with serving(app) as http:
         assert (await http.post("/35")).status_code == 200

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from afterwards.core.errors import AfterwardsError, InvalidOption, UnstorableContext
+from afterwards.core.errors import AfterwardsError, InvalidOption, RefusedValue, UnstorableContext
 from afterwards.core.keys import Literal, Template
-from afterwards.core.options import Options, RunIn, TaskOptions
+from afterwards.core.options import Options, RunIn, TaskOptions, check_call_names, check_task_names
 from afterwards.core.retry import Retry
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -251,3 +251,29 @@ def test_a_function_runs_in_a_thread_or_in_a_process(value: str) -> None:
 def test_a_function_runs_nowhere_else(value: Any) -> None:
     with pytest.raises(InvalidOption, match=r'run_in=.*: give "thread" or "process"'):
         RunIn.of(value)
+
+
+@pytest.mark.parametrize(
+    ("check", "name", "said"),
+    [
+        (check_task_names, "after", r"after is for one call, as f\.options\(after=\.\.\.\)"),
+        (check_task_names, "rate_limt", "rate_limit"),
+        (check_call_names, "rate_limit", r"rate_limit is for a function, as @task\(rate_limit=\.\.\.\)"),
+        (check_call_names, "retrys", "retries"),
+    ],
+)
+def test_a_name_that_does_not_belong_there_is_refused_with_where_it_does(check: Any, name: str, said: str) -> None:
+    with pytest.raises(InvalidOption, match=said):
+        check([name])
+
+
+def test_names_that_belong_there_are_taken() -> None:
+    check_task_names(["retries", "rate_limit"])
+    check_call_names(["delay", "priority"])
+
+
+def test_an_instant_that_is_none_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="run_at='tomorrow': give an aware datetime"):
+        TaskOptions(run_at="tomorrow")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(RefusedValue, match="give an instant of the years 2 to 9998"):
+        TaskOptions(run_at=datetime.max.replace(tzinfo=UTC))

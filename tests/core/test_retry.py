@@ -138,6 +138,12 @@ def test_a_class_that_cannot_say_whom_it_covers_is_asked_for_its_subclasses() ->
 
 
 def test_a_wait_is_never_longer_than_a_span_may_be() -> None:
-    assert Retry(1, wait=1e300, max_wait=1e300, jitter=False).delay(1, 0.5).days == 36500
-    with pytest.raises(InvalidOption):
-        Retry(1, wait=float("nan"))
+    assert Retry(1, wait=3e9, factor=9, max_wait=3.1536e9, jitter=False).delay(9, 0.5).days == 36500
+    for wait in (float("nan"), 1e300):
+        with pytest.raises(InvalidOption):
+            Retry(1, wait=wait, max_wait=wait)
+
+
+def test_jitter_is_a_yes_or_a_no() -> None:
+    with pytest.raises(InvalidOption, match=r"Retry\(jitter=0.5\): give True or False"):
+        Retry(1, jitter=0.5)  # type: ignore[arg-type]  # on purpose

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from afterwards.core.errors import WorkerUnfit
+from afterwards.core.errors import NotAsyncio, WorkerUnfit, WrappedTaskFunction, shown
 from afterwards.core.text import frames_of, printable, said_by, text_of, type_name, written
 
 
@@ -68,3 +68,17 @@ def test_what_can_be_formatted_is_written_as_python_does() -> None:
 
 def test_a_worker_that_cannot_go_on_says_why() -> None:
     assert "it cannot claim tasks" in str(WorkerUnfit("it cannot claim tasks"))
+
+
+def test_an_error_of_our_own_names_what_it_is_about() -> None:
+    assert str(WrappedTaskFunction("mail", "a decorator is around it")) == 'task "mail": a decorator is around it'
+    assert "hypercorn --worker-class asyncio" in str(NotAsyncio())
+
+
+class Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+def test_a_value_is_shown_whatever_it_is() -> None:
+    assert [shown("a"), shown(Unshowable()), len(shown("a" * 1000))] == ["'a'", "(Unshowable)", 100]

@@ -3,7 +3,7 @@
 import pytest
 
 from afterwards.core.errors import UnsupportedEngine
-from afterwards.core.urls import parse, without_password
+from afterwards.core.urls import parse, unsupported, without_password
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,9 @@ def test_no_password_is_shown(url: str) -> None:
 
 def test_what_has_no_password_is_shown_as_it_is() -> None:
     assert without_password("postgresql://user@host:5432/db") == "postgresql://user@host:5432/db"
+
+
+def test_a_kind_that_no_engine_is_for_is_named_without_its_password() -> None:
+    error = unsupported(parse("mysql://ada:secret@db/tasks"))
+    assert 'no engine for "mysql"' in str(error)
+    assert "secret" not in str(error)

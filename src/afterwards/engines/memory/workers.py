@@ -36,9 +36,10 @@ class KeptWorkers(Kept):
             return sorted(seen, key=lambda worker: (worker.started_at, worker.id))
 
     def _put_workers_right(self, now: datetime) -> None:
-        for id, worker in self._workers.items():
-            if worker.seen_at:
-                self._workers[id] = replace(worker, seen_at=corrected(worker.seen_at, now))
+        self._workers = {
+            id: replace(worker, seen_at=worker.seen_at and corrected(worker.seen_at, now))
+            for id, worker in self._workers.items()
+        }
 
     def _prune_workers(self, now: datetime) -> None:
         for id, worker in list(self._workers.items()):

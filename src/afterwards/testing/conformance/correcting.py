@@ -41,6 +41,17 @@ class Correcting(Conformance):
         await engine.put_right(LEASE)
         assert (await self.one(engine, later)).run_at == START + AHEAD * 3
 
+    async def test_an_instant_of_the_callers_own_stays_when_its_request_has_ended(
+        self, engine: Engine, clock: FakeClock
+    ) -> None:
+        later, at = self.task(run_at=START + AHEAD * 3, held=True), START + AHEAD * 3
+        clock.advance(AHEAD)
+        [held] = await engine.enqueue([later])
+        await engine.publish([held.lease], run_at={held.lease: at})
+        clock.advance(-AHEAD)
+        await engine.put_right(LEASE)
+        assert (await self.one(engine, later)).run_at == at
+
     async def test_a_retry_begins_its_wait_anew(self, engine: Engine, clock: FakeClock) -> None:
         task = await self.running(engine)
         clock.advance(AHEAD)

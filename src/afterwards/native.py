@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+from contextlib import suppress
 from functools import partial
 from types import FrameType, FunctionType
 from typing import Any, TypeGuard
@@ -46,7 +47,9 @@ def _is_native(function: Any, caller: FrameType | None) -> bool:
             return _runs_in(caller, function)
         # In a thread of anyio's nothing on the stack says who waits for the result: the event loop knows.
         if _module(caller).startswith("anyio."):
-            return anyio.from_thread.run_sync(_awaited_by_starlette, function)
+            with suppress(RuntimeError):  # it is no such thread, but an event loop that anyio runs
+                return anyio.from_thread.run_sync(_awaited_by_starlette, function)
+            return False
         caller = caller.f_back
     return False
 

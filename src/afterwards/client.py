@@ -83,6 +83,7 @@ class Client:
         self.health = Health()  # of that worker
         self._clock = clock
         self._entered: Engine | None = None
+        self._entering = 0
         _clients.add(self)
         Client.made += 1
 
@@ -108,11 +109,17 @@ class Client:
         if self._entered is not engine:
             running_loop()
             self._entered, before = engine, self._entered  # at once: it is entered once, by the first who needs it
+            self._entering += 1
             try:
                 await engine.__aenter__()
             except BaseException:
                 self._entered = before
                 raise
+            finally:
+                self._entering -= 1
+        elif self._entering:  # by somebody else, and a new store can be read only when that is done
+            async with engine:
+                pass
         return engine
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TypeVar, Unpack, cast
 
@@ -36,7 +36,7 @@ from afterwards.native import here, refuse_native
 from afterwards.propagation import captured
 from afterwards.publication import Publication, origin, publication
 from afterwards.session import check_session, join_alone
-from afterwards.uploads import Uploads, files_stored
+from afterwards.uploads import Uploads, delete_files, files_stored
 from afterwards.worker.planning import Plan, plan
 
 P = ParamSpec("P")
@@ -163,7 +163,7 @@ class TaskFunction(Generic[P, T, R]):
                 id = client.new_id()
                 written = self.written(args, kwargs, id, client)
                 if written.uploads:
-                    asyncio.run(written.uploads.store())
+                    asyncio.run(self._store_files(client, written, id))
                 return self._join(client, written, id, None)
             return asyncio.run(self.enqueue(*args, **kwargs))
         raise RuntimeError(
@@ -264,6 +264,12 @@ class TaskFunction(Generic[P, T, R]):
         )
         return frozen(draft, NewTask)
 
+    async def _store_files(self, client: Client, written: "Written", id: str) -> None:
+        """Store the files of a call whose session commits later."""
+        new = self.new_task(client, written, id=id, after=self.stored_after())
+        async with files_stored([new], [written.uploads] if written.uploads else [], client):
+            pass
+
     def _join(
         self, client: Client, written: "Written", id: str, loop: asyncio.AbstractEventLoop | None
     ) -> TaskHandle[R]:
@@ -273,6 +279,8 @@ class TaskFunction(Generic[P, T, R]):
         new = self.new_task(client, written, id=id, after=self.stored_after(), origin=request.origin)
         handle = self.handle(new.id, client, stored=False)
         joining = join_alone(self.session, new, handle, request)
+        if written.uploads:
+            joining.clean_up = partial(delete_files, [written.uploads], client)
         if asked_by:
             asked_by.used = True
             asked_by.watch(joining)

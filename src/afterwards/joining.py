@@ -1,6 +1,6 @@
 """A call that waits for the commit of a session, and what becomes of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import Enum, auto
 from typing import Protocol
 
@@ -66,6 +66,7 @@ class Joining:
         self.independent = independent  # of whether its request goes well
         self.watched = False  # by a request, which tells at its end of what was never committed
         self.within: int | None = None  # the innermost savepoint that is open, with which it is rolled back
+        self.clean_up: Callable[[], Coroutine[None, None, None]] | None = None  # of what was written for it before
         self.standing = Standing.WAITING
         call.mark_not_stored(WAITS)
 

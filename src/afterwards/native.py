@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+from contextlib import suppress
 from functools import partial
 from types import FrameType, FunctionType
 from typing import Any, TypeGuard
@@ -46,7 +47,9 @@ def _is_native(function: Any, caller: FrameType | None) -> bool:
             return _runs_in(caller, function)
         # In a thread of anyio's nothing on the stack says who waits for the result: the event loop knows.
         if _module(caller).startswith("anyio."):
-            return _is_awaited_by_starlette(function)
+            with suppress(RuntimeError):  # it is no such thread, but an event loop that anyio runs
+                return anyio.from_thread.run_sync(_awaited_by_starlette, function)
+            return False
         caller = caller.f_back
     return False
 
@@ -59,13 +62,6 @@ def _module(frame: FrameType | None) -> str:
 def _runs_in(frame: FrameType, function: Any) -> bool:
     """Whether Starlette's task in this frame is one of this function, and does not merely come to call it."""
     return _whole(getattr(frame.f_locals.get("self"), "func", None)) is function
-
-
-def _is_awaited_by_starlette(function: Any) -> bool:
-    try:
-        return anyio.from_thread.run_sync(_awaited_by_starlette, function)
-    except RuntimeError:  # this is no thread of anyio's: it runs the event loop itself, as TestClient's does
-        return False
 
 
 def _awaited_by_starlette(function: Any) -> bool:

@@ -21,7 +21,7 @@ from afterwards.core.options import Options
 from afterwards.core.task import Failure, FailureKind, NewTask
 from afterwards.core.text import frames_of, said_by, shortened, type_name, written
 from afterwards.publication import Publication, publication
-from afterwards.worker.awaiting import awaited, done, is_generator, kind_of
+from afterwards.worker.awaiting import awaited, done, left_undone
 
 P = ParamSpec("P")
 
@@ -64,8 +64,8 @@ class PlainTask(BackgroundTask):
 
     async def _finish(self, result: Any) -> None:
         """Await what the function returned, which FastAPI throws away; of a generator only say that it never runs."""
-        if is_generator(result):
-            telemetry.never_iterated(_name(self.func), kind_of(result))
+        if (left := left_undone(result)) is not None:
+            telemetry.left_undone(_name(self.func), left)
         else:
             await awaited(result)
 

@@ -12,7 +12,7 @@ from afterwards.client import Client, HeldBack
 from afterwards.core.errors import EngineUnavailable
 from afterwards.core.lifecycle import asked_for
 from afterwards.core.task import NewTask, State, Task
-from afterwards.joining import UNDECIDED, Call, Joining, Standing
+from afterwards.joining import UNDECIDED, WHY_NOT, Call, Joining, Standing
 
 
 class Publication:
@@ -128,16 +128,17 @@ class Publication:
                 await self.settled()
         finally:  # cancelled, too: kept back no longer, what is held becomes due by itself
             self.ended = True
-            if self.joining:
-                self._tell_of_sessions()
+            given_up = self._give_up_sessions() if self.joining else ()
             self.buffers.clear()  # each of which holds this: a circle for the garbage collector
             _going_on.discard(self)
         held, self.held = self.held, []
         if held:
             await self._publish(held)
+        for clean_up in given_up:
+            await clean_up()
 
-    def _tell_of_sessions(self) -> None:
-        """Whoever commits a session from now on is too late for this request."""
+    def _give_up_sessions(self) -> list[Callable[[], Coroutine[None, None, None]]]:
+        """Whoever commits a session from now on is too late for this request. Returns what cleans up after it."""
         joining, self.joining = self.joining, ()
         for tell, standings in (
             (telemetry.never_committed, UNDECIDED),
@@ -148,6 +149,7 @@ class Publication:
                 tell(self.origin, names)
         for one in joining:
             one.drop()
+        return [one.clean_up for one in joining if one.clean_up and one.standing in WHY_NOT]
 
     async def _publish(self, held: Sequence[HeldBack]) -> None:
         try:

@@ -370,12 +370,8 @@ def not_traced(error: BaseException) -> None:
     once(f"trace {type_name(error)}", logging.WARNING, f"a trace could not be kept: {_said_by(error)}")
 
 
-def never_iterated(name: str, what: str) -> None:
-    once(
-        f"never iterated {name}",
-        logging.WARNING,
-        f"background task {name} returned {what}, whose body never runs: make it a function that returns",
-    )
+def left_undone(name: str, what: str) -> None:
+    once(f"left undone {name}", logging.WARNING, f"background task {name} returned {what}")
 
 
 def not_recorded(name: str, error: BaseException) -> None:

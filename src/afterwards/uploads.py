@@ -1,17 +1,21 @@
 """Uploaded files among the arguments of a call: their content is stored before the call is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO, NoReturn, Protocol
 from weakref import WeakKeyDictionary
 
+from anyio import CancelScope
+
 from afterwards.client import Client
-from afterwards.core.errors import EngineError, FileTooLarge, QueueFull, TooLarge, UnstorableArgument
+from afterwards.core.errors import EngineError, FileTooLarge, TooLarge, UnstorableArgument
 from afterwards.core.files import CHUNK, CHUNKS_AT_ONCE, StoredFile
 from afterwards.core.task import NewTask
 from afterwards.engine import Chunk
+from afterwards.publication import publication
 
 UNSTORABLE = (TooLarge, UnstorableArgument)
 """What is raised for files that cannot be stored."""
@@ -30,7 +34,7 @@ class Upload(Protocol):
 
 @asynccontextmanager
 async def files_stored(tasks: Sequence[NewTask], uploads: Sequence["Uploads"], client: Client) -> AsyncIterator[None]:
-    """Store the files of tasks that are stored inside, and delete them if the tasks are refused.
+    """Store the files of tasks that are stored inside, and delete them if the tasks are not.
 
     The queues are asked first: nothing is written for tasks that would be refused. Raises QueueFull, FileTooLarge,
     UnstorableArgument, EngineError.
@@ -45,10 +49,22 @@ async def files_stored(tasks: Sequence[NewTask], uploads: Sequence["Uploads"], c
         for one in uploads:
             await one.store()
         yield
-    except (QueueFull, *UNSTORABLE):
-        with suppress(EngineError):  # what is left is deleted after a day
-            await engine.delete_files([one.forget() for one in uploads])
+    except EngineError:
+        # The request is refused at once: an engine in trouble may need as long again to delete anything.
+        if (asked_by := publication.get()) and not asked_by.ended:
+            asked_by.soon(partial(delete_files, uploads, client))
         raise
+    except BaseException:  # refused, or cancelled
+        with CancelScope(shield=True):
+            await delete_files(uploads, client)
+        raise
+
+
+async def delete_files(uploads: Iterable["Uploads"], client: Client) -> None:
+    """Delete the files of calls that were not stored. What cannot be deleted now is, after a day."""
+    with suppress(EngineError):
+        engine = await client.open()
+        await engine.delete_files([one.forget() for one in uploads])
 
 
 @dataclass(frozen=True, slots=True)

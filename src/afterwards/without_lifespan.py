@@ -61,11 +61,23 @@ class WithoutLifespan:
         try:
             with signals, _Exit(told.set, serving.drain):
                 async with serving.working({}):
-                    await told.wait()
+                    await _until(told, or_cancelled=serving.drain)
+        except asyncio.CancelledError:
+            self.loop = None  # the next request may begin anew
+            raise
         finally:
             await self._client.close()
         if signals.held is not None:
             signal.raise_signal(signals.held)  # now the server may end
+
+
+async def _until(told: asyncio.Event, *, or_cancelled: Callable[[], None]) -> None:
+    """Wait for an event. Where an event loop ends that runs one request, or a few, all on it is cancelled."""
+    try:
+        await told.wait()
+    except asyncio.CancelledError:
+        or_cancelled()
+        raise
 
 
 class _Exit:

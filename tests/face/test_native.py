@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import fastapi
 import pytest
@@ -125,6 +126,16 @@ async def test_direct_calls_are_not_taken_for_it(
         assert (await http.get("/def?text=dependency")).status_code == 200
         await until(lambda: len(said) == 8)
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+async def _call_directly(text: str) -> None:
+    await natively(text)
+    natively_in_thread(text)
+
+
+def test_direct_calls_on_an_event_loop_that_anyio_runs_are_no_trouble(said: list[str]) -> None:
+    anyio.run(_call_directly, "said")
+    assert said == ["said", "said"]
 
 
 async def test_a_direct_call_in_a_thread_without_an_event_loop_is_no_trouble() -> None:

@@ -686,6 +686,41 @@ class TestRefused:
             await digests.enqueue([UploadFile(io.BytesIO(b"abc")), grown])
         assert await content_left(witness) == [b"", b""]
 
+    @pytest.mark.parametrize("way", ["enqueue", "flush"])
+    async def test_what_was_written_for_a_cancelled_call_is_deleted_at_once(
+        self, witness: Witness, served: Served, way: str
+    ) -> None:
+        async def adding(file: UploadFile, tasks: BackgroundTasks) -> None:
+            tasks.add_task(maybe, file)
+            task = asyncio.current_task()
+            assert task is not None
+
+            async def give_up() -> None:
+                task.cancel()
+                await asyncio.sleep(PATIENCE)
+
+            witness.meanwhile = give_up
+            await (tasks.flush() if way == "flush" else maybe.enqueue(file))
+
+        async def given_up(file: UploadFile, tasks: BackgroundTasks) -> None:
+            try:
+                await adding(file, tasks)
+            except asyncio.CancelledError as error:
+                raise HTTPException(504) from error
+
+        served.adding(given_up)
+        assert (await served.upload(b"abc")).status_code == 504
+        assert (await content_left(witness), await records(served.tasks)) == ([b""], [])
+
+    async def test_what_was_written_before_the_engine_failed_is_deleted_when_the_request_has_ended(
+        self, witness: Witness, served: Served
+    ) -> None:
+        served.adding(add(maybe))
+        witness.fail_at = 1
+        assert (await served.upload(os.urandom(CHUNK * 10))).status_code == 503
+        assert len(witness.written) == 1
+        await until_async(lambda: nothing_left(witness))
+
     async def test_a_call_that_was_refused_once_is_stored_with_its_file_when_there_is_room(
         self, witness: Witness, served: Served
     ) -> None:
@@ -706,6 +741,10 @@ class TestRefused:
         served.adding(adding)
         assert (await served.upload(b"abc")).status_code == 200
         assert (len(witness.written), await content_left(witness)) == (2, [b"abc"])
+
+
+async def nothing_left(witness: Witness) -> bool:
+    return not any(await content_left(witness))
 
 
 async def content_left(witness: Witness) -> list[bytes]:

@@ -1,6 +1,7 @@
 """Applications whose server runs no lifespan: the worker begins with the first request, and ends with the process."""
 
 import asyncio
+import logging
 import signal
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from afterwards import Afterwards, BackgroundTasks
+from afterwards import Afterwards, BackgroundTasks, Task
+from afterwards.engine import Query
 from face.diary import note
 from face.processes import output, record, uvicorn, write_application
 from face.serving import serving, until
@@ -39,6 +41,18 @@ def test_what_was_left_in_the_file_runs_with_any_first_request(tmp_path: Path) -
     with uvicorn(tmp_path, "--lifespan", "off") as server:
         server.get("/openapi.json")
         server.writes("left")
+
+
+@pytest.mark.anyio
+async def test_a_new_store_is_not_read_before_it_is_made(url: str) -> None:
+    async def read() -> list[Task]:
+        return list(await (await client.open()).find(Query()))
+
+    client = Afterwards(FastAPI(), url).client
+    try:
+        assert (await asyncio.gather(client.open(), *(read() for _ in range(5))))[1:] == [[]] * 5
+    finally:
+        await client.close()
 
 
 @pytest.mark.parametrize("path", ["wait", "wait_in_thread"])
@@ -126,7 +140,9 @@ async def test_where_a_lifespan_runs_no_second_worker_begins(
     assert len([line for line in caplog.messages if "worker here" in line]) == 1
 
 
-def test_each_event_loop_after_the_other_has_a_worker(url: str, said: list[str]) -> None:
+def test_each_event_loop_after_the_other_has_a_worker(
+    url: str, said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     app = an_application(url)
 
     async def ask(times: int) -> None:
@@ -136,6 +152,7 @@ def test_each_event_loop_after_the_other_has_a_worker(url: str, said: list[str])
 
     for times in (1, 2, 3):
         asyncio.run(ask(times))
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.WARNING] == []
 
 
 def test_attempts_see_nothing_of_the_request_that_began_the_worker(tmp_path: Path) -> None:

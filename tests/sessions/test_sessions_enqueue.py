@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import sqlite3
 import time
 import weakref
 from collections.abc import AsyncIterator
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
@@ -266,6 +268,37 @@ async def test_what_comes_after_a_task_of_a_session_needs_that_session(same: Fas
                 tasks.add_task(greet.options(after=first), "second")
             tasks.add_task(greet.options(after=first, session=session), "second")
             session.rollback()
+
+
+@task
+async def keep_file(file: UploadFile) -> None: ...
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+async def test_the_file_of_a_call_that_is_rolled_back_is_deleted(
+    app: FastAPI, database: Database, tmp_path: Path, threaded: bool
+) -> None:
+    def in_a_thread(file: UploadFile) -> None:
+        with database.sync_session() as session:
+            keep_file.options(session=session).enqueue_sync(file)
+            raise HTTPException(418)
+
+    async def on_the_loop(file: UploadFile) -> None:
+        async with database.session() as session:
+            await keep_file.options(session=session).enqueue(file)
+            raise HTTPException(418)
+
+    app.post("/")(in_a_thread if threaded else on_the_loop)
+    async with serving(app) as http:
+        assert (await http.post("/", files={"file": b"abc"})).status_code == 418
+        path = tmp_path / "tasks.db"
+        await until(lambda: files_in(path if path.exists() else database.path) == 0)
+
+
+def files_in(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        [count] = connection.execute("SELECT count(*) FROM afterwards_files").fetchone()
+        return int(count)
 
 
 async def test_an_upload_cannot_wait_for_a_session(same: FastAPI, database: Database) -> None:

@@ -132,6 +132,41 @@ async def test_a_generator_that_nobody_iterates_is_a_failure(url: str, function:
     assert "whose body has not run" in record.failures[0].message
 
 
+MANY: dict[str, Callable[[str], Any]] = {
+    "list": lambda text: [text, say(text)],
+    "tuple": lambda text: (say(text), text),
+    "dict": lambda text: {"mail": say(text)},
+    "set of objects": lambda text: {Reply(text)},
+    "list of futures": lambda text: [Future()],
+    "map": lambda text: map(the_diary.append, [text]),
+}
+
+
+@task
+def return_many(way: str) -> Any:
+    return MANY[way]("said")
+
+
+@pytest.mark.parametrize("way", MANY)
+async def test_awaitables_in_a_container_are_a_failure(url: str, said: list[str], way: str) -> None:
+    async with working(url):
+        record = await finished(await return_many.enqueue(way))
+    assert (record.state, said) == (State.FAILED, [])
+    assert "it returned a" in record.failures[0].message
+
+
+@task
+async def return_futures_that_have_ended() -> Any:
+    ended, _ = await asyncio.wait([asyncio.ensure_future(say("said"))])
+    return list(ended)
+
+
+async def test_futures_that_have_ended_leave_nothing_to_do(url: str, said: list[str]) -> None:
+    async with working(url):
+        record = await finished(await return_futures_that_have_ended.enqueue())
+    assert (record.state, said) == (State.SUCCEEDED, ["said"])
+
+
 @pytest.mark.parametrize("installed", [True, False])
 @pytest.mark.parametrize("way", WAYS)
 async def test_what_a_plain_function_returns_is_awaited(url: str, said: list[str], installed: bool, way: str) -> None:
@@ -159,7 +194,7 @@ async def test_a_plain_generator_is_told(url: str, caplog: pytest.LogCaptureFixt
 
     async with serving(app) as http:
         await http.get("/")
-        await until(lambda: any("whose body never runs" in record.getMessage() for record in caplog.records))
+        await until(lambda: any("whose body has not run" in record.getMessage() for record in caplog.records))
 
 
 def tell_by_a_coroutine(failed: FailedTask) -> Any:

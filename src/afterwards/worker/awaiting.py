@@ -2,8 +2,9 @@
 
 import asyncio
 import inspect
+from collections.abc import Iterable
 from concurrent.futures import Future
-from types import AsyncGeneratorType, GeneratorType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 MOST = 10
@@ -13,13 +14,14 @@ MOST = 10
 async def awaited(result: Any) -> Any:
     """What a function gives in the end, which may have returned a coroutine, a future, or another awaitable.
 
-    Raises TypeError for a generator, which nobody iterates: its body has not run.
+    Raises TypeError for work that nobody does: a generator, or awaitables in a list.
     """
     for _ in range(MOST):
         if done(result):
             return result
-        if is_generator(result):
-            raise TypeError(f"it returned {kind_of(result)}, whose body has not run: make it a function that returns")
+        if (left := left_undone(result)) is not None:
+            _close_all(result)
+            raise TypeError(f"it returned {left}")
         result = await (asyncio.wrap_future(result) if issubclass(type(result), Future) else result)
     raise TypeError(f"it returned an awaitable that gives another one, {MOST} times in a row")
 
@@ -27,16 +29,57 @@ async def awaited(result: Any) -> Any:
 def done(result: Any) -> bool:
     """Whether nothing has to happen any more. Asks the class: an object may raise when it is asked for anything."""
     kind = type(result)
-    return not (kind in _GENERATORS or issubclass(kind, Future) or getattr(kind, "__await__", None) is not None)
+    return _unfinished(result) is None if kind in _CONTAINERS else not _is_work(kind)
 
 
-def is_generator(result: Any) -> bool:
-    """Whether it does nothing as long as nobody iterates it."""
-    return type(result) in _GENERATORS and not inspect.isawaitable(result)
+def left_undone(result: Any) -> str | None:
+    """Say what a function returned that nobody would run or await, and the remedy; None for one awaitable."""
+    kind = type(result)
+    if kind in _LAZY and not inspect.isawaitable(result):
+        return f"{_LAZY[kind]}, whose body has not run: make it a function that returns"
+    if kind in _CONTAINERS and (one := _unfinished(result)) is not None:
+        return (
+            f"a {kind.__name__} with a {type(one).__name__} in it, which nobody awaits: "
+            "return what `await asyncio.gather(...)` gives"
+        )
+    return None
 
 
-def kind_of(generator: Any) -> str:
-    return "an async generator" if type(generator) is AsyncGeneratorType else "a generator"
+def _is_work(kind: type) -> bool:
+    """Whether an object of the class is still to be awaited or iterated."""
+    return kind in _LAZY or issubclass(kind, Future) or getattr(kind, "__await__", None) is not None
 
 
-_GENERATORS = (GeneratorType, AsyncGeneratorType)
+def _unfinished(container: Any) -> Any:
+    """The first in a container that is still to be awaited or iterated, or None."""
+    values = _values(container)
+    if not any(map(_is_work, set(map(type, values)))):  # by far the quickest way through a long list
+        return None
+    return next((one for one in values if _is_work(type(one)) and not _has_ended(one)), None)
+
+
+def _has_ended(one: Any) -> bool:
+    return issubclass(type(one), (Future, asyncio.Future)) and one.done()
+
+
+def _values(container: Any) -> Iterable[Any]:
+    return container.values() if type(container) is dict else container
+
+
+def _close_all(result: Any) -> None:
+    """Close the coroutines in a container, of which Python would say that they were never awaited."""
+    if type(result) in _CONTAINERS:
+        for one in _values(result):
+            if type(one) is CoroutineType:
+                one.close()
+
+
+_LAZY: dict[type, str] = {
+    GeneratorType: "a generator",
+    AsyncGeneratorType: "an async generator",
+    map: "a map",
+    filter: "a filter",
+}
+"""Classes whose objects do nothing as long as nobody iterates them."""
+
+_CONTAINERS = frozenset({list, tuple, set, frozenset, dict})

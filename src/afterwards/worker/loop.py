@@ -173,11 +173,11 @@ class Worker:
 
         def ended(part: "asyncio.Task[None]") -> None:
             if part.cancelled() and self._parts.get(doing) is part and not self._ends:
-                telemetry.ended_early(doing)
                 self.loop.call_later(A_MOMENT, again)  # which never comes if the event loop ends: that cancels all, too
 
         def again() -> None:
             if doing in self._parts and not self._ends:
+                telemetry.ended_early(doing)
                 self._start(doing, run)
 
         part = self._parts[doing] = self._loops.create_task(keep_running(doing, run, self._health), name=doing)

@@ -32,7 +32,7 @@ from afterwards.core.options import (
 from afterwards.core.schedule import Missed, Schedule
 from afterwards.core.task import FailedTask, NewTask
 from afterwards.handle import TaskHandle
-from afterwards.native import here, refuse_native
+from afterwards.native import here, refuse_native, tell_of_wrapper
 from afterwards.propagation import captured
 from afterwards.publication import Publication, origin, publication
 from afterwards.session import check_session, join_alone
@@ -87,6 +87,7 @@ class TaskFunction(Generic[P, T, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         refuse_native(self, self.name, here())
+        tell_of_wrapper(self.name, args, kwargs)
         if self._injected:
             self._refuse_unfilled(args, kwargs)
         return self.function(*args, **kwargs)
@@ -331,6 +332,7 @@ class AsyncTaskFunction(TaskFunction[P, Coroutine[Any, Any, R], R]):
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         refuse_native(self, self.name, here())
+        tell_of_wrapper(self.name, args, kwargs)
         if self._injected:
             self._refuse_unfilled(args, kwargs)
         return await self.function(*args, **kwargs)

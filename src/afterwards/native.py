@@ -1,12 +1,14 @@
-"""Recognise a task function that runs in FastAPI's or Starlette's own background tasks, which store nothing."""
+"""Recognise a task function that is called by a background task which stores nothing: FastAPI's, or a wrapper's."""
 
 import asyncio
 import logging
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import partial
 from types import FrameType, FunctionType
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import anyio.from_thread
 
@@ -30,6 +32,44 @@ def refuse_native(function: Any, name: str, caller: FrameType | None) -> None:
     if environment.development():
         raise NativeBackgroundTasks(message)
     telemetry.once(f"native {name}", logging.WARNING, message)
+
+
+class PlainCall(NamedTuple):
+    """The call of a plain function that runs as a background task."""
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+plain_call: ContextVar[PlainCall | None] = ContextVar("afterwards_plain_call", default=None)
+"""The plain background task that runs now."""
+
+
+def tell_of_wrapper(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Warn once when a plain background task does nothing but pass its arguments on to a task function."""
+    plain = plain_call.get()
+    if plain is None or not _passes_on(plain, args, kwargs):
+        return
+    wrapper = getattr(plain.func, "__qualname__", None) or type(plain.func).__qualname__
+    telemetry.once(
+        f"wrapped {name}",
+        logging.WARNING,
+        f"task function {name!r} was called by {wrapper}, which is around it, so the call is not stored and is lost if "
+        f"the process dies: write `background_tasks.add_task({name}, ...)`, and @task above all other decorators",
+    )
+
+
+def _passes_on(plain: PlainCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a wrapper calls with what it was given. A function that has a name may call whom it likes."""
+    func: Any = plain.func
+    given, named = plain.args, plain.kwargs
+    while isinstance(func, partial):
+        func, given, named = func.func, (*func.args, *given), {**func.keywords, **named}
+    if isinstance(func, FunctionType) and not func.__closure__:
+        return func.__name__ == "<lambda>"
+    same = len(given) == len(args) and all(one is other for one, other in zip(given, args, strict=True))
+    return same and bool(args or kwargs) and named == kwargs
 
 
 def here() -> FrameType:

@@ -20,6 +20,7 @@ from afterwards.core.names import NAME
 from afterwards.core.options import Options
 from afterwards.core.task import Failure, FailureKind, NewTask
 from afterwards.core.text import frames_of, said_by, shortened, type_name, written
+from afterwards.native import PlainCall, plain_call
 from afterwards.publication import Publication, publication
 from afterwards.worker.awaiting import awaited, done, left_undone
 
@@ -55,12 +56,16 @@ class PlainTask(BackgroundTask):
             raise
 
     async def _run(self, threads: CapacityLimiter) -> None:
-        if self.is_async:
-            result = await self.func(*self.args, **self.kwargs)
-        else:
-            result = await anyio.to_thread.run_sync(partial(self.func, *self.args, **self.kwargs), limiter=threads)
-        if not done(result):
-            await self._finish(result)
+        before = plain_call.set(PlainCall(self.func, self.args, self.kwargs))
+        try:
+            if self.is_async:
+                result = await self.func(*self.args, **self.kwargs)
+            else:
+                result = await anyio.to_thread.run_sync(partial(self.func, *self.args, **self.kwargs), limiter=threads)
+            if not done(result):
+                await self._finish(result)
+        finally:
+            plain_call.reset(before)
 
     async def _finish(self, result: Any) -> None:
         """Await what the function returned, which FastAPI throws away; of a generator only say that it never runs."""

@@ -1,6 +1,7 @@
 """Decorators above ``@task``: their call would not be stored, which is said at once."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -175,6 +176,83 @@ async def test_objects_that_wrap_nothing_stay_plain(app: FastAPI, said: list[str
 
     async with serving(app) as http:
         assert (await http.get("/")).status_code == 200
+
+
+class Silent:
+    """A decorator that says nothing of what it is around."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._inner = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._inner(*args, **kwargs)
+
+
+def silent(function: Callable[..., Any]) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return await function(*args, **kwargs)
+
+    return wrapper
+
+
+_numbers = itertools.count()
+
+UNNAMED: dict[str, Callable[..., Callable[..., Any]]] = {
+    "a class": Silent,
+    "its method": lambda function: Silent(function).__call__,
+    "a function": silent,
+    "a partial": lambda function: partial(silent(function)),
+    "a lambda": lambda function: lambda text: function(text),
+}
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+@pytest.mark.parametrize("wrap", UNNAMED.values(), ids=UNNAMED)
+async def test_a_wrapper_that_does_not_say_what_it_wraps_is_told_when_it_runs(
+    app: FastAPI, said: list[str], caplog: pytest.LogCaptureFixture, wrap: Any, threaded: bool
+) -> None:
+    name = f"wrapped-{next(_numbers)}"  # of its own, for it is told once of each
+
+    @task(name=name)
+    def in_thread(text: str) -> None:
+        the_diary.append(text)
+
+    @task(name=f"{name}-async")
+    async def on_the_loop(text: str) -> None:
+        the_diary.append(text)
+
+    function: Any = in_thread if threaded and wrap is not silent else on_the_loop
+
+    @app.get("/")
+    async def handler(tasks: BackgroundTasks) -> None:
+        tasks.add_task(wrap(function), "text")
+
+    async with serving(app) as http:
+        assert (await http.get("/")).status_code == 200
+        await until(lambda: said == ["text"])
+    assert f"task function {function.name!r} was called by" in caplog.text
+
+
+async def test_a_function_that_calls_task_functions_as_it_likes_is_no_wrapper(
+    app: FastAPI, said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def local(text: str) -> None:
+        note_in_thread(f"{text} and more")
+        said.append(text)
+
+    @app.get("/")
+    async def handler(tasks: BackgroundTasks) -> None:
+        tasks.add_task(local, "local")
+        tasks.add_task(with_a_name, "named")
+
+    async with serving(app) as http:
+        await http.get("/")
+        await until(lambda: len(said) == 3)
+    assert "was called by" not in caplog.text
+
+
+def with_a_name(text: str) -> None:
+    note_in_thread(text)
 
 
 async def test_on_failure_is_refused_too() -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from afterwards.core.errors import EngineError
+from afterwards.core.errors import EngineError, EngineUnavailable
 from afterwards.core.task import NewTask, task_id
-from afterwards.engines.sqlite import SQLiteEngine
+from afterwards.engine import Query
+from afterwards.engines.sqlite import SQLiteEngine, holding
 
 OPEN_AND_CLOSE = """
 import asyncio, sys
@@ -255,6 +256,36 @@ async def test_a_file_in_use_keeps_its_log_when_a_shell_asks_for_another_journal
     await store(engine)
     assert counted_elsewhere(path) == 40
     assert is_whole(path)
+
+
+@pytest.mark.parametrize("size", [0, 32, 5000])
+@pytest.mark.skipif(not holding.WORKS, reason="the index is not looked at here")
+async def test_nothing_is_acknowledged_after_the_log_was_truncated_and_the_file_stays_sound(
+    path: Path, size: int
+) -> None:
+    async with SQLiteEngine(path) as engine:
+        await store(engine)
+        before = await engine.find(Query(limit=100))
+    async with SQLiteEngine(path) as engine:
+        await store(engine)
+        os.truncate(f"{path}-wal", size)
+        for _ in range(3):
+            with pytest.raises(EngineUnavailable, match="was truncated while it was open"):
+                await store(engine, 1)
+    assert is_whole(path)
+    async with SQLiteEngine(path) as engine:
+        assert await engine.find(Query(limit=100)) == before
+        await store(engine)
+
+
+async def test_a_log_that_a_shell_empties_by_a_checkpoint_is_not_taken_for_a_truncated_one(
+    engine: SQLiteEngine, path: Path
+) -> None:
+    for _ in range(5):
+        await store(engine)
+        with closing(sqlite3.connect(path)) as shell:
+            shell.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    assert len(await engine.find(Query(limit=1000))) == 100
 
 
 async def test_a_file_that_is_truncated_is_written_again_from_its_log(engine: SQLiteEngine, path: Path) -> None:

@@ -392,6 +392,56 @@ async def test_a_finished_row_that_cannot_be_read_is_pruned_with_the_others(
     assert await engine.prune(10) == 3
 
 
+@pytest.mark.parametrize(
+    "how", ["retention = 'long'", "retention = x'ff'", "finished_at = 'soon'", "finished_at = 1.5"]
+)
+async def test_a_record_that_does_not_say_until_when_it_is_kept_is_kept(
+    engine: SQLiteEngine, path: Path, clock: FakeClock, how: str
+) -> None:
+    await engine.enqueue([new(), new()])
+    for task in (tasks := await engine.claim(claim())):
+        await engine.finish([settle(task, RAISED, Retry(), worker="worker", now=START, random=0)])
+    damage(path, tasks[0], how)
+    clock.advance(timedelta(days=70))
+    assert await engine.prune(10) == 1
+    [kept] = await engine.find(Query())
+    assert (kept.id, kept.unreadable is None) == (tasks[0].id, False)
+
+
+@pytest.mark.parametrize("twin", ["'text'", "5", "x'00'", "-1.5"])
+async def test_an_alias_that_names_no_task_is_an_unknown_id(engine: SQLiteEngine, path: Path, twin: str) -> None:
+    await engine.enqueue([first := new()])
+    id = new().id
+    change(path, f"INSERT INTO afterwards_aliases VALUES (x'{id.replace('-', '')}', {twin})")
+    assert ids(await engine.get([id, first.id])) == [first.id]
+    assert ids(await engine.cancel([id, first.id], "enough")) == [first.id]
+    assert ids(await engine.requeue([id, first.id])) == [first.id]
+
+
+@pytest.mark.parametrize("note", ["'text', 0, 0", "5, 1, 0", "x'00', 'once', 'far'", "-1.5, x'00', x'00'"])
+async def test_a_note_that_cannot_be_read_keeps_nobody_from_what_dead_workers_left(
+    engine: SQLiteEngine, path: Path, clock: FakeClock, note: str
+) -> None:
+    await engine.enqueue([new()])
+    [task] = await engine.claim(claim())
+    change(path, f"INSERT INTO afterwards_behind (task, revived, beyond) VALUES ({note})")
+    clock.advance(LEASE)
+    assert ids(await engine.expired(10)) == [task.id]
+
+
+@pytest.mark.parametrize("since", ["'soon'", "x'ff'", "9000000000000000000"])
+async def test_a_clock_is_corrected_beside_a_wait_that_does_not_say_since_when(
+    engine: SQLiteEngine, path: Path, clock: FakeClock, since: str
+) -> None:
+    await engine.enqueue([odd := new(wait=timedelta(days=2)), well := new(wait=timedelta(days=2))])
+    damage(path, odd, f"queued_at = {since}")
+    clock.advance(timedelta(days=-1))
+    assert await engine.put_right(LEASE)
+    assert not await engine.put_right(LEASE)
+    [corrected] = await engine.get([well.id])
+    assert corrected.run_at == clock() + timedelta(days=2)
+
+
 async def test_what_is_due_past_the_end_of_the_calendar_does_not_keep_a_worker_awake(
     engine: SQLiteEngine, path: Path
 ) -> None:

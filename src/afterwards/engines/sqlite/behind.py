@@ -88,6 +88,8 @@ def go_on(connection: Connection) -> bool:
         if not _room(connection):
             break
         connection.execute(statements.DELETE_BEHIND, (seq,))
+        if not isinstance(key, bytes):  # damaged: it names no task
+            continue
         row = connection.execute(statements.GET, (bytearray(key),)).fetchone()
         before = row and reading.task_of(connection, row)
         if before is None:

@@ -33,8 +33,8 @@ def put_right(connection: Connection, lease: timedelta) -> bool:
 
 def _put_right(connection: Connection, row: rows.Row, lease: timedelta) -> None:
     *task_row, queued_at = row
-    since = None if queued_at is None else rows.to_instant(queued_at)
     now = connection.now
+    since = None if queued_at is None else rows.instant_or(queued_at, now)
     found = reading.task_of(connection, tuple(task_row))
     if found.unreadable:
         aside.put(connection, tuple(task_row), found.unreadable)

@@ -25,6 +25,7 @@ ALIVE = (128, 1)
 MOST_IDLE = 64
 """Descriptors kept open unused: to close one may drop locks of the application's own connections."""
 
+_LOG_HEADER, _FRAME_HEADER = 32, 24
 _FLOCK = "@hhqqi0q"
 _held: set[int] = set()
 _idle: dict[tuple[int, int], list[int]] = {}  # by device and inode
@@ -55,6 +56,16 @@ class Hold:
             with suppress(OSError):
                 _lock(file, fcntl.F_UNLCK, part)
             _put_aside(file)
+
+    def is_log_cut(self, path: str) -> bool:
+        """Return True when the log is shorter than its index says: something else has truncated it."""
+        if len(self._held) < 2:
+            return False
+        _, [index, _] = self._held
+        frames, page_size = found = _log_of(index)
+        if not frames or os.stat(f"{path}-wal").st_size >= _LOG_HEADER + frames * (_FRAME_HEADER + page_size):
+            return False
+        return _log_of(index) == found  # else a checkpoint has just begun the log anew
 
     def _add(self, path: str, part: tuple[int, int]) -> None:
         file = _open(path)
@@ -121,6 +132,12 @@ def _close_one() -> None:
                 if not files:
                     _idle.pop(key, None)
                 return
+
+
+def _log_of(index: int) -> tuple[int, int]:
+    """How many frames the log has, and the size of a page (sqlite.org/walformat.html, "The WAL-Index Header")."""
+    page_size, frames = struct.unpack("=HI", os.pread(index, 6, 14).ljust(6, b"\0"))
+    return frames, 65536 if page_size == 1 else page_size
 
 
 def _lock(file: int, kind: int, part: tuple[int, int]) -> None:

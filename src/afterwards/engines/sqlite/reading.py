@@ -42,7 +42,7 @@ def _get(connection: Connection, key: bytearray) -> Row | None:
     """The row of a task, also by the id of a call that it stands for."""
     row: Row | None = connection.execute(statements.GET, (key,)).fetchone()
     if row is None and (alias := connection.execute(statements.ALIAS, (key,)).fetchone()):
-        row = connection.execute(statements.GET, (bytearray(alias[0]),)).fetchone()
+        row = connection.execute(statements.GET, (rows.raw(alias[0]),)).fetchone()
     return row
 
 
@@ -56,7 +56,7 @@ def _place(connection: Connection, key: bytearray) -> tuple[int, bytes] | None:
     """Where a task stands in the order stored, and its key; also by the id of a call that it stands for."""
     place: tuple[int, bytes] | None = connection.execute(statements.PLACE, (key,)).fetchone()
     if place is None and (alias := connection.execute(statements.ALIAS, (key,)).fetchone()):
-        place = connection.execute(statements.PLACE, (bytearray(alias[0]),)).fetchone()
+        place = connection.execute(statements.PLACE, (rows.raw(alias[0]),)).fetchone()
     return place
 
 

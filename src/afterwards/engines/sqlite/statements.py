@@ -415,17 +415,19 @@ PUT_WORKERS_RIGHT = "UPDATE afterwards_workers SET seen_at = ? WHERE seen_at > ?
 
 PUT_STARTS_RIGHT = "DELETE FROM afterwards_starts WHERE at > ?"
 
-# Pruning.
+# Pruning. What does not say until when it is kept is kept: SQLite would count text as 0.
 
 ANY_OVER = """
     SELECT 1 FROM afterwards_tasks
     WHERE finished_at IS NOT NULL AND finished_at + coalesce(retention, 604800000000) <= ?
+        AND typeof(finished_at) = 'integer' AND typeof(coalesce(retention, 0)) = 'integer'
     LIMIT 1
 """
 
 OVER = """
     SELECT id FROM afterwards_tasks
     WHERE finished_at IS NOT NULL AND finished_at + coalesce(retention, 604800000000) <= ?
+        AND typeof(finished_at) = 'integer' AND typeof(coalesce(retention, 0)) = 'integer'
         AND id NOT IN (SELECT task FROM afterwards_behind)
     ORDER BY finished_at + coalesce(retention, 604800000000) LIMIT ?
 """

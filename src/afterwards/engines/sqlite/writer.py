@@ -103,11 +103,16 @@ class Writer(ConnectionThread):
     def _disconnect(self) -> None:
         with self._lock:  # the last one to close a file writes its log back
             if self._connection is None or not self._have_files_changed():
-                self._hold.release()
-                super()._disconnect()
+                self._disconnect_from_same()
             else:
                 self._disconnect_from_changed(identities(self._name))
         self._lock.close()
+
+    def _disconnect_from_same(self) -> None:
+        if self._connection is not None and self._hold.is_log_cut(self._name):
+            super()._disconnect()  # held, so that SQLite does not write what is left of the log into the file
+        self._hold.release()
+        super()._disconnect()
 
     def _disconnect_from_changed(self, found: Identities) -> None:
         """Save what a deleted log held, and close without touching the files that are there instead."""
@@ -139,6 +144,11 @@ class Writer(ConnectionThread):
         """Called with the lock: nothing is committed to files that others do not see."""
         if self._have_files_changed():
             raise FilesChanged
+        if self._hold.is_log_cut(self._name):
+            raise EngineUnavailable(
+                f"{self._path}-wal was truncated while it was open: what it held is gone, and a commit now would "
+                "damage the file; end all processes that use it, and start them again"
+            )
 
     def watch(self) -> None:
         super().watch()

@@ -522,4 +522,4 @@ def _timed_out(running: Running) -> Raised:
 
 def _untried(running: Running) -> Outcome:
     """As what a task that has not started is given back."""
-    return Snoozed(HOLD) if running.held else UNTRIED
+    return Snoozed(HOLD, called=False) if running.held else UNTRIED

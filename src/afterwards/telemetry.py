@@ -345,11 +345,13 @@ def fit_again() -> None:
     _write(logging.WARNING, "afterwards: the worker works again, and requests may add tasks")
 
 
-def left_running(task: Task, settled: str) -> None:
+def left_running(task: Task, settled: str | None) -> None:
+    """Tell of an attempt that its worker let go of; without a state it is recorded elsewhere, for its lease is lost."""
+    recorded = "Its lease is lost" if settled is None else f"It is recorded as {settled}, and it is not tried again"
     _write(
         logging.ERROR,
         f"task does not stop: {task.name} ({task.id}), attempt {task.attempt} goes on although it was cancelled twice. "
-        f"It is recorded as {settled}, its slot is free, and it is not tried again. Let CancelledError pass in it",
+        f"{recorded}. Its slot is free. Let CancelledError pass in it",
         extra={"task": task.id, "task_name": task.name, "attempt": task.attempt},
     )
 

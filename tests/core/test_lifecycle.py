@@ -183,6 +183,14 @@ class TestSettling:
         settled = settle(running(failed=1, crashed=1, suspect=True), Snoozed(SOON))
         assert settled == Settled(lease=Lease("1", 1), state=State.SCHEDULED, wait=SOON, failed=1, crashed=1)
 
+    def test_what_was_claimed_and_given_back_untried_stays_a_suspect(self) -> None:
+        """As one that waited for a slot, or when its worker drained: it has not survived anything."""
+        claimed = running(failed=1, crashed=2, suspect=True, losses=4)
+        settled = settle(claimed, Snoozed(timedelta(), called=False))
+        assert (settled.suspect, settled.losses, settled.crashed) == (True, 4, 2)
+        assert finish(claimed, Snoozed(timedelta(), called=False)).suspect
+        assert not finish(claimed, Snoozed(timedelta())).suspect
+
     def test_a_release_charges_nothing_and_clears_no_suspicion(self) -> None:
         settled = settle(running(failed=1, crashed=1, suspect=True), Released())
         failure = Failure(attempt=1, at=NOW, worker="w", kind=FailureKind.RELEASED, message="the worker shut down")

@@ -11,7 +11,7 @@ from face.processes import Program, eventually, record, uvicorn
 from isolation.looking import lives, pid_in
 
 APPLICATION = """
-import os, re, time
+import os, re, subprocess, time
 from pathlib import Path
 from fastapi import FastAPI
 from afterwards import Afterwards, BackgroundTasks, task
@@ -38,7 +38,20 @@ async def enqueued_there() -> None:
 def enqueue(file):
     enqueued_there.enqueue_sync()
 
-DO = {function.__name__: function for function in (wait, hold_the_gil, leave, enqueue)}
+def start_a_program(file):
+    program = subprocess.Popen(["sleep", "600"])
+    Path(file).write_text(f"{program.pid}\\n")
+    program.wait()
+
+def start_one_and_hold_the_gil(file):
+    program = subprocess.Popen(["sleep", "600"])
+    Path(file).write_text(f"{program.pid}\\n")
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+DO = {
+    function.__name__: function
+    for function in (wait, hold_the_gil, leave, enqueue, start_a_program, start_one_and_hold_the_gil)
+}
 
 @task(run_in="process", retries=0)
 def isolated(what: str, file: str) -> None:
@@ -124,6 +137,20 @@ def test_no_process_survives_a_server_that_is_killed(tmp_path: Path, what: str) 
     with uvicorn(tmp_path) as server:
         server.post(f"/{what}/pid")
         pid = eventually(lambda: pid_in(tmp_path / "pid"))
+        server.signal(signal.SIGKILL)
+        eventually(lambda: not lives(pid))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no groups of processes")
+@pytest.mark.parametrize("what", ["start_a_program", "start_one_and_hold_the_gil"])
+def test_no_program_of_a_process_survives_a_server_that_is_killed(tmp_path: Path, what: str) -> None:
+    if what == "start_one_and_hold_the_gil" and sys.platform != "linux":
+        pytest.skip("elsewhere it ends when it lets the GIL go")
+    (tmp_path / "main.py").write_text(APPLICATION)
+    with uvicorn(tmp_path) as server:
+        server.post(f"/{what}/pid")
+        pid = eventually(lambda: pid_in(tmp_path / "pid"))
+        assert lives(pid)
         server.signal(signal.SIGKILL)
         eventually(lambda: not lives(pid))
 

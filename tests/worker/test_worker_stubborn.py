@@ -3,10 +3,12 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
 from afterwards import Retry, State, task
+from afterwards.core.lifecycle import Settled
 from afterwards.core.task import FailureKind
 from face.diary import note
 from face.diary import said as the_diary
@@ -79,6 +81,24 @@ async def test_one_that_swallows_its_cancel_ends_as_cancelled(url: str, said: li
         assert await (await note.enqueue("next")).result(timeout=10) == "next"
         gate.set()
     assert (record.state, record.reason) == (State.CANCELLED, "enough")
+
+
+async def test_one_that_swallows_the_loss_of_its_lease_frees_its_slot(
+    url: str, said: list[str], gate: asyncio.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a SIGSTOP: by then others have decided on the task."""
+    async with working(url, concurrency=1, lease=timedelta(seconds=0.6)) as tasks:
+        handle = await swallow_the_cancel.enqueue()
+        await until(lambda: said == ["began"])
+        engine = await tasks.client.open()
+        [task] = await engine.get([handle.id])
+        lost = Settled(lease=task.lease, state=State.SCHEDULED, wait=timedelta(hours=1))
+        assert await engine.finish([lost]) == []
+        assert await (await note.enqueue("next")).result(timeout=20) == "next"
+        gate.set()
+        assert (await handle.status()).state is State.SCHEDULED
+    [told] = [line.getMessage() for line in caplog.records if "does not stop" in line.getMessage()]
+    assert "Its lease is lost" in told
 
 
 async def test_one_that_cleans_up_is_left_alone(url: str, said: list[str], caplog: pytest.LogCaptureFixture) -> None:

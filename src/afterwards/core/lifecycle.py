@@ -50,9 +50,10 @@ class Raised:
 
 @dataclass(frozen=True, slots=True)
 class Snoozed:
-    """The function asked to run again later."""
+    """The function asked to run again later, or was not called at all: then nothing is known of it that was not."""
 
     delay: timedelta
+    called: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +215,9 @@ def settle(task: Task, outcome: Outcome, retry: Retry, *, worker: str, now: date
     match outcome:
         case Cancelled(reason):
             return settled(state=State.CANCELLED, reason=shortened(reason))
-        case Snoozed(delay):
-            return settled(state=State.SCHEDULED, wait=delay)
+        case Snoozed(delay, called):
+            suspect, losses = (False, 0) if called else (task.suspect, task.losses)
+            return settled(state=State.SCHEDULED, wait=delay, suspect=suspect, losses=losses)
         case Released(reason, begun, wait):
             failure = _failure(task, worker, now, FailureKind.RELEASED, shortened(reason))
             if begun and not task.rerun_after_crash:

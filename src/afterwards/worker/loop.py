@@ -108,6 +108,7 @@ class Worker:
         self._scheduler = Scheduler(engine, timetable, clock=clock)
         self._attempts: dict[asyncio.Task[None], Running] = {}
         self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
+        self._abandoned: set[asyncio.Task[None]] = set()  # as above
         self._parts: dict[str, asyncio.Task[None]] = {}  # what the worker does beside the attempts, by what that is
         self._ends = False  # its parts are not started again; what is left is only what could not be stopped
         self._leaving: asyncio.Task[None] | None = None
@@ -143,6 +144,7 @@ class Worker:
         await asyncio.wait([self._releasing])
         await self._give_back()
         await first(self._leave_all_stored(), timeout=LAST_WRITES)
+        await self._let_go_of_the_stubborn()
         self._ends = True
         for part in (*self._parts.values(), self._leaving):
             if part is not None:
@@ -285,12 +287,9 @@ class Worker:
 
     def _begin(self, doing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         begun = self.loop.create_task(doing, context=self._context.fresh())
-        self._keep_alive(begun)
-        return begun
-
-    def _keep_alive(self, begun: "asyncio.Task[None]") -> None:
         self._begun.add(begun)
         begun.add_done_callback(self._begun.discard)
+        return begun
 
     async def _attempt(self, running: Running) -> None:
         running.begun, running.began = True, self.loop.time()
@@ -307,7 +306,10 @@ class Worker:
             outcome = Raised(error=error)
         if running.stop and not isinstance(outcome, Succeeded):
             outcome = running.stop
-        if running.in_thread:  # somebody else cancelled this, as at the end of the event loop
+        if running.in_thread and not self._all_is_ending:  # somebody else cancelled this
+            self._begin(self._end_with_its_thread(running, outcome))
+            return
+        if running.in_thread:  # at the end of the event loop, for example
             running.left = True
             telemetry.still_running(running.task)
             return
@@ -315,6 +317,12 @@ class Worker:
         if self._ends:
             await self._settler.store()
             self._heart.look()
+
+    async def _end_with_its_thread(self, running: Running, outcome: Outcome) -> None:
+        """Keep slot and lease of what goes on in a thread, although its coroutine is gone."""
+        while running.in_thread:
+            await asyncio.sleep(A_MOMENT)
+        self._end(running, outcome)
 
     @property
     def _all_is_ending(self) -> bool:
@@ -434,9 +442,11 @@ class Worker:
     def _abandon(self, running: Running) -> None:
         """End an attempt that goes on all the same. There is no next one, which would run beside it."""
         assert running.asyncio_task is not None
-        self._keep_alive(running.asyncio_task)
+        self._abandoned.add(running.asyncio_task)
+        running.asyncio_task.add_done_callback(self._abandoned.discard)
         outcome = running.stop or _timed_out(running)
-        telemetry.left_running(running.task, "cancelled" if isinstance(outcome, Cancelled) else "failed")
+        ends = "cancelled" if isinstance(outcome, Cancelled) else "failed"
+        telemetry.left_running(running.task, None if running.lost else ends)
         self._end(running, outcome)
 
     async def _release(self) -> None:
@@ -463,6 +473,19 @@ class Worker:
             if not running.told:
                 running.told = True
                 telemetry.still_running(running.task)
+
+    async def _let_go_of_the_stubborn(self) -> None:
+        """Let what cleans up do so for a while, and have the end of the event loop wait for nothing that is left.
+
+        `asyncio.run` cancels all tasks and waits for them: for ever, for one that swallows each cancellation.
+        """
+        now = self.loop.time()
+        alive = {stopping: until for stopping, one in self._attempts.items() if (until := _cleans_up_until(one))}
+        if alive and (pause := max(alive.values()) - now) > 0:
+            await first(asyncio.wait(alive), self._hurry.wait(), timeout=pause)
+        for left in (*alive, *self._abandoned):
+            if not left.done():
+                asyncio._unregister_task(left)
 
     async def _let_the_heart_stop(self) -> None:
         """At the end: what could not be stopped keeps its lease for as long as it goes on."""
@@ -503,12 +526,18 @@ def _overdue(running: Running, now: float) -> bool:
 
     Not what is given back, or has a thread at work: that would begin elsewhere while it goes on here.
     """
-    if not running.function.is_async or isinstance(running.stop, Released) or running.in_thread:
+    given_back = isinstance(running.stop, Released) and not running.lost
+    if not running.function.is_async or given_back or running.in_thread:
         return False
     timeout = options_of(running.function, running.task).timeout
     ends = inf if timeout is None else running.began + timeout.total_seconds()
     stopped = inf if running.stopped is None else running.stopped
     return running.begun and now > min(ends, stopped) + CLEANING_UP
+
+
+def _cleans_up_until(running: Running) -> float | None:
+    """How long one that was told to end may clean up; None for what a thread is at work on, or has not been told."""
+    return None if running.stopped is None or running.in_thread else running.stopped + CLEANING_UP
 
 
 def _timed_out(running: Running) -> Raised:
@@ -522,4 +551,4 @@ def _timed_out(running: Running) -> Raised:
 
 def _untried(running: Running) -> Outcome:
     """As what a task that has not started is given back."""
-    return Snoozed(HOLD) if running.held else UNTRIED
+    return Snoozed(HOLD, called=False) if running.held else UNTRIED

@@ -14,7 +14,7 @@ from afterwards.worker.context import TaskContext
 from afterwards.worker.runnable import Runnable
 from afterwards.worker.threads import Call, OnCancel
 
-UNTRIED = Snoozed(timedelta())
+UNTRIED = Snoozed(timedelta(), called=False)
 """As what a task goes back to the queue that this worker has leased and not started."""
 
 

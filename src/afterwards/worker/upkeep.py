@@ -126,10 +126,10 @@ class Upkeep:
 
     async def _lost(self) -> list[Task]:
         """The tasks of workers that are dead. One that was only silent must have had the time to renew its leases."""
-        held = {lease for holds in _holders for lease in holds()}
+        held = {lease for holds in _holders.copy() for lease in holds()}
         try:
             expired = await self._engine.expired(AT_ONCE + len(held))
-            held |= {lease for holds in _holders for lease in holds()}
+            held |= {lease for holds in _holders.copy() for lease in holds()}
             others = [task for task in expired if task.lease not in held]
             dead = [task for task in others if task.lease_until == LEASE_ENDED]
             if len(dead) < len(others) and await self._had_time():

@@ -35,7 +35,7 @@ class Undelivered:
         settled = [
             lifecycle.settle(
                 task,
-                Snoozed(lifecycle.HOLD) if task.id in held else unheard,
+                Snoozed(lifecycle.HOLD, called=False) if task.id in held else unheard,
                 Retry(),
                 worker=task.worker or "",
                 now=now,

@@ -186,3 +186,21 @@ async def test_a_message_that_no_store_can_keep_is_kept_as_well_as_it_goes(url: 
     finally:
         logging.disable(logging.NOTSET)
     assert failure.message.startswith("? ")
+
+
+async def test_one_whose_coroutine_somebody_cancels_keeps_its_slot_until_its_thread_ends(
+    url: str, said: list[str]
+) -> None:
+    """As application code does that cancels all tasks of the event loop but its own."""
+    async with working(url, concurrency=1):
+        handle = await wait_for_the_gate.enqueue()
+        await until(lambda: said == ["waiting"])
+        for one in asyncio.all_tasks():
+            if "_attempt" in repr(one.get_coro()):
+                one.cancel()
+        next_one = await note.enqueue("next")
+        await asyncio.sleep(0)
+        assert said == ["waiting"]
+        gate.set()
+        assert (await finished(handle)).state is State.FAILED
+        assert await next_one.result(timeout=10) == "next"

@@ -320,7 +320,7 @@ class Worker:
 
     async def _end_with_its_thread(self, running: Running, outcome: Outcome) -> None:
         """Keep slot and lease of what goes on in a thread, although its coroutine is gone."""
-        while running.in_thread:
+        while running.in_thread:  # noqa: ASYNC110  # nobody awaits the call any more, so that no event tells of its end
             await asyncio.sleep(A_MOMENT)
         self._end(running, outcome)
 

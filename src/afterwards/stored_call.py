@@ -107,12 +107,17 @@ class StoredCall(BackgroundTask):
 
 
 async def store(waiting: Callable[[], Sequence[StoredCall]], request: Publication) -> None:
-    """Store the calls that are waiting when no other flush of the request goes on, as one chain, all or none."""
+    """Store the calls that are waiting when no other flush of the request goes on, as one chain, all or none.
+
+    A call that was made in another request is stored by that one's flush, so that two never store the same.
+    """
+    for call in [one for one in waiting() if one.request is not request]:
+        await store(call._if_waiting, call.request)
     while request.flushing:
         await request.flushed()
     request.flushing = True
     try:
-        calls = waiting()
+        calls = [call for call in waiting() if call.request is request]
         if not calls:
             return
         if not (request.at_once or request.answered):

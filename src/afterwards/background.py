@@ -192,6 +192,8 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         self._left_with = len(self.tasks)
         if plain := [task for task in self.tasks if not isinstance(task, StoredCall)]:
             await self._hand_over(plain)
+        elif self._native is not None and self._native.tasks:
+            _put_in_order(self._native.tasks, plain)
 
     def _refuse(self) -> None:
         """Nothing that was added is stored or run; what an exit of a dependency adds now is."""
@@ -242,7 +244,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
     async def _hand_over(self, plain: Sequence[BackgroundTask]) -> None:
         """Give tasks to FastAPI, which drops them in websockets, and where a response has a ``background`` already."""
         assert self._native is not None
-        self._native.tasks += plain
+        _put_in_order(self._native.tasks, plain)
         if len(plain) < len(self.tasks):
             telemetry.mixed(self._publication.origin if self._publication else None)
         if self._websocket:
@@ -267,6 +269,9 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
     def _append(self, task: BackgroundTask) -> None:
         self.tasks.append(task)
         if not self._late:
+            if self._native is not None and isinstance(task, PlainTask):
+                # At once, as FastAPI's own class has it: what somebody else adds there later runs later.
+                self._native.tasks.append(task)
             return
         if isinstance(task, StoredCall):
             assert self._publication is not None
@@ -377,6 +382,20 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             if isinstance(task, StoredCall) and task.waits_for_flush:
                 waiting.append(task)
         return waiting if len(waiting) < 2 else list(dict.fromkeys(waiting))  # a list may hold one twice
+
+
+def _put_in_order(tasks: list[BackgroundTask], plain: Sequence[BackgroundTask]) -> None:
+    """Have these plain tasks, and no others of ours, among FastAPI's tasks; each stays in its place there."""
+    places = [place for place, task in enumerate(tasks) if isinstance(task, PlainTask)]
+    if len(places) == len(plain) and all(tasks[place] is task for place, task in zip(places, plain, strict=True)):
+        return
+    # Somebody changed the list by hand.
+    for place, task in zip(places, plain, strict=False):
+        tasks[place] = task
+    for place in reversed(places[len(plain) :]):
+        del tasks[place]
+    behind = places[-1] + 1 if places else len(tasks)
+    tasks[behind:behind] = plain[len(places) :]
 
 
 def _waiting_in(buffers: Sequence[_BackgroundTasks]) -> list[StoredCall]:

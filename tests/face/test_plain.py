@@ -2,13 +2,15 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Annotated, Any
 
+import fastapi
 import pytest
 import starlette.background
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.routing import APIRoute
 
 from afterwards import Afterwards, BackgroundTasks, State
 from afterwards.core.task import Task
@@ -324,3 +326,93 @@ async def test_a_request_that_mixes_both_kinds_warns_once(
         for record in caplog.records
         if "/mixed-once" in record.message and "plain and @task" in record.message
     ] == ["WARNING"]
+
+
+class AddsBehind(APIRoute):
+    """Adds a task of its own to each response, as custom route classes do to write logs."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def and_add(request: Request) -> Response:
+            response = await handle(request)
+            background: Any = response.background
+            if background is None:
+                response.background = starlette.background.BackgroundTask(plain, "route's")
+            elif request.url.path == "/copied":
+                behind = starlette.background.BackgroundTask(plain, "route's")
+                response.background = starlette.background.BackgroundTasks([*background.tasks, behind])
+            else:
+                background.add_task(plain, "route's")
+            return response
+
+        return and_add
+
+
+@pytest.mark.parametrize("path", ["/", "/copied", "/after-a-dependency", "/by-hand", "/emptied"])
+async def test_what_a_custom_route_adds_runs_after_what_the_handler_has_added(
+    url: str, said: list[str], path: str
+) -> None:
+    app = FastAPI()
+    Afterwards(app, url)
+    app.router.route_class = AddsBehind
+
+    async def dependency(tasks: fastapi.BackgroundTasks) -> AsyncIterator[None]:
+        tasks.add_task(plain, "dependency's")
+        yield
+        said.append("closed")
+
+    @app.get("/")
+    @app.get("/copied")
+    async def handler(tasks: BackgroundTasks) -> None:
+        tasks.add_task(plain, "handler's")
+        tasks.add_task(plain_in_thread, "handler's second")
+
+    @app.get("/after-a-dependency", dependencies=[Depends(dependency)])
+    async def between(tasks: BackgroundTasks, native: fastapi.BackgroundTasks) -> None:
+        tasks.add_task(plain, "handler's")
+        native.add_task(plain, "handler's native")
+        tasks.add_task(plain_in_thread, "handler's second")
+
+    @app.get("/by-hand")
+    async def by_hand(tasks: BackgroundTasks) -> None:
+        tasks.add_task(plain_in_thread, "handler's second")
+        tasks.tasks.append(starlette.background.BackgroundTask(plain, "handler's third"))
+        tasks.tasks.insert(0, starlette.background.BackgroundTask(plain, "handler's"))
+
+    @app.get("/emptied")
+    async def emptied(tasks: BackgroundTasks) -> None:
+        tasks.add_task(plain, "handler's")
+        tasks.tasks.clear()
+
+    expected = {
+        "/after-a-dependency": ["dependency's", "handler's", "handler's native", "handler's second"],
+        "/by-hand": ["handler's", "handler's second", "handler's third"],
+        "/emptied": [],
+    }
+    async with serving(app) as http:
+        assert (await http.get(path)).status_code == 200
+        await until(lambda: "route's" in said)
+        await until(lambda: path != "/after-a-dependency" or "closed" in said)
+    said = [text for text in said if text != "closed"]
+    assert said == [*expected.get(path, ["handler's", "handler's second"]), "route's"]
+
+
+async def test_a_dependency_with_fastapis_own_class_keeps_its_place(url: str, said: list[str]) -> None:
+    app = FastAPI()
+    Afterwards(app, url)
+
+    def first(tasks: BackgroundTasks) -> None:
+        tasks.add_task(plain, "1")
+
+    def second(native: fastapi.BackgroundTasks, before: Annotated[None, Depends(first)]) -> None:
+        native.add_task(plain, "2")
+
+    @app.get("/", dependencies=[Depends(second)])
+    async def handler(tasks: BackgroundTasks) -> None:
+        tasks.add_task(plain, "3")
+
+    async with serving(app) as http:
+        assert (await http.get("/")).status_code == 200
+        await until(lambda: "3" in said)
+    assert said == ["1", "2", "3"]

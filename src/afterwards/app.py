@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 from fastapi import FastAPI
 
@@ -14,9 +14,10 @@ from afterwards.client import Client
 from afterwards.core.errors import InvalidOption, UnknownFunction, UnknownTask, as_span, shown
 from afterwards.core.keys import as_key
 from afterwards.core.names import check_name
-from afterwards.core.options import Options
+from afterwards.core.options import Options, lease_of
 from afterwards.core.problems import Problem
 from afterwards.core.routing import Unroutable
+from afterwards.core.spelling import check_names
 from afterwards.core.task import Task
 from afterwards.engine import Paused
 from afterwards.functions import TaskFunction
@@ -62,7 +63,9 @@ class Afterwards:
         max_file_size: int = 32 * 1024 * 1024,
         max_queued: int | Mapping[str, int] | None = None,
         propagate: Sequence[ContextVar[Any]] = (),
+        **unknown: Never,
     ) -> None:
+        check_names(Afterwards, unknown)
         self.options = Options(
             concurrency=concurrency,
             threads=threads,
@@ -70,12 +73,14 @@ class Afterwards:
             worker=_decide(worker),
             ordered=ordered,
             grace=as_span(_default_grace() if grace is None else grace, "grace"),
-            lease=as_span(lease, "lease"),
+            lease=lease_of(lease),
             retention=as_span(retention, "retention"),
             max_file_size=max_file_size,
             max_queued=max_queued,
             propagate=tuple(propagate) if isinstance(propagate, Iterable) else (propagate,),
         )
+        if not isinstance(url, str | None):
+            raise InvalidOption(f"url={shown(url)}: give a text, as 'sqlite:///tasks.db'")
         self.client = Client(url or environment.url() or engines.DEFAULT_URL, self.options)
         self.schedules = ScheduleDesk(self.client)
         if app is not None:

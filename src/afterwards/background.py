@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, TypeVar, overload
+from typing import Any, Never, TypeVar, overload
 
 import fastapi
 from fastapi import HTTPException
@@ -14,10 +14,12 @@ from typing_extensions import ParamSpec
 
 from afterwards import telemetry
 from afterwards.client import the_client
-from afterwards.core.errors import EngineError, InvalidOption, NotInstalled, NotStored, QueueFull
+from afterwards.core.called import called_already
+from afterwards.core.errors import EngineError, InvalidOption, NotAFunction, NotInstalled, NotStored, QueueFull
 from afterwards.core.keys import as_key
 from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession, Stored
-from afterwards.functions import TaskFunction
+from afterwards.core.spelling import check_names
+from afterwards.functions import Call, TaskFunction
 from afterwards.handle import TaskHandle
 from afterwards.joining import Joining
 from afterwards.plain import PlainTask
@@ -94,7 +96,8 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         A ``@task`` function's arguments are checked here, and its handle is returned; it can be asked once the task is
         stored. An ``UploadFile`` among them is stored together with the task: leave it open. Raises TypeError,
         UnstorableArgument and TooLarge for a call that could not be stored, NotInstalled without ``Afterwards(app)``,
-        WrappedTaskFunction for a decorator round a task function, which would run it without storing it.
+        WrappedTaskFunction for a decorator round a task function, which would run it without storing it, NotAFunction
+        for ``add_task(f(1))``.
         Added after the response began (streams, the exit of dependencies), it is stored at once.
         """
         task = self._made(func, args, kwargs)
@@ -107,6 +110,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         ordered: bool | None = None,
         session: DatabaseSession | AsConfigured | None = AS_CONFIGURED,
         idempotency_key: str | bool | None = None,
+        **unknown: Never,
     ) -> None:
         """Set what holds for the durable tasks added from now on; what is not given stays.
 
@@ -129,6 +133,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         to be stored (``flush``, tasks without the session, ``await f.enqueue()``) waits, for 5 seconds at most, and
         then raises EngineUnavailable: commit first, or give it the session too.
         """
+        check_names(_BackgroundTasks.configure, unknown)
         if ordered is not None:
             if not isinstance(ordered, bool):
                 raise InvalidOption(f"configure(ordered={ordered!r}): give True or False")
@@ -289,6 +294,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         if type(task) is BackgroundTask or is_task_function(func):
             return self._made(func, task.args, task.kwargs)
         refuse_wrapped(func)
+        _check_function(task)
         return PlainTask(task)  # a subclass, whose ways we do not know
 
     def _made(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BackgroundTask:
@@ -302,6 +308,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         if isinstance(func, BackgroundTask) and not (args or kwargs):
             return self._adopted(func)
         refuse_wrapped(func)
+        _check_function(func)
         return PlainTask(func, *args, **kwargs)
 
     def _call(self, func: TaskFunction[Any, Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> StoredCall:
@@ -382,6 +389,15 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
             if isinstance(task, StoredCall) and task.waits_for_flush:
                 waiting.append(task)
         return waiting if len(waiting) < 2 else list(dict.fromkeys(waiting))  # a list may hold one twice
+
+
+def _check_function(func: object) -> None:
+    """Raise NotAFunction for what cannot be called: FastAPI would find out after the response."""
+    if isinstance(func, Call):
+        name = func.function.name
+        raise NotAFunction(f"add_task: {name}.call(...) is for `chain`: write `add_task({name}, ...)`")
+    if not callable(func):
+        raise NotAFunction(f"add_task: {called_already(func, 'add_task({}(1))', 'add_task({}, 1)')}")
 
 
 def _put_in_order(tasks: list[BackgroundTask], plain: Sequence[BackgroundTask]) -> None:

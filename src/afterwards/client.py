@@ -3,14 +3,17 @@
 import asyncio
 import gc
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol, TypeVar
 from weakref import WeakSet
 
-from afterwards import engines
+from afterwards import engines, telemetry
 from afterwards.collector import allowance
 from afterwards.core.errors import (
+    LONGEST_SPAN,
+    EngineError,
     NotAsyncio,
     NotFinished,
     NotInstalled,
@@ -28,6 +31,10 @@ R = TypeVar("R", covariant=True)
 
 FIRST_LOOK, LONGEST_PAUSE = 0.005, 0.25
 """Seconds between two looks at a task whose result is awaited: the first pause, and what it doubles up to."""
+
+
+WORKED_OFF = Query(states=frozenset({State.RUNNING, State.SUCCEEDED, State.FAILED}), limit=1)
+"""What there is where a worker has been: who has not been seen for a day is forgotten."""
 
 
 class LocalWorker(Protocol):
@@ -73,6 +80,11 @@ class Client:
 
     made = 0
     """How many this process has made."""
+
+    served = False
+    """Whether an application has started that uses it: what runs its tasks is there, or comes."""
+
+    _looked = False  # whether a worker has ever been where tasks are kept
 
     def __init__(
         self, url: str, options: Options, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -134,7 +146,10 @@ class Client:
             engine = await self.open()
         worker = self._local
         if worker is None:
-            return await engine.enqueue(tasks)
+            stored = await engine.enqueue(tasks)
+            if not (self._looked or self.served):
+                await self._look_for_workers(engine)
+            return stored
         claim = worker.offer(len(tasks))
         leased: list[Task] = []
         allowance.begin()
@@ -204,6 +219,15 @@ class Client:
                 worker.stop(task)  # any other worker hears of it with its next heartbeat
             return task
         raise UnknownTask(id)
+
+    async def _look_for_workers(self, engine: Engine) -> None:
+        """Tell once of a file in which a script stores tasks, and no worker has ever looked for any."""
+        self._looked = True
+        if not engines.is_file(self.url):
+            return
+        with suppress(EngineError):  # the tasks are stored
+            if not await engine.seen_workers(LONGEST_SPAN) and not await engine.find(WORKED_OFF):
+                telemetry.no_worker(engines.shown(self.url))
 
     @property
     def _local(self) -> LocalWorker | None:

@@ -7,7 +7,8 @@ from typing import Any, TypeVar, Unpack, overload
 
 from typing_extensions import ParamSpec
 
-from afterwards.core.errors import InvalidOption, InvalidTaskFunction, UnresolvedAnnotation
+from afterwards.core.called import called_already
+from afterwards.core.errors import InvalidOption, InvalidTaskFunction, UnresolvedAnnotation, shown
 from afterwards.core.keys import AllArguments, check_parameters
 from afterwards.core.names import check_name
 from afterwards.core.options import RunIn, TaskOptions, TaskSettings, check_task_names, limit_of
@@ -21,13 +22,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+_NOT_GIVEN = object()
+
+
 @overload
 def task(function: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, Coroutine[object, None, R], R]: ...
 @overload
 def task(function: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
 @overload
 def task(**settings: Unpack[TaskSettings]) -> "TaskDecorator": ...
-def task(function: Callable[..., Any] | None = None, /, **settings: Any) -> Any:
+def task(function: Any = _NOT_GIVEN, /, **settings: Any) -> Any:
     """Make a function's calls survive: they are stored before the response leaves, and run whatever dies.
 
     ``@task`` or ``@task(retries=3, timeout=60, queue="mail")``; the options are those of ``TaskSettings``.
@@ -36,7 +40,7 @@ def task(function: Callable[..., Any] | None = None, /, **settings: Any) -> Any:
     Raises InvalidTaskFunction for what another process could not call: lambdas, methods, closures, generators.
     """
     decorator = TaskDecorator(settings)
-    return decorator if function is None else decorator(function)
+    return decorator if function is _NOT_GIVEN else decorator(function)
 
 
 class TaskDecorator:
@@ -46,10 +50,8 @@ class TaskDecorator:
         check_task_names(settings)
         self._name = settings.pop("name", None)
         self._on_failure = settings.pop("on_failure", None)
-        if self._on_failure is not None and not callable(self._on_failure):
-            raise InvalidOption(f"on_failure={self._on_failure!r}: give a function, which is told of the failure")
-        if not is_task_function(self._on_failure):
-            refuse_wrapped(self._on_failure)
+        if self._on_failure is not None:
+            _check_told(self._on_failure)
         timing = {name: settings.pop(name) for name in ("cron", "tz", "every", "missed") if name in settings}
         self._schedule, self._missed = wanted(**timing)
         self._limit = limit_of(settings.pop("max_concurrency", None), settings.pop("rate_limit", None))
@@ -101,6 +103,25 @@ def prepare(function: TaskFunction[Any, Any, Any]) -> None:
             )
     if function.schedule:
         _check_scheduled(function)
+
+
+def _check_told(told: Any) -> None:
+    """Raise InvalidOption for an ``on_failure`` that could not be called with the failure."""
+    if not callable(told):
+        wrong = called_already(told, "on_failure={}(1)", "on_failure={}")
+        raise InvalidOption(f"on_failure={shown(told)}: {wrong}")
+    if not is_task_function(told):
+        refuse_wrapped(told)
+    try:
+        inspect.signature(told.function if is_task_function(told) else told).bind(None)
+    except ValueError:  # of a function that is written in C, Python does not know
+        return
+    except TypeError as error:
+        name = getattr(told, "__name__", type(told).__name__)
+        raise InvalidOption(
+            f"on_failure={name}: it is called with one argument, the FailedTask, and there is {error}: "
+            "write `def tell(failed: FailedTask)`"
+        ) from None
 
 
 def _aliases(names: Sequence[str]) -> tuple[str, ...]:

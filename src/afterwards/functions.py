@@ -14,9 +14,10 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar, Unpack, cast
 from typing_extensions import ParamSpec
 
 from afterwards.client import Client, the_client
+from afterwards.core.called import called_already, function_of
 from afterwards.core.codec import Codec, ResultCodec
 from afterwards.core.drafts import draft_of, frozen
-from afterwards.core.errors import InvalidTaskFunction, NotInjected, NotStored
+from afterwards.core.errors import InvalidTaskFunction, NotAFunction, NotInjected, NotStored, UnstorableArgument
 from afterwards.core.injected import INJECTED
 from afterwards.core.keys import Bound, key_of
 from afterwards.core.limits import ALL, UNLIMITED, Limit
@@ -197,7 +198,11 @@ class TaskFunction(Generic[P, T, R]):
         Raises UnstorableArgument, TooLarge, InvalidKey.
         """
         uploads = Uploads(self.name, id, client) if self.codec.files else None
-        arguments = self.codec.dump(args, kwargs, refer=uploads.refer if uploads else None)
+        try:
+            arguments = self.codec.dump(args, kwargs, refer=uploads.refer if uploads else None)
+        except UnstorableArgument:
+            self._refuse_own_call(args)
+            raise
         context = captured(client.options.propagate)
         if not self.limit and not self.settings.keyed:  # as most often
             return Written(arguments, uploads, context)
@@ -214,6 +219,13 @@ class TaskFunction(Generic[P, T, R]):
 
     def _keys(self, call: Bound) -> dict[str, str]:
         return {option: key_of(self.name, option, key, call) for option, key in self.settings.key_makers() if key}
+
+    def _refuse_own_call(self, args: tuple[Any, ...]) -> None:
+        """Raise NotAFunction for ``f.enqueue(f(1))``, where the argument is what a call of this function gave."""
+        if args and isinstance(args[0], Coroutine) and function_of(args[0]) is self:
+            raise NotAFunction(
+                f'task "{self.name}": {called_already(args[0], "{0}.enqueue({0}(1))", "{0}.enqueue(1)")}'
+            )
 
     def own_key(self, key: str | None) -> str | None:
         """An idempotency key as it is stored: two functions may have the same."""

@@ -51,7 +51,7 @@ class TaskHandle(Generic[R]):
         Raises TaskFailed when the task failed or was cancelled, NotFinished when the time is over first. A task that
         waits here for another one takes no slot meanwhile.
         """
-        id, span = self._stored_id(), None if timeout is None else as_span(timeout)
+        id, span = self._stored_id(), None if timeout is None else as_span(timeout, "timeout")
         waiting = current.get()
         if waiting is None:
             task = await self._client.finished(id, span)

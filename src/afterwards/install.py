@@ -106,6 +106,7 @@ class Lifespan:
         refuse_to_serve()
         running_loop()
         self._alone.leave_to_lifespan()
+        self._client.served = True
         runner = self._serving()
         telemetry.make_visible()
         for function in registry:

@@ -73,6 +73,16 @@ def once(key: str, level: int, message: str) -> None:
         _write(level, message)
 
 
+def no_worker(engine: str) -> None:
+    once(
+        f"no worker {engine}",
+        logging.WARNING,
+        f"afterwards: a task was stored in {engine}, where no worker has ever run, so nothing may run it. Where the "
+        "server keeps its tasks in another file, name that one: AFTERWARDS_URL=sqlite:////folder/afterwards.db in the "
+        "environment of both, or the URL in Afterwards(app, ...)",
+    )
+
+
 def started(
     engine: str, *, concurrency: int, threads: int, worker: bool, queues: Collection[str] | None = None
 ) -> None:
@@ -394,7 +404,12 @@ def mixed(origin: str | None) -> None:
 
 def draining(running: int, grace: timedelta) -> None:
     who = "1 task has" if running == 1 else f"{running} tasks have"
-    _write(logging.INFO, f"afterwards: draining, {who} {grace.total_seconds():g} s to end", extra={"running": running})
+    _write(
+        logging.INFO,
+        f"afterwards: draining, {who} {grace.total_seconds():g} s to end; a second Ctrl-C ends at once, and gives back "
+        "what runs",
+        extra={"running": running},
+    )
 
 
 def not_fired(name: str, error: BaseException) -> None:

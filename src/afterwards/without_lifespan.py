@@ -39,6 +39,7 @@ class WithoutLifespan:
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to work on the event loop of a request, unless somebody works already. Does not wait."""
         self.loop = loop
+        self._client.served = True
         serving = self._serving()
         if serving.started or (self._working and not self._working.done()):
             return

@@ -213,6 +213,13 @@ def called(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return function(*positional, **named)
 
 
+ITEMS: dict[str, Any] = {"item": lambda self: 1, "tolist": lambda self: 1, "__module__": __name__}
+LIKE_NUMPYS: dict[str, Any] = {  # which nothing else here needs
+    "float64": type("float64", (), ITEMS),
+    "bool": type("bool", (), ITEMS),
+    "ndarray": type("ndarray", (), ITEMS | {"__setitem__": lambda self, place, value: None}),
+}
+
 unhurried = settings(deadline=None)  # builds codecs, which takes longer on a busy machine
 NUMBER = taking(int)
 UNTYPED = untyped()
@@ -650,8 +657,26 @@ class TestWithoutAnnotation:
         value = {"a": date(2026, 1, 1)} if annotation in (dict, dict[str, Any]) else [date(2026, 1, 1)]
         assert "date" in refusal(taking(annotation), tuple(value) if annotation == tuple[Any] else value)
 
-    def test_keys_that_json_would_change_are_refused(self) -> None:
-        assert "found dict: it would not come back equal" in refusal(taking(dict), {1: 2})
+    @pytest.mark.parametrize("annotation", [dict, dict[str, int]])
+    def test_keys_that_json_would_change_are_refused(self, annotation: Any) -> None:
+        assert (
+            "found dict: it would not come back equal: the key 1 would come back as str; annotate the keys' type"
+            in refusal(taking(annotation), {"a": 2, 1: 2})
+        )
+
+    @pytest.mark.parametrize(
+        ("value", "told"),
+        [
+            (nan, "annotate it (nan is no number in JSON)"),
+            (-inf, "annotate it (-inf is no number in JSON)"),
+            ({1: 2}, "annotate it (the key 1 is no text, as all keys in JSON are)"),
+            ({"a": 1, None: 2}, "annotate it (the key None is no text, as all keys in JSON are)"),
+            ({("secret", 1): 2}, "annotate it (a key of type tuple is no text, as all keys in JSON are)"),
+        ],
+    )
+    @pytest.mark.parametrize("wrap", [lambda value: value, lambda value: [{"a": value}]], ids=["alone", "nested"])
+    def test_the_value_or_key_that_json_would_change_is_named(self, value: Any, told: str, wrap: Any) -> None:
+        assert refusal(untyped(), wrap(value)).endswith(told)
 
     def test_fields_without_a_type_do_not_change_what_is_in_them(self) -> None:
         class Event(BaseModel):
@@ -711,6 +736,28 @@ class TestWhatIsRefused:
         message = refusal(codec, User())
         assert message.startswith('task "send", parameter "value": found User: ')
         assert "pass its id and load it in the task" in message
+
+    @pytest.mark.parametrize("annotation", [Any, int, Person, dict[str, Any], list[Any]])
+    @pytest.mark.parametrize("wrap", [lambda value: value, lambda value: {"a": value}, lambda value: [value]])
+    def test_a_hint_is_given_once(self, annotation: Any, wrap: Any) -> None:
+        message = refusal(taking(annotation), wrap(User()))
+        assert message.count("pass its id and load it in the task") <= 1
+        assert message.count("; ") <= 1
+
+    @pytest.mark.parametrize(
+        ("kind", "told"), [("float64", "pass its `.item()`, Python's own"), ("ndarray", "pass its `.tolist()`, a list")]
+    )
+    @pytest.mark.parametrize("annotation", [Any, int, list[int]])
+    def test_numbers_of_numpy_and_its_like_are_to_be_converted(self, kind: str, told: str, annotation: Any) -> None:
+        value = LIKE_NUMPYS[kind]()
+        assert told in refusal(taking(annotation), value)
+        assert "pass its id" not in refusal(taking(annotation), value)
+        assert told in refusal(taking(dict[str, Any]), {"a": [value]})
+        with pytest.raises(UnusableAnnotation, match=told.replace("()", r"\(\)")):
+            taking(LIKE_NUMPYS[kind])
+
+    def test_a_type_that_is_called_as_one_of_pythons_is_named_with_its_module(self) -> None:
+        assert f"does not give {__name__}.bool back" in refusal(untyped(), LIKE_NUMPYS["bool"]())
 
     def test_any_object_is_refused_where_a_model_has_only_defaults(self) -> None:
         assert "found User: Input should be a valid dictionary or instance of Cat; pass its id" in refusal(

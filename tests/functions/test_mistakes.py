@@ -1,12 +1,16 @@
 """What a careless user is told about a misspelt or mistyped option."""
 
+import pickle
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 
-from afterwards import Afterwards, InvalidOption, Retry, task
+from afterwards import Afterwards, BackgroundTasks, InvalidOption, InvalidTaskFunction, Retry, RetryAfter, Snooze, task
 
 declare: Any = task
 retry: Any = Retry
@@ -16,7 +20,20 @@ retry: Any = Retry
 def mistaken(name: str) -> None: ...
 
 
+@task
+async def mistaken_too(name: str) -> None: ...
+
+
+@task
+def takes_nothing() -> None: ...
+
+
+def takes_two(task: object, failed: object) -> None: ...
+
+
 one_call: Any = mistaken.options
+install: Any = Afterwards
+tasks: Any = BackgroundTasks
 
 
 @pytest.mark.parametrize(
@@ -32,11 +49,59 @@ one_call: Any = mistaken.options
         (lambda: retry(never="ValueError"), r"Retry\(never='ValueError'\): give exception classes"),
         (lambda: retry(wait="1"), r"Retry\(wait='1'\): give a number of seconds"),
         (lambda: retry(factor=float("nan")), r"Retry\(factor=nan\): give a number"),
+        (lambda: retry(max_retries=3), r"Retry\(max_retries=\.\.\.\).*did you mean times\?.*factor.*jitter"),
+        (lambda: retry(3, wiat=2), r"did you mean wait\?"),
+        (lambda: retry(3, on=()), r"Retry\(on=\(\)\): no exception would be retried"),
+        (lambda: retry(wait=timedelta(seconds=-1)), r"Retry\(wait=-1\.0, .*wait is at least 0"),
         (lambda: retry(jitter="yes"), r"Retry\(jitter='yes'\): give True or False"),
         (lambda: Afterwards(FastAPI(), queues=5), r"queues=5: give a collection of names"),  # type: ignore[arg-type]
         (lambda: Afterwards(FastAPI(), propagate=5), r"propagate=5: give context variables"),  # type: ignore[arg-type]
+        (lambda: install(concurency=3), r"Afterwards\(concurency=.*did you mean concurrency\?.*max_queued.*worker"),
+        (lambda: install(workers=3), r"did you mean concurrency\?"),
+        (lambda: install(lease=0), r"^lease=0: three heartbeats"),
+        (lambda: install(lease=timedelta(0)), r"^lease=datetime\.timedelta\(0\): three heartbeats"),
+        (lambda: install(max_file_size=None), r"max_file_size=None: give a whole number"),
+        (lambda: install(threads=None), r"threads=None: give a whole number"),
+        (lambda: install(url=5), r"url=5: give a text, as 'sqlite:///tasks\.db'"),
+        (lambda: tasks().configure(order=True), r"configure\(order=.*did you mean ordered\?.*idempotency_key"),
+        (lambda: tasks().configure(key="a"), r"did you mean idempotency_key\?"),
+        (lambda: RetryAfter("30"), r"^RetryAfter, delay='30': give seconds, or a timedelta"),  # type: ignore[arg-type]
+        (lambda: Snooze(None), r"^Snooze, delay=None: give seconds"),  # type: ignore[arg-type]
+        (lambda: RetryAfter(-1), r"^RetryAfter, delay=-1 is negative"),
+        (lambda: declare(on_failure="mail"), r"on_failure=.mail.: a value of type str is no function.*`on_failure=f`"),
+        (lambda: declare(on_failure=mistaken_too("a")), r"`on_failure=mistaken_too\(1\)` called mistaken_too already"),
+        (lambda: declare(on_failure=takes_nothing), r"on_failure=takes_nothing: it is called with one argument, the F"),
+        (lambda: declare(on_failure=takes_two), r"on_failure=takes_two: .*write `def tell\(failed: FailedTask\)`"),
+        (lambda: declare(on_failure=lambda *, failed: None), r"on_failure=<lambda>: it is called with one argument"),
     ],
 )
 def test_a_mistake_is_named_with_what_to_write(mistake: Callable[[], object], told: str) -> None:
     with pytest.raises(InvalidOption, match=told):
         mistake()
+
+
+def test_a_misspelt_keyword_is_a_type_error_too() -> None:
+    for mistake in (lambda: declare(retrys=1), lambda: retry(timse=1), lambda: install(thread=1)):
+        with pytest.raises(TypeError, match="did you mean"):
+            mistake()
+
+
+@pytest.mark.parametrize(
+    "told", [mistaken, takes_two, print, [].append, lambda *failed: None, lambda failed, more=1: None]
+)
+def test_whoever_can_be_told_of_a_failure_is_accepted(told: Any) -> None:
+    if told is takes_two:
+        told = partial(takes_two, object())
+    declare(on_failure=told)
+
+
+def test_waits_may_be_given_as_timedeltas() -> None:
+    given = Retry(3, wait=timedelta(seconds=2), max_wait=timedelta(minutes=1), on=ValueError)
+    assert given == Retry(3, wait=2, max_wait=60, on=(ValueError,))
+    assert replace(given, times=4).wait == 2
+    assert pickle.loads(pickle.dumps(given)) == given
+
+
+def test_none_is_no_function_to_be_decorated() -> None:
+    with pytest.raises(InvalidTaskFunction, match="NoneType is no function"):
+        declare(None)

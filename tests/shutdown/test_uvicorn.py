@@ -221,3 +221,18 @@ def test_two_workers_drain_when_their_parent_is_told_to_end(tmp_path: Path) -> N
         server.writes("one began", "two began")
         server.stops()
     assert [task["kinds"] for task in record(tmp_path, "wait_until_told")] == [["released"], ["released"]]
+
+
+@pytest.mark.parametrize("task", ["wait", "wait_in_thread"])
+def test_the_first_ctrl_c_says_that_a_second_one_ends_at_once_and_it_does(tmp_path: Path, task: str) -> None:
+    write_application(tmp_path, "Afterwards(app, grace=600)")
+    with uvicorn(tmp_path) as server:
+        server.post(f"/{task}/task")
+        server.writes("task began")
+        server.signal(signal.SIGINT)
+        server.says("draining, 1 task has 600 s to end; a second Ctrl-C ends at once")
+        assert server.process.poll() is None
+        server.signal(signal.SIGINT)
+        server.ends()
+    [ended] = record(tmp_path, "wait_until_told") or record(tmp_path, "wait_in_thread_until_told")
+    assert (ended["attempt"], ended["failed"]) == (1, 0)

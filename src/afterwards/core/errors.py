@@ -11,6 +11,10 @@ class InvalidOption(AfterwardsError, ValueError):
     """An option has a value that it cannot have."""
 
 
+class UnknownOption(InvalidOption, TypeError):
+    """A keyword that the call does not take."""
+
+
 class RefusedValue(InvalidOption):
     """A value that a client may have sent cannot be stored. ``Afterwards`` answers it with 422."""
 
@@ -38,6 +42,10 @@ class WrappedTaskFunction(AfterwardsError, TypeError):
     def __init__(self, task: str, problem: str) -> None:
         super().__init__(f'task "{task}": {problem}')
         self.task = task
+
+
+class NotAFunction(AfterwardsError, TypeError):
+    """Something else was added where a function was to be, as what its call returned."""
 
 
 class DuplicateName(AfterwardsError, ValueError):
@@ -320,7 +328,7 @@ class RetryAfter(AfterwardsError):
 
     def __init__(self, delay: float | timedelta, reason: str = "") -> None:
         super().__init__(reason or "asked to be retried")
-        self.delay = as_span(delay)
+        self.delay = as_span(delay, "RetryAfter, delay")
 
 
 class Snooze(AfterwardsError):
@@ -328,7 +336,7 @@ class Snooze(AfterwardsError):
 
     def __init__(self, delay: float | timedelta) -> None:
         super().__init__("snoozed")
-        self.delay = as_span(delay)
+        self.delay = as_span(delay, "Snooze, delay")
 
 
 class Cancel(AfterwardsError):

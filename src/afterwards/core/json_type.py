@@ -57,7 +57,10 @@ class Json:
         if self.dump(value):
             return None
         change = self._change(value)
-        return change if change == CHANGED else (self._mismatch(value) or change) + remedy(value)
+        if change.startswith(CHANGED):
+            return change
+        reason, hint = self._mismatch(value) or change, remedy(value)
+        return reason if reason.endswith(hint) else reason + hint
 
     def _change(self, value: Any) -> str:
         try:

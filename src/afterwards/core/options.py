@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from enum import Enum, StrEnum, auto
 from functools import partial
 from typing import Any, Literal, Protocol, Self, TypedDict, cast
@@ -17,6 +16,7 @@ from afterwards.core.limits import Limit, Rate
 from afterwards.core.names import check_name
 from afterwards.core.retry import Retry
 from afterwards.core.schedule import Missed
+from afterwards.core.spelling import check_known
 from afterwards.core.task import FailedTask
 
 MOST_PRIORITY = 100
@@ -254,15 +254,6 @@ def check_call_names(settings: Collection[str]) -> None:
         check_known("options", name, _OF_ONE_CALL)
 
 
-def check_known(where: str, name: str, known: Collection[str]) -> None:
-    """Raise InvalidOption for a name that is none of the known ones; it says which one was probably meant."""
-    if name in known:
-        return
-    meant = _ELSEWHERE.get(name) or next(iter(get_close_matches(name, known, n=1)), None)
-    hint = f"did you mean {meant}? " if meant in known else ""
-    raise InvalidOption(f"{where}({name}=...): there is no such option; {hint}There are {', '.join(sorted(known))}")
-
-
 def limit_of(max_concurrency: object, rate_limit: object) -> Limit | None:
     """What a task function's tasks may do at once and one after the other; None is anything. Raises InvalidOption."""
     if max_concurrency is None and rate_limit is None:
@@ -290,9 +281,10 @@ class Options:
     max_file_size: int = 32 * 1024 * 1024  # bytes of one uploaded file among a task's arguments
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "threads", "max_file_size"):
-            if (value := getattr(self, name)) is not None:
-                _check_count(name, value)
+        if self.concurrency is not None:
+            _check_count("concurrency", self.concurrency)
+        for name in ("threads", "max_file_size"):
+            _check_count(name, getattr(self, name))
         _check_most_queued(self.max_queued)
         for variable in self.propagate:
             if not isinstance(variable, ContextVar):
@@ -302,8 +294,7 @@ class Options:
                 raise InvalidOption(f"{name}={value!r}: give True or False")
         if self.queues is not None and not self.queues:
             raise InvalidOption("queues is empty, so no task would ever run: name some, or leave it out for all")
-        if self.lease < timedelta(seconds=0.3):
-            raise InvalidOption(f"lease={self.lease}: three heartbeats must fit into it; 0.3 seconds at least")
+        lease_of(self.lease)
         for queue in self.queues or ():
             check_name("queue", queue)
 
@@ -314,6 +305,14 @@ class Options:
     def most_queued(self, queue: str) -> int | None:
         """How many tasks may wait in a queue; None is any number."""
         return self.max_queued.get(queue) if isinstance(self.max_queued, Mapping) else self.max_queued
+
+
+def lease_of(value: float | timedelta) -> timedelta:
+    """How long a worker may be silent. Raises InvalidOption."""
+    lease = as_span(value, "lease")
+    if lease < timedelta(seconds=0.3):
+        raise InvalidOption(f"lease={value!r}: three heartbeats must fit into it; 0.3 seconds at least")
+    return lease
 
 
 def _check_most_queued(most: int | Mapping[str, int] | None) -> None:
@@ -356,17 +355,6 @@ def _numbers(retry: Retry) -> dict[str, Any]:
 _FIELDS = frozenset(one.name for one in fields(TaskOptions) if one.init)
 _OF_TASKS = frozenset(TaskSettings.__annotations__)
 _OF_ONE_CALL = frozenset(OneCallSettings.__annotations__)
-_ELSEWHERE = {  # what other libraries call it
-    "max_retries": "retries",
-    "retry": "retries",
-    "attempts": "retries",
-    "max_attempts": "retries",
-    "countdown": "delay",
-    "eta": "run_at",
-    "time_limit": "timeout",
-    "ttl": "expires",
-    "schedule": "cron",
-}
 _CHECKED: Mapping[str, Callable[[Any], Any]] = {
     "retries": _as_retry,
     **{name: partial(optional_span, name=name) for name in ("timeout", "retention", "delay", "expires")},

@@ -10,7 +10,7 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
 from afterwards.core.files import is_upload
-from afterwards.core.values import equal, type_name, walk
+from afterwards.core.values import SCALARS, equal, type_name, walk
 
 UNUSABLE: Final = (PydanticUserError, SchemaError, TypeError, NameError, AttributeError, SyntaxError)
 """What pydantic raises for an annotation that it can make nothing of."""
@@ -53,8 +53,33 @@ def remedy(value: Any) -> str:
     try:
         schema_of(type(value))
     except UNUSABLE:
-        return f"; {_BY_ID}, or pass a model or dataclass of its values"
+        return f"; {_of_numbers(type(value)) or f'{_BY_ID}, or pass a model or dataclass of its values'}"
     return ""
+
+
+def _of_numbers(kind: type) -> str | None:
+    """How to pass a scalar or an array of NumPy, or of a library that follows it; None for anything else."""
+    if not (hasattr(kind, "item") and hasattr(kind, "tolist")):
+        return None
+    if hasattr(kind, "__setitem__"):
+        return "pass its `.tolist()`, a list of Python's own numbers"
+    return "pass its `.item()`, Python's own value"
+
+
+def not_plain(part: Any) -> str:
+    """Why JSON alone does not give a part of a value back, and what to do."""
+    changed = f"JSON alone does not give {type_name(part)} back as it is"
+    if type(part) is float:
+        return f"{changed}; annotate it ({part!r} is no number in JSON)"
+    if type(part) is dict:
+        key = next(key for key in part if type(key) is not str)
+        return f"{changed}; annotate it ({_named(key)} is no text, as all keys in JSON are)"
+    return changed + (remedy(part) or "; annotate it")
+
+
+def _named(key: Any) -> str:
+    """A key that is no text: numbers as they are, of others the type alone, for they may be secret."""
+    return f"the key {key!r}" if type(key) in SCALARS else f"a key of type {type_name(key)}"
 
 
 def unusable(annotation: Any, error: Exception) -> str:
@@ -62,7 +87,8 @@ def unusable(annotation: Any, error: Exception) -> str:
     if isinstance(error, NameError):
         remedy = "annotate with a name that the module has when it runs, not for type checkers only"
     else:
-        remedy = (isinstance(kind, type) and advice(kind)) or f"{_BY_ID}, or let the task get it as a dependency"
+        known = isinstance(kind, type) and (advice(kind) or _of_numbers(kind))
+        remedy = known or f"{_BY_ID}, or let the task get it as a dependency"
     return f"{formatannotation(annotation)} cannot be stored as JSON: {remedy} ({str(error).partition('. Set ')[0]})"
 
 
@@ -73,6 +99,10 @@ def came_back(given: Any, loaded: Any) -> str:
             return (
                 f"{subject} would come back as {type_name(after)}; pass that, or let the annotation name its type alone"
             )
+        if isinstance(before, dict) and isinstance(after, dict):
+            for key, read in zip(before, after, strict=False):
+                if type(key) is not type(read):
+                    return f"{CHANGED}: {_named(key)} would come back as {type_name(read)}; annotate the keys' type"
     return CHANGED
 
 

@@ -3,33 +3,56 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Never
 
 from afterwards.core.errors import LONGEST_SPAN, InvalidOption, RaisedElsewhere, shown
+from afterwards.core.spelling import check_names
 
 MOST_TIMES = 1_000_000_000
 
 LONGEST = LONGEST_SPAN.total_seconds()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Retry:
     """How often and how soon a task runs again after it raised.
 
-    ``times`` counts additional runs: ``Retry(3)`` means four attempts at most. Waits are seconds: ``wait`` before the
-    second attempt, multiplied by ``factor`` before each further one, never above ``max_wait``. With ``jitter`` the wait
-    is drawn evenly from zero to that value, so that tasks which failed together do not come back together.
+    ``times`` counts additional runs: ``Retry(3)`` means four attempts at most. Waits are seconds, or given as
+    timedeltas: ``wait`` before the second attempt, multiplied by ``factor`` before each further one, never above
+    ``max_wait``. With ``jitter`` the wait is drawn evenly from zero to that value, so that tasks which failed together
+    do not come back together.
     ``on`` names the exceptions that are retried (default: all), ``never`` those that are not; ``never`` wins.
     """
 
-    times: int = 0
-    wait: float = 1
-    factor: float = 2
-    max_wait: float = 600
-    jitter: bool = True
-    on: type[BaseException] | tuple[type[BaseException], ...] = (BaseException,)
-    never: type[BaseException] | tuple[type[BaseException], ...] = ()
+    times: int
+    wait: float
+    factor: float
+    max_wait: float
+    jitter: bool
+    on: tuple[type[BaseException], ...]
+    never: tuple[type[BaseException], ...]
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        times: int = 0,
+        wait: float | timedelta = 1,
+        factor: float = 2,
+        max_wait: float | timedelta = 600,
+        jitter: bool = True,
+        on: type[BaseException] | Iterable[type[BaseException]] = (BaseException,),
+        never: type[BaseException] | Iterable[type[BaseException]] = (),
+        **unknown: Never,
+    ) -> None:
+        """Raises InvalidOption."""
+        check_names(Retry, unknown)
+        given: dict[str, object] = {"times": times, "wait": _seconds(wait), "factor": factor}
+        given |= {"max_wait": _seconds(max_wait), "jitter": jitter}
+        given |= {"on": _exceptions("on", on), "never": _exceptions("never", never)}
+        for field, value in given.items():
+            object.__setattr__(self, field, value)
+        self._check()
+
+    def _check(self) -> None:
         if isinstance(self.times, bool) or not isinstance(self.times, int) or not 0 <= self.times <= MOST_TIMES:
             raise InvalidOption(f"retries={shown(self.times)}: give the number of additional runs, zero or more")
         for field in ("wait", "factor", "max_wait"):
@@ -45,8 +68,8 @@ class Retry:
                 f"Retry(wait={self.wait!r}, factor={self.factor!r}, max_wait={self.max_wait!r}): "
                 "wait is at least 0, factor at least 1, max_wait at least wait"
             )
-        for field in ("on", "never"):
-            object.__setattr__(self, field, _exceptions(field, getattr(self, field)))
+        if not self.on:
+            raise InvalidOption("Retry(on=()): no exception would be retried: name some, or leave it out for all")
 
     def covers(self, error: BaseException) -> bool:
         """Whether this exception is one that is retried at all."""
@@ -73,6 +96,10 @@ class Retry:
             ceiling = self.max_wait
         wait = ceiling * random if self.jitter else ceiling
         return timedelta(seconds=wait) if wait < LONGEST_SPAN.total_seconds() else LONGEST_SPAN
+
+
+def _seconds(span: float | timedelta) -> float:
+    return span.total_seconds() if isinstance(span, timedelta) else span
 
 
 def _exceptions(field: str, given: object) -> tuple[type[BaseException], ...]:

@@ -7,8 +7,9 @@ from typing import Any, Final
 from pydantic import Secret, SecretStr
 from pydantic_core import CoreConfig
 
-from afterwards.core.refusal import remedy, schema_of
-from afterwards.core.values import SCALARS, type_name, walk
+from afterwards.core.refusal import not_plain, schema_of
+from afterwards.core.values import SCALARS, walk
+from afterwards.core.zones import ZONED, choices, with_zone
 
 # How values are written wherever a type leaves a choice, also inside models that choose otherwise for their own JSON.
 WRITTEN: Final = CoreConfig(
@@ -58,7 +59,9 @@ def _changed(kind: str, node: dict[str, Any]) -> dict[str, Any]:
         changed["type"] = "list"
     if node.get("function") in _MASKS:
         changed |= {"function": _revealed, "info_arg": False}
-    return changed
+    if kind == "union":
+        changed["choices"] = choices(changed["choices"])
+    return with_zone(changed) if kind in ZONED else changed
 
 
 _OPAQUE: Final = frozenset({"cls", "default", "expected", "members", "metadata", "return_schema", "computed_fields"})
@@ -78,7 +81,7 @@ def _plain(value: Any) -> Any:
     except RecursionError:
         raise ValueError("it contains itself, or is nested too deeply") from None
     odd = next((part for part in walk(value) if _is_odd(part)), value)
-    raise ValueError(f"JSON alone does not give {type_name(odd)} back as it is" + (remedy(odd) or "; annotate it"))
+    raise ValueError(not_plain(odd))
 
 
 def _is_plain(value: Any) -> bool:

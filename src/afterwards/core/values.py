@@ -1,5 +1,6 @@
 """What a value is made of, and whether what was read back is what was given."""
 
+import builtins
 import dataclasses
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -59,7 +60,10 @@ def attributes(value: Any) -> dict[str, Any] | None:
 
 
 def type_name(value: Any) -> str:
-    return type(value).__name__
+    """The name of a value's type; with its module where it is called as one of Python's own, as NumPy's bool."""
+    kind = type(value)
+    alike = kind.__module__ != "builtins" and hasattr(builtins, kind.__name__)
+    return f"{kind.__module__}.{kind.__name__}" if alike else kind.__name__
 
 
 def is_stream(value: Any) -> bool:

@@ -37,6 +37,11 @@ def shown(url: str) -> str:
     return f"sqlite:///{Path(parsed.file).absolute()}" if parsed.kind == "sqlite" else parsed.shown
 
 
+def is_file(url: str) -> bool:
+    """Whether tasks are kept in a file, and not in what stands for it in tests."""
+    return _make is _new and parse(url).kind == "sqlite"
+
+
 def _key(url: str) -> str:
     """The same for each way to write a URL; other passwords are other engines."""
     parsed = parse(url)

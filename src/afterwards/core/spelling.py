@@ -1,0 +1,49 @@
+"""Find the option that a misspelt keyword was meant to be."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from difflib import get_close_matches
+from inspect import Parameter, signature
+from typing import Any, Final
+
+from afterwards.core.errors import UnknownOption
+
+
+def check_known(where: str, name: str, known: Collection[str]) -> None:
+    """Raise UnknownOption for a name that is none of the known ones; it says which one was probably meant."""
+    if name in known:
+        return
+    meant = [*(one for one in _ELSEWHERE.get(name, ()) if one in known), *get_close_matches(name, known, n=1)]
+    hint = f"did you mean {meant[0]}? " if meant else ""
+    raise UnknownOption(f"{where}({name}=...): there is no such option; {hint}There are {', '.join(sorted(known))}")
+
+
+def check_names(called: Callable[..., Any], given: Collection[str]) -> None:
+    """Raise UnknownOption for a keyword that a function or a class does not take."""
+    if not given:  # as ever
+        return
+    parameters = signature(called).parameters.values()
+    known = [one.name for one in parameters if one.kind in _NAMED and one.name != "self"]
+    for name in given:
+        check_known(called.__name__, name, known)
+
+
+_NAMED: Final = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+_TIMES: Final = ("retries", "times")
+_ELSEWHERE: Final[Mapping[str, Sequence[str]]] = {  # what other libraries call it, or another place of ours
+    "max_retries": _TIMES,
+    "retry": _TIMES,
+    "retries": _TIMES,
+    "attempts": _TIMES,
+    "max_attempts": _TIMES,
+    "countdown": ("delay", "wait"),
+    "delay": ("wait",),
+    "backoff": ("factor",),
+    "exceptions": ("on",),
+    "eta": ("run_at",),
+    "time_limit": ("timeout",),
+    "ttl": ("expires", "retention"),
+    "schedule": ("cron",),
+    "workers": ("concurrency",),
+    "database": ("url",),
+    "key": ("idempotency_key",),
+}

@@ -32,6 +32,9 @@ UNREADABLE, REFUSED = "unreadable", "refused"
 
 _STATE, _AFTER, _SUSPECT, _RUN_AT, _LEASE_UNTIL, _PROGRESS, _ASIDE_FROM = 4, 10, 15, 16, 18, 24, 29
 
+_UNTIL = {State.SCHEDULED: _RUN_AT, State.RUNNING: _LEASE_UNTIL}
+"""Where a row says how long a task stays in a state that time ends."""
+
 SEVEN_DAYS = timedelta(days=7)
 """The retention that a row without one has."""
 
@@ -157,8 +160,7 @@ def _to_task(row: Row, failures: tuple[Failure, ...]) -> Task:
     if row[27] is not None:
         for name, value in _more_of(row[27]).items():
             setattr(draft, name, value)
-    if not state.finished:
-        _check_standing(row, state)
+    _check_standing(row, state)
     task: Task = frozen(draft, Task)
     return task
 
@@ -173,13 +175,12 @@ def _state_aside(row: Row) -> State:
 
 def _check_standing(row: Row, state: State) -> None:
     """Raise UnreadableRow for a task that nothing would ever bring further."""
-    if state is State.SCHEDULED:
-        until = row[_RUN_AT]
-    elif state is State.RUNNING:
-        until = row[_LEASE_UNTIL]
+    place = _UNTIL.get(state)
+    if place is None:
+        lost = state is State.WAITING and row[_AFTER] is None
     else:
-        until = 0 if state is not State.WAITING or row[_AFTER] is not None else None
-    if until is None or until > LATEST:
+        lost = row[place] is None or row[place] > LATEST
+    if lost:
         raise UnreadableRow(f"it is {state}, and nothing says until when")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from enum import Enum, StrEnum, auto
 from functools import partial
 from typing import Any, Literal, Protocol, Self, TypedDict, cast
@@ -257,8 +258,6 @@ def check_known(where: str, name: str, known: Collection[str]) -> None:
     """Raise InvalidOption for a name that is none of the known ones; it says which one was probably meant."""
     if name in known:
         return
-    from difflib import get_close_matches  # loaded where a mistake is to be told, and nowhere else
-
     meant = _ELSEWHERE.get(name) or next(iter(get_close_matches(name, known, n=1)), None)
     hint = f"did you mean {meant}? " if meant in known else ""
     raise InvalidOption(f"{where}({name}=...): there is no such option; {hint}There are {', '.join(sorted(known))}")

@@ -1,6 +1,5 @@
 """How FastAPI injects ``BackgroundTasks``: a dependency that looks like a class."""
 
-import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated, Any, Never, cast
@@ -55,11 +54,15 @@ async def _inject_collected(tasks: Annotated[Any, Depends(_collect, scope="funct
 
 def _injection() -> Callable[..., Any]:
     """How to inject: the quick way where this FastAPI has the stack that it needs, else the public one."""
+    return _inject_and_push if f'scope["{FUNCTION_STACK}"]' in _source_of(fastapi.routing) else _inject_collected
+
+
+def _source_of(module: Any) -> str:
+    """Nothing where it was installed without. (``inspect`` would keep all the lines: 600 KiB for FastAPI's routing.)"""
     try:
-        has_stack = f'scope["{FUNCTION_STACK}"]' in inspect.getsource(fastapi.routing)
-    except OSError:  # installed without its source
-        has_stack = False
-    return _inject_and_push if has_stack else _inject_collected
+        return module.__loader__.get_source(module.__name__) or ""
+    except (ImportError, AttributeError):
+        return ""
 
 
 class _Alias(type(Annotated[int, None]), _root=True):  # type: ignore[call-arg, misc]

@@ -47,7 +47,7 @@ class File:
 
     def claim(self) -> list[Task]:
         claim = Claim(worker="w", limit=10, lease=timedelta(minutes=1), names=frozenset({"f"}))
-        return self.do(lambda connection: claiming.claim(connection, claim))
+        return self.do(lambda connection: claiming.claim(connection, claim, connection.look()))
 
     def finish(self, tasks: Sequence[Task], state: State) -> None:
         settled = [Settled(lease=task.lease, state=state) for task in tasks]

@@ -331,6 +331,16 @@ async def test_progress_that_cannot_be_read_is_only_said(engine: SQLiteEngine, p
     assert len(await engine.claim(claim())) == 1
 
 
+@pytest.mark.parametrize(
+    "how", ["worker = x'ff'", "started_at = 'then'", "lease_until = 9000000000000000000", "run_at = 'soon'"]
+)
+async def test_what_a_claim_writes_anew_may_hold_anything_before(engine: SQLiteEngine, path: Path, how: str) -> None:
+    [task] = await engine.enqueue([new()])
+    damage(path, task, how)
+    [taken] = await engine.claim(claim())
+    assert [taken] == await engine.get([task.id])
+
+
 @pytest.mark.parametrize("how", ["after = 'then'", "after = 9000000000000000000"])
 async def test_other_schedules_fire_beside_one_that_cannot_be_read(
     engine: SQLiteEngine, path: Path, clock: FakeClock, how: str

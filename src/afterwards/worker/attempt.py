@@ -115,7 +115,7 @@ def settle(
 ) -> tuple[Settled, FailedTask | None]:
     """How the attempt ends its task, and what to tell a plain ``on_failure`` once that is stored. Never raises."""
     try:
-        return _settled(function, task, outcome, worker=worker, clock=clock, tell=tell, progress=progress)
+        return _settled(function, task, outcome, worker, clock, tell, progress)
     except BaseException as error:  # a mistake of ours, or a user's object that raises when it is asked for anything
         telemetry.loop_broken("say in full how a task ended", error)
         failed = Raised(error=RuntimeError(f"it ended with {type(outcome).__name__}, of which no more can be said"))
@@ -126,7 +126,6 @@ def _settled(
     function: Runnable,
     task: Task,
     outcome: Outcome,
-    *,
     worker: str,
     clock: Callable[[], datetime],
     tell: Tell,

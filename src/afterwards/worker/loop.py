@@ -353,7 +353,8 @@ class Worker:
     def _free(self, running: Running) -> None:
         if running.asyncio_task:
             self._attempts.pop(running.asyncio_task, None)
-            self._take_slot_back(running)
+            if running.lent:
+                self._take_slot_back(running)
             self._slots.leave()
             self._fill()
         elif running.held:

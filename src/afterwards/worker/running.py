@@ -66,7 +66,7 @@ class Running:
     @property
     def in_thread(self) -> bool:
         """Whether a thread is at work for it, which nobody can stop."""
-        return any(call.at_work for call in self.calls)
+        return bool(self.calls) and any(call.at_work for call in self.calls)  # most often there are none
 
     def drop_calls(self) -> bool:
         """Keep calls that no thread has taken from being made. False when a cancellation would leave one at work."""

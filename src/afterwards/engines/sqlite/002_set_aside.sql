@@ -6,5 +6,5 @@ ALTER TABLE afterwards_tasks ADD COLUMN set_aside TEXT; -- why
 
 ALTER TABLE afterwards_tasks ADD COLUMN failures_left_out INTEGER NOT NULL DEFAULT 0; -- deleted, but counted
 
--- By that column and not by the state, which changes often: a list of states cost a claim a third more.
+-- By that column and not by the state: claims and successes write the state, and so have nothing to do with it.
 CREATE INDEX afterwards_aside ON afterwards_tasks (seq) WHERE aside_from IS NOT NULL;

@@ -28,8 +28,8 @@ Place = tuple[int, int, int, Group]
 """Where a queued task stands: minus its priority, its seq, whether it is a suspect; and what it counts with."""
 
 
-def claim(connection: Connection, claim: Claim) -> list[Task]:
-    look = promote(connection, connection.look())
+def claim(connection: Connection, claim: Claim, look: Look) -> list[Task]:
+    look = promote(connection, look)
     taken: list[Task] = []
     while len(connection.set_aside) < MOST_SET_ASIDE:
         before = len(connection.set_aside)
@@ -178,19 +178,19 @@ def _places_by_id(
 
 def _take(connection: Connection, claim: Claim, seqs: Sequence[int]) -> list[Task]:
     """Lease the tasks at these places, in this order."""
+    values = claim.worker, connection.after(claim.lease), connection.instant
     named = statements.padded(seqs)
-    found = {row[-1]: row for row in connection.execute(statements.sized(statements.TAKEN, len(named)), named)}
-    until = connection.after(claim.lease)
+    as_taken = connection.execute(statements.sized(statements.TAKEN, len(named)), (*values, *named))
+    found = {row[-1]: row for row in as_taken}
     taken: dict[int, Task] = {}
     for seq in seqs:
         try:
             if connection.odd_texts:
                 shapes.check_texts(found[seq])
-            taken[seq] = rows.taken(found[seq], claim.worker, until, connection.instant)
+            taken[seq] = rows.to_task(found[seq])
         except UnreadableRow as error:
             aside.put(connection, found[seq], str(error))
     if taken:
         named = statements.padded([*taken])
-        values = (claim.worker, until, connection.instant, *named)
-        connection.execute(statements.sized(statements.TAKE, len(named)), values)
+        connection.execute(statements.sized(statements.TAKE, len(named)), (*values, *named))
     return [*taken.values()]

@@ -354,12 +354,14 @@ class SQLiteEngine:
 def _claim(connection: Connection, claim: Claim) -> list[Task]:
     if claim.ids is not None:
         finishing.bring_back(connection, claim.ids)
-    if connection.look().overdue:
+    look = connection.look()
+    if look.overdue:
         finishing.expire(connection)
-        if connection.look().overdue:  # very many: none of them may begin, so the worker is to come again
+        look = connection.look()
+        if look.overdue:  # very many: none of them may begin, so the worker is to come again
             connection.queued = True
             return []
-    return claiming.claim(connection, claim)
+    return claiming.claim(connection, claim, look)
 
 
 def _paused(connection: Connection) -> Paused:

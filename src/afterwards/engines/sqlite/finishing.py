@@ -41,7 +41,7 @@ def finish(connection: Connection, settled: Sequence[Settled]) -> list[Lease]:
             if len(held) < len(some):
                 refused += _refused(some, held)
     if succeeded:
-        behind.follow(connection, [behind.succeeded(one.lease.task_id) for one in succeeded])
+        behind.follow(connection, (behind.succeeded(one.lease.task_id) for one in succeeded))
     return refused
 
 

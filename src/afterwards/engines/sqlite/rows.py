@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
-from afterwards.core.drafts import draft_of, frozen
+from afterwards.core.drafts import blank, draft_of, frozen
 from afterwards.core.errors import EngineError
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.progress import Progress
@@ -30,17 +30,10 @@ ATTEMPT = 12
 UNREADABLE, REFUSED = "unreadable", "refused"
 """The states of rows that are set aside: this version cannot read the row, or cannot run what it says."""
 
-_STATE, _AFTER, _SUSPECT, _RUN_AT, _WORKER, _LEASE_UNTIL, _STARTED_AT, _PROGRESS, _ASIDE_FROM = (
-    4,
-    10,
-    15,
-    16,
-    17,
-    18,
-    19,
-    24,
-    29,
-)
+_STATE, _AFTER, _SUSPECT, _RUN_AT, _LEASE_UNTIL, _PROGRESS, _ASIDE_FROM = 4, 10, 15, 16, 18, 24, 29
+
+_UNTIL = {State.SCHEDULED: _RUN_AT, State.RUNNING: _LEASE_UNTIL}
+"""Where a row says how long a task stays in a state that time ends."""
 
 SEVEN_DAYS = timedelta(days=7)
 """The retention that a row without one has."""
@@ -124,61 +117,52 @@ def to_task(row: Row, failures: tuple[Failure, ...] = ()) -> Task:
         raise UnreadableRow("an instant or a span in it is out of range") from None
 
 
-def taken(row: Row, worker: str, until: int, now: int) -> Task:
-    """A queued row as the task that a worker takes: what ``lifecycle.claim`` says. Raises UnreadableRow."""
-    changed = list(row)
-    changed[_STATE], changed[_RUN_AT], changed[_WORKER] = State.RUNNING.value, None, worker
-    changed[_LEASE_UNTIL], changed[_STARTED_AT], changed[_PROGRESS] = until, now, None
-    if type(row[ATTEMPT]) is int:
-        changed[ATTEMPT] += 1
-    return to_task(tuple(changed))
-
-
 def _to_task(row: Row, failures: tuple[Failure, ...]) -> Task:
     state = STATES.get(row[_STATE]) or _state_aside(row)
     if len(row[0]) != 16:
         raise UnreadableRow("its id is no UUID")
     if row[_SUSPECT] not in (0, 1):
         raise UnreadableRow("its column suspect is neither 0 nor 1")
-    draft = Draft(
-        id=to_id(row[0]),
-        name=row[1],
-        arguments=row[2],
-        created_at=to_instant(row[3]),
-        state=state,
-        queue=row[5],
-        priority=row[6],
-        overrides=row[7],
-        retention=SEVEN_DAYS if row[8] is None else to_span(row[8]),
-        origin=row[9],
-        after=row[10] and to_id(row[10]),
-        plain=row[11] == 1,
-        attempt=row[ATTEMPT],
-        failed=row[13],
-        crashed=row[14],
-        suspect=row[_SUSPECT] == 1,
-        run_at=None if row[16] is None else to_instant(row[16]),
-        worker=row[17],
-        lease_until=None if row[18] is None else to_instant(row[18]),
-        started_at=None if row[19] is None else to_instant(row[19]),
-        finished_at=None if row[20] is None else to_instant(row[20]),
-        cancel_requested=row[21],
-        reason=row[22],
-        cause=row[23] and to_id(row[23]),
-        progress=row[_PROGRESS] and to_progress(row[_PROGRESS]),
-        result=row[25],
-        expires_at=None if row[26] is None else to_instant(row[26]),
-        losses=row[28],
-        failures=failures,
-        set_aside=row[30],
-        failures_left_out=row[31],
-    )
+    draft = blank(Draft)
+    draft.id = to_id(row[0])
+    draft.name = row[1]
+    draft.arguments = row[2]
+    draft.created_at = to_instant(row[3])
+    draft.state = state
+    draft.queue = row[5]
+    draft.priority = row[6]
+    draft.overrides = row[7]
+    draft.retention = SEVEN_DAYS if row[8] is None else to_span(row[8])
+    draft.origin = row[9]
+    draft.after = row[10] and to_id(row[10])
+    draft.plain = row[11] == 1
+    draft.attempt = row[ATTEMPT]
+    draft.failed = row[13]
+    draft.crashed = row[14]
+    draft.suspect = row[_SUSPECT] == 1
+    draft.run_at = None if row[16] is None else to_instant(row[16])
+    draft.worker = row[17]
+    draft.lease_until = None if row[18] is None else to_instant(row[18])
+    draft.started_at = None if row[19] is None else to_instant(row[19])
+    draft.finished_at = None if row[20] is None else to_instant(row[20])
+    draft.cancel_requested = row[21]
+    draft.reason = row[22]
+    draft.cause = row[23] and to_id(row[23])
+    draft.progress = row[_PROGRESS] and to_progress(row[_PROGRESS])
+    draft.result = row[25]
+    draft.expires_at = None if row[26] is None else to_instant(row[26])
+    draft.losses = row[28]
+    draft.failures = failures
+    draft.set_aside = row[30]
+    draft.failures_left_out = row[31]
+    draft.unreadable = draft.unique_key = draft.idempotency_key = draft.context = None
+    draft.limit_key, draft.rerun_after_crash = UNLIMITED, True
     if row[27] is not None:
         for name, value in _more_of(row[27]).items():
             setattr(draft, name, value)
-    if not state.finished:
-        _check_standing(row, state)
-    return frozen(draft, Task)
+    _check_standing(row, state)
+    task: Task = frozen(draft, Task)
+    return task
 
 
 def _state_aside(row: Row) -> State:
@@ -191,13 +175,12 @@ def _state_aside(row: Row) -> State:
 
 def _check_standing(row: Row, state: State) -> None:
     """Raise UnreadableRow for a task that nothing would ever bring further."""
-    if state is State.SCHEDULED:
-        until = row[_RUN_AT]
-    elif state is State.RUNNING:
-        until = row[_LEASE_UNTIL]
+    place = _UNTIL.get(state)
+    if place is None:
+        lost = state is State.WAITING and row[_AFTER] is None
     else:
-        until = 0 if state is not State.WAITING or row[_AFTER] is not None else None
-    if until is None or until > LATEST:
+        lost = row[place] is None or row[place] > LATEST
+    if lost:
         raise UnreadableRow(f"it is {state}, and nothing says until when")
 
 

@@ -255,14 +255,27 @@ QUEUED_BY_ID = """
     SELECT -priority, seq, suspect, queue, name, limit_key FROM afterwards_tasks WHERE id = ? AND state = 'queued'
 """
 
-TAKE = """
-    UPDATE afterwards_tasks SET
-        state = 'running', attempt = attempt + 1, run_at = NULL, worker = ?, lease_until = ?, started_at = ?,
-        progress = NULL
-    WHERE seq IN ({places})
+TO_TAKE = {
+    "state": "'running'",
+    "attempt": "CASE typeof(attempt) WHEN 'integer' THEN attempt + 1 ELSE attempt END",  # what is none is to be seen
+    "run_at": "NULL",
+    "worker": "?",
+    "lease_until": "?",
+    "started_at": "?",
+    "progress": "NULL",
+}
+"""The changes of a row whose task a worker takes; ``lifecycle.claim`` says the same."""
+
+TAKE = f"""
+    UPDATE afterwards_tasks SET {", ".join(f"{column} = {value}" for column, value in TO_TAKE.items())}
+    WHERE seq IN ({{places}})
 """
 
-TAKEN = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE seq IN ({{places}})"
+# The rows as they will be: what cannot be read of them is found before anything is changed.
+TAKEN = f"""
+    SELECT {", ".join(TO_TAKE.get(column, column) for column in COLUMNS.replace(",", " ").split())}
+    FROM afterwards_tasks WHERE seq IN ({{places}})
+"""
 
 RUNNING = """
     SELECT name, limit_key, count(*) FROM afterwards_tasks INDEXED BY afterwards_running WHERE state = 'running'

@@ -1,6 +1,7 @@
 """FastAPI's BackgroundTasks, unchanged to use, that survive."""
 
 from afterwards.app import Afterwards
+from afterwards.client.handle import TaskHandle
 from afterwards.core.errors import (
     AfterwardsError,
     Cancel,
@@ -31,14 +32,13 @@ from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
 from afterwards.core.routing import Unroutable
 from afterwards.core.task import FailedTask, State, Task
-from afterwards.declaring import task
-from afterwards.flow import chain
-from afterwards.functions import Call, TaskFunction
-from afterwards.handle import TaskHandle
-from afterwards.injection import BackgroundTasks
-from afterwards.progress import ProgressBar, progress
-from afterwards.schedules import ScheduleRecord
-from afterwards.worker.context import TaskContext
+from afterwards.execution.context import TaskContext
+from afterwards.tasks.chain import chain
+from afterwards.tasks.decorator import task
+from afterwards.tasks.function import Call, TaskFunction
+from afterwards.tasks.progress import ProgressBar, progress
+from afterwards.tasks.schedules import ScheduleRecord
+from afterwards.web.injection import BackgroundTasks
 
 __all__ = [
     "Afterwards",

@@ -9,8 +9,9 @@ from typing import Any, Never
 
 from fastapi import FastAPI
 
-from afterwards import checking, engines, environment, install, serving
-from afterwards.client import Client
+from afterwards import engines, environment
+from afterwards.client.client import Client
+from afterwards.client.handle import TaskHandle
 from afterwards.core.errors import InvalidOption, UnknownFunction, UnknownTask, as_span, shown
 from afterwards.core.keys import as_key
 from afterwards.core.names import check_name
@@ -20,11 +21,12 @@ from afterwards.core.routing import Unroutable
 from afterwards.core.spelling import check_names
 from afterwards.core.task import Task
 from afterwards.engine import Paused
-from afterwards.functions import TaskFunction
-from afterwards.handle import TaskHandle
-from afterwards.registry import registry
-from afterwards.schedules import ScheduleDesk
-from afterwards.worker.roster import find_unroutable
+from afterwards.tasks import compatibility
+from afterwards.tasks.function import TaskFunction
+from afterwards.tasks.registry import registry
+from afterwards.tasks.schedules import ScheduleDesk
+from afterwards.web import embedded_worker, install
+from afterwards.worker.registration import find_unroutable
 
 
 class Afterwards:
@@ -90,7 +92,7 @@ class Afterwards:
         """Attach to an application, once, before it starts. Raises AlreadyStarted."""
         if not isinstance(app, FastAPI):
             raise InvalidOption(f"Afterwards({app!r}): give the FastAPI application first, and the URL as `url=...`")
-        install.attach(app, self.client, serving.installed(app, self.client, self.options))
+        install.attach(app, self.client, embedded_worker.installed(app, self.client, self.options))
 
     @property
     def healthy(self) -> bool:
@@ -157,7 +159,7 @@ class Afterwards:
         For a deploy: run it with the new code, while the old one still works. It needs no worker and changes nothing.
         Problems that are alike are one; they name parameters and types, and never show a value.
         """
-        return await checking.check(self.client)
+        return await compatibility.check(self.client)
 
     async def unroutable(self) -> list[Unroutable]:
         """What has waited for ten minutes, while no worker lived that would take it, the longest waiting first.

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from afterwards import Task
 from afterwards.core import lifecycle
-from afterwards.worker.context import current
+from afterwards.execution.context import current
 
 
 def current_task() -> Task:

@@ -45,7 +45,6 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from afterwards.core.codec import ARGUMENTS_LIMIT, RESULT_LIMIT, Codec, ResultCodec
 from afterwards.core.errors import (
     AfterwardsError,
     InvalidTaskFunction,
@@ -55,7 +54,8 @@ from afterwards.core.errors import (
     UnstorableResult,
     UnusableAnnotation,
 )
-from afterwards.core.values import same
+from afterwards.core.serialization.arguments import ARGUMENTS_LIMIT, RESULT_LIMIT, Codec, ResultCodec
+from afterwards.core.serialization.compare import same
 
 
 class Color(enum.Enum):

@@ -15,7 +15,6 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 from typing_extensions import TypeAliasType
 
-from afterwards.core.codec import Codec, ResultCodec
 from afterwards.core.errors import (
     FileMissing,
     FileTooLarge,
@@ -25,7 +24,8 @@ from afterwards.core.errors import (
     UnstorableResult,
     UnusableAnnotation,
 )
-from afterwards.core.files import StoredFile, replaced, stored_files, with_stored_files
+from afterwards.core.serialization.arguments import Codec, ResultCodec
+from afterwards.core.serialization.files import StoredFile, replaced, stored_files, with_stored_files
 
 
 def upload(content: bytes = b"a", name: str | None = "a.txt", kind: type[Any] = UploadFile) -> Any:

@@ -13,8 +13,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, 
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
-from afterwards.core.codec import Codec
 from afterwards.core.errors import UnstorableArgument, UnusableAnnotation
+from afterwards.core.serialization.arguments import Codec
 
 
 class Base(DeclarativeBase):

@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from afterwards.core.codec import Codec
 from afterwards.core.errors import Unreadable
 from afterwards.core.problems import Problem, ProblemKind, Tally, unfit
+from afterwards.core.serialization.arguments import Codec
 
 SECRET = "hunter2"
 

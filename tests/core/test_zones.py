@@ -8,8 +8,8 @@ from zoneinfo import TZPATH, ZoneInfo
 import pytest
 from pydantic import AwareDatetime, BaseModel, PlainSerializer
 
-from afterwards.core.codec import Codec
 from afterwards.core.errors import Unreadable, UnstorableArgument
+from afterwards.core.serialization.arguments import Codec
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SUMMER = datetime(2026, 7, 1, 12, 30, 0, 5, tzinfo=BERLIN)

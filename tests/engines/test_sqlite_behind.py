@@ -14,14 +14,15 @@ from afterwards.core import lifecycle
 from afterwards.core.lifecycle import Settled
 from afterwards.core.task import NewTask, State, Task, task_id
 from afterwards.engine import Claim, Query
-from afterwards.engines.sqlite import SQLiteEngine, behind, claiming, finishing, reading, statements, storing
-from afterwards.engines.sqlite.connection import OwnConnection, connect
+from afterwards.engines.sqlite import SQLiteEngine, statements
+from afterwards.engines.sqlite.io.connection import OwnConnection, connect
+from afterwards.engines.sqlite.operations import claiming, finishing, reading, storing, successors
 
 pytestmark = pytest.mark.anyio
 
 T = TypeVar("T")
 
-MANY = 4 * behind.MOST_DECIDED
+MANY = 4 * successors.MOST_DECIDED
 PATIENCE = 30.0
 
 
@@ -39,7 +40,7 @@ class File:
         done = change(self.connection)
         self.connection.flush()
         self.connection.execute(statements.COMMIT)
-        assert self.connection.decided <= behind.MOST_DECIDED
+        assert self.connection.decided <= successors.MOST_DECIDED
         return done
 
     def store(self, tasks: Sequence[NewTask]) -> None:
@@ -56,7 +57,7 @@ class File:
     def go_on(self) -> int:
         """Do what is left; in how many transactions."""
         transactions = 1
-        while self.do(behind.go_on):
+        while self.do(successors.go_on):
             transactions += 1
         return transactions
 
@@ -102,8 +103,8 @@ def broken(file: File, tasks: Sequence[NewTask]) -> None:
 def test_those_behind_a_failure_are_cancelled_in_pieces(file: File, shape: Callable[[int], list[NewTask]]) -> None:
     tasks = shape(MANY)
     broken(file, tasks)
-    assert file.states(tasks).count(State.CANCELLED) == behind.MOST_DECIDED
-    assert file.go_on() >= MANY // behind.MOST_DECIDED - 1
+    assert file.states(tasks).count(State.CANCELLED) == successors.MOST_DECIDED
+    assert file.go_on() >= MANY // successors.MOST_DECIDED - 1
     assert file.states(tasks) == [State.FAILED] + [State.CANCELLED] * (MANY - 1)
 
 
@@ -111,7 +112,7 @@ def test_those_behind_a_success_are_queued_in_pieces(file: File) -> None:
     tasks = fan(MANY)
     file.store(tasks)
     file.finish(file.claim(), State.SUCCEEDED)
-    assert file.states(tasks).count(State.QUEUED) == behind.MOST_DECIDED
+    assert file.states(tasks).count(State.QUEUED) == successors.MOST_DECIDED
     file.go_on()
     assert file.states(tasks) == [State.SUCCEEDED] + [State.QUEUED] * (MANY - 1)
 
@@ -122,7 +123,7 @@ def test_those_behind_a_requeued_task_come_back_in_pieces(file: File, shape: Cal
     broken(file, tasks)
     file.go_on()
     file.do(lambda connection: finishing.requeue(connection, [tasks[0].id]))
-    assert file.states(tasks).count(State.WAITING) == behind.MOST_DECIDED
+    assert file.states(tasks).count(State.WAITING) == successors.MOST_DECIDED
     file.go_on()
     assert file.states(tasks) == [State.QUEUED] + [State.WAITING] * (MANY - 1)
 

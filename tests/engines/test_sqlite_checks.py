@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from afterwards.core.errors import EngineError, UnsafeFileSystem
-from afterwards.engines.sqlite import checks
-from afterwards.engines.sqlite.checks import Mount, check_place, has_wal_reset_bug, is_unsafe, mount_of
+from afterwards.engines.sqlite.io import checks
+from afterwards.engines.sqlite.io.checks import Mount, check_place, has_wal_reset_bug, is_unsafe, mount_of
 
 MOUNTS = r"""overlay / overlay rw,relatime,lowerdir=/l,upperdir=/u 0 0
 proc /proc proc rw 0 0

@@ -15,7 +15,7 @@ from afterwards.core.errors import EngineError, EngineUnavailable, InvalidOption
 from afterwards.core.task import NewTask, State, task_id
 from afterwards.engine import Query
 from afterwards.engines.sqlite import SQLiteEngine, statements
-from afterwards.engines.sqlite.connection import APPLICATION_ID, VERSION
+from afterwards.engines.sqlite.io.connection import APPLICATION_ID, VERSION
 
 pytestmark = pytest.mark.anyio
 

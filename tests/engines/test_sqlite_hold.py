@@ -16,7 +16,8 @@ import pytest
 from afterwards.core.errors import EngineError, EngineUnavailable
 from afterwards.core.task import NewTask, task_id
 from afterwards.engine import Query
-from afterwards.engines.sqlite import SQLiteEngine, holding
+from afterwards.engines.sqlite import SQLiteEngine
+from afterwards.engines.sqlite.io import file_locks
 
 OPEN_AND_CLOSE = """
 import asyncio, sys
@@ -259,7 +260,7 @@ async def test_a_file_in_use_keeps_its_log_when_a_shell_asks_for_another_journal
 
 
 @pytest.mark.parametrize("size", [0, 32, 5000])
-@pytest.mark.skipif(not holding.WORKS, reason="the index is not looked at here")
+@pytest.mark.skipif(not file_locks.WORKS, reason="the index is not looked at here")
 async def test_nothing_is_acknowledged_after_the_log_was_truncated_and_the_file_stays_sound(
     path: Path, size: int
 ) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from afterwards.core.task import State
-from afterwards.engines.sqlite import reading, statements
-from afterwards.engines.sqlite.connection import Connection, connect
+from afterwards.engines.sqlite import statements
+from afterwards.engines.sqlite.io.connection import Connection, connect
+from afterwards.engines.sqlite.operations import reading
 
 BY_INDEX = {
     "GET": "afterwards_id",

@@ -18,8 +18,9 @@ import pytest
 from afterwards.core.errors import EngineUnavailable
 from afterwards.core.task import NewTask, State, task_id
 from afterwards.engine import Claim, Query
-from afterwards.engines.sqlite import SQLiteEngine, opened
-from afterwards.engines.sqlite.processes import Mailbox, Presence, WriteLock
+from afterwards.engines.sqlite import SQLiteEngine
+from afterwards.engines.sqlite.io import runtime
+from afterwards.engines.sqlite.io.peers import Mailbox, Presence, WriteLock
 
 pytestmark = pytest.mark.anyio
 
@@ -184,7 +185,7 @@ def names(folder: Path) -> list[str]:
 @contextmanager
 def polling_never(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
-        patch.setattr(opened, "POLL", timedelta(hours=1))
+        patch.setattr(runtime, "POLL", timedelta(hours=1))
         yield
 
 
@@ -355,7 +356,7 @@ async def test_the_dead_are_found_again_if_their_tasks_could_not_be_freed(tmp_pa
 async def test_a_process_that_does_not_end_its_write_keeps_nobody_waiting_for_ever(
     path: Path, monkeypatch: pytest.MonkeyPatch, offered: Claim | None
 ) -> None:
-    monkeypatch.setattr(opened, "WATCH", timedelta(milliseconds=5))
+    monkeypatch.setattr(runtime, "WATCH", timedelta(milliseconds=5))
     async with SQLiteEngine(path, patience=timedelta(milliseconds=20)) as engine:
         lock = WriteLock(path.with_name("tasks.db-run"))
         lock.open()

@@ -22,8 +22,9 @@ from afterwards.core.errors import EngineError, EngineUnavailable, RefusedValue
 from afterwards.core.lifecycle import SUCCEEDED, succeed
 from afterwards.core.task import FailureKind, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Heartbeat, Query
-from afterwards.engines.sqlite import SQLiteEngine, opened, thread
-from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite import SQLiteEngine
+from afterwards.engines.sqlite.io import runtime, thread
+from afterwards.engines.sqlite.io.connection import Connection
 
 pytestmark = pytest.mark.anyio
 
@@ -108,7 +109,7 @@ async def test_most_transactions_are_one_statement(engine: SQLiteEngine) -> None
 
 
 async def test_workers_hear_at_once_that_a_limit_lets_others_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opened, "POLL", timedelta(hours=1))
+    monkeypatch.setattr(runtime, "POLL", timedelta(hours=1))
     async with SQLiteEngine(path) as engine:
         await engine.enqueue([new(limit_key="ada")])
         [task] = await engine.claim(claim())
@@ -144,7 +145,7 @@ async def test_a_short_lease_begins_when_it_is_stored(path: Path) -> None:
 async def test_what_is_leased_after_all_to_a_caller_who_was_told_that_it_failed_goes_back(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opened, "WATCH", timedelta(milliseconds=5))
+    monkeypatch.setattr(runtime, "WATCH", timedelta(milliseconds=5))
     async with SQLiteEngine(path, patience=timedelta(minutes=5)) as engine:
         task = new(held=True)
         with locked(path), monkeypatch.context() as meanwhile, pytest.raises(EngineUnavailable, match="not answered"):
@@ -410,7 +411,7 @@ async def test_nobody_waits_for_a_dead_thread(path: Path, caplog: pytest.LogCapt
 
 
 async def test_nobody_waits_for_a_thread_that_is_stuck(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opened, "WATCH", timedelta(milliseconds=10))
+    monkeypatch.setattr(runtime, "WATCH", timedelta(milliseconds=10))
     disk_works_again = threading.Event()
     async with SQLiteEngine(path) as engine:
         monkeypatch.setattr(thread, "LONGEST_CALL", 0.05)  # from now on: to open the file may take longer
@@ -456,7 +457,7 @@ def test_a_process_that_forgets_to_close_ends_all_the_same(path: Path) -> None:
 import asyncio, sys
 from pathlib import Path
 from afterwards.engines.sqlite import SQLiteEngine, opened, thread
-from afterwards.engines.sqlite.connection import Connection
+from afterwards.engines.sqlite.io.connection import Connection
 
 asyncio.run(SQLiteEngine(Path(sys.argv[1])).__aenter__())
 """

@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from afterwards import Afterwards, BackgroundTasks, engines
-from afterwards.collector import OBJECTS, STEP, Allowance
+from afterwards.client.collector import OBJECTS, STEP, Allowance
 from afterwards.core.errors import EngineUnavailable
 from afterwards.core.task import NewTask, Task
 from afterwards.engine import Claim

@@ -31,7 +31,7 @@ from afterwards import (
     task,
 )
 from afterwards.core.errors import EngineUnavailable, UnstorableArgument
-from afterwards.core.files import CHUNK, CHUNKS_AT_ONCE
+from afterwards.core.serialization.files import CHUNK, CHUNKS_AT_ONCE
 from afterwards.core.task import FailureKind, State, Task
 from afterwards.engine import Chunk
 from afterwards.engines.memory import MemoryEngine

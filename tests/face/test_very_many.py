@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from afterwards import Afterwards, BackgroundTasks, State, stored_call, task
+from afterwards import Afterwards, BackgroundTasks, State, task
+from afterwards.web import stored_call
 from face.serving import records, serving, until_async
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]

@@ -8,7 +8,7 @@ import pytest
 
 from afterwards import task
 from afterwards.core.errors import DuplicateName, InvalidOption, UnknownFunction
-from afterwards.registry import registry
+from afterwards.tasks.registry import registry
 
 
 @task(name="names.first")

@@ -8,9 +8,9 @@ from afterwards import State, Task, TaskContext
 from afterwards.core.errors import ProcessDied
 from afterwards.core.lifecycle import Outcome, Raised, Succeeded
 from afterwards.core.task import FailureKind
-from afterwards.isolated import main
-from afterwards.worker.processes import Processes
-from afterwards.worker.wire import Pipe
+from afterwards.execution.process_messages import Pipe
+from afterwards.execution.process_pool import Processes
+from afterwards.tasks.process_main import main
 from face.serving import until
 from isolation import functions
 from isolation.looking import lives

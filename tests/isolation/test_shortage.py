@@ -13,7 +13,7 @@ from fastapi import Depends
 from afterwards import State, task
 from afterwards.core.errors import EngineUnavailable
 from afterwards.engines.sqlite import SQLiteEngine
-from afterwards.worker.threads import Threads
+from afterwards.execution.threads import Threads
 from face.diary import note
 from face.diary import said as the_diary
 from face.serving import finished, until, working
@@ -79,7 +79,7 @@ def waits(caplog: pytest.LogCaptureFixture) -> Any:
 def told_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("afterwards.telemetry._short_since", {})
     # An idle thread that another test left would take the dependency, and nothing would be short.
-    monkeypatch.setattr("afterwards.worker.dependencies._threads", Threads())
+    monkeypatch.setattr("afterwards.execution.dependencies._threads", Threads())
 
 
 async def test_a_def_task_waits_for_its_thread(url: str, said: list[str], caplog: pytest.LogCaptureFixture) -> None:

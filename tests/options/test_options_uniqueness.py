@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI, UploadFile
 
 from afterwards import Afterwards, BackgroundTasks, InvalidKey, InvalidOption, State, UnknownTask, task
-from afterwards.client import current
+from afterwards.client.client import current
 from face.serving import an_engine, finished, records, serving, until, until_async, working
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]

@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import BaseModel, field_validator
 
-from afterwards import Afterwards, Problem, ProblemKind, TaskFunction, checking, engines, task
+from afterwards import Afterwards, Problem, ProblemKind, TaskFunction, engines, task
+from afterwards.client.ids import randomness
 from afterwards.core.task import NewTask, State, Task, task_id
 from afterwards.engine import Claim, Query
 from afterwards.engines.memory import MemoryEngine
-from afterwards.randomness import randomness
+from afterwards.tasks import compatibility
 from face.serving import working
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
@@ -111,7 +112,7 @@ async def test_every_unfinished_state_is_looked_at_and_no_finished_one(tasks: Af
 
 
 async def test_thousands_give_a_short_answer(tasks: Afterwards, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "UNFINISHED", checking.replace(checking.UNFINISHED, limit=7))
+    monkeypatch.setattr(compatibility, "UNFINISHED", compatibility.replace(compatibility.UNFINISHED, limit=7))
     await store(tasks, *(call("old") for _ in range(50)), *(call() for _ in range(50)))
     await store(tasks, *(call(arguments=f'{{"name": {number}}}') for number in range(48)))
     assert [(one.name, one.what, one.count) for one in await tasks.check()] == [
@@ -152,7 +153,7 @@ def pruning() -> Iterator[Pruning]:
 async def test_a_task_that_is_pruned_meanwhile_does_not_end_the_reading(
     pruning: Pruning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checking, "UNFINISHED", checking.replace(checking.UNFINISHED, limit=5))
+    monkeypatch.setattr(compatibility, "UNFINISHED", compatibility.replace(compatibility.UNFINISHED, limit=5))
     async with working("memory://", worker=False) as tasks:
         await store(tasks, *(call("old", retention=timedelta()) for _ in range(23)))
         [found] = await tasks.check()

@@ -10,7 +10,7 @@ from typing import Any
 
 from afterwards.core.routing import LiveWorker, Unroutable
 from afterwards.engines.sqlite import SQLiteEngine
-from afterwards.worker.roster import find_unroutable
+from afterwards.worker.registration import find_unroutable
 from face.processes import eventually, output, record, uvicorn, write_application
 
 OLD = """

@@ -12,10 +12,10 @@ from afterwards.core.routing import LiveWorker
 from afterwards.core.task import NewTask
 from afterwards.engine import Paused, Query
 from afterwards.engines.memory import MemoryEngine
-from afterwards.registry import registry
+from afterwards.tasks.registry import registry
 from afterwards.testing.clock import START, FakeClock
-from afterwards.worker import roster
-from afterwards.worker.roster import Attendance, find_unroutable
+from afterwards.worker import registration
+from afterwards.worker.registration import Attendance, find_unroutable
 from face.diary import note
 from face.serving import until, until_async, working
 
@@ -149,8 +149,8 @@ async def test_a_worker_is_in_the_roster_as_long_as_it_lives(said: list[str]) ->
 async def test_an_idle_worker_goes_on_signing_in_and_looking(
     said: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(roster, "SIGN_IN_EVERY", timedelta(milliseconds=10))
-    monkeypatch.setattr(roster, "LOOK_EVERY", timedelta(milliseconds=10))
+    monkeypatch.setattr(registration, "SIGN_IN_EVERY", timedelta(milliseconds=10))
+    monkeypatch.setattr(registration, "LOOK_EVERY", timedelta(milliseconds=10))
     clock = FakeClock()
     engine = MemoryEngine(clock=clock)
     with engines.replaced(lambda url: engine):

@@ -10,16 +10,17 @@ from time import monotonic
 
 import pytest
 
-from afterwards import Afterwards, State, serving
+from afterwards import Afterwards, State
+from afterwards.client.ids import randomness
 from afterwards.core.errors import EngineUnavailable
 from afterwards.core.schedule import Every, Missed
 from afterwards.core.task import NewTask, Task, task_id
 from afterwards.engine import Fire, Query
 from afterwards.engines.memory import MemoryEngine
-from afterwards.randomness import randomness
 from afterwards.testing.clock import START, FakeClock
-from afterwards.worker.loop import SCHEDULING
+from afterwards.web import embedded_worker
 from afterwards.worker.scheduler import Scheduled, Scheduler
+from afterwards.worker.worker import SCHEDULING
 from face.serving import records, until, until_async, working
 from schedules import ticking
 from schedules.looking import fired
@@ -235,7 +236,7 @@ async def test_a_draining_worker_fires_no_more(url: str) -> None:
 
 
 def drain() -> None:
-    for runner in serving.everyone():  # tests before this one may have left some that run nothing
+    for runner in embedded_worker.everyone():  # tests before this one may have left some that run nothing
         runner.drain()
 
 
@@ -245,6 +246,6 @@ async def test_a_worker_without_a_schedule_starts_nothing_for_them(url: str, mon
 
     async with working(url, grace=0):
         assert schedulers() == [SCHEDULING]
-    monkeypatch.setattr(serving, "timetable", lambda client: tuple)
+    monkeypatch.setattr(embedded_worker, "timetable", lambda client: tuple)
     async with working(url, grace=0):
         assert schedulers() == []

@@ -22,11 +22,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from afterwards import BackgroundTasks, InvalidOption, NotStored, State, Task, TaskHandle, task
-from afterwards.client import Client
+from afterwards.client.client import Client
 from afterwards.core.options import Options
 from afterwards.engine import Query
 from afterwards.engines.sqlite import SQLiteEngine
-from afterwards.functions import Written
+from afterwards.tasks.function import Written
 from afterwards.testing.conformance.joining import sqlite_transaction
 from face.processes import output
 from face.serving import serving, until, until_async

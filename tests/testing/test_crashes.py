@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from afterwards import BackgroundTasks, FailedTask, Task, task
 from afterwards.core.errors import InvalidOption
 from afterwards.core.task import FailureKind, State
+from afterwards.execution.context import TaskContext
 from afterwards.testing import (
     Crash,
     allow_retries,
@@ -19,7 +20,6 @@ from afterwards.testing import (
     drain_async,
     run_twice,
 )
-from afterwards.worker.context import TaskContext
 
 said: list[str] = []
 charged: dict[str, int] = {}

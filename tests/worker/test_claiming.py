@@ -19,10 +19,12 @@ from afterwards.core.options import Options
 from afterwards.core.retry import Retry
 from afterwards.core.task import NewTask, State, Task, task_id
 from afterwards.engine import Claim, Query
-from afterwards.engines.sqlite import SQLiteEngine, opened, storing
-from afterwards.engines.sqlite.thread import Operation
-from afterwards.registry import registry
-from afterwards.worker.claiming import Claims
+from afterwards.engines.sqlite import SQLiteEngine
+from afterwards.engines.sqlite.io import runtime
+from afterwards.engines.sqlite.io.thread import Operation
+from afterwards.engines.sqlite.operations import storing
+from afterwards.tasks.registry import registry
+from afterwards.worker.claimer import Claims
 from afterwards.worker.slots import Slots
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
@@ -88,7 +90,7 @@ async def given_back_to(engine: SQLiteEngine, worker: Worker) -> None:
 
 @pytest.fixture
 async def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SQLiteEngine]:
-    monkeypatch.setattr(opened, "POLL", timedelta(hours=1))  # nothing is found by chance
+    monkeypatch.setattr(runtime, "POLL", timedelta(hours=1))  # nothing is found by chance
     async with SQLiteEngine(tmp_path / "tasks.db") as engine:
         yield engine
 

@@ -47,9 +47,9 @@ from afterwards.core.errors import (
     SwallowedException,
     UnresolvedAnnotation,
 )
-from afterwards.injection import BackgroundTasks
-from afterwards.worker.dependencies import Cleanup, Resolver
-from afterwards.worker.planning import plan
+from afterwards.execution.dependencies import Cleanup, Resolver
+from afterwards.execution.dependency_plan import plan
+from afterwards.web.injection import BackgroundTasks
 
 pytestmark = pytest.mark.anyio
 

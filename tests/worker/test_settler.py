@@ -11,10 +11,10 @@ from afterwards.core.lifecycle import Settled
 from afterwards.core.task import NewTask, State, Task
 from afterwards.engine import Claim
 from afterwards.engines.memory import MemoryEngine
-from afterwards.health import Health
-from afterwards.worker import links, settler
-from afterwards.worker.links import Links
-from afterwards.worker.settler import Settler
+from afterwards.execution.health import Health
+from afterwards.worker import chain_lengths, finisher
+from afterwards.worker.chain_lengths import Links
+from afterwards.worker.finisher import Settler
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
@@ -51,7 +51,7 @@ async def leased(engine: MemoryEngine, count: int) -> list[Settled]:
 async def test_an_end_that_something_waits_for_does_not_linger(
     engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settler, "LINGER", 1e9)  # seconds: what lingers is never stored
+    monkeypatch.setattr(finisher, "LINGER", 1e9)  # seconds: what lingers is never stored
     one, two = await leased(engine, 2)
     stored = Stored(engine)
     running = asyncio.create_task(stored.settler.run())
@@ -66,7 +66,7 @@ async def test_an_end_that_something_waits_for_does_not_linger(
 
 
 async def test_the_hurry_is_over_with_what_it_was_for(engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settler, "LINGER", 1e9)
+    monkeypatch.setattr(finisher, "LINGER", 1e9)
     one, two = await leased(engine, 2)
     stored = Stored(engine)
     running = asyncio.create_task(stored.settler.run())
@@ -111,7 +111,7 @@ def test_a_chain_that_began_elsewhere_is_counted_from_where_it_came() -> None:
 
 
 def test_only_so_many_chains_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "MOST_REMEMBERED", 2)
+    monkeypatch.setattr(chain_lengths, "MOST_REMEMBERED", 2)
     counted = Links()
     seconds = [a_task(after=str(uuid4())) for _ in range(3)]
     for second in seconds:

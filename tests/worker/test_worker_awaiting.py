@@ -6,7 +6,8 @@ from datetime import timedelta
 import anyio.from_thread
 import pytest
 
-from afterwards import handle, task
+from afterwards import task
+from afterwards.client.client import handle
 from face.diary import note
 from face.serving import until, working
 

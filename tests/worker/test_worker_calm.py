@@ -13,10 +13,10 @@ from afterwards.core.options import Options
 from afterwards.core.task import Lease, NewTask, Task, task_id
 from afterwards.engine import Claim, Heartbeat
 from afterwards.engines.sqlite import SQLiteEngine
-from afterwards.registry import registry
+from afterwards.tasks.registry import registry
 from afterwards.testing.clock import START, FakeClock
-from afterwards.worker import upkeep
-from afterwards.worker.upkeep import Upkeep
+from afterwards.worker import maintenance
+from afterwards.worker.maintenance import Upkeep
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
@@ -100,7 +100,7 @@ async def test_a_worker_that_does_not_renew_after_a_jump_is_lost(process: Proces
 async def test_what_this_process_holds_is_never_lost(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     task = await process.task()
     process.held.append(task.lease)
-    monkeypatch.setattr(upkeep, "_holders", {process.upkeep._holds})
+    monkeypatch.setattr(maintenance, "_holders", {process.upkeep._holds})
     process.clock.advance(DAY)
     await process.look(seconds=OPTIONS.lease.total_seconds() * 2)
     assert await process.state(task) is State.RUNNING

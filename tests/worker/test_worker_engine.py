@@ -14,7 +14,7 @@ from afterwards.core.lifecycle import Settled
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import Claim, Heartbeat, Held
 from afterwards.engines.memory import MemoryEngine
-from afterwards.worker import claiming
+from afterwards.worker import claimer
 from face.diary import note, take
 from face.serving import finished, records, until, until_async, working
 
@@ -125,7 +125,7 @@ async def test_the_next_suspect_starts_when_the_one_before_it_has_ended(
     engine: Engine, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No engine wakes a worker for that: it would sleep on."""
-    monkeypatch.setattr(claiming, "LONGEST_WAIT", timedelta(hours=1))
+    monkeypatch.setattr(claimer, "LONGEST_WAIT", timedelta(hours=1))
     await engine.enqueue([NewTask(id=f"suspect {n}", name="note", arguments=f'{{"text": "{n}"}}') for n in range(3)])
     lost = Claim(worker="dead", limit=3, lease=timedelta(milliseconds=1), names=frozenset({"note"}))
     assert len(await engine.claim(lost)) == 3

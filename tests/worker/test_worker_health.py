@@ -14,7 +14,7 @@ from afterwards.core.lifecycle import Settled
 from afterwards.core.task import Lease, Task
 from afterwards.engine import Claim, Heartbeat, Held
 from afterwards.engines.sqlite import SQLiteEngine
-from afterwards.health import TOO_OFTEN, Health
+from afterwards.execution.health import TOO_OFTEN, Health
 from face.diary import note
 from face.serving import finished, serving, until, working
 

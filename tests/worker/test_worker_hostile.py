@@ -12,7 +12,7 @@ from pydantic import BaseModel, model_serializer
 from afterwards import Cancel, FailedTask, Progress, Retry, RetryAfter, Snooze, State, Task, TaskHandle, progress, task
 from afterwards.core.lifecycle import Raised
 from afterwards.core.retry import Retry as CoreRetry
-from afterwards.worker.attempt import meant_by
+from afterwards.execution.attempt import meant_by
 from face.diary import note
 from face.diary import said as the_diary
 from face.serving import finished, until, until_async, working

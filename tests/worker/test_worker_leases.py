@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from afterwards import Afterwards, State, TaskFunction, TaskHandle, task
-from afterwards.client import current
+from afterwards.client.client import current
 from afterwards.core.lifecycle import Settled
 from afterwards.core.task import FailureKind
 from afterwards.engine import Claim
-from afterwards.registry import registry
+from afterwards.tasks.registry import registry
 from face.diary import note, take, take_in_thread
 from face.diary import said as the_diary
 from face.processes import uvicorn, write_application

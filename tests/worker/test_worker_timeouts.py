@@ -6,7 +6,7 @@ import time
 import pytest
 
 from afterwards import Afterwards, Retry, State, TaskHandle, task
-from afterwards.client import current
+from afterwards.client.client import current
 from afterwards.core.task import FailureKind
 from face.diary import note, take, take_in_thread
 from face.diary import said as the_diary

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from afterwards.core.correction import corrected, put_back
-from afterwards.core.drafts import draft_of, frozen
+from afterwards.core.fast_frozen import draft_of, frozen
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
 from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, Failure, FailureKind, Lease, NewTask, State, Task

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from afterwards.core.errors import InvalidOption
 from afterwards.core.lifecycle import Succeeded
-from afterwards.functions import TaskFunction
+from afterwards.tasks.function import TaskFunction
 from afterwards.testing.inline import deaths, memory
-from afterwards.worker.inline import Dies, Moment
+from afterwards.testing.inline_worker import Dies, Moment
 
 
 class Crash(StrEnum):

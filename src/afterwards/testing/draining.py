@@ -3,10 +3,10 @@
 import asyncio
 from datetime import datetime
 
-from afterwards import serving
-from afterwards.client import the_client
+from afterwards.client.client import the_client
 from afterwards.core.task import State
 from afterwards.testing.inline import Inline, InMemory, memory
+from afterwards.web import embedded_worker
 
 MOST_ATTEMPTS = 200
 """After so many, ``drain`` gives up on a task that snoozes for ever."""
@@ -62,7 +62,7 @@ def _refuse_loop(name: str) -> None:
 
 
 async def _run_all(kept: InMemory) -> list[BaseException]:
-    serving.everyone()  # also those whose tasks no request has added
+    embedded_worker.everyone()  # also those whose tasks no request has added
     return [failure for inline in kept.inlines for failure in await inline.run()]
 
 
@@ -72,10 +72,10 @@ def _waits(kept: InMemory) -> list[datetime]:
 
 async def _used(kept: InMemory) -> list[Inline]:
     """Those of the applications that this test uses; where it has used none yet, the only one. Raises NotInstalled."""
-    serving.everyone()  # also those whose lifespans began in an earlier test
+    embedded_worker.everyone()  # also those whose lifespans began in an earlier test
     if used := [inline for inline in kept.inlines if inline.used]:
         return used
     client = the_client("what schedules fire")
     await client.open()
-    serving.everyone()
+    embedded_worker.everyone()
     return [inline for inline in kept.inlines if inline.client is client]

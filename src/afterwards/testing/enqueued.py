@@ -9,7 +9,7 @@ from typing import Any
 
 from afterwards.core.errors import InvalidOption, as_span
 from afterwards.core.task import Task
-from afterwards.functions import TaskFunction
+from afterwards.tasks.function import TaskFunction
 from afterwards.testing.inline import memory
 
 OPTIONS = ("delay", "run_at", "queue", "priority")

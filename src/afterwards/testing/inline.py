@@ -8,15 +8,16 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from afterwards import engines, serving
-from afterwards.client import Client, current
+from afterwards import engines
+from afterwards.client.client import Client, current
 from afterwards.core.options import Options
 from afterwards.core.task import Task
-from afterwards.registry import registry
-from afterwards.serving import surroundings, teller, timetable
+from afterwards.tasks.registry import registry
 from afterwards.testing.clock import FakeClock
 from afterwards.testing.engine import EngineOfATest
-from afterwards.worker.inline import Dies, Moment, run_due
+from afterwards.testing.inline_worker import Dies, Moment, run_due
+from afterwards.web import embedded_worker
+from afterwards.web.embedded_worker import surroundings, teller, timetable
 from afterwards.worker.scheduler import Scheduler
 
 
@@ -112,7 +113,7 @@ class InMemory:
         """Meanwhile every installation, whatever its URL, keeps its tasks in memory and runs them in its requests."""
         with ExitStack() as stack:
             stack.enter_context(engines.replaced(self._engine))
-            stack.enter_context(serving.replaced(self._inline))
+            stack.enter_context(embedded_worker.replaced(self._inline))
             stack.callback(_active.remove, self)
             _active.append(self)
             yield

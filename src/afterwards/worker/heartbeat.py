@@ -12,8 +12,8 @@ from afterwards import telemetry
 from afterwards.core.errors import EngineError, EngineUnavailable
 from afterwards.core.task import Lease
 from afterwards.engine import Engine, Heartbeat, Held
-from afterwards.health import Health
-from afterwards.worker.context import TaskContext
+from afterwards.execution.context import TaskContext
+from afterwards.execution.health import Health
 
 DOING = "renew leases"
 

@@ -9,7 +9,7 @@ from afterwards import telemetry
 from afterwards.core.schedule import Missed, Schedule, StoredSchedule, due
 from afterwards.core.task import NewTask
 from afterwards.engine import Engine, Fire
-from afterwards.worker.supervisor import persist
+from afterwards.execution.retrying import persist
 
 LONGEST_SLEEP = timedelta(seconds=5)
 """How long to sleep at most, for the clock may be changed, or the machine suspended, meanwhile."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from afterwards.core.files import UNCLAIMED
+from afterwards.core.serialization.files import UNCLAIMED
 from afterwards.engine import Chunk
 from afterwards.engines.memory.kept import Kept
 

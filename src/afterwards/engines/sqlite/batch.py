@@ -15,8 +15,9 @@ from typing import Any
 from afterwards.core.lifecycle import Settled
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Claim
-from afterwards.engines.sqlite import finishing, rows, statements, storing
-from afterwards.engines.sqlite.connection import BATCHES, OwnConnection
+from afterwards.engines.sqlite import rows, statements
+from afterwards.engines.sqlite.io.connection import BATCHES, OwnConnection
+from afterwards.engines.sqlite.operations import finishing, storing
 
 SIZES = (0, 1, 4, 16, 32, 64, 128)
 """How many tasks of either kind one statement names, so that few are ever prepared."""

@@ -16,29 +16,29 @@ from afterwards.core.schedule import StoredSchedule
 from afterwards.core.shortage import is_shortage
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import NO_TIMES, Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
-from afterwards.engines.sqlite import (
-    aside,
-    backup,
-    behind,
+from afterwards.engines.sqlite import rows
+from afterwards.engines.sqlite.batch import Batch
+from afterwards.engines.sqlite.io import backup
+from afterwards.engines.sqlite.io.checks import check_place
+from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite.io.runtime import Opened, Settings, gate, say_what_is_old, say_what_joining_risks
+from afterwards.engines.sqlite.io.thread import Operation
+from afterwards.engines.sqlite.operations import (
     claiming,
-    correcting,
+    clock_correction,
     files,
     finishing,
     limiting,
     reading,
-    roster,
-    rows,
+    registration,
     scheduling,
+    set_aside,
     storing,
+    successors,
 )
-from afterwards.engines.sqlite.batch import Batch
-from afterwards.engines.sqlite.checks import check_place
-from afterwards.engines.sqlite.connection import Connection
-from afterwards.engines.sqlite.finishing import Piece
-from afterwards.engines.sqlite.joined import Joined, is_on
-from afterwards.engines.sqlite.opened import Opened, Settings, gate, say_what_is_old, say_what_joining_risks
-from afterwards.engines.sqlite.thread import Operation
-from afterwards.engines.sqlite.undelivered import Enqueue, Undelivered
+from afterwards.engines.sqlite.operations.finishing import Piece
+from afterwards.engines.sqlite.operations.joined import Joined, is_on
+from afterwards.engines.sqlite.operations.unclaimed_leases import Enqueue, Undelivered
 
 MOST_CHANGED = 100
 """Tasks that one transaction cancels or requeues, so that none takes long."""
@@ -140,13 +140,13 @@ class SQLiteEngine:
         await self._go_on_behind()  # what another process has left that died
         tasks, unreadable = await opened.reader.call(partial(reading.expired, limit=limit))
         if unreadable:
-            await opened.writer.call(partial(aside.put_lost, seqs=unreadable))
+            await opened.writer.call(partial(set_aside.put_lost, seqs=unreadable))
         return tasks
 
     async def put_right(self, lease: timedelta) -> bool:
         return await self._here().writer.call(
-            partial(correcting.put_right, lease=lease),
-            needed=partial(correcting.is_any_wrong, lease=lease),
+            partial(clock_correction.put_right, lease=lease),
+            needed=partial(clock_correction.is_any_wrong, lease=lease),
             otherwise=False,
         )
 
@@ -172,7 +172,7 @@ class SQLiteEngine:
 
     async def _go_on_behind(self) -> bool:
         """Decide on tasks behind others that are left. Returns whether more are."""
-        return await self._here().writer.call(behind.go_on, needed=behind.is_any_left, otherwise=False, turn=2)
+        return await self._here().writer.call(successors.go_on, needed=successors.is_any_left, otherwise=False, turn=2)
 
     async def find(self, query: Query) -> list[Task]:
         return await self._here().reader.call(partial(reading.find, query=query))
@@ -192,8 +192,8 @@ class SQLiteEngine:
             if count < some:
                 break
         await self._delete_files_over()
-        await self._here().writer.call(aside.put_odd, needed=aside.is_any_odd)
-        await self._here().writer.call(roster.forget, needed=roster.is_any_forgotten)
+        await self._here().writer.call(set_aside.put_odd, needed=set_aside.is_any_odd)
+        await self._here().writer.call(registration.forget, needed=registration.is_any_forgotten)
         return pruned
 
     async def delete_files(self, tasks: Sequence[str]) -> None:
@@ -266,23 +266,27 @@ class SQLiteEngine:
 
     async def sign_in(self, workers: Sequence[LiveWorker]) -> None:
         if workers:
-            await self._here().writer.call(partial(roster.sign_in, workers=workers))
+            await self._here().writer.call(partial(registration.sign_in, workers=workers))
 
     async def sign_out(self, ids: Collection[str]) -> None:
         if ids:
-            await self._here().writer.call(partial(roster.sign_out, ids=ids))
+            await self._here().writer.call(partial(registration.sign_out, ids=ids))
 
     async def live_workers(self, since: timedelta) -> list[LiveWorker]:
-        return await self._here().reader.call(partial(roster.live_workers, since=since))
+        return await self._here().reader.call(partial(registration.live_workers, since=since))
 
     async def seen_workers(self, since: timedelta) -> list[LiveWorker]:
-        return await self._here().reader.call(partial(roster.seen_workers, since=since))
+        return await self._here().reader.call(partial(registration.seen_workers, since=since))
 
     async def routes(self) -> list[Route]:
-        return await self._here().reader.call(roster.routes)
+        return await self._here().reader.call(registration.routes)
 
     async def backlog(self, routes: Collection[Route], waited: timedelta) -> list[Backlog]:
-        return await self._here().reader.call(partial(roster.backlog, routes=routes, waited=waited)) if routes else []
+        return (
+            await self._here().reader.call(partial(registration.backlog, routes=routes, waited=waited))
+            if routes
+            else []
+        )
 
     async def __aenter__(self) -> Self:
         """Raises EngineError for a file that is not ours or too new, UnsafeFileSystem, EngineUnavailable."""

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
-from afterwards.core.drafts import blank, draft_of, frozen
 from afterwards.core.errors import EngineError
+from afterwards.core.fast_frozen import blank, draft_of, frozen
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.progress import Progress
 from afterwards.core.task import Failure, FailureKind, NewTask, State, Task

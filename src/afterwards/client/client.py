@@ -1,0 +1,307 @@
+"""Adding tasks to an engine, and asking about them."""
+
+import asyncio
+import gc
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, Protocol, TypeVar
+from weakref import WeakSet
+
+from afterwards import engines, telemetry
+from afterwards.client.collector import allowance
+from afterwards.client.ids import randomness
+from afterwards.core.errors import (
+    LONGEST_SPAN,
+    EngineError,
+    NotAsyncio,
+    NotFinished,
+    NotInstalled,
+    UnknownTask,
+    WorkerUnfit,
+)
+from afterwards.core.lifecycle import HOLD
+from afterwards.core.options import Options
+from afterwards.core.task import Lease, NewTask, State, Task, task_id
+from afterwards.engine import Claim, Engine, Query
+from afterwards.execution.health import Health
+
+R = TypeVar("R", covariant=True)
+
+FIRST_LOOK, LONGEST_PAUSE = 0.005, 0.25
+"""Seconds between two looks at a task whose result is awaited: the first pause, and what it doubles up to."""
+
+
+WORKED_OFF = Query(states=frozenset({State.RUNNING, State.SUCCEEDED, State.FAILED}), limit=1)
+"""What there is where a worker has been: who has not been seen for a day is forgotten."""
+
+
+class LocalWorker(Protocol):
+    """The worker of this process, as senders know it: it may start what they store without another write."""
+
+    loop: asyncio.AbstractEventLoop
+    """Where it works: on another event loop nothing may be asked of it."""
+
+    def offer(self, tasks: int) -> Claim | None:
+        """Set slots aside for tasks about to be stored; None when there are none."""
+        ...
+
+    def hold(self, leased: Sequence[Task], offered: Claim) -> None:
+        """Keep the leases of tasks that were stored as leased on an offer, until they may start. The offer is over."""
+        ...
+
+    def start(self, lease: Lease) -> bool:
+        """Start a held task; False when it is not held here any more."""
+        ...
+
+    def expect(self, tasks: int) -> None:
+        """Claim, together with so many tasks that are about to be queued, what will begin in a moment.
+
+        As long as something is queued, what is stored is, too: while requests come quickly that would be each of them,
+        at several times the cost.
+        """
+        ...
+
+    def stop(self, task: Task) -> None:
+        """Stop a task that was asked to be cancelled, if it runs here."""
+        ...
+
+
+class HeldBack(NamedTuple):
+    """A task that was stored and waits for the end of its request, and then perhaps for a time of its own."""
+
+    lease: Lease
+    run_at: datetime | None
+
+
+class Client:
+    """An engine as one installation uses it: opened by the first who needs it, shared by all requests."""
+
+    made = 0
+    """How many this process has made."""
+
+    served = False
+    """Whether an application has started that uses it: what runs its tasks is there, or comes."""
+
+    _looked = False  # whether a worker has ever been where tasks are kept
+
+    def __init__(
+        self, url: str, options: Options, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self.url = url
+        self.options = options
+        self.worker: LocalWorker | None = None
+        self.health = Health()  # of that worker
+        self._clock = clock
+        self._entered: Engine | None = None
+        self._entering = 0
+        _clients.add(self)
+        Client.made += 1
+
+    def new_id(self) -> str:
+        """An id for a task that is not stored yet."""
+        return task_id(self._clock(), randomness.take(10))
+
+    def now(self) -> datetime:
+        return self._clock()
+
+    def must_work(self) -> None:
+        """Raise WorkerUnfit where what a request adds would not run: it must not be answered with a 2xx."""
+        if self.health.trouble is not None:
+            raise WorkerUnfit(self.health.trouble)
+
+    @property
+    def opened(self) -> bool:
+        return self._entered is not None
+
+    async def open(self) -> Engine:
+        """The engine, open: by the application's lifespan, else by the first task."""
+        engine = engines.shared(self.url)
+        if self._entered is not engine:
+            running_loop()
+            self._entered, before = engine, self._entered  # at once: it is entered once, by the first who needs it
+            self._entering += 1
+            try:
+                await engine.__aenter__()
+            except BaseException:
+                self._entered = before
+                raise
+            finally:
+                self._entering -= 1
+        elif self._entering:  # by somebody else, and a new store can be read only when that is done
+            async with engine:
+                pass
+        return engine
+
+    async def close(self) -> None:
+        engine, self._entered = self._entered, None
+        if engine is not None:
+            await engine.__aexit__(None, None, None)
+
+    async def enqueue(self, tasks: Sequence[NewTask]) -> list[Task]:
+        """Store tasks, all or none. What this process leases on the way is held by its worker."""
+        engine = engines.shared(self.url)
+        if self._entered is not engine:
+            engine = await self.open()
+        worker = self._local
+        if worker is None:
+            stored = await engine.enqueue(tasks)
+            if not (self._looked or self.served):
+                await self._look_for_workers(engine)
+            return stored
+        claim = worker.offer(len(tasks))
+        leased: list[Task] = []
+        allowance.begin()
+        try:
+            stored = await engine.enqueue(tasks, claim=claim)
+            if claim:
+                for new, task in zip(tasks, stored, strict=True):
+                    if task.id == new.id and task.state is State.RUNNING and task.worker == claim.worker:
+                        leased.append(task)
+        finally:
+            allowance.end()
+            if claim:
+                worker.hold(leased, claim)
+        return stored
+
+    async def enqueue_now(self, tasks: Sequence[NewTask]) -> list[Task]:
+        """Store tasks that wait for no request, all or none, and start those that this process leased on the way."""
+        stored = await self.enqueue(tasks)
+        for new, task in zip(tasks, stored, strict=True):
+            if task.id == new.id:  # else another task answered for it
+                self.start(task)
+        return stored
+
+    def start(self, stored: Task) -> None:
+        """Start a task that was stored as leased to this process."""
+        if stored.state is State.RUNNING and (worker := self._local):
+            worker.start(stored.lease)
+
+    def start_held(self, held: Sequence[HeldBack]) -> list[HeldBack]:
+        """Start what is held in this process. Returns what is to be published."""
+        left: list[HeldBack] = []
+        worker = self._local
+        for one in held:
+            if one.run_at is not None or worker is None or not worker.start(one.lease):
+                left.append(one)
+        return left
+
+    async def publish(self, held: Sequence[HeldBack]) -> None:
+        """Queue what was held back, or schedule what has a time of its own."""
+        engine = await self.open()
+        later = {one.lease: one.run_at for one in held if one.run_at is not None}
+        if (at_once := len(held) - len(later)) and (worker := self._local) is not None:
+            worker.expect(at_once)
+        await engine.publish([one.lease for one in held], run_at=later)
+
+    async def keep_back(self, held: Sequence[HeldBack]) -> None:
+        """Hold tasks for another minute: their request still goes on."""
+        soon = self._clock() + HOLD
+        leases = [one.lease for one in held if one.run_at is None or one.run_at < soon]
+        if leases:
+            await (await self.open()).publish(leases, held=True)
+
+    async def get(self, id: str) -> Task:
+        """The record of a task. Raises UnknownTask."""
+        for task in await (await self.open()).get([id]):
+            return task
+        raise UnknownTask(id)
+
+    async def with_keys(self, keys: Collection[str]) -> list[Task]:
+        """The records of the tasks with these idempotency keys, as they are stored."""
+        return await (await self.open()).find(Query(idempotency_keys=frozenset(keys)))
+
+    async def cancel(self, id: str, reason: str) -> Task:
+        """Cancel a task, and those behind it; ask it to stop, if it runs. Raises UnknownTask."""
+        for task in await (await self.open()).cancel([id], reason):
+            if (worker := self._local) and task.state is State.RUNNING:
+                worker.stop(task)  # any other worker hears of it with its next heartbeat
+            return task
+        raise UnknownTask(id)
+
+    async def _look_for_workers(self, engine: Engine) -> None:
+        """Tell once of a file in which a script stores tasks, and no worker has ever looked for any."""
+        self._looked = True
+        if not engines.is_file(self.url):
+            return
+        with suppress(EngineError):  # the tasks are stored
+            if not await engine.seen_workers(LONGEST_SPAN) and not await engine.find(WORKED_OFF):
+                telemetry.no_worker(engines.shown(self.url))
+
+    @property
+    def _local(self) -> LocalWorker | None:
+        worker = self.worker
+        return worker if worker is not None and worker.loop is asyncio.get_running_loop() else None
+
+    async def finished(self, id: str, timeout: timedelta | None) -> Task:
+        """The record of a task once it has finished. Raises NotFinished when the time is over."""
+        try:
+            async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
+                return await self._finished(id)
+        except TimeoutError:
+            raise NotFinished(f"task {id} has not finished within {timeout}; it goes on") from None
+
+    async def _finished(self, id: str) -> Task:
+        pause = FIRST_LOOK
+        while not (task := await self.get(id)).state.finished:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+        return task
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop that runs. Raises NotAsyncio."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise NotAsyncio from None
+
+
+current: ContextVar[Client | None] = ContextVar("afterwards_client", default=None)
+"""The installation of the current request or task."""
+
+_clients: WeakSet[Client] = WeakSet()
+
+_looked_through = 0  # how many had been made when those out of use were last collected
+
+
+def the_client(doing: str) -> Client:
+    """The current request's or task's, else the only one of the process. Raises NotInstalled."""
+    client = current.get()
+    if client is not None:
+        return client
+    if len(_clients) > 1:
+        _forget_unused()
+    candidates = _candidates()
+    if len(candidates) > 1:  # before it is refused: perhaps one of them is not used any more by now
+        candidates.clear()
+        gc.collect()
+        candidates = _candidates()
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
+        raise NotInstalled(
+            f"{doing} must be stored, but nothing here can store it: write `tasks = Afterwards(app)` where the "
+            "application is made (from afterwards import Afterwards)"
+        )
+    raise NotInstalled(
+        f"{doing} must be stored, but this process has {len(candidates)} installations and no request or task is under "
+        "way that would choose one: call it within a request or a task of the one that is meant"
+    )
+
+
+def _candidates() -> list[Client]:
+    """The installations that may be meant where none is named: those in use, else all."""
+    return [client for client in _clients if client.opened] or list(_clients)
+
+
+def _forget_unused() -> None:
+    """Collect the installations of applications that nobody uses any more: once for each that was made since.
+
+    To collect garbage takes long: it is not done for each call.
+    """
+    global _looked_through
+    if _looked_through < Client.made:
+        _looked_through = Client.made
+        gc.collect()

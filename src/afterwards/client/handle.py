@@ -1,0 +1,114 @@
+"""The handle of a task that was added."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from afterwards import telemetry
+from afterwards.client.client import Client
+from afterwards.core.errors import (
+    WAITS_FOR_THE_HANDLER,
+    InvalidOption,
+    NotFinished,
+    NotStored,
+    RefusedValue,
+    TaskFailed,
+    as_span,
+    shown,
+)
+from afterwards.core.task import State, Task
+from afterwards.core.text import is_unicode, shortened
+from afterwards.execution.context import Attempting, current
+
+R = TypeVar("R", covariant=True)
+
+LONG = timedelta(seconds=5)
+"""After so long a task that waits for one that has not begun is told of."""
+
+
+class TaskHandle(Generic[R]):
+    """A task that was added: ask for its record, wait for its result, or cancel it.
+
+    It may be used in any process and event loop. Before the task is stored every method raises NotStored.
+    """
+
+    __slots__ = ("__weakref__", "_client", "_load", "_not_stored", "_stored", "id")
+
+    def __init__(self, id: str, client: Client, load: Callable[[str | None], R], *, stored: bool = True) -> None:
+        self.id = id
+        self._client = client
+        self._load = load
+        self._stored = stored
+        self._not_stored = WAITS_FOR_THE_HANDLER
+
+    async def status(self) -> Task:
+        """The record as it stands. Raises UnknownTask when its retention is over."""
+        return await self._client.get(self._stored_id())
+
+    async def result(self, *, timeout: float | timedelta | None = None) -> R:
+        """What the function returned, once it has; ``timeout`` in seconds.
+
+        Raises TaskFailed when the task failed or was cancelled, NotFinished when the time is over first. A task that
+        waits here for another one takes no slot meanwhile.
+        """
+        id, span = self._stored_id(), None if timeout is None else as_span(timeout, "timeout")
+        waiting = current.get()
+        if waiting is None:
+            task = await self._client.finished(id, span)
+        else:
+            with waiting.lending():
+                task = await self._finished(id, span, waiting)
+        if task.state is not State.SUCCEEDED:
+            raise TaskFailed(_why_no_result(task))
+        return self._load(task.result)
+
+    async def cancel(self, reason: str = "cancelled by the application") -> Task:
+        """Cancel it, and those behind it. A running ``async def`` is stopped, a ``def`` can only be asked."""
+        if not isinstance(reason, str):
+            raise InvalidOption(f"cancel(reason={shown(reason)}): give a text")
+        if not is_unicode(reason):
+            raise RefusedValue("reason", f"={shown(reason)} is no Unicode text: it has half a surrogate pair")
+        return await self._client.cancel(self._stored_id(), shortened(reason))
+
+    @property
+    def stored(self) -> bool:
+        return self._stored
+
+    def mark_stored(self, id: str) -> None:
+        """It is stored, under this id: another task's, where a uniqueness rule has answered with that."""
+        self.id = id
+        self._stored = True
+
+    def mark_not_stored(self, reason: str) -> None:
+        """Say why it is not stored, as the end of that sentence."""
+        self._not_stored = reason
+
+    def __repr__(self) -> str:
+        return f"TaskHandle({self.id!r})"
+
+    async def _finished(self, id: str, timeout: timedelta | None, waiting: Attempting) -> Task:
+        """As for anybody else; when the other task has not begun after a while, say who waits for whom."""
+        if timeout is not None and timeout <= LONG:
+            return await self._client.finished(id, timeout)
+        try:
+            return await self._client.finished(id, LONG)
+        except NotFinished:
+            awaited = await self._client.get(id)
+            if awaited.state.pending:
+                telemetry.waits_in_vain(waiting.context.task, awaited)
+        return await self._client.finished(id, None if timeout is None else timeout - LONG)
+
+    def _stored_id(self) -> str:
+        if not self._stored:
+            raise NotStored(self.id, self._not_stored)
+        return self.id
+
+
+def _why_no_result(task: Task) -> str:
+    about = f"task {task.id} ({task.name})"
+    if task.state is State.CANCELLED:
+        return f"{about} was cancelled: {task.reason}"
+    if not task.failures:
+        return f"{about} failed"
+    last = task.failures[-1]
+    return f"{about} failed in attempt {last.attempt}: {last.type + ': ' if last.type else ''}{last.message}"

@@ -1,0 +1,185 @@
+"""What one request stores, and what of it is held back until the request has ended."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from afterwards import telemetry
+from afterwards.client.client import Client, HeldBack
+from afterwards.client.session_call import UNDECIDED, WHY_NOT, Call, Joining, Standing
+from afterwards.core.errors import EngineUnavailable
+from afterwards.core.lifecycle import asked_for
+from afterwards.core.task import NewTask, State, Task
+
+
+class Publication:
+    """What one request has stored, held back until the request has ended."""
+
+    # What most requests leave as it is costs nothing as an attribute of the class.
+    used = False  # whether anything was stored
+    answered = False  # whether its response has begun
+    ended = False
+    failed = False  # the handler raised, or its answer is an error
+    refused = False  # its client was told that nothing was stored
+    recorded: Exception | None = None  # a plain task's failure; whatever wraps that task passes it on
+    last: str | None = None  # the task that the next one of the chain comes after
+    joining: Sequence[Joining] = ()  # what waits for the commit of a session
+    flushing = False  # what was added is being stored
+    _flushed: asyncio.Event | None = None  # for who waits for the end of that
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        origin: str | None = None,
+        at_once: bool = False,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.client = client
+        self.origin = origin  # who asks, as ``POST /signup``; None outside a request
+        self.at_once = at_once  # outside a request, nothing has to end first
+        self.buffers: list[Any] = []  # every BackgroundTasks of the request
+        self.held: list[HeldBack] = []
+        self._storing: set[asyncio.Task[None]] = set()
+        self._loop = loop
+
+    @property
+    def holds(self) -> bool:
+        """Whether a task stored now is held back until the end."""
+        return not (self.at_once or self.ended)
+
+    async def flushed(self) -> None:
+        """Wait until what was added is not being stored any more."""
+        self._flushed = self._flushed or asyncio.Event()
+        await self._flushed.wait()
+
+    def end_flush(self) -> None:
+        """What was added is stored, or could not be: the next one may try."""
+        flushed, self.flushing, self._flushed = self._flushed, False, None
+        if flushed is not None:
+            flushed.set()
+
+    def stored(self, tasks: Sequence[NewTask], stored: Sequence[Task]) -> None:
+        """Tasks of this request have been stored; those held will be published at the end."""
+        self.used = True
+        held: list[HeldBack] = []
+        for new, task in zip(tasks, stored, strict=True):
+            if new.id != task.id:  # another task answers for it
+                continue
+            if new.chained:
+                self.last = new.id
+            if not new.held:
+                self.client.start(task)
+            elif task.state is not State.WAITING:
+                asked = asked_for(new, task.created_at) if new.run_at or new.wait else None
+                held.append(HeldBack(task.lease, asked if asked and asked > task.created_at else None))
+        if held and self.holds:
+            self.held += held
+            _going_on.add(self)
+        elif held:  # the request has ended meanwhile
+            self.soon(partial(self._publish, held))
+
+    def watch(self, joining: Joining) -> None:
+        """Tell at the end of the request if the session of a call was never committed."""
+        joining.watched = True
+        self.joining = (*self.joining, joining)
+
+    def tell_of_late_commits(self) -> None:
+        """Warn of calls that the response promises, and that a commit after it will store."""
+        if names := [one.call.name for one in self.joining if one.standing is Standing.WAITING]:
+            telemetry.committed_late(self.origin, names)
+
+    def discard(self) -> None:
+        """The handler raised: of what waits for a session's commit nothing will be stored, whoever commits it."""
+        self.failed = True
+        for joining in self.joining:
+            if not joining.independent:
+                joining.drop()
+
+    def soon(self, store: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Store something without waiting on the event loop; from a thread, wait until it is done."""
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if self._loop is not None and here is not self._loop and not self._loop.is_closed():
+            asyncio.run_coroutine_threadsafe(store(), self._loop).result()
+            return
+        self.used = True
+        if here is None:  # in a script
+            asyncio.run(store())
+            return
+        storing = asyncio.ensure_future(store())
+        self._storing.add(storing)
+        storing.add_done_callback(self._storing.discard)
+
+    async def settled(self) -> None:
+        """Wait until all is stored that was to be stored soon."""
+        while self._storing:
+            await asyncio.wait(self._storing)
+
+    async def end(self) -> None:
+        """Let the tasks start. If the engine cannot be reached they become due by themselves, a minute later."""
+        try:
+            if self._storing:
+                await self.settled()
+        finally:  # cancelled, too: kept back no longer, what is held becomes due by itself
+            self.ended = True
+            given_up = self._give_up_sessions() if self.joining else ()
+            self.buffers.clear()  # each of which holds this: a circle for the garbage collector
+            _going_on.discard(self)
+        held, self.held = self.held, []
+        if held:
+            await self._publish(held)
+        for clean_up in given_up:
+            await clean_up()
+
+    def _give_up_sessions(self) -> list[Callable[[], Coroutine[None, None, None]]]:
+        """Whoever commits a session from now on is too late for this request. Returns what cleans up after it."""
+        joining, self.joining = self.joining, ()
+        for tell, standings in (
+            (telemetry.never_committed, UNDECIDED),
+            (telemetry.rolled_back, {Standing.ROLLED_BACK}),
+        ):
+            names = [one.call.name for one in joining if one.standing in standings]
+            if names and not self.failed:
+                tell(self.origin, names)
+        for one in joining:
+            one.drop()
+        return [one.clean_up for one in joining if one.clean_up and one.standing in WHY_NOT]
+
+    async def _publish(self, held: Sequence[HeldBack]) -> None:
+        try:
+            if left := self.client.start_held(held):  # most are leased to this process
+                await self.client.publish(left)
+        except EngineUnavailable as error:
+            telemetry.engine_trouble("publish a request's tasks, which start within a minute", error, timedelta())
+
+
+def in_line(calls: Iterable[Call], request: Publication) -> Iterator[NewTask]:
+    """The calls as they are stored, each after the one before it but for those that left the chain."""
+    last, held = request.last, request.holds
+    for call in calls:
+        after = last if call.chained else None
+        yield call.new_task(request.client, origin=request.origin, after=after, held=held, answered=request.answered)
+        last = call.id if call.chained else last
+
+
+def origin() -> str | None:
+    """Who asks, as ``POST /signup``; None outside a request."""
+    asked_by = publication.get()
+    return asked_by.origin if asked_by else None
+
+
+publication: ContextVar[Publication | None] = ContextVar("afterwards_publication", default=None)
+"""What the current request has stored."""
+
+_going_on: set[Publication] = set()
+
+
+def going_on(client: Client) -> list[Publication]:
+    """The requests that hold tasks back now."""
+    return [publication for publication in _going_on.copy() if publication.client is client]

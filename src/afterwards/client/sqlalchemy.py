@@ -1,0 +1,260 @@
+"""Tasks that are stored when a session of SQLAlchemy's commits: in its transaction, if that is on the same database."""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from afterwards import engines, telemetry
+from afterwards.client.client import Client
+from afterwards.client.handle import TaskHandle
+from afterwards.client.request import Publication, in_line
+from afterwards.client.session_call import Joining, Standing
+from afterwards.core.errors import EngineError, InvalidOption, QueueFull
+from afterwards.core.task import NewTask, Task
+from afterwards.engine import Answer
+from afterwards.engine import Joined as JoinedEngine
+
+if TYPE_CHECKING:  # SQLAlchemy is optional: whoever has a session has loaded it
+    from sqlalchemy.orm import Session, SessionTransaction
+
+IN_SESSION = "afterwards"
+"""Where a session keeps what waits for it: in its ``info``, so that it lives as long as the session does."""
+
+
+def check_session(session: Any) -> None:
+    """Raise InvalidOption for what is no session of SQLAlchemy's."""
+    sync_session(session)
+
+
+def sync_session(session: Any) -> "Session":
+    """The session that has the events: of an AsyncSession the one within, of a scoped one the one of this scope."""
+    orm = sys.modules.get("sqlalchemy.orm")
+    found = session.registry() if callable(getattr(session, "registry", None)) else session
+    found = getattr(found, "sync_session", found)
+    if orm is None or not isinstance(found, orm.Session):
+        kind = session.__qualname__ if isinstance(session, type) else f"an object of type {type(session).__qualname__}"
+        raise InvalidOption(
+            f"session={kind}: give a session of SQLAlchemy's or SQLModel's (Session, AsyncSession, scoped_session), "
+            "not its class, its maker or its engine"
+        )
+    made: Session = found
+    return made
+
+
+def join(session: Any, joining: Joining, request: Publication) -> None:
+    """Have a call stored when the session commits the transaction that is open now, or that it begins next."""
+    found = sync_session(session)
+    nested = found.get_nested_transaction()
+    joining.within = None if nested is None else id(nested)
+    _attach(found).add(request, joining)
+
+
+def join_alone(session: Any, new: NewTask, handle: TaskHandle[Any], request: Publication) -> Joining:
+    """Have one call stored that belongs to no request, when the session commits."""
+    alone = Alone(new, handle, request)
+    joining = Joining(alone, alone.released, independent=True)
+    join(session, joining, request)
+    return joining
+
+
+class Alone:
+    """One call that belongs to no request, until its session commits."""
+
+    chained = False
+
+    def __init__(self, new: NewTask, handle: TaskHandle[Any], request: Publication) -> None:
+        self._new = new
+        self._handle = handle
+        self._request = request
+        self.id = new.id
+        self.name = new.name
+        self.mark_stored = handle.mark_stored
+        self.mark_not_stored = handle.mark_not_stored
+
+    def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool, answered: bool) -> NewTask:
+        return self._new
+
+    def released(self) -> None:
+        self._request.soon(self._store)
+
+    async def _store(self) -> None:
+        try:
+            [stored] = await self._request.client.enqueue([self._new])
+        except (EngineError, QueueFull) as error:
+            telemetry.lost_after_commit(error, [self.name])
+        else:
+            self._request.stored([self._new], [stored])
+            self.mark_stored(stored.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """What a request has put into the transaction that is being committed."""
+
+    request: Publication
+    joined: JoinedEngine
+    joining: Sequence[Joining]
+    tasks: Sequence[NewTask]
+    stored: Sequence[Task]
+
+    def committed(self) -> None:
+        for one in self.joining:
+            one.become(Standing.STORED)
+        self.request.stored(self.tasks, self.stored)
+        self.joined.committed()
+
+
+class Attached:
+    """What waits for one session."""
+
+    def __init__(self, session: "Session") -> None:
+        self.session = ref(session)  # not the session itself, which holds this
+        self._waiting: dict[Publication, list[Joining]] = {}
+        self._inserted: list[Inserted] = []
+
+    def add(self, request: Publication, joining: Joining) -> None:
+        if request not in self._waiting:  # what others had begun may be over: a session may outlive many requests
+            self._waiting = {one: some for one, some in self._waiting.items() if any(each.waits for each in some)}
+        self._waiting.setdefault(request, []).append(joining)
+
+    def insert(self, session: "Session") -> None:
+        """Put what waits into the transaction, where it is on the database of the tasks."""
+        for request, joining in self._waiting.items():
+            some = [one for one in joining if one.standing is Standing.WAITING]
+            joined = engines.shared(request.client.url).join(BoundTransaction(session)) if some else None
+            if joined is not None:
+                if not (request.at_once or request.answered):
+                    request.client.must_work()
+                tasks = list(in_line([one.call for one in some], request))
+                self._inserted.append(Inserted(request, joined, some, tasks, joined.enqueue(tasks)))
+                for one in some:
+                    one.become(Standing.INSERTED)
+
+    def committed(self) -> None:
+        inserted, waiting = self._inserted, self._take()
+        for some in inserted:
+            some.committed()
+        released = [one for one in waiting if one.standing is Standing.WAITING]
+        for one in released:
+            one.become(Standing.RELEASED)
+        for tell in dict.fromkeys(one.released for one in released):
+            tell()
+
+    def rolled_back(self) -> None:
+        _become(Standing.ROLLED_BACK, self._take())
+
+    def closed(self) -> None:
+        unwatched = [one.call.name for one in self._all() if one.waits and not one.watched]
+        _become(Standing.CLOSED, self._take())
+        if unwatched:
+            telemetry.never_committed(None, unwatched)
+
+    def savepoint_released(self, nested: int, outer: int | None) -> None:
+        for one in self._all():
+            if one.within == nested:
+                one.within = outer
+
+    def savepoint_rolled_back(self, nested: int) -> None:
+        _become(Standing.ROLLED_BACK, [one for one in self._all() if one.within == nested])
+
+    def _all(self) -> list[Joining]:
+        return [one for joining in self._waiting.values() for one in joining]
+
+    def _take(self) -> list[Joining]:
+        taken = self._all()
+        self._waiting, self._inserted = {}, []
+        return taken
+
+
+class BoundTransaction:
+    """The transaction of a session, as an engine joins it. It is begun by the first statement, if need be."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+
+    @property
+    def dialect(self) -> str:
+        from sqlalchemy.exc import UnboundExecutionError  # whoever has a session has loaded it
+
+        try:
+            return self._session.get_bind().dialect.name
+        except UnboundExecutionError:  # each of its tables has a database of its own
+            return ""
+
+    def execute(self, statement: str, values: Sequence[Any] = (), /) -> Answer:
+        result = self._session.connection().exec_driver_sql(statement, tuple(values))
+        rows = [tuple(row) for row in result.fetchall()] if result.returns_rows else []
+        return Answer(rows, result.rowcount)
+
+
+def _attached(session: "Session") -> Attached | None:
+    found: Attached | None = session.info.get(IN_SESSION)
+    return found if found and found.session() is session else None  # `info` may have come from another session
+
+
+def _attach(session: "Session") -> Attached:
+    if (found := _attached(session)) is None:
+        found = session.info[IN_SESSION] = Attached(session)
+        _listen(session)
+    return found
+
+
+def _listen(session: "Session") -> None:
+    """Listen for as long as the session lives: a listener must not be removed while events are told.
+
+    What listens is a function of this module, which keeps no session alive, and which SQLAlchemy adds but once.
+    """
+    from sqlalchemy import event  # whoever has a session has loaded it
+
+    for name, told in _TOLD.items():
+        event.listen(session, name, told)
+
+
+def _before_commit(session: "Session") -> None:
+    if (attached := _attached(session)) and not session.in_nested_transaction():
+        attached.insert(session)
+
+
+def _after_commit(session: "Session") -> None:
+    if attached := _attached(session):
+        nested = session.get_nested_transaction()
+        if nested is None:
+            attached.committed()
+        else:
+            attached.savepoint_released(id(nested), _savepoint_around(nested))
+
+
+def _after_rollback(session: "Session") -> None:
+    if (attached := _attached(session)) and not session.in_nested_transaction():
+        attached.rolled_back()
+
+
+def _after_transaction_end(session: "Session", transaction: "SessionTransaction") -> None:
+    if attached := _attached(session):
+        if transaction.parent is None:
+            attached.closed()
+        elif transaction.nested:
+            attached.savepoint_rolled_back(id(transaction))
+
+
+_TOLD: Mapping[str, Callable[..., None]] = {
+    "before_commit": _before_commit,
+    "after_commit": _after_commit,
+    "after_rollback": _after_rollback,
+    "after_transaction_end": _after_transaction_end,
+}
+
+
+def _savepoint_around(nested: "SessionTransaction") -> int | None:
+    around = nested.parent
+    while around is not None and not around.nested:
+        around = around.parent
+    return None if around is None else id(around)
+
+
+def _become(standing: Standing, joining: Iterable[Joining]) -> None:
+    for one in joining:
+        if one.waits:
+            one.become(standing)

@@ -1,0 +1,179 @@
+"""Uploaded files among the arguments of a call: their content is stored before the call is."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO, NoReturn, Protocol
+from weakref import WeakKeyDictionary
+
+from anyio import CancelScope
+
+from afterwards.client.client import Client
+from afterwards.client.request import publication
+from afterwards.core.errors import EngineError, FileTooLarge, TooLarge, UnstorableArgument
+from afterwards.core.serialization.files import CHUNK, CHUNKS_AT_ONCE, StoredFile
+from afterwards.core.task import NewTask
+from afterwards.engine import Chunk
+
+UNSTORABLE = (TooLarge, UnstorableArgument)
+"""What is raised for files that cannot be stored."""
+
+
+class Upload(Protocol):
+    """What is needed here of FastAPI's ``UploadFile``."""
+
+    filename: str | None
+    size: int | None
+    file: BinaryIO
+
+    async def read(self, size: int) -> bytes: ...
+    async def seek(self, offset: int) -> None: ...
+
+
+@asynccontextmanager
+async def files_stored(tasks: Sequence[NewTask], uploads: Sequence["Uploads"], client: Client) -> AsyncIterator[None]:
+    """Store the files of tasks that are stored inside, and delete them if the tasks are not.
+
+    The queues are asked first: nothing is written for tasks that would be refused. Raises QueueFull, FileTooLarge,
+    UnstorableArgument, EngineError.
+    """
+    if not any(one.any for one in uploads):
+        yield
+        return
+    engine = await client.open()
+    if any(new.max_queued is not None for new in tasks):
+        await engine.refuse_full(tasks)
+    try:
+        for one in uploads:
+            await one.store()
+        yield
+    except EngineError:
+        # The request is refused at once: an engine in trouble may need as long again to delete anything.
+        if (asked_by := publication.get()) and not asked_by.ended:
+            asked_by.soon(partial(delete_files, uploads, client))
+        raise
+    except BaseException:  # refused, or cancelled
+        with CancelScope(shield=True):
+            await delete_files(uploads, client)
+        raise
+
+
+async def delete_files(uploads: Iterable["Uploads"], client: Client) -> None:
+    """Delete the files of calls that were not stored. What cannot be deleted now is, after a day."""
+    with suppress(EngineError):
+        engine = await client.open()
+        await engine.delete_files([one.forget() for one in uploads])
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An upload that stands among the arguments already, under a name, and is still to be stored."""
+
+    parameter: str
+    stored: StoredFile
+    upload: Upload
+
+
+class Uploads:
+    """The files of one call: named while its arguments are written, stored before it is."""
+
+    def __init__(self, name: str, task: str, client: Client) -> None:
+        self.failed = False  # what is wrong with them will not pass
+        self._name = name
+        self._task = task
+        self._client = client
+        self._limit = client.options.max_file_size
+        self._files: list[Named] = []
+        self._stored = 0  # how many of them, from the first, are stored
+
+    @property
+    def any(self) -> bool:
+        """Whether there are files at all that are still to be stored."""
+        return self._stored < len(self._files)
+
+    def refer(self, parameter: str, upload: Upload) -> StoredFile:
+        """What stands for an upload among the arguments. Raises FileTooLarge, UnstorableArgument."""
+        if getattr(upload.file, "closed", False):
+            self._refuse_closed(parameter, upload)
+        if upload.size is not None:
+            self._check_size(parameter, upload.size)
+        stored = StoredFile.of(upload, self._client.new_id())
+        self._files.append(Named(parameter, stored, upload))
+        return stored
+
+    async def store(self) -> None:
+        """Store them, each from its beginning; where the handler was in reading them, it is afterwards.
+
+        May be called again when it has failed. Raises FileTooLarge, UnstorableArgument, EngineError.
+        """
+        try:
+            while self.any:
+                await self._store(self._files[self._stored])
+                self._stored += 1
+        except UNSTORABLE:
+            self.failed = True
+            raise
+
+    def forget(self) -> str:
+        """Hold them for not stored: the call was refused. Returns the task whose files can be deleted."""
+        self._stored = 0
+        return self._task
+
+    async def _store(self, named: Named) -> None:
+        engine = await self._client.open()
+        async with _from_the_beginning(named.upload, lambda: self._refuse_closed(named.parameter, named.upload)):
+            size = number = 0
+            while contents := await self._read(named, first=number == 0):
+                size += sum(map(len, contents))
+                self._check_size(named.parameter, size)  # whatever was said of it, or written to it, before
+                await engine.write_chunks(
+                    [
+                        Chunk(file=named.stored.id, task=self._task, number=at, content=content)
+                        for at, content in enumerate(contents, number)
+                    ]
+                )
+                number += len(contents)
+
+    async def _read(self, named: Named, *, first: bool) -> list[bytes]:
+        """The next chunks; none at the end, but for the one of an empty file, by which it is known to be there."""
+        contents: list[bytes] = []
+        try:
+            while len(contents) < CHUNKS_AT_ONCE and (content := await named.upload.read(CHUNK)):
+                contents.append(content)
+        except ValueError:
+            self._refuse_closed(named.parameter, named.upload)
+        return contents or [b""] * first
+
+    def _check_size(self, parameter: str, size: int) -> None:
+        if size > self._limit:
+            raise FileTooLarge(self._name, f'parameter "{parameter}"', size, self._limit)
+
+    def _refuse_closed(self, parameter: str, upload: Upload) -> NoReturn:
+        raise UnstorableArgument(
+            self._name,
+            parameter,
+            f"the uploaded file {upload.filename!r} is closed, and its content is stored with the task: leave closing "
+            "it to FastAPI, or store the task before, with `await background_tasks.flush()`",
+        ) from None
+
+
+@asynccontextmanager
+async def _from_the_beginning(upload: Upload, refuse_closed: Callable[[], NoReturn]) -> AsyncIterator[None]:
+    """Go to the beginning of an upload, and back to where it was."""
+    # Whoever stores the same upload at the same time, for another task, takes turns: it has one position.
+    async with _locks.setdefault(upload, asyncio.Lock()):
+        try:
+            position = upload.file.tell()
+            await upload.seek(0)
+        except ValueError:
+            refuse_closed()
+        try:
+            yield
+        finally:
+            with suppress(ValueError):  # closed meanwhile: whoever read it has said so
+                await upload.seek(position)
+
+
+_locks: WeakKeyDictionary[Upload, asyncio.Lock] = WeakKeyDictionary()

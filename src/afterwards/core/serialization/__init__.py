@@ -1,0 +1,1 @@
+"""Values to JSON and back, as the annotations of a task function say."""

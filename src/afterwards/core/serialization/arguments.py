@@ -1,0 +1,142 @@
+"""How the arguments and the result of a task function become JSON text, and come back equal."""
+
+from collections.abc import Callable, Collection
+from functools import partial
+from inspect import Parameter, signature
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from afterwards.core.errors import RefusedArgument, TooLarge, Unreadable, UnstorableArgument, UnstorableResult
+from afterwards.core.keys import Bound
+from afterwards.core.serialization.compare import any_stream, is_stream, walk
+from afterwards.core.serialization.explain import CHANGED, UNUSABLE, first_fault, schema_of
+from afterwards.core.serialization.files import StoredFile, is_upload, may_hold_files, replaced
+from afterwards.core.serialization.json import Json
+from afterwards.core.serialization.schema import closed
+from afterwards.core.serialization.signature import NAMED, POSITIONAL, argument_type, arguments_type, binder, resolved
+from afterwards.core.text import is_unicode
+
+ARGUMENTS_LIMIT: Final = 256 * 1024  # bytes of UTF-8
+RESULT_LIMIT: Final = 64 * 1024  # bytes of UTF-8
+
+Refer = Callable[[str, Any], StoredFile]
+"""Names what stands for the upload that a parameter was given, and sees to it that its content is stored."""
+
+
+class Codec:
+    """A task function's arguments as JSON, by the types of its signature."""
+
+    def __init__(self, function: Callable[..., Any], *, name: str, injected: Collection[str] = ()) -> None:
+        """`injected` names the parameters that are filled when the task runs: they are no arguments.
+
+        ``files`` names those that uploaded files may be given to: most functions have none.
+        """
+        self.task = name
+        self._parameters = tuple(signature(function).parameters.values())
+        own = [parameter for parameter in self._parameters if parameter.name not in injected]
+        self._types = {parameter.name: argument_type(function, parameter, name) for parameter in own}
+        self._json = Json(closed(schema_of(arguments_type(own, self._types))))
+        self.files = frozenset(name for name, kind in self._types.items() if may_hold_files(kind))
+        self._bind = binder(function, own)
+        self.parameters = tuple(self._types)
+        self._defaults = {one.name: one.default for one in own if one.default is not Parameter.empty}
+        self._by_name = all(parameter.kind in NAMED for parameter in self._parameters)
+
+    def dump(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, refer: Refer | None = None) -> str:
+        """One call's arguments as a JSON object, without those left to their defaults; proved to come back equal.
+
+        ``refer`` is asked for what stands for each uploaded file; without it there must be none. Raises what a direct
+        call raises if the arguments do not fit the signature.
+        """
+        given = self._bind(*args, **kwargs)
+        if refer is not None:
+            for name in self.files & given.keys():
+                given[name] = replaced(given[name], lambda value: is_upload(type(value)), partial(refer, name))
+        # Streams are looked for before anything is written: writing one would empty it.
+        raw = None if any_stream(args) or any_stream(kwargs.values()) else self._json.dump(given)
+        if raw is None:
+            raise self._refusal(given)
+        if len(raw) > ARGUMENTS_LIMIT:
+            raise TooLarge(self.task, "arguments", len(raw), ARGUMENTS_LIMIT)
+        return raw.decode()
+
+    def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any], stored: str) -> Bound:
+        """One call's arguments in every form in which they are asked for."""
+        return Bound(args, kwargs, self._defaults | self._bind(*args, **kwargs), stored)
+
+    def load(self, text: str) -> dict[str, Any]:
+        """The arguments by parameter, each of its annotated type, without those left to their defaults."""
+        try:
+            values: dict[str, Any] = self._json.load(text)
+        except (ValidationError, UnicodeEncodeError) as error:
+            raise Unreadable(self.task, "arguments", first_fault(error)) from error
+        return values
+
+    def spread(self, values: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """How to call the function: with what `load` gave, and beside it the values of all injected parameters."""
+        if self._by_name:
+            return (), values
+        kwargs = dict(values)
+        args = self._positions(kwargs)
+        for parameter in self._parameters:
+            if parameter.kind is Parameter.VAR_KEYWORD:
+                kwargs.update(kwargs.pop(parameter.name, {}))
+        return args, kwargs
+
+    def _positions(self, values: dict[str, Any]) -> tuple[Any, ...]:
+        """Take out what must be given by position; a default fills a gap before one of them."""
+        rest = next((values.pop(p.name, ()) for p in self._parameters if p.kind is Parameter.VAR_POSITIONAL), ())
+        kinds = POSITIONAL if rest else (Parameter.POSITIONAL_ONLY,)
+        places = [parameter for parameter in self._parameters if parameter.kind in kinds]
+        while places and not rest and places[-1].name not in values:
+            places.pop()
+        return (*(values.pop(place.name, place.default) for place in places), *rest)
+
+    def _refusal(self, given: dict[str, Any]) -> UnstorableArgument:
+        faults = ((name, Json(schema_of(self._types[name])).fault(value)) for name, value in given.items())
+        name, fault = next(((name, fault) for name, fault in faults if fault), (", ".join(given), CHANGED))
+        refused = RefusedArgument if name in given and not _is_unicode(given[name]) else UnstorableArgument
+        return refused(self.task, name, fault)
+
+
+class ResultCodec:
+    """What a task function returns as JSON, by its return annotation; without a usable one, only plain JSON values."""
+
+    def __init__(self, function: Callable[..., Any], *, name: str) -> None:
+        self._task = name
+        try:
+            self._json = Json(schema_of(resolved(function, "return", signature(function).return_annotation)))
+        except UNUSABLE:
+            self._json = Json(schema_of(Any))
+
+    def dump(self, value: Any) -> str | None:
+        """The result as JSON text, proved to come back equal; None for None."""
+        if value is None:
+            return None
+        raw = None if is_stream(value) else self._json.dump(value)
+        if raw is None:
+            raise UnstorableResult(self._task, self._json.fault(value) or CHANGED)
+        if len(raw) > RESULT_LIMIT:
+            raise TooLarge(self._task, "result", len(raw), RESULT_LIMIT)
+        return raw.decode()
+
+    def load(self, text: str | None) -> Any:
+        """The result, of its annotated type. Raises UnstorableResult if what the function returned was not stored."""
+        if text is None:
+            if not self._json.takes(None):
+                raise UnstorableResult(
+                    self._task,
+                    "none of its type was stored: what the function returned was None, too large, or of another type",
+                )
+            return None
+        try:
+            return self._json.load(text)
+        except (ValidationError, UnicodeEncodeError) as error:
+            raise Unreadable(self._task, "result", first_fault(error)) from error
+
+
+def _is_unicode(value: Any) -> bool:
+    """Whether all text in a value can be stored."""
+    parts = [one for part in walk(value) for one in (part, *(part if isinstance(part, dict) else ()))]
+    return all(is_unicode(part) for part in parts if isinstance(part, str))

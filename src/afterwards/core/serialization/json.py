@@ -1,0 +1,84 @@
+"""Values of one type as JSON and back."""
+
+from collections.abc import Callable
+from functools import partial
+from inspect import signature
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator
+
+from afterwards.core.serialization.compare import is_stream, same, type_name, walk
+from afterwards.core.serialization.explain import CHANGED, advice, came_back, first_fault, remedy
+from afterwards.core.serialization.schema import WRITTEN, stored_schema
+
+# A model brings its own serializer, which masks secrets: only one built anew follows the changed schema. Where pydantic
+# has no such choice (before 2.13), a secret in a model is refused, as everything is that does not come back equal.
+_ANEW: Final[dict[str, Any]] = {"_use_prebuilt": False} if "_use_prebuilt" in str(signature(SchemaSerializer)) else {}
+
+
+class Json:
+    """Values of one type as JSON and back: what does not come back equal is not written."""
+
+    def __init__(self, schema: Any) -> None:
+        stored = stored_schema(schema)
+        self._serializer = SchemaSerializer(stored, WRITTEN, **_ANEW)
+        self._validator = SchemaValidator(stored, WRITTEN, **_ANEW)
+        # The value of a text; raises what pydantic raises. No method, to spare a call: it is the whole of reading.
+        self.load: Callable[[str | bytes], Any] = partial(self._validator.validate_json, by_alias=False, by_name=True)
+        # Without warnings="error", which takes six times as long: a value of another type does not come back equal.
+        self._text: Callable[..., bytes] = partial(
+            self._serializer.to_json, warnings=False, round_trip=True, by_alias=False
+        )
+
+    def dump(self, value: Any) -> bytes | None:
+        """The value as JSON, or None if it would not come back equal."""
+        # First without a model's unset fields, which then stay unset: `model_dump(exclude_unset=True)` is how PATCH
+        # is written. A default that differs each time (a new id, the time) does not come back so, and is written.
+        return self._proved(value, exclude_unset=True) or self._proved(value, exclude_unset=False)
+
+    def takes(self, value: Any) -> bool:
+        """Whether a value is of the type."""
+        return self._mismatch(value) is None
+
+    def fault(self, value: Any) -> str | None:
+        """Why the value cannot be stored and what to do, None if it can. Names types, shows no values."""
+        reason = self._reason(value)
+        if reason is None:
+            return None
+        for part in walk(value):
+            if advised := advice(type(part)):
+                return f"found {type_name(part)}: {advised}"
+        return f"found {type_name(value)}: {reason}"
+
+    def _reason(self, value: Any) -> str | None:
+        if any(map(is_stream, walk(value))):
+            return CHANGED
+        if self.dump(value):
+            return None
+        change = self._change(value)
+        if change.startswith(CHANGED):
+            return change
+        reason, hint = self._mismatch(value) or change, remedy(value)
+        return reason if reason.endswith(hint) else reason + hint
+
+    def _change(self, value: Any) -> str:
+        try:
+            return came_back(value, self.load(self._text(value, exclude_unset=False)))
+        except (PydanticSerializationError, ValidationError) as error:
+            return first_fault(error)
+
+    def _proved(self, value: Any, *, exclude_unset: bool) -> bytes | None:
+        try:
+            raw = self._text(value, exclude_unset=exclude_unset)
+            return raw if same(value, self.load(raw)) else None
+        except (PydanticSerializationError, ValidationError):
+            return None
+
+    def _mismatch(self, value: Any) -> str | None:
+        """How the value differs from its annotation, None if it does not."""
+        try:
+            self._validator.validate_python(value, strict=True, by_alias=False, by_name=True)
+        except ValidationError as error:
+            return first_fault(error)
+        return None

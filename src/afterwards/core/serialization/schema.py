@@ -1,0 +1,118 @@
+"""The pydantic schema that values are stored by: more survives than in JSON for others to read."""
+
+from collections.abc import Iterator
+from math import isfinite
+from typing import Any, Final
+
+from pydantic import Secret, SecretStr
+from pydantic_core import CoreConfig
+
+from afterwards.core.serialization.compare import SCALARS, walk
+from afterwards.core.serialization.explain import not_plain, schema_of
+from afterwards.core.serialization.zones import ZONED, choices, with_zone
+
+# How values are written wherever a type leaves a choice, also inside models that choose otherwise for their own JSON.
+WRITTEN: Final = CoreConfig(
+    ser_json_bytes="base64",
+    val_json_bytes="base64",
+    ser_json_inf_nan="strings",
+    ser_json_temporal="iso8601",
+    hide_input_in_errors=True,  # arguments may be secret, errors are logged
+)
+
+
+def closed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The arguments as they are: none that the function does not know, none that was not given."""
+    if schema["type"] == "definitions":
+        return {**schema, "schema": closed(schema["schema"])}
+    fields = schema["fields"].items()
+    arguments = {name: {**field, "schema": _without_default(field["schema"])} for name, field in fields}
+    return {**schema, "fields": arguments, "extra_behavior": "forbid"}
+
+
+def _without_default(schema: dict[str, Any]) -> Any:
+    return schema["schema"] if schema["type"] == "default" else schema
+
+
+def stored_schema(node: Any) -> Any:
+    """The schema, changed so that more survives than in JSON for others to read."""
+    match node:
+        case {"type": str(kind)}:
+            return _changed(kind, node)
+        case dict():
+            return {key: stored_schema(value) for key, value in node.items()}
+        case list() | tuple():
+            return type(node)(map(stored_schema, node))
+    return node
+
+
+def _changed(kind: str, node: dict[str, Any]) -> dict[str, Any]:
+    _refuse_database_object(node.get("cls"))
+    changed = {
+        key: value if key in _OPAQUE else stored_schema(value) for key, value in node.items() if key not in _HIDING
+    }
+    if "config" in node:
+        changed["config"] = {**node["config"], **WRITTEN}
+    if kind == "any":
+        changed.setdefault("serialization", {"type": "function-plain", "function": _plain})
+    if kind == "generator":  # what is annotated Iterable: a list is one, and can be read again
+        changed["type"] = "list"
+    if node.get("function") in _MASKS:
+        changed |= {"function": _revealed, "info_arg": False}
+    if kind == "union":
+        changed["choices"] = choices(changed["choices"])
+    return with_zone(changed) if kind in ZONED else changed
+
+
+_OPAQUE: Final = frozenset({"cls", "default", "expected", "members", "metadata", "return_schema", "computed_fields"})
+_HIDING: Final = frozenset({"serialization_exclude", "serialization_exclude_if"})  # `exclude=True` is for responses
+
+
+def _refuse_database_object(cls: Any) -> None:
+    if hasattr(cls, "_sa_class_manager"):
+        raise TypeError(f"{cls.__name__} is a database object")
+
+
+def _plain(value: Any) -> Any:
+    """Let pass, where any type may stand, only what JSON gives back equal and of the same types."""
+    try:
+        if _is_plain(value):
+            return value
+    except RecursionError:
+        raise ValueError("it contains itself, or is nested too deeply") from None
+    odd = next((part for part in walk(value) if _is_odd(part)), value)
+    raise ValueError(not_plain(odd))
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) is list:
+        return all(map(_is_plain, value))
+    if type(value) is dict:
+        return not _is_odd(value) and all(map(_is_plain, value.values()))
+    return not _is_odd(value)
+
+
+def _is_odd(value: Any) -> bool:
+    """Whether JSON has no such value, whatever may be in it."""
+    kind = type(value)
+    if kind is dict:
+        return any(type(key) is not str for key in value)
+    return not isfinite(value) if kind is float else kind not in _PLAIN
+
+
+def _revealed(secret: Any) -> Any:
+    return secret.get_secret_value() if hasattr(secret, "get_secret_value") else secret
+
+
+def _serializers(node: Any) -> Iterator[Any]:
+    """The functions by which a schema writes."""
+    if isinstance(node, dict):
+        if "serialization" in node:
+            yield node["serialization"].get("function")
+        for part in node.values():
+            yield from _serializers(part)
+
+
+_PLAIN: Final = SCALARS | {list, dict}
+# How pydantic writes secrets: as asterisks.
+_MASKS: Final = (*_serializers(schema_of(SecretStr)), *_serializers(schema_of(Secret[int])))

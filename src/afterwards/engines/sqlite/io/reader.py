@@ -1,0 +1,51 @@
+"""The thread that reads, on a connection that cannot write."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from afterwards.engines.sqlite import statements
+from afterwards.engines.sqlite.io.connection import OwnConnection, identities
+from afterwards.engines.sqlite.io.thread import ConnectionThread, Operation
+
+
+class Reader(ConnectionThread):
+    """Reads one thing at a time, each from one state of the file, and is done soon: a long look stops checkpoints."""
+
+    name = "reader"
+
+    def __init__(self, path: Path, connect: Callable[[], OwnConnection], *, clock: Callable[[], datetime]) -> None:
+        super().__init__(path, connect)
+        self._clock = clock
+
+    def _have_files_changed(self) -> bool:
+        """Return False while the log is missing: it is read through the open descriptor until the writer saves it."""
+        found = identities(self._name)
+        gone = self._files is not None and found == self._files._replace(wal=None)
+        return found != self._files and not gone
+
+    def _perform(self, operations: Sequence[Operation]) -> None:
+        for operation in operations:
+            try:
+                operation.result = self._read_any_text(operation)
+            except Exception as error:  # the one who asked is told, by its error
+                self._failed([operation], error)
+
+    def _read_any_text(self, operation: Operation) -> Any:
+        try:
+            return self._read(operation)
+        except sqlite3.OperationalError as error:
+            if self._connection is None or not self._connection.accept_odd_texts(error):
+                raise
+            return self._read(operation)
+
+    def _read(self, operation: Operation) -> Any:
+        connection = self._connected()
+        connection.begin(self._clock())
+        connection.execute(statements.BEGIN_READING)
+        try:
+            return operation.run(connection)
+        finally:
+            connection.execute(statements.COMMIT)

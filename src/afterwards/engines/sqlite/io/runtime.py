@@ -1,0 +1,182 @@
+"""What an engine has in one process while it is open: its threads, a sign of life, a mailbox."""
+
+import os
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from logging import INFO, WARNING
+from pathlib import Path
+from weakref import WeakSet
+
+from afterwards.core.errors import EngineUnavailable
+from afterwards.engines.sqlite.io import file_locks
+from afterwards.engines.sqlite.io.checks import has_wal_reset_bug
+from afterwards.engines.sqlite.io.connection import connect, connect_to_read
+from afterwards.engines.sqlite.io.peers import LOCKS, Mailbox, Presence, WriteLock, make_folder, remove_folder
+from afterwards.engines.sqlite.io.reader import Reader
+from afterwards.engines.sqlite.io.writer import Writer
+from afterwards.engines.wakeup import Wakeup
+from afterwards.telemetry import log, once
+
+POLL = timedelta(seconds=0.7)
+"""How often to look for what others wrote, where they also say so."""
+POLL_UNTOLD = timedelta(milliseconds=50)
+"""The same where they cannot: on Windows, or where the file system has no sockets."""
+TRIES = 5
+"""How often a write that is kept waiting looks who else waits by then: each waits as long as an engine's patience."""
+WATCH = timedelta(seconds=1)
+"""How often to see whether a thread is stuck."""
+
+gate = threading.RLock()
+"""Held while anything opens, closes, or forks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How an engine was asked to be."""
+
+    path: Path
+    clock: Callable[[], datetime]
+    patience: timedelta  # how long a write waits for other processes
+
+
+class Opened:
+    """The part of an engine that a fork must not share."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.pid = os.getpid()
+        self.wakeup = Wakeup()
+        self._path = path = settings.path
+        self._folder, self._made_folder = folder, _ = make_folder(path)
+        self.presence = Presence(folder)
+        self._mailbox = Mailbox(folder, self.presence.socket_name)
+        told = self._mailbox.open()
+        self.writer = Writer(
+            path,
+            partial(connect, path, patience=settings.patience / TRIES),
+            lock=WriteLock(folder),
+            patience=settings.patience,
+            clock=settings.clock,
+            poll=POLL if told else POLL_UNTOLD,
+            told=self._tell,
+            noticed=self.wakeup.set,
+        )
+        self.reader = Reader(path, partial(connect_to_read, path, patience=settings.patience), clock=settings.clock)
+        self._attending = True
+        self.in_use = False
+
+    def start(self) -> None:
+        try:
+            self.presence.enter()
+            threading.Thread(target=self._attend, name="afterwards-sqlite-attendant", daemon=True).start()
+            with gate:
+                self.resume()
+                _opened.add(self)
+        except (OSError, RuntimeError):  # RuntimeError: the system has no thread left
+            self.stop()
+            raise
+
+    def stop(self, *, refused: bool = False) -> None:
+        """Do what was asked so far, and leave nothing behind. Blocks; may be called in any thread."""
+        with gate:
+            _opened.discard(self)
+            self.pause()
+        closed = EngineUnavailable(f"{self._path} is closed")
+        for thread in (self.reader, self.writer):
+            thread.refuse(closed)
+        self._attending = False
+        self._mailbox.send_to_self()
+        self._mailbox.close()
+        self.presence.leave()
+        if refused and self._made_folder:  # it lies beside a file that is not ours
+            remove_folder(self._folder)
+
+    # Round a fork: SQLite's locks belong to a process, so a child that found an open connection of its parent would
+    # believe that it holds the parent's locks, and the parent would take the log away from under it.
+
+    def pause(self) -> None:
+        """Close both connections, the writer's last; what is asked meanwhile has to wait."""
+        self.in_use = False
+        for thread in (self.reader, self.writer):
+            thread.stop()
+            if not thread.join():
+                self.in_use = True
+                log.warning(f"the {thread.name} of {self._path} is still busy")
+
+    def resume(self) -> None:
+        for thread in (self.writer, self.reader):
+            thread.start()
+
+    def forget(self) -> None:
+        """Let go of what is the parent's. The child makes its own when it needs it."""
+        self.presence.forget()
+        self._mailbox.forget()
+
+    def _tell(self) -> None:
+        self.wakeup.set()
+        self._mailbox.send()
+
+    def _attend(self) -> None:
+        """In a thread of its own, which touches no disk: pass on what others send, and watch the other threads."""
+        while self._attending:
+            if self._mailbox.receive(WATCH):
+                self.writer.nudge()
+            for thread in (self.writer, self.reader):
+                thread.watch()
+
+
+_opened: WeakSet[Opened] = WeakSet()
+
+
+def _before_fork() -> None:
+    gate.acquire()
+    for opened in list(_opened):
+        opened.pause()
+
+
+def _in_the_parent() -> None:
+    for opened in list(_opened):
+        opened.resume()
+    gate.release()
+
+
+def _in_the_child() -> None:
+    for opened in list(_opened):
+        opened.forget()
+    file_locks.forget()
+    _opened.clear()
+    gate.release()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_the_parent, after_in_child=_in_the_child)
+
+
+def say_what_is_old() -> None:
+    """Tell once that this version of SQLite has a bug, and what is done about it."""
+    if has_wal_reset_bug(sqlite3.sqlite_version_info):
+        level, remedy = (
+            (INFO, "processes take turns to write") if LOCKS else (WARNING, "let one process only open the file")
+        )
+        once(
+            "wal reset bug",
+            level,
+            f"afterwards: {remedy}, because SQLite {sqlite3.sqlite_version} can damage a file when two processes write "
+            "at the same instant (sqlite.org/wal.html#walresetbug); SQLite 3.51.3 or later needs none of that",
+        )
+
+
+def say_what_joining_risks() -> None:
+    """Tell once that whoever else writes to the file takes no turns with this package, and what that may cost."""
+    if has_wal_reset_bug(sqlite3.sqlite_version_info):
+        once(
+            "wal reset bug, joined",
+            WARNING,
+            f"afterwards: SQLite {sqlite3.sqlite_version} can damage a file, though rarely, when two connections write "
+            "at the same instant (sqlite.org/wal.html#walresetbug), and tasks share a file with the application's "
+            "sessions: install SQLite 3.51.3 or later",
+        )

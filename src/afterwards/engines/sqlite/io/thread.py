@@ -1,0 +1,285 @@
+"""A thread that owns a connection, and does what coroutines of any event loop ask of it."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Literal, TypeVar
+
+from afterwards.core.errors import EngineUnavailable
+from afterwards.engines.sqlite.io.connection import Connection, Identities, OwnConnection, identities
+from afterwards.engines.sqlite.io.errors import is_broken_by, translated
+from afterwards.telemetry import log
+
+R = TypeVar("R")
+
+Turn = Literal[0, 1, 2]
+"""First what may queue tasks, then who claims them, then who stores new ones: they may be leased if none is left."""
+
+LONGEST_CALL = 30.0
+"""Seconds after which a thread is held to be stuck, and nobody waits for it. Locks are given up long before."""
+
+LONGEST_JOIN = 5.0
+
+PATIENCE = 0.005
+"""Seconds that a patient operation waits for others whose commit it can share, while such come one after the other."""
+
+MOST_AT_ONCE = 1000
+
+
+@dataclass(slots=True, eq=False)  # not frozen: one is made per call, and it carries the answer back
+class Operation:
+    """What one call asks of the thread, who waits for it, and how it went."""
+
+    run: Callable[[Connection], Any]
+    future: "asyncio.Future[Any] | None" = None  # None: nobody waits
+    needed: Callable[[Connection], bool] | None = None  # asked first, without a transaction
+    undelivered: Callable[[Any], None] | None = None  # takes back a result for which nobody waits any more
+    only_adds: bool = False  # what it writes may be written later in the transaction
+    patient: bool = False  # may wait a little for others, to share their commit
+    turn: Turn = 0  # when it comes among those that share its commit
+    into: Callable[[Any], Any] | None = None  # has a batch do it, and returns the answer; None: that takes more
+    result: Any = None  # what is answered if it is not needed, and then what was done
+    error: Exception | None = None
+    asked_at: float = field(default_factory=time.monotonic)
+    waits_on: bool = False  # it could not be done yet, and is to be tried again
+
+    def answer(self) -> None:
+        """Called on the event loop of the future."""
+        if self.future is None or self.future.done():
+            self.give_up()
+        elif self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+    def give_up(self) -> None:
+        if self.undelivered is not None and self.error is None:
+            self.undelivered(self.result)
+
+
+class Signal(Enum):
+    """What a thread is told besides."""
+
+    LOOK = auto()
+    STOP = auto()
+
+
+class ConnectionThread:
+    """Runs operations on a connection that no other thread ever sees. A subclass says how."""
+
+    name: str
+
+    def __init__(self, path: Path, connect: Callable[[], OwnConnection]) -> None:
+        self._path = path
+        self._connect = connect
+        self._queue: SimpleQueue[Sequence[Operation | Signal]] = SimpleQueue()
+        self._gathered: dict[asyncio.AbstractEventLoop, list[Operation]] = {}
+        self._connection: OwnConnection | None = None
+        self._name = str(path)
+        self._files: Identities | None = None
+        self._current: Sequence[Operation] = ()
+        self._company_until = 0.0  # when tasks were stored a moment ago, more are likely to come
+        self._busy_since: float | None = None
+        self._dead: Exception | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to work; if the thread of an earlier start has not ended yet, only after it."""
+        name = f"afterwards-sqlite-{self.name}"
+        thread = threading.Thread(target=self._main, args=(self._thread,), name=name, daemon=True)
+        thread.start()
+        self._thread = thread
+
+    def stop(self) -> None:
+        """Do what was asked so far, close the connection, and end. What is asked later waits for the next start."""
+        self._queue.put((Signal.STOP,))
+
+    def join(self, timeout: float = LONGEST_JOIN) -> bool:
+        """Whether the thread has ended."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return self._thread is None or not self._thread.is_alive()
+
+    def nudge(self) -> None:
+        """Have the thread look around."""
+        self._queue.put((Signal.LOOK,))
+
+    def call(
+        self,
+        run: Callable[[Connection], R],
+        *,
+        needed: Callable[[Connection], bool] | None = None,
+        otherwise: R | None = None,
+        undelivered: Callable[[R], None] | None = None,
+        only_adds: bool = False,
+        patient: bool = False,
+        turn: Turn = 0,
+        into: Callable[[Any], R | None] | None = None,
+    ) -> "asyncio.Future[R]":
+        """Have the thread run a function; ``otherwise`` is the answer when it is not needed."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        operation = Operation(run, future, needed, undelivered, only_adds, patient, turn, into, otherwise)
+        # All that coroutines ask for in one turn of their loop is handed in together. To wake the thread for each
+        # would have it compete for the interpreter with those who are about to ask.
+        if gathered := self._gathered.get(loop):
+            gathered.append(operation)
+        else:
+            self._gathered[loop] = [operation]
+            loop.call_soon(self.hand_in)
+        return future
+
+    def hand_in(self) -> None:
+        """Give the thread what was asked for on this event loop."""
+        if gathered := self._gathered.pop(asyncio.get_running_loop(), None):
+            self.submit(gathered)
+
+    def submit(self, operations: Sequence[Operation]) -> None:
+        self._queue.put(operations)
+        if self._dead is not None:  # it died before it could see these
+            self._fail(operations, self._dead)
+
+    def refuse(self, error: Exception) -> None:
+        """Fail what waits, and what comes."""
+        self._dead = error
+        self._fail_all(error)
+
+    def watch(self) -> None:
+        """Called by another thread now and then: when this one is stuck, say in a system call, nobody shall wait."""
+        since = self._busy_since
+        if since is not None and time.monotonic() - since > LONGEST_CALL:
+            self._fail_all(EngineUnavailable(f"the {self.name} has not answered for {LONGEST_CALL:.0f} s"))
+
+    # In the thread.
+
+    def _main(self, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()  # no two threads may use one connection
+        try:
+            self._work_until_stopped()
+        except BaseException as error:  # whatever it was, nobody may wait for a thread that is gone
+            log.critical(f"the {self.name} of {self._path} died; tasks are refused from now on", exc_info=error)
+            died = EngineUnavailable(f"the {self.name} of {self._path} died: {error!r}; start this process again")
+            died.__cause__ = error
+            self.refuse(died)
+        finally:
+            self._disconnect()
+
+    def _work_until_stopped(self) -> None:
+        signals: Sequence[object] = ()
+        while Signal.STOP not in signals:
+            found = self._next(self._pause())
+            self._current = [one for one in found if isinstance(one, Operation)]
+            if self._current:
+                self._busy_since = time.monotonic()
+                self._perform(self._current)
+                self._busy_since = None
+                self._answer(self._current)
+            signals = [one for one in found if isinstance(one, Signal)] if len(self._current) < len(found) else ()
+            self._current = ()
+            self._look_around(nudged=bool(signals))
+
+    def _answer(self, operations: Sequence[Operation]) -> None:
+        """Hand over the answers; what waits on queues up again, beside what has come meanwhile."""
+        again = [one for one in operations if one.waits_on]
+        for one in again:
+            one.waits_on = False
+        if again:
+            self._queue.put(again)
+            operations = [one for one in operations if one not in again]
+        _deliver(operations)
+
+    def _next(self, pause: float | None) -> list[Operation | Signal]:
+        """What has queued up; nothing when the pause is over."""
+        found: list[Operation | Signal] = []
+        with suppress(Empty):
+            found += self._queue.get(timeout=pause)
+            until = min(time.monotonic() + PATIENCE, self._company_until)
+            while all(isinstance(one, Operation) and one.patient for one in found):
+                found += self._queue.get(timeout=max(0.0, until - time.monotonic()))
+        with suppress(Empty):
+            while len(found) < MOST_AT_ONCE:
+                found += self._queue.get_nowait()
+        if any(isinstance(one, Operation) and one.only_adds for one in found):
+            self._company_until = time.monotonic() + 2 * PATIENCE
+        return found
+
+    def _pause(self) -> float | None:
+        """Seconds until the thread shall look around by itself."""
+        return None
+
+    def _look_around(self, *, nudged: bool) -> None:
+        """Do what is not asked for."""
+
+    def _perform(self, operations: Sequence[Operation]) -> None:
+        """Run operations, and leave in each how it went. Raises nothing that a file can cause."""
+        raise NotImplementedError
+
+    def _connected(self) -> OwnConnection:
+        """The connection, opened by the first who needs it; if that fails, the next one tries again."""
+        if self._connection is not None and self._have_files_changed():
+            self._disconnect()
+        if self._connection is None:
+            self._connection = self._open()
+        return self._connection
+
+    def _have_files_changed(self) -> bool:
+        """Return True when the file, its log or its index is not what the connection has open."""
+        return identities(self._name) != self._files
+
+    def _open(self) -> OwnConnection:
+        connection = self._connect()
+        self._files = identities(self._name)
+        return connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _failed(self, operations: Iterable[Operation], error: Exception) -> None:
+        """Leave in operations how they failed; let go of a connection that would never work again."""
+        if is_broken_by(error) or (self._connection is not None and self._connection.in_transaction):
+            self._disconnect()
+        for operation in operations:
+            operation.error = translated(error, self._path)
+
+    def _waiting(self) -> list[Operation]:
+        found: list[Operation] = []
+        with suppress(Empty):
+            while True:
+                found += [one for one in self._queue.get_nowait() if isinstance(one, Operation)]
+        return found
+
+    def _fail_all(self, error: Exception) -> None:
+        self._fail([*self._current, *self._waiting()], error)
+
+    def _fail(self, operations: Sequence[Operation], error: Exception) -> None:
+        for operation in operations:
+            operation.error = translated(error, self._path)
+        _deliver(operations)
+
+
+def _deliver(operations: Iterable[Operation]) -> None:
+    """Hand over the answers: one wake-up per event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Operation]] = {}
+    for operation in operations:
+        if operation.future is not None:
+            by_loop.setdefault(operation.future.get_loop(), []).append(operation)
+    for loop, some in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_answer, some)
+        except RuntimeError:  # the loop is closed: nobody waits there any more
+            for operation in some:
+                operation.give_up()
+
+
+def _answer(operations: Iterable[Operation]) -> None:
+    for operation in operations:
+        operation.answer()

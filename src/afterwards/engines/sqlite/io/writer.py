@@ -1,0 +1,327 @@
+"""The thread that writes: whatever was asked for during one commit shares the next one."""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from afterwards import telemetry
+from afterwards.core.errors import EngineError, EngineUnavailable
+from afterwards.engines.sqlite import statements
+from afterwards.engines.sqlite.batch import Batch
+from afterwards.engines.sqlite.io.connection import Connection, Identities, OwnConnection, identities, identity
+from afterwards.engines.sqlite.io.errors import is_locked
+from afterwards.engines.sqlite.io.file_locks import Hold, in_use
+from afterwards.engines.sqlite.io.peers import WriteLock
+from afterwards.engines.sqlite.io.thread import ConnectionThread, Operation
+from afterwards.engines.sqlite.operations import successors
+from afterwards.telemetry import log
+
+NO_BATCH = 0.02
+"""Seconds in which nothing is tried as a batch after one was refused: the next one would be, too."""
+
+
+LONGEST_RESCUE = 2.0
+"""Seconds that an open waits for a process that still has a deleted log open to write it back."""
+
+MOST_CHANGES = 3
+"""How often an operation is tried again because files were deleted or replaced."""
+
+
+class FilesChanged(Exception):
+    """The file, its log or its index was deleted or replaced while this process had it open."""
+
+
+class OperationFailed(Exception):
+    """One of several operations in a transaction failed."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Writer(ConnectionThread):
+    """Writes many operations in one transaction, and notices what other processes write.
+
+    ``told`` is called after a commit that gave workers something to claim, ``noticed`` when another process may have.
+    """
+
+    name = "writer"
+
+    def __init__(
+        self,
+        path: Path,
+        connect: Callable[[], OwnConnection],
+        *,
+        lock: WriteLock,
+        clock: Callable[[], datetime],
+        patience: timedelta,
+        poll: timedelta,
+        told: Callable[[], None],
+        noticed: Callable[[], None],
+    ) -> None:
+        super().__init__(path, connect)
+        self.next_due: int | None = None  # when the first scheduled task is due, in microseconds
+        self.room_at: datetime | None = None  # when a rate that a claim found used up lets another task start
+        self._lock = lock
+        self._clock = clock
+        self._patience = patience.total_seconds()
+        self._poll = poll.total_seconds()
+        self._next_look = 0.0
+        self._no_batch_before = 0.0
+        self._version = -1
+        self._told = told
+        self._noticed = noticed
+        self._hold = Hold()
+
+    def _open(self) -> OwnConnection:
+        self._lock.open()
+        self._version = -1
+        until = time.monotonic() + LONGEST_RESCUE
+        while (opened := self._opened(wait=time.monotonic() < until)) is None:
+            self._told()  # whoever has the deleted log open writes it back
+            time.sleep(0.02)
+        return opened
+
+    def _opened(self, *, wait: bool) -> OwnConnection | None:
+        """Open the file and hold it. With ``wait``, return None when others use the file and its log is missing."""
+        with self._lock:  # also for those that only read first: whoever comes first repairs a log that a crash has left
+            if wait and identities(self._name).wal is None and in_use(self._path):
+                return None
+            connection = super()._open()
+            try:
+                self._hold.take(self._path)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+    def _disconnect(self) -> None:
+        with self._lock:  # the last one to close a file writes its log back
+            if self._connection is None or not self._have_files_changed():
+                self._disconnect_from_same()
+            else:
+                self._disconnect_from_changed(identities(self._name))
+        self._lock.close()
+
+    def _disconnect_from_same(self) -> None:
+        if self._connection is not None and self._hold.is_log_cut(self._name):
+            super()._disconnect()  # held, so that SQLite does not write what is left of the log into the file
+        self._hold.release()
+        super()._disconnect()
+
+    def _disconnect_from_changed(self, found: Identities) -> None:
+        """Save what a deleted log held, and close without touching the files that are there instead."""
+        self._save(found)
+        super()._disconnect()
+        if self._files is not None and found.main != self._files.main:
+            _remove_leftovers(self._name, self._files)
+        self._hold.release()  # not before: SQLite deletes by name what it believes to be its own
+
+    def _save(self, found: Identities) -> None:
+        """Write the log back into the file that it belongs to, unless others have begun a new one."""
+        if self._connection is None or self._files is None:
+            return
+        replaced = found.main != self._files.main
+        if replaced:
+            log.error(f"{self._path} was deleted or replaced while it was open: what it held is gone")
+        elif found.wal == self._files.wal:
+            log.error(f"{self._path}-shm was deleted or replaced while it was open: it is made again")
+            return  # the log is whole, and others may have added to it
+        elif _size(f"{self._name}-wal"):
+            log.critical(f"{self._path}-wal was replaced while it was open: what was stored last may be gone")
+            return
+        else:
+            log.error(f"{self._path}-wal was deleted while it was open: what it held is written to the file")
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _check_files(self) -> None:
+        """Called with the lock: nothing is committed to files that others do not see."""
+        if self._have_files_changed():
+            raise FilesChanged
+        if self._hold.is_log_cut(self._name):
+            raise EngineUnavailable(
+                f"{self._path}-wal was truncated while it was open: what it held is gone, and a commit now would "
+                "damage the file; end all processes that use it, and start them again"
+            )
+
+    def watch(self) -> None:
+        super().watch()
+        if self._lock.waited > self._patience:
+            self._fail_all(EngineUnavailable(f"another process has been writing for {self._lock.waited:.1f} s"))
+
+    def _perform(self, operations: Sequence[Operation], *, careful: bool = False, changes: int = 0) -> None:
+        """In one transaction; if an operation fails even with care, each in its own, so that it fails alone."""
+        try:
+            self._together(operations, careful=careful)
+        except FilesChanged as error:
+            if changes < MOST_CHANGES:
+                self._perform(operations, careful=careful, changes=changes + 1)
+            else:
+                changed = EngineUnavailable(f"{self._path} is deleted or replaced again and again")
+                changed.__cause__ = error
+                self._failed(operations, changed)
+        except OperationFailed as failed:
+            if not careful or self._accepts_odd_texts(failed.error):
+                self._perform(operations, careful=True)
+            elif len(operations) == 1:
+                self._failed(operations, failed.error)
+            else:
+                for operation in operations:
+                    self._perform([operation], careful=True)
+        except Exception as error:  # nothing can be written now
+            if self._accepts_odd_texts(error):
+                self._perform(operations, careful=careful)
+                return
+            self._failed(self._try_again(operations) if is_locked(error) else operations, error)
+
+    def _accepts_odd_texts(self, error: Exception) -> bool:
+        """Whether the same can be tried again, as the connection reads texts from now on that are no UTF-8."""
+        return self._connection is not None and self._connection.accept_odd_texts(error)
+
+    def _try_again(self, operations: Sequence[Operation]) -> list[Operation]:
+        """Let those wait on, beside what has come meanwhile, that have not waited long enough. Returns the others."""
+        latest = time.monotonic() - self._patience
+        for one in operations:
+            one.waits_on = one.asked_at > latest
+        return [one for one in operations if not one.waits_on]
+
+    def _together(self, operations: Sequence[Operation], *, careful: bool) -> None:
+        connection = self._connected()
+        if not careful and self._in_a_batch(connection, operations):
+            return
+        connection.begin(self._clock())
+        if not any(operation.needed is None or operation.needed(connection) for operation in operations):
+            return
+        with self._transaction(connection, careful=careful):
+            living = (one for one in operations if one.error is None)  # some gave up meanwhile
+            wanted = sorted(living, key=attrgetter("turn"))
+            results = _results(connection, wanted)
+            [due] = connection.execute(statements.NEXT_DUE).fetchone()
+        for operation, result in zip(wanted, results, strict=True):
+            operation.result, operation.error = result, None
+        self._tell(connection, due)
+
+    def _in_a_batch(self, connection: OwnConnection, operations: Sequence[Operation]) -> bool:
+        """Have one statement do all of it. Returns False when it takes more than that: then nothing was done."""
+        if time.monotonic() < self._no_batch_before or any(one.into is None for one in operations):
+            return False
+        with self._lock:
+            self._check_files()
+            connection.begin(self._clock())
+            batch = Batch(connection)
+            answers = self._written(batch, operations)
+        if answers is None:
+            return False
+        due = batch.due
+        if sooner := due is not None and (self.next_due is None or due < self.next_due):
+            self.next_due = due
+        if sooner or batch.queued:
+            self._told()
+        for operation, answer in zip(operations, answers, strict=True):
+            operation.result, operation.error = answer, None
+        return True
+
+    def _written(self, batch: Batch, operations: Sequence[Operation]) -> list[Any] | None:
+        """The answers to what a batch has done; None when nothing was."""
+        answers = []
+        try:
+            for operation in operations:
+                gave_up = operation.error is not None  # while this waited for other processes
+                answer = operation.into(batch) if operation.into and not gave_up else None
+                if answer is None:
+                    return None
+                answers.append(answer)
+            if batch.write():
+                return answers
+        except sqlite3.OperationalError:
+            raise
+        except Exception:  # whatever it is, it concerns one operation: in a transaction it is found out which
+            return None
+        self._no_batch_before = time.monotonic() + NO_BATCH
+        return None
+
+    @contextmanager
+    def _transaction(self, connection: OwnConnection, *, careful: bool) -> Iterator[None]:
+        with self._lock:
+            self._check_files()
+            connection.execute(statements.BEGIN_WRITING)
+            try:
+                # Again, for the wait for other processes may have been long.
+                connection.begin(self._clock(), careful=careful)
+                yield
+                connection.execute(statements.COMMIT)
+            except BaseException:
+                if connection.in_transaction:  # a full disk has ended it already
+                    connection.execute(statements.ROLLBACK)
+                raise
+
+    def _tell(self, connection: Connection, due: int | None) -> None:
+        if connection.room_at is not None:
+            self.room_at, connection.room_at = connection.room_at, None
+        sooner = due is not None and (self.next_due is None or due < self.next_due)
+        self.next_due = due
+        if connection.queued or sooner:
+            self._told()
+        if connection.left_behind:  # beside what is asked for meanwhile, and after it
+            self.submit([Operation(successors.go_on, needed=successors.is_any_left, turn=2)])
+        for one in connection.set_aside:
+            telemetry.set_aside(one.id, one.name, one.reason)
+
+    # What other processes do.
+
+    def _pause(self) -> float:
+        return max(0.0, self._next_look - time.monotonic())
+
+    def _look_around(self, *, nudged: bool) -> None:
+        if nudged or time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + self._poll
+            with suppress(sqlite3.Error):  # who asks for something is told; nobody has
+                self._look()
+
+    def _look(self) -> None:
+        if self._connection is None:
+            return
+        if self._have_files_changed():
+            with suppress(OSError, EngineError):
+                self._connected()
+            return
+        [version] = self._connection.execute(statements.DATA_VERSION).fetchone()
+        if version != self._version:
+            self._version = version
+            [self.next_due] = self._connection.execute(statements.NEXT_DUE).fetchone()
+            self._noticed()
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _remove_leftovers(path: str, files: Identities) -> None:
+    """Remove log and index of a file that is gone: SQLite would apply them to the one that is there instead."""
+    for name, own in ((f"{path}-wal", files.wal), (f"{path}-shm", files.shm)):
+        if own is not None and identity(name) == own:
+            with suppress(OSError):
+                os.unlink(name)
+
+
+def _results(connection: Connection, operations: Sequence[Operation]) -> list[Any]:
+    results = []
+    try:
+        for operation in operations:
+            if not operation.only_adds:
+                connection.flush()
+            results.append(operation.run(connection))
+        connection.flush()
+    except Exception as error:  # whatever it is, it concerns one operation and no other
+        raise OperationFailed(error) from error
+    return results

@@ -1,0 +1,197 @@
+"""Claim tasks and keep their leases. Every function runs in a transaction that others share."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import cast
+
+from afterwards.core import limits
+from afterwards.core.limits import Candidate, Group
+from afterwards.core.task import LEASE_ENDED, Task
+from afterwards.engine import Claim, Heartbeat, Held
+from afterwards.engines.sqlite import rows, shapes, statements
+from afterwards.engines.sqlite.io.connection import Connection, Look
+from afterwards.engines.sqlite.operations import set_aside
+from afterwards.engines.sqlite.operations.limiting import Rooms
+from afterwards.engines.sqlite.operations.skip_scan import INNOCENT, SUSPECT, Bundle, Lane, bundles, is_any, lanes
+from afterwards.engines.sqlite.shapes import UnreadableRow
+
+FIRST = 100
+"""How many of a function's tasks that have a limit are looked at before each of its limit keys is."""
+
+MOST_PROMOTED = 1000
+"""Due tasks that one claim queues: when very many become due together, no transaction takes long."""
+
+MOST_SET_ASIDE = 1000
+"""Tasks that one claim sets aside, looking again each time, so that no transaction takes long."""
+
+Place = tuple[int, int, int, Group]
+"""Where a queued task stands: minus its priority, its seq, whether it is a suspect; and what it counts with."""
+
+
+def claim(connection: Connection, claim: Claim, look: Look) -> list[Task]:
+    look = promote(connection, look)
+    taken: list[Task] = []
+    while len(connection.set_aside) < MOST_SET_ASIDE:
+        before = len(connection.set_aside)
+        taken += _claim(connection, claim, look)
+        if connection.odd_lanes:
+            set_aside.clear_lanes(connection)
+        if len(connection.set_aside) == before:  # as most often
+            return taken
+        suspects = sum(task.suspect for task in taken)
+        claim = replace(claim, limit=claim.limit - len(taken), suspects=max(0, claim.suspects - suspects))
+    connection.queued = True  # there is more behind what was set aside: come again
+    return taken
+
+
+def _claim(connection: Connection, claim: Claim, look: Look) -> list[Task]:
+    rooms = Rooms(connection, claim)
+    places = sorted(_places(connection, claim, look, rooms))
+    candidates = ((seq, suspect == SUSPECT, group) for _, seq, suspect, group in places)
+    seqs = list(limits.admit(candidates, rooms.known, limit=claim.limit, suspects=claim.suspects))
+    taken = [task for some in statements.pieces(seqs) for task in _take(connection, claim, some)]
+    rooms.note(taken)
+    return taken
+
+
+def is_there_any(connection: Connection, claim: Claim) -> bool:
+    """Whether a claim would take, promote or cancel anything, as far as can be told without looking at limits."""
+    look = connection.look()
+    if look.due or look.overdue:
+        return True
+    if claim.ids is not None:
+        return True  # some may have to be brought back
+    suspicions = (INNOCENT, SUSPECT) if claim.suspects else (INNOCENT,)
+    any_queued = claim.limit > 0 and any(is_any(connection, claim, look, one) for one in suspicions)
+    return any_queued or connection.odd_lanes
+
+
+def anything_for(connection: Connection, claim: Claim) -> bool:
+    """Whether something without limits is stored that the worker could take, or may not only for its suspicion."""
+    wanted = claim.names, claim.queues, claim.ids
+    if not connection.queued and connection.idle_for == wanted:  # asked before in this transaction
+        return False
+    connection.flush()
+    found = _anything_for(connection, claim)
+    connection.idle_for = None if found else wanted
+    return found
+
+
+def _anything_for(connection: Connection, claim: Claim) -> bool:
+    look = connection.look()
+    if not (look.queued or look.limited or look.due):
+        return False
+    look = promote(connection, look)
+    claim = replace(claim, names=claim.names - frozenset(claim.limits)) if claim.limits else claim
+    if claim.ids is not None:
+        return any(True for _ in _places_by_id(connection, claim, claim.ids))
+    return any(is_any(connection, claim, look, suspicion) for suspicion in (INNOCENT, SUSPECT))
+
+
+def promote(connection: Connection, look: Look) -> Look:
+    """Queue what is due. Returns what there is to do now."""
+    if not look.due:
+        return look
+    connection.execute(statements.PROMOTE, (connection.instant, MOST_PROMOTED))
+    connection.queued = True  # others may serve what this worker does not
+    return connection.look()
+
+
+def heartbeat(connection: Connection, beats: Sequence[Heartbeat], lease: timedelta) -> list[Held]:
+    until = connection.after(lease)
+    return [
+        Held(beat.lease, _beaten(connection, beat))
+        for beat in beats
+        if connection.execute(statements.HEARTBEAT, (until, rows.key(beat.lease.task_id), beat.lease.attempt)).rowcount
+    ]
+
+
+def _beaten(connection: Connection, beat: Heartbeat) -> str | None:
+    """Keep the progress of a beat that counted; why the task should stop."""
+    key = rows.key(beat.lease.task_id)
+    if beat.progress is not None:
+        connection.execute(statements.PROGRESS, (beat.progress.to_text(), key))
+    [reason] = connection.execute(statements.CANCEL_REQUESTED, (key,)).fetchone()
+    return None if reason is None else str(reason)
+
+
+def expire(connection: Connection, workers: Collection[str]) -> None:
+    """End the leases of workers that are dead."""
+    ended = rows.from_instant(LEASE_ENDED)
+    connection.executemany(statements.EXPIRE, [(ended, worker, ended) for worker in workers])
+
+
+def _places(connection: Connection, claim: Claim, look: Look, rooms: Rooms) -> Iterator[Place]:
+    """Where the best of what the worker may take stand, no more of each lane than it may take of all."""
+    if claim.ids is not None:
+        yield from _places_by_id(connection, claim, claim.ids, rooms)
+        return
+    for suspicion, most in ((INNOCENT, claim.limit), (SUSPECT, min(claim.limit, claim.suspects))):
+        if most > 0:
+            for lane in lanes(connection, claim, look, suspicion):
+                yield from _places_in(connection, lane, rooms, most)
+            for bundle in bundles(connection, claim, look, suspicion):
+                yield from _places_beside(connection, bundle, rooms, most)
+
+
+def _places_in(connection: Connection, lane: Lane, rooms: Rooms, most: int) -> Iterator[Place]:
+    group = rooms.group(lane.name, lane.limit_key)
+    if left := rooms.left(group, most):
+        for place in lane.places(connection, left):
+            yield (*place, group)
+
+
+def _places_beside(connection: Connection, bundle: Bundle, rooms: Rooms, most: int) -> Iterator[Place]:
+    """What may start of those that stand first, which is enough most often; else each lane is looked at.
+
+    So neither a flood for one key nor very many keys keep the others waiting.
+    """
+    looked_at = max(FIRST, 2 * most)
+    first = bundle.first(connection, looked_at)
+    candidates: list[Candidate[Place]] = []
+    for *place, limit_key in first:
+        if not shapes.is_text(limit_key):
+            connection.odd_lanes = True
+            continue
+        group = rooms.group(bundle.name, limit_key)
+        rooms.look_up(group)
+        candidates.append((cast(Place, (*place, group)), False, group))
+    places = list(limits.admit(candidates, rooms.known, limit=most, suspects=0))
+    if len(places) >= most or len(first) < looked_at:
+        yield from places
+        return
+    for lane in bundle.lanes(connection):
+        yield from _places_in(connection, lane, rooms, most)
+
+
+def _places_by_id(
+    connection: Connection, claim: Claim, ids: Iterable[str], rooms: Rooms | None = None
+) -> Iterator[Place]:
+    for id in ids:
+        for *place, queue, name, limit_key in connection.execute(statements.QUEUED_BY_ID, (rows.key(id),)).fetchall():
+            served = name in claim.names and (claim.queues is None or queue in claim.queues)
+            group = limits.group_of(name, limit_key, claim.limits)
+            paused = queue in connection.paused.queues or name in connection.paused.names
+            if served and not paused and (rooms is None or rooms.left(group, claim.limit)):
+                yield cast(Place, (*place, group))
+
+
+def _take(connection: Connection, claim: Claim, seqs: Sequence[int]) -> list[Task]:
+    """Lease the tasks at these places, in this order."""
+    values = claim.worker, connection.after(claim.lease), connection.instant
+    named = statements.padded(seqs)
+    as_taken = connection.execute(statements.sized(statements.TAKEN, len(named)), (*values, *named))
+    found = {row[-1]: row for row in as_taken}
+    taken: dict[int, Task] = {}
+    for seq in seqs:
+        try:
+            if connection.odd_texts:
+                shapes.check_texts(found[seq])
+            taken[seq] = rows.to_task(found[seq])
+        except UnreadableRow as error:
+            set_aside.put(connection, found[seq], str(error))
+    if taken:
+        named = statements.padded([*taken])
+        connection.execute(statements.sized(statements.TAKE, len(named)), (*values, *named))
+    return [*taken.values()]

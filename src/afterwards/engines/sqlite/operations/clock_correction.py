@@ -1,0 +1,51 @@
+"""What a correction of the clock leaves to do. Every function runs in a transaction that others share."""
+
+from datetime import timedelta
+
+from afterwards.core import lifecycle
+from afterwards.core.correction import CORRECTION, corrected
+from afterwards.engines.sqlite import rows, statements
+from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite.operations import reading, set_aside
+
+AT_ONCE = 1000
+"""Tasks that one transaction reads at a time."""
+
+
+def is_any_wrong(connection: Connection, lease: timedelta) -> bool:
+    latest, longest = _latest(connection, lease)
+    wrong = (latest, latest, longest, latest, latest, latest, latest)
+    [found] = connection.execute(statements.WRONG, wrong).fetchone()
+    return bool(found)
+
+
+def put_right(connection: Connection, lease: timedelta) -> bool:
+    latest, longest = _latest(connection, lease)
+    connection.execute(statements.PUT_SCHEDULES_RIGHT, (connection.instant, latest))
+    connection.execute(statements.PUT_WORKERS_RIGHT, (connection.instant, latest))
+    connection.execute(statements.PUT_STARTS_RIGHT, (latest,))
+    wrong = (latest, latest, longest, latest, latest, AT_ONCE)
+    while found := connection.execute(statements.WRONG_TASKS, wrong).fetchall():
+        for row in found:
+            _put_right(connection, row, lease)
+    connection.queued = True  # what is due now may be nearer than it was
+    return True
+
+
+def _put_right(connection: Connection, row: rows.Row, lease: timedelta) -> None:
+    *task_row, queued_at = row
+    now = connection.now
+    since = None if queued_at is None else rows.instant_or(queued_at, now)
+    found = reading.task_of(connection, tuple(task_row))
+    if found.unreadable:
+        set_aside.put(connection, tuple(task_row), found.unreadable)
+        return
+    task = lifecycle.put_right(found, since, now, lease)
+    instants = (task.run_at, task.expires_at, task.lease_until, task.created_at, since and corrected(since, now))
+    values = [None if instant is None else rows.from_instant(instant) for instant in instants]
+    connection.execute(statements.PUT_TASK_RIGHT, (*values, rows.key(task.id)))
+
+
+def _latest(connection: Connection, lease: timedelta) -> tuple[int, int]:
+    """The latest instant that can have been now, and the latest end of a lease."""
+    return connection.after(CORRECTION), connection.after(CORRECTION + lease)

@@ -1,0 +1,50 @@
+"""Uploaded files, in chunks. Every function runs in a transaction that others share."""
+
+from collections.abc import Iterable, Sequence
+
+from afterwards.core.serialization.files import UNCLAIMED
+from afterwards.engine import Chunk
+from afterwards.engines.sqlite import rows, statements
+from afterwards.engines.sqlite.io.connection import Connection
+
+FILES_AT_ONCE, CHUNKS_AT_ONCE = 100, 64
+"""What one transaction looks at and deletes, so that none takes long."""
+
+
+def write(connection: Connection, chunks: Sequence[Chunk]) -> None:
+    until = connection.after(UNCLAIMED)
+    owners = {chunk.file: chunk.task for chunk in chunks}
+    files = [(rows.key_to_store(file), rows.key_to_store(task), until) for file, task in owners.items()]
+    connection.executemany(statements.INSERT_FILE, files)
+    contents = ((rows.key(chunk.file), chunk.number, chunk.content) for chunk in chunks)
+    connection.executemany(statements.INSERT_CHUNK, contents)
+
+
+def read(connection: Connection, file: str, start: int, limit: int) -> list[bytes]:
+    found = connection.execute(statements.CHUNKS, (rows.key(file), start, start + limit)).fetchall()
+    return [content for [content] in found if isinstance(content, bytes)]
+
+
+def release(connection: Connection, tasks: Iterable[tuple[bytearray]]) -> None:
+    """Have the files of tasks deleted that were deleted themselves."""
+    if connection.execute(statements.ANY_FILE).fetchone():
+        connection.executemany(statements.RELEASE_FILES, [(connection.instant, task) for [task] in tasks])
+
+
+def is_any_over(connection: Connection) -> bool:
+    return connection.execute(statements.ANY_FILE_OVER, (connection.instant,)).fetchone() is not None
+
+
+def delete_some(connection: Connection) -> bool:
+    """Delete files whose time is over and whose task is not there. Returns whether there may be more of them."""
+    over = connection.execute(statements.FILES_OVER, (connection.instant, FILES_AT_ONCE)).fetchall()
+    left = CHUNKS_AT_ONCE
+    for id, is_needed in over:
+        if is_needed:
+            connection.execute(statements.KEEP_FILE, (rows.raw(id),))
+            continue
+        left -= connection.execute(statements.DELETE_CHUNKS, (rows.raw(id), left)).rowcount
+        if left < 1:  # perhaps there are more in this file
+            return True
+        connection.execute(statements.DELETE_FILE, (rows.raw(id),))
+    return len(over) == FILES_AT_ONCE

@@ -1,0 +1,81 @@
+"""What limits leave to a claim, and what people have paused. Every function runs in a transaction that others share."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+
+from afterwards.core import limits
+from afterwards.core.limits import Group, Limit, Room, Used
+from afterwards.core.task import Task
+from afterwards.engine import Claim, Paused
+from afterwards.engines.sqlite import rows, statements
+from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite.shapes import LATEST
+
+
+class Rooms:
+    """How much room the limits of one claim leave; looked up where a task would count against them."""
+
+    def __init__(self, connection: Connection, claim: Claim) -> None:
+        self.known: dict[Group, Room] = {}
+        self._connection = connection
+        self._by_name = claim.limits
+        self._limits = limits.by_group(claim.limits) if claim.limits else {}
+
+    def group(self, name: str, limit_key: str) -> Group:
+        return limits.group_of(name, limit_key, self._by_name)
+
+    def look_up(self, group: Group) -> None:
+        """See to it that the room of a group is known, if it has a limit."""
+        limit = self._limits.get(group[0])
+        if limit is not None and group not in self.known:
+            self.known[group] = self._room(group, limit)
+
+    def left(self, group: Group, most: int) -> int:
+        """How many of a group may start now, ``most`` at most."""
+        self.look_up(group)
+        count = self.known[group].count if group in self.known else None
+        return most if count is None else min(most, count)
+
+    def note(self, taken: Sequence[Task]) -> None:
+        """Remember what was started, and when a rate that is used up leaves room again."""
+        for task in taken if self._limits else ():
+            limit = self._by_name.get(task.name)
+            if limit and limit.rate:
+                until = self._connection.after(limit.rate.per)
+                start = (*self.group(task.name, task.limit_key), self._connection.instant, until)
+                self._connection.execute(statements.INSERT_START, start)
+        self.__dict__.pop("_running", None)  # it has changed
+        after = [self._room(group, self._limits[group[0]]) for group in self.known]
+        self._connection.room_at = limits.next_room(after)
+
+    def _room(self, group: Group, limit: Limit) -> Room:
+        starts: list[int] = []
+        if limit.rate:
+            since = self._connection.instant - rows.from_span(limit.rate.per)
+            found = self._connection.execute(statements.STARTS, (*group, since)).fetchall()
+            starts = [at for [at] in found if isinstance(at, int) and at <= LATEST]
+        used = Used(self._running[group], [rows.to_instant(at) for at in starts])
+        return limits.room(limit, used, self._connection.now)
+
+    @cached_property
+    def _running(self) -> Counter[Group]:
+        running: Counter[Group] = Counter()
+        for name, limit_key, count in self._connection.execute(statements.RUNNING):
+            running[self.group(name, limit_key)] += count
+        return running
+
+
+def pause(connection: Connection, paused: Paused) -> None:
+    connection.executemany(statements.PAUSE, _rows(paused))
+    connection.forget_paused()
+
+
+def resume(connection: Connection, paused: Paused) -> None:
+    connection.executemany(statements.RESUME, _rows(paused))
+    connection.forget_paused()
+    connection.queued = True
+
+
+def _rows(paused: Paused) -> list[tuple[str, str]]:
+    return [("queue", queue) for queue in paused.queues] + [("name", name) for name in paused.names]

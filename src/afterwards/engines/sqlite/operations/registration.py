@@ -1,0 +1,112 @@
+"""The workers that live, and what waits for one. Every function runs in one transaction."""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+from afterwards import telemetry
+from afterwards.core.routing import FORGOTTEN_AFTER, Backlog, LiveWorker, Route
+from afterwards.engines.sqlite import rows, statements
+from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite.operations import skip_scan
+from afterwards.engines.sqlite.shapes import is_text
+
+
+def sign_in(connection: Connection, workers: Sequence[LiveWorker]) -> None:
+    connection.executemany(statements.SIGN_IN, [(*_from_worker(one), connection.instant) for one in workers])
+
+
+def sign_out(connection: Connection, ids: Collection[str]) -> None:
+    connection.executemany(statements.SIGN_OUT, [(connection.instant, id) for id in ids])
+
+
+def live_workers(connection: Connection, since: timedelta) -> list[LiveWorker]:
+    return [worker for worker in seen_workers(connection, since) if not worker.has_left]
+
+
+def seen_workers(connection: Connection, since: timedelta) -> list[LiveWorker]:
+    return _to_workers(_seen(connection, since))
+
+
+def is_any_forgotten(connection: Connection) -> bool:
+    return connection.execute(statements.ANY_FORGOTTEN, (_forgotten(connection),)).fetchone() is not None
+
+
+def forget(connection: Connection) -> None:
+    connection.execute(statements.FORGET, (_forgotten(connection),))
+
+
+def routes(connection: Connection) -> list[Route]:
+    due = connection.execute(statements.DUE_ROUTES, (connection.instant,)).fetchall()
+    return sorted({Route(*route) for route in due if all(map(is_text, route))} | {*_queued_routes(connection)})
+
+
+def backlog(connection: Connection, routes: Collection[Route], waited: timedelta) -> list[Backlog]:
+    found = (_backlog(connection, route, connection.after(-waited)) for route in sorted(set(routes)))
+    return [one for one in found if one is not None]
+
+
+def _seen(connection: Connection, since: timedelta) -> Iterable[rows.Row]:
+    return connection.execute(statements.SEEN_WORKERS, (connection.after(-since),)).fetchall()
+
+
+def _forgotten(connection: Connection) -> int:
+    return connection.after(-FORGOTTEN_AFTER)
+
+
+def _queued_routes(connection: Connection) -> Iterator[Route]:
+    """By one look per route: what is queued in it is jumped over, however much it is."""
+    for next_queue, next_name in (
+        (statements.NEXT_QUEUE, statements.NEXT_NAME),
+        (statements.NEXT_LIMITED_QUEUE, statements.NEXT_LIMITED_NAME),
+    ):
+        for suspicion in (skip_scan.INNOCENT, skip_scan.SUSPECT):
+            for queue in skip_scan.present(connection, next_queue, (suspicion,), None):
+                for name in skip_scan.present(connection, next_name, (suspicion, queue), None):
+                    yield Route(name, queue)
+
+
+def _backlog(connection: Connection, route: Route, latest: int) -> Backlog | None:
+    found = [
+        connection.execute(statements.BACKLOG, (route.queue, route.name, latest)).fetchone(),
+        connection.execute(statements.LIMITED_BACKLOG, (route.queue, route.name, latest)).fetchone(),
+        connection.execute(statements.DUE_BACKLOG, (latest, route.queue, route.name)).fetchone(),
+    ]
+    since = [rows.instant_or(instant, connection.now) for _, instant in found if instant is not None]
+    count = sum(count for count, _ in found)
+    return Backlog(route=route, count=count, since=min(since)) if since else None
+
+
+def _from_worker(worker: LiveWorker) -> rows.Row:
+    queues = None if worker.queues is None else json.dumps(sorted(worker.queues))
+    names = json.dumps(sorted(worker.names))
+    return worker.id, worker.host, worker.pid, rows.from_instant(worker.started_at), names, queues, worker.slots
+
+
+def _to_workers(found: Iterable[Sequence[Any]]) -> list[LiveWorker]:
+    """Those of the workers that can be read: who cannot be has another version, or a damaged row."""
+    workers = []
+    for row in found:
+        try:
+            workers.append(_to_worker(row))
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            telemetry.row_unreadable("worker", str(row[0]), error)
+    return workers
+
+
+def _to_worker(row: Sequence[Any]) -> LiveWorker:
+    id, host, pid, started_at, names, queues, slots, seen_at, has_left = row
+    if not all(map(is_text, (id, host, pid))) or not isinstance(slots, int):
+        raise TypeError("one of its columns has another type")
+    return LiveWorker(
+        id=id,
+        host=host,
+        pid=pid,
+        started_at=rows.to_instant(started_at),
+        names=frozenset(json.loads(names)),
+        queues=None if queues is None else frozenset(json.loads(queues)),
+        slots=slots,
+        seen_at=rows.to_instant(seen_at),
+        has_left=bool(has_left),
+    )

@@ -1,0 +1,67 @@
+"""What becomes of schedules. Every function runs in a transaction that others share."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from afterwards import telemetry
+from afterwards.core.schedule import StoredSchedule
+from afterwards.core.task import Task
+from afterwards.engine import Fire
+from afterwards.engines.sqlite import rows, statements
+from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite.operations import storing
+
+
+def is_any_new(connection: Connection, expressions: Mapping[str, str]) -> bool:
+    known = (connection.execute(statements.IS_REGISTERED, one).fetchone() for one in expressions.items())
+    return not all(known)
+
+
+def register(connection: Connection, expressions: Mapping[str, str]) -> None:
+    new = [(name, expression, connection.instant) for name, expression in expressions.items()]
+    connection.executemany(statements.REGISTER_SCHEDULE, new)
+
+
+def schedules(connection: Connection, names: Collection[str]) -> list[StoredSchedule]:
+    found = (connection.execute(statements.SCHEDULE, (name,)).fetchone() for name in sorted(set(names)))
+    kept = []
+    for row in [row for row in found if row is not None]:
+        try:
+            kept.append(_to_schedule(row))
+        except (TypeError, OverflowError) as error:
+            telemetry.row_unreadable("schedule", str(row[0]), error)
+    return kept
+
+
+def may_any_fire(connection: Connection, fires: Sequence[Fire]) -> bool:
+    """Whether another process has not been faster."""
+    return any(
+        connection.execute(statements.MAY_FIRE, (one.schedule, rows.from_instant(one.at))).fetchone() for one in fires
+    )
+
+
+def fire(connection: Connection, fires: Sequence[Fire]) -> list[Task]:
+    return storing.enqueue_or_raise(connection, [one.task for one in fires if _advance(connection, one)])
+
+
+def pause(connection: Connection, names: Collection[str]) -> None:
+    connection.executemany(statements.PAUSE_SCHEDULE, [(name,) for name in names])
+
+
+def resume(connection: Connection, names: Collection[str]) -> None:
+    connection.executemany(statements.RESUME_SCHEDULE, [(connection.instant, name) for name in names])
+
+
+def _advance(connection: Connection, fire: Fire) -> bool:
+    at = rows.from_instant(fire.at)
+    return connection.execute(statements.FIRE, (at, at, fire.schedule, at)).rowcount > 0
+
+
+def _to_schedule(row: rows.Row) -> StoredSchedule:
+    name, expression, after, last_fire, paused = row
+    return StoredSchedule(
+        name=name,
+        expression=expression,
+        after=rows.to_instant(after),
+        last_fire=None if last_fire is None else rows.instant_or(last_fire, rows.to_instant(after)),
+        paused=paused == 1,
+    )

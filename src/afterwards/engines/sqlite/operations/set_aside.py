@@ -1,0 +1,52 @@
+"""Set aside what cannot be read, so that all others go on. Every function runs in a transaction that others share."""
+
+from collections.abc import Sequence
+
+from afterwards.engines.sqlite import shapes, statements
+from afterwards.engines.sqlite.io.connection import Aside, Connection
+from afterwards.engines.sqlite.operations import salvage
+from afterwards.engines.sqlite.rows import Row
+
+
+def put(connection: Connection, row: Row, reason: str) -> None:
+    """Set a task aside whose row cannot be read. None of what is in the row is changed."""
+    if connection.execute(statements.SET_ASIDE, (reason, row[-1])).rowcount:
+        task = salvage.task_of(row, texts=True)
+        connection.set_aside.append(Aside(task.id, task.name, reason))
+
+
+def put_lost(connection: Connection, seqs: Sequence[int]) -> None:
+    """Set those aside of these running tasks whose leases have run out still."""
+    for seq in seqs:
+        for row in connection.execute(statements.STILL_LOST, (seq, connection.instant)).fetchall():
+            _put_if_unreadable(connection, row)
+
+
+def is_any_odd(connection: Connection) -> bool:
+    return any(connection.execute(f"{one} LIMIT 1").fetchone() for one in statements.LOST_TO_INDEXES)
+
+
+def put_odd(connection: Connection) -> None:
+    """Set tasks aside that no worker would ever look at, as they stand in no order."""
+    for statement in statements.LOST_TO_INDEXES:
+        for [seq] in connection.execute(f"{statement} LIMIT 1000").fetchall():
+            for row in connection.execute(statements.BY_SEQ, (seq,)).fetchall():
+                put(connection, row, _reason(connection, row) or "it stands in no order in which tasks are claimed")
+
+
+def clear_lanes(connection: Connection) -> None:
+    """Set those aside in which a name, queue or limit key is no text: what is behind them cannot be found."""
+    for seq, *texts in connection.execute(statements.ODD_LANES).fetchall():
+        if not all(map(shapes.is_text, texts)):
+            for row in connection.execute(statements.BY_SEQ, (seq,)).fetchall():
+                put(connection, row, _reason(connection, row) or "its name, queue or limit key is no text")
+    connection.odd_lanes = False
+
+
+def _put_if_unreadable(connection: Connection, row: Row) -> None:
+    if reason := _reason(connection, row):
+        put(connection, row, reason)
+
+
+def _reason(connection: Connection, row: Row) -> str | None:
+    return salvage.task_of(row, texts=connection.odd_texts).unreadable

@@ -1,0 +1,106 @@
+"""The lanes in which queued tasks stand, and how those that a worker serves are found among all."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from afterwards.core.limits import UNLIMITED
+from afterwards.engine import Claim
+from afterwards.engines.sqlite import statements
+from afterwards.engines.sqlite.io.connection import Connection, Look
+from afterwards.engines.sqlite.shapes import is_text
+
+INNOCENT, SUSPECT = 0, 1
+
+
+class Lane(NamedTuple):
+    """What stands in one line: the best first, then the oldest."""
+
+    suspicion: int
+    queue: str
+    name: str
+    limit_key: str
+
+    def places(self, connection: Connection, most: int) -> Iterable[tuple[int, int, int]]:
+        if self.limit_key == UNLIMITED:
+            return connection.execute(statements.LANE, (self.suspicion, self.queue, self.name, most))
+        return connection.execute(statements.LIMITED_LANE, (*self, most))
+
+
+class Bundle(NamedTuple):
+    """The lanes of one function's tasks that have a limit, side by side: one for each limit key."""
+
+    suspicion: int
+    queue: str
+    name: str
+
+    def lanes(self, connection: Connection) -> Iterator[Lane]:
+        for limit_key in present(connection, statements.NEXT_LIMIT_KEY, self, None):
+            yield Lane(*self, limit_key)
+
+    def first(self, connection: Connection, most: int) -> list[tuple[int, int, int, str]]:
+        """Those that stand first in all of them, as if they were one lane; each with its limit key."""
+        found: list[tuple[int, int, int, str]] = connection.execute(statements.BUNDLE, (*self, most)).fetchall()
+        return found
+
+
+def is_any(connection: Connection, claim: Claim, look: Look, suspicion: int) -> bool:
+    """Whether anything is queued for the worker."""
+    return any(True for lines in (lanes, bundles) for _ in lines(connection, claim, look, suspicion))
+
+
+def lanes(connection: Connection, claim: Claim, look: Look, suspicion: int) -> Iterator[Lane]:
+    """The lanes without a limit in which something is queued for the worker. What others serve is jumped over."""
+    if look.queued:
+        for queue, name in _served(connection, claim, suspicion, statements.NEXT_QUEUE, statements.NEXT_NAME):
+            yield Lane(suspicion, queue, name, UNLIMITED)
+
+
+def bundles(connection: Connection, claim: Claim, look: Look, suspicion: int) -> Iterator[Bundle]:
+    """The same of those with a limit."""
+    if look.limited:
+        statement = statements.NEXT_LIMITED_QUEUE, statements.NEXT_LIMITED_NAME
+        for queue, name in _served(connection, claim, suspicion, *statement):
+            yield Bundle(suspicion, queue, name)
+
+
+def _served(
+    connection: Connection, claim: Claim, suspicion: int, next_queue: str, next_name: str
+) -> Iterator[tuple[str, str]]:
+    paused = connection.paused
+    names = claim.names - paused.names if paused.names else claim.names
+    for queue in present(connection, next_queue, (suspicion,), claim.queues):
+        if queue not in paused.queues:
+            for name in present(connection, next_name, (suspicion, queue), names):
+                yield queue, name
+
+
+def present(
+    connection: Connection, statement: str, above: Sequence[object], wanted: frozenset[str] | None
+) -> Iterator[str]:
+    """Those of the wanted values that an index holds (None: all of them), by one look per value."""
+    start = "" if wanted is None else next(iter(_ordered(wanted)), None)
+    while start is not None and (row := connection.execute(statement, (*above, start)).fetchone()):
+        [found] = row
+        if not is_text(found):  # it can be no parameter, and only its like come behind it
+            connection.odd_lanes = True
+            return
+        if wanted is None or found in wanted:
+            yield found
+        start = _behind(found, wanted)
+
+
+def _behind(found: str, wanted: frozenset[str] | None) -> str | None:
+    """Where to look next; None when nothing can be left."""
+    if wanted is None:
+        return found + "\0"
+    ordered = _ordered(wanted)
+    index = bisect_right(ordered, found)
+    return ordered[index] if index < len(ordered) else None
+
+
+@lru_cache(maxsize=32)
+def _ordered(wanted: frozenset[str]) -> list[str]:
+    """In the order in which SQLite, too, compares text: by code points."""
+    return sorted(wanted)

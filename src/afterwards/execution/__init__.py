@@ -1,0 +1,1 @@
+"""One attempt of a task: its arguments, dependencies, threads, processes and context."""

@@ -1,0 +1,31 @@
+"""Which functions can run in a process of their own."""
+
+from afterwards.core.errors import InvalidTaskFunction
+from afterwards.core.options import RunIn
+from afterwards.execution.function import Runnable
+
+
+def check_isolated(function: Runnable) -> None:
+    """Raise InvalidTaskFunction for a ``run_in="process"`` function that no other process could call."""
+    if function.run_in is RunIn.PROCESS and (problem := _problem(function)):
+        raise InvalidTaskFunction(f'@task(run_in="process") on {function.function.__qualname__}: {problem}')
+
+
+def _problem(function: Runnable) -> str | None:
+    if function.is_async:
+        return (
+            "an `async def` runs on the application's event loop, and shares what is open there. "
+            "Make it a `def`, which may call asyncio.run()"
+        )
+    if "<locals>" in function.function.__qualname__:
+        return "its process finds it by importing its module, so write it there, outside other functions"
+    if function.plan.parameters:
+        names = ", ".join(name for name, _ in function.plan.parameters)
+        return (
+            f"its {names} would be filled by Depends, with what is open in the application's process. "
+            "Open what it needs inside the function"
+        )
+    if function.codec.files:
+        names = ", ".join(sorted(function.codec.files))
+        return f"an uploaded file ({names}) is open in the application's process. Keep the file, and pass its path"
+    return None

@@ -1,0 +1,200 @@
+"""What runs in a process of its own: calls of task functions, one after the other, for the worker that started it."""
+
+import asyncio
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from multiprocessing import parent_process
+from queue import SimpleQueue
+from time import sleep
+from typing import Any
+
+from afterwards.core.errors import UnknownFunction
+from afterwards.core.lifecycle import Outcome, Raised, SetAside, Succeeded
+from afterwards.core.retry import Retry
+from afterwards.core.task import FailureKind, Task
+from afterwards.core.text import said_by
+from afterwards.execution import process_messages
+from afterwards.execution.attempt import meant_by
+from afterwards.execution.awaitables import awaited, done
+from afterwards.execution.context import TaskContext, current
+from afterwards.execution.decoding import Misfit, read_arguments
+from afterwards.execution.function import Runnable
+from afterwards.execution.process_messages import Message, Pipe
+
+MOMENT = 0.1
+"""Seconds between two messages of progress."""
+
+LAST_WORDS = 2.0
+"""Seconds that a process has to end by itself, with its threads and exit handlers, once it is not needed any more."""
+
+
+class Child:
+    """Answers one call at a time, in the main thread; beside it, one thread listens and one tells of progress."""
+
+    def __init__(self, connection: Pipe, find: Callable[[str], Runnable]) -> None:
+        self._connection = connection
+        self._find = find  # in the registry
+        self._calls: SimpleQueue[Message | None] = SimpleQueue()
+        self._sending = threading.Lock()
+        self._noted = threading.Event()
+        self._running: TaskContext | None = None
+
+    def serve(self) -> None:
+        """Until the worker has closed its end of the pipe."""
+        _leave_signals_to_the_parent()
+        _lead_a_group()
+        _die_with_the_parent()
+        faulthandler.enable(file=2)  # so that a segmentation fault says on standard error where it was
+        try:
+            for work in (self._listen, self._tell):
+                threading.Thread(target=work, name=f"afterwards{work.__name__}", daemon=True).start()
+        except RuntimeError as error:  # the system has no thread left: nothing has begun yet
+            self._send({"short": str(error)})
+            return
+        self._send({"ready": True})
+        while (call := self._calls.get()) is not None:
+            self._answer(call)
+
+    def _listen(self) -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                message = process_messages.unpacked(self._connection.recv_bytes())
+                if "stop" in message:
+                    self._stop(message)
+                else:
+                    self._calls.put(message)
+        if self._running:
+            _end_with_programs()  # the parent is gone, and nobody will hear the outcome
+        self._calls.put(None)
+        sleep(LAST_WORDS)
+        os._exit(0)  # a thread of the user's would keep the process for ever
+
+    def _stop(self, message: Message) -> None:
+        context = self._running
+        if context and (context.id, context.attempt) == (message["id"], message["attempt"]):
+            context.stop(message["stop"])
+
+    def _tell(self) -> None:
+        """Tell of progress, not too often; the last comes with the outcome."""
+        while True:
+            self._noted.wait()
+            self._noted.clear()
+            with self._sending:
+                if self._running and (progress := self._running.shown()):
+                    self._connection.send_bytes(process_messages.packed({"progress": progress.to_text()}))
+            sleep(MOMENT)
+
+    def _answer(self, call: Message) -> None:
+        task = process_messages.task_of(call)
+        message: Message = {}
+        try:
+            function = self._found(call)
+            values = read_arguments(function, task)
+        except Misfit as misfit:
+            message = process_messages.ended(SetAside(str(misfit)), Retry())
+        except UnknownFunction as error:
+            message = process_messages.ended(Raised(error=error, kind=FailureKind.REFUSED), Retry())
+        except BaseException as error:  # whatever the import of the user's module raises
+            message = process_messages.ended(meant_by(error), Retry())
+        else:
+            message = self._called(function, task, values)
+        _flush()
+        with self._sending:  # no progress comes after it
+            self._running = None
+            self._connection.send_bytes(process_messages.packed(message))
+
+    def _found(self, call: Message) -> Runnable:
+        import_module(call["module"])  # `multiprocessing` has imported the main one, under both of its names
+        return self._find(call["call"])
+
+    def _called(self, function: Runnable, task: Task, values: dict[str, Any]) -> Message:
+        context = self._running = TaskContext(function, task, lambda _: self._noted.set())
+        for name in function.plan.contexts:
+            values[name] = context
+        args, kwargs = function.codec.spread(values)
+        self._send({"began": True})
+        before = current.set(context)
+        outcome: Outcome
+        lost: str | None = None
+        try:
+            result = function.function(*args, **kwargs)
+            if not done(result):
+                result = asyncio.run(awaited(result))
+        except BaseException as error:  # whatever the user's function raises is its outcome
+            outcome = meant_by(error)
+        else:
+            outcome, lost = _stored(function, result)
+        finally:
+            current.reset(before)
+        progress = context.shown()
+        said = {"lost": lost, "progress": progress and progress.to_text()}
+        return process_messages.ended(outcome, function.settings.retries) | said
+
+    def _send(self, message: Message) -> None:
+        with self._sending:
+            self._connection.send_bytes(process_messages.packed(message))
+
+
+def _stored(function: Runnable, result: Any) -> tuple[Succeeded, str | None]:
+    """The success with its result as JSON, or without it, and then why."""
+    try:
+        return Succeeded(function.results.dump(result)), None
+    except BaseException as error:  # UnstorableResult, TooLarge, or what the user's serialiser raises
+        return Succeeded(), said_by(error)
+
+
+def _leave_signals_to_the_parent() -> None:
+    """Ctrl-C and a service manager's SIGTERM come to all processes at once; what they mean, the parent decides."""
+    held_back = {signal.SIGINT, signal.SIGTERM}
+    for number in held_back:
+        signal.signal(number, _not_heard)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
+
+
+def _not_heard(*_: object) -> None:
+    """A handler, for what is ignored with SIG_IGN would be so in the programs that the function starts, too."""
+
+
+def _lead_a_group() -> None:
+    """Whatever the function starts belongs to this process's group, and is killed with it."""
+    if hasattr(os, "setpgid"):
+        with suppress(OSError):  # it is the leader of a session already
+            os.setpgid(0, 0)
+
+
+def _end_with_programs() -> None:
+    """End this process at once, and what its function has started."""
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
+def _die_with_the_parent() -> None:
+    """Where the system can do it: the thread that listens hears nothing while the function holds the GIL."""
+    parent = parent_process()
+    if sys.platform == "linux" and parent is not None:
+        from fcntl import F_GETFL, F_SETFL, F_SETOWN, fcntl  # not everywhere
+        from signal import SIGKILL
+
+        pipe = parent.sentinel  # has a writer as long as the parent lives, and nobody ever writes
+        fcntl(pipe, F_SETOWN, -os.getpgrp() if os.getpgrp() == os.getpid() else os.getpid())  # -: the whole group
+        fcntl(pipe, F_SETSIG, SIGKILL)
+        fcntl(pipe, F_SETFL, fcntl(pipe, F_GETFL) | os.O_ASYNC)
+
+
+F_SETSIG = 10
+"""Linux: which signal announces that a pipe can be read."""
+
+
+def _flush() -> None:
+    """A process that is killed later must not lose what the function printed."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # whatever the user has put there
+            stream.flush()

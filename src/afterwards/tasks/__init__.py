@@ -1,0 +1,1 @@
+"""Task functions: declared with ``@task``, known by name, called, chained and scheduled."""

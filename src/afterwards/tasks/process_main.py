@@ -1,0 +1,24 @@
+"""Processes of their own for task functions: what they begin with, and what must not begin in them."""
+
+import sys
+
+from afterwards.execution.process_messages import Pipe
+from afterwards.execution.process_pool import NAME
+from afterwards.tasks.registry import registry
+
+
+def main(connection: Pipe) -> None:
+    """The main function of such a process."""
+    from afterwards.execution.process_child import Child  # which the server never needs
+
+    Child(connection, registry.get).serve()
+
+
+def refuse_to_serve() -> None:
+    """Raise RuntimeError in such a process, which has imported a program that serves as soon as it is imported."""
+    started = sys.modules.get("multiprocessing.process")
+    if started is not None and started.current_process().name.startswith(NAME):
+        raise RuntimeError(
+            'this process was started for a @task(run_in="process") function, and must not serve: '
+            'put what starts the server, as uvicorn.run(...), under `if __name__ == "__main__":`'
+        )

@@ -1,0 +1,59 @@
+"""The task functions of this process, by the names that their tasks are stored under."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from afterwards.core.errors import DuplicateName, UnknownFunction
+from afterwards.core.limits import Limit
+from afterwards.tasks.function import TaskFunction
+
+
+class Registry:
+    """The task functions of this process, by name: rows name functions, and only these are ever run."""
+
+    def __init__(self) -> None:
+        self._functions: dict[str, TaskFunction[Any, Any, Any]] = {}  # also by the names of before
+        self.names: frozenset[str] = frozenset()  # another object when functions are added, as the limits
+        self.limits: dict[str, Limit] = {}
+        self.patient: frozenset[str] = frozenset()  # those whose tasks may be leased some time before they begin
+
+    def add(self, function: TaskFunction[Any, Any, Any]) -> None:
+        """Add a function; the same place may come again (reload, ``__main__`` and its module). Raises DuplicateName."""
+        names = (function.name, *function.aliases)
+        for name in names:
+            known = self._functions.get(name)
+            if known is not None and known.place != function.place:
+                raise DuplicateName(
+                    f"two task functions are named {name!r}: {_shown(known)} and {_shown(function)}. "
+                    'Give one of them another name: @task(name="...")'
+                )
+        self._functions |= dict.fromkeys(names, function)
+        self.names = frozenset(self._functions)
+        self.limits = {
+            name: replace(known.limit, counts_as=known.identity)
+            for name, known in self._functions.items()
+            if known.limit
+        }
+        # What is leased counts for a limit, and what a crash ends must not have been leased without need.
+        self.patient = frozenset(
+            name for name, known in self._functions.items() if not known.limit and known.settings.rerun_after_crash
+        )
+
+    def get(self, name: str) -> TaskFunction[Any, Any, Any]:
+        try:
+            return self._functions[name]
+        except KeyError:
+            raise UnknownFunction(name) from None
+
+    def __iter__(self) -> Iterator[TaskFunction[Any, Any, Any]]:
+        return iter([function for name, function in self._functions.items() if name == function.name])
+
+
+def _shown(function: TaskFunction[Any, Any, Any]) -> str:
+    file, qualname = function.place
+    return f"{qualname} ({file}, line {inspect.unwrap(function.function).__code__.co_firstlineno})"
+
+
+registry = Registry()

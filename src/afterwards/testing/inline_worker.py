@@ -1,0 +1,110 @@
+"""Run what is due here and now, without a worker: for tests."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from afterwards.core.lifecycle import Outcome, Raised, Settled
+from afterwards.core.options import Options
+from afterwards.core.task import FailedTask, State, Task
+from afterwards.engine import Claim, Engine, Heartbeat
+from afterwards.execution.attempt import Surroundings, Tell, attempt, settle, tell_plainly
+from afterwards.execution.context import TaskContext
+from afterwards.execution.function import Functions, Runnable
+from afterwards.worker.maintenance import Upkeep
+
+LEASE = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A point of an attempt at which its process may die."""
+
+    function: Runnable
+    task: Task
+    outcome: Outcome | None = None  # None before the function is called; afterwards what is not recorded yet
+
+
+Dies = Callable[[Moment], bool]
+"""Says whether an attempt's process dies at a moment; asked once before the function is called and once after."""
+
+
+async def run_due(
+    engine: Engine,
+    functions: Functions,
+    surroundings: Surroundings,
+    *,
+    tell: Tell,
+    clock: Callable[[], datetime],
+    dies: Dies,
+    allow_retries: bool,
+) -> list[BaseException]:
+    """Run tasks one by one until none is due. Returns what their attempts raised, in that order.
+
+    With ``allow_retries``, only what those raised that have failed for good.
+    """
+    failures: list[BaseException] = []
+    lost: list[tuple[Runnable, FailedTask]] = []
+    upkeep = Upkeep(
+        engine, functions, Options(), tell=tell, told=lambda *failure: lost.append(failure), clock=clock, patient=False
+    )
+    claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names)  # one by one, and in no real time
+    while tasks := await engine.claim(claim):
+        for task in tasks:
+            function = functions.get(task.name)
+            context = TaskContext(function, task)
+            outcome = await _survived(Moment(function, task), surroundings, context, dies)
+            if outcome is None:
+                await _lose(engine, task, upkeep)
+                while lost:
+                    await tell_plainly(*lost.pop(), surroundings.threads)
+                continue
+            settled, told = settle(
+                function, task, outcome, worker=claim.worker, clock=clock, tell=tell, progress=context.progress()
+            )
+            await engine.finish([settled])
+            if told:
+                await tell_plainly(function, told, surroundings.threads)
+            if isinstance(outcome, Raised) and _is_shown(outcome, settled, allow_retries):
+                failures.append(_noted(outcome.error, settled))
+    return failures
+
+
+def _is_shown(outcome: Raised, settled: Settled, allow_retries: bool) -> bool:
+    """Return whether a test shall see the exception. A retry that the function asked for by RetryAfter is no fault."""
+    match settled.state:
+        case State.FAILED:
+            return True
+        case State.SCHEDULED:
+            return outcome.delay is None and not allow_retries
+        case _:  # it was cancelled meanwhile
+            return False
+
+
+def _noted(error: BaseException, settled: Settled) -> BaseException:
+    """The exception, which says how a test permits the retry that would follow."""
+    if settled.state is State.SCHEDULED and _RETRIED not in getattr(error, "__notes__", ()):
+        with suppress(TypeError, AttributeError):  # of an exception whose notes are something else
+            error.add_note(_RETRIED)
+    return error
+
+
+_RETRIED = (
+    "(a worker would retry this task; a test that means it says so: `with afterwards.testing.allow_retries():`, "
+    "and `drain(scheduled=True)` in it runs the retries)"
+)
+
+
+async def _survived(start: Moment, surroundings: Surroundings, context: TaskContext, dies: Dies) -> Outcome | None:
+    """How an attempt ended; None if its process died in it."""
+    if dies(start):
+        return None
+    outcome = await attempt(start.function, start.task, surroundings, context)
+    return None if dies(Moment(start.function, start.task, outcome)) else outcome
+
+
+async def _lose(engine: Engine, task: Task, upkeep: Upkeep) -> None:
+    """What other workers do for one that died, without the wait until its lease is over."""
+    await engine.heartbeat([Heartbeat(task.lease)], lease=timedelta())
+    await upkeep.reclaim()

@@ -1,0 +1,1 @@
+"""Everything that FastAPI sees: the installation, the injected BackgroundTasks, the embedded worker."""

@@ -1,0 +1,195 @@
+"""Who runs an application's tasks while it serves: a worker on its own event loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary, ref
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+
+from afterwards import engines, telemetry
+from afterwards.client.client import Client, current
+from afterwards.client.request import going_on
+from afterwards.core.lifecycle import HOLD
+from afterwards.core.options import Options
+from afterwards.core.task import FailedTask, NewTask
+from afterwards.engine import Files
+from afterwards.execution.attempt import Surroundings, Tell
+from afterwards.execution.dependencies import Resolver
+from afterwards.execution.function import Runnable
+from afterwards.execution.process_pool import Processes
+from afterwards.execution.retrying import keep_doing
+from afterwards.execution.threads import Threads
+from afterwards.tasks.process_main import main
+from afterwards.tasks.registry import registry
+from afterwards.worker.scheduler import Scheduled, Timetable
+from afterwards.worker.worker import Worker
+
+
+class Serving(Protocol):
+    """Runs tasks for one application."""
+
+    @property
+    def started(self) -> bool:
+        """Whether it does so now, or need not be told to."""
+        ...
+
+    def working(self, state: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
+        """Run tasks meanwhile; ``state`` is what the application's lifespan yielded."""
+        ...
+
+    def drain(self) -> None:
+        """The process was told to end; a second call ends every wait."""
+        ...
+
+    async def request_ended(self) -> None:
+        """A request that stored tasks has ended."""
+        ...
+
+
+def serving(app: FastAPI, client: Client, options: Options) -> Serving:
+    """Who runs this application's tasks: one and the same, as long as nobody else is to do it."""
+    try:
+        return _serving[client]
+    except KeyError:
+        return _serving.setdefault(client, _make(app, client, options))
+
+
+def installed(app: FastAPI, client: Client, options: Options) -> Callable[[], Serving]:
+    """Who will run this application's tasks, asked when it starts."""
+    _installed[client] = ref(app), options
+    return partial(serving, app, client, options)
+
+
+def everyone() -> list[Serving]:
+    """Who runs tasks for the applications that have stored or could have stored any."""
+    opened = [(found(), client, options) for client, (found, options) in _installed.items() if client.opened]
+    return [serving(app, client, options) for app, client, options in opened if app is not None]
+
+
+@contextmanager
+def replaced(make: Callable[[FastAPI, Client, Options], Serving]) -> Iterator[None]:
+    """Meanwhile somebody else runs tasks: tests run them within the request."""
+    global _make, _serving
+    before = _make, _serving
+    _make, _serving = make, WeakKeyDictionary()
+    try:
+        yield
+    finally:
+        _make, _serving = before
+
+
+class Embedded:
+    """A worker in this process, where the options want one; from the application's start-up to its shutdown."""
+
+    def __init__(self, app: FastAPI, client: Client, options: Options) -> None:
+        self._app = app
+        self._client = client
+        self._options = options
+        self._worker: Worker | None = None
+        self._told_to_end = False
+        self.started = False
+
+    @asynccontextmanager
+    async def working(self, state: Mapping[str, Any]) -> AsyncIterator[None]:
+        telemetry.started(
+            engines.shown(self._client.url),
+            concurrency=self._options.slots,
+            threads=self._options.threads,
+            worker=self._options.worker,
+            queues=self._options.queues,
+        )
+        self.started, self._told_to_end = True, False
+        self._client.health.begin()
+        keeping = asyncio.create_task(keep_doing("keep tasks back", HOLD / 3, self._keep_back))
+        before = current.set(self._client)  # tasks may enqueue tasks
+        try:
+            async with AsyncExitStack() as stack:
+                if self._options.worker:
+                    await stack.enter_async_context(self._embedded(state))
+                yield
+        except BaseException:
+            if not self._told_to_end:
+                self._client.health.gone("the application's lifespan was ended from outside, and the worker with it")
+            raise
+        finally:
+            current.reset(before)
+            keeping.cancel()
+            self.started = False
+
+    def drain(self) -> None:
+        self._told_to_end = True
+        if self._worker is not None:
+            self._worker.drain()
+
+    async def request_ended(self) -> None:
+        """Nothing is to be done: the worker runs on its own."""
+
+    @asynccontextmanager
+    async def _embedded(self, state: Mapping[str, Any]) -> AsyncIterator[None]:
+        worker = Worker(
+            engines.shared(self._client.url),
+            registry,
+            self._options,
+            surroundings(self._app, self._options, state, engines.shared(self._client.url)),
+            tell=teller(self._client),
+            timetable=timetable(self._client),
+            clock=lambda: datetime.now(UTC),
+            health=self._client.health,
+        )
+        self._worker = worker  # until it has ended: a second signal hurries its end
+        try:
+            async with worker:
+                self._client.worker = worker
+                try:
+                    yield
+                finally:
+                    self._client.worker = None
+        finally:
+            self._worker = None
+
+    async def _keep_back(self) -> None:
+        """Requests that go on for long keep their tasks from becoming due by themselves."""
+        await self._client.keep_back([held for request in going_on(self._client) for held in request.held])
+
+
+def surroundings(app: FastAPI, options: Options, state: Mapping[str, Any], files: Files) -> Surroundings:
+    """What the attempts of an application share."""
+    resolver = Resolver(app=app, limiter=CapacityLimiter(options.threads), state=state)
+    return Surroundings(resolver, Threads(options.threads), files, options.propagate, Processes(options.threads, main))
+
+
+def teller(client: Client) -> Tell:
+    """Makes the tasks that tell of final failures."""
+
+    def tell(function: Runnable, failed: FailedTask) -> NewTask | None:
+        return registry.get(failed.name).notice(failed, client)
+
+    return tell
+
+
+def timetable(client: Client) -> Timetable:
+    """The schedules of this process's task functions."""
+
+    def scheduled() -> list[Scheduled]:
+        return [
+            Scheduled(
+                name=function.identity,
+                schedule=function.schedule,
+                missed=function.missed,
+                call=partial(function.fire, client),
+            )
+            for function in registry
+            if function.schedule
+        ]
+
+    return scheduled
+
+
+_make: Callable[[FastAPI, Client, Options], Serving] = Embedded
+_serving: WeakKeyDictionary[Client, Serving] = WeakKeyDictionary()
+_installed: WeakKeyDictionary[Client, tuple[ref[FastAPI], Options]] = WeakKeyDictionary()

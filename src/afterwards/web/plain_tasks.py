@@ -1,0 +1,131 @@
+"""Plain functions: run in this process after the response, as FastAPI runs them, without the endpoints' threads."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from anyio.lowlevel import RunVar
+from starlette.background import BackgroundTask
+from typing_extensions import ParamSpec
+
+from afterwards import telemetry
+from afterwards.client.client import Client
+from afterwards.client.request import Publication, publication
+from afterwards.core.errors import EngineError
+from afterwards.core.names import NAME
+from afterwards.core.options import Options
+from afterwards.core.task import Failure, FailureKind, NewTask
+from afterwards.core.text import frames_of, said_by, shortened, type_name, written
+from afterwards.execution.awaitables import awaited, done, left_undone
+from afterwards.tasks.wrong_import import PlainCall, plain_call
+
+P = ParamSpec("P")
+
+
+_within_another: ContextVar[bool] = ContextVar("afterwards_within_a_plain_task", default=False)
+"""Whether a plain task runs already and this one is part of it: middleware wraps what a response has in tasks anew."""
+
+
+class PlainTask(BackgroundTask):
+    """One call of a plain function. When it fails, the installation records it, and the exception goes on."""
+
+    def __init__(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        super().__init__(func, *args, **kwargs)
+        self.started = False
+        self._publication = publication.get()
+
+    async def __call__(self) -> None:
+        self.started = True
+        client = self._publication.client if self._publication else None
+        try:
+            async with AsyncExitStack() as stack:
+                limits = _limits(client)
+                if limits.tasks and not _within_another.get():
+                    await stack.enter_async_context(limits.tasks)
+                    stack.callback(_within_another.reset, _within_another.set(True))
+                await self._run(limits.threads)
+        except Exception as error:
+            if self._publication and self._publication.recorded is not error:
+                self._publication.recorded = error
+                await _record(self._publication, self.func, error)
+            raise
+
+    async def _run(self, threads: CapacityLimiter) -> None:
+        before = plain_call.set(PlainCall(self.func, self.args, self.kwargs))
+        try:
+            if self.is_async:
+                result = await self.func(*self.args, **self.kwargs)
+            else:
+                result = await anyio.to_thread.run_sync(partial(self.func, *self.args, **self.kwargs), limiter=threads)
+            if not done(result):
+                await self._finish(result)
+        finally:
+            plain_call.reset(before)
+
+    async def _finish(self, result: Any) -> None:
+        """Await what the function returned, which FastAPI throws away; of a generator only say that it never runs."""
+        if (left := left_undone(result)) is not None:
+            telemetry.left_undone(_name(self.func), left)
+        else:
+            await awaited(result)
+
+
+class Limits:
+    """How much of an installation's plain work runs at once on one event loop."""
+
+    def __init__(self, options: Options) -> None:
+        self.threads = CapacityLimiter(options.threads)
+        self.tasks = CapacityLimiter(options.concurrency) if options.concurrency else None
+
+
+_limits_here: RunVar[dict[Client | None, Limits]] = RunVar("afterwards_plain_limits")
+
+
+def _limits(client: Client | None) -> Limits:
+    """The limits of an installation, or of plain functions without one, on the running event loop."""
+    try:
+        known = _limits_here.get()
+    except LookupError:
+        known = {}
+        _limits_here.set(known)
+    if client not in known:
+        known[client] = Limits(client.options if client else Options())
+    return known[client]
+
+
+async def _record(asked_by: Publication, function: Callable[..., Any], error: Exception) -> None:
+    """Keep a plain function's failure beside those of tasks; without its arguments, which nobody declared."""
+    client = asked_by.client
+    failure = Failure(
+        attempt=1,
+        at=datetime.now(UTC),
+        worker="",
+        kind=FailureKind.RAISED,
+        type=type_name(error),
+        message=said_by(error),
+        traceback=shortened(written(error, frames_of(error))),
+    )
+    record = NewTask(
+        id=client.new_id(),
+        name=_name(function),
+        arguments="{}",
+        retention=client.options.retention,
+        origin=asked_by.origin,
+        failure=failure,
+    )
+    asked_by.used = True
+    try:
+        await client.enqueue([record])
+    except EngineError as trouble:
+        telemetry.not_recorded(record.name, trouble)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    """What a plain function is listed as; it need not have a name."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return name if NAME.fullmatch(name) else "plain-function"

@@ -1,0 +1,146 @@
+"""One call of a task function, as a request's buffer has it, and how such calls are stored."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self, TypeVar
+
+from starlette.background import BackgroundTask
+
+from afterwards.client.client import Client
+from afterwards.client.request import Publication, in_line
+from afterwards.client.session_call import Joining, Standing
+from afterwards.client.uploads import files_stored
+from afterwards.core.task import NewTask
+from afterwards.tasks.function import TaskFunction
+
+T = TypeVar("T")
+
+AT_ONCE = 250
+"""Calls of one request that are made ready in one turn of the event loop: a few milliseconds' worth."""
+
+_numbers = itertools.count()
+
+
+class StoredCall(BackgroundTask):
+    """One call of a task function, in its request's buffer until it is stored. Nothing runs it from here.
+
+    One call is one task, in however many lists it stands and however often it is copied.
+    """
+
+    func: TaskFunction[Any, Any, Any]
+    args: Any
+    kwargs: Any
+    stored = False
+    joining: Joining | None = None  # it waits for the commit of a session
+
+    def __init__(
+        self,
+        func: TaskFunction[Any, Any, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        request: Publication,
+        *,
+        chained: bool,
+        late: bool,
+        key: str | None,
+    ) -> None:
+        client = request.client
+        self.request = request
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs
+        self.is_async = func.is_async
+        self.id = client.new_id()
+        self.written = func.written(args, kwargs, self.id, client)
+        self.uploads = self.written.uploads
+        self.handle = func.handle(self.id, client, stored=False)
+        self.chained = chained  # comes after the request's task before it
+        self.late = late  # added when nobody could be refused any more
+        self.key = key  # made of the request's idempotency key
+        self.number = next(_numbers)  # in the order added, whatever object it was added to
+
+    @property
+    def name(self) -> str:
+        return self.func.name
+
+    @property
+    def waits_for_flush(self) -> bool:
+        """Whether it is to be stored when the handler has returned."""
+        return not self.stored and (self.joining is None or self.joining.standing is Standing.RELEASED)
+
+    def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool, answered: bool) -> NewTask:
+        explicit = self.func.settings.after
+        return self.func.new_task(
+            client,
+            self.written,
+            id=self.id,
+            origin=origin,
+            after=after if explicit is None else explicit.id,
+            chained=self.chained,
+            held=held,
+            limited=not (self.late or answered),
+            key=self.key,
+        )
+
+    def mark_stored(self, id: str) -> None:
+        self.stored = True
+        self.joining = None  # which holds this: a circle for the garbage collector
+        self.handle.mark_stored(id)
+
+    def mark_not_stored(self, reason: str) -> None:
+        self.handle.mark_not_stored(reason)
+
+    async def __call__(self) -> None:
+        """Store it, unless that has been done or its request was refused. The worker runs it."""
+        if not self.request.refused:
+            await store(self._if_waiting, self.request)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def _if_waiting(self) -> "list[StoredCall]":
+        return [self] if self.waits_for_flush else []
+
+
+async def store(waiting: Callable[[], Sequence[StoredCall]], request: Publication) -> None:
+    """Store the calls that are waiting when no other flush of the request goes on, as one chain, all or none.
+
+    A call that was made in another request is stored by that one's flush, so that two never store the same.
+    """
+    for call in [one for one in waiting() if one.request is not request]:
+        await store(call._if_waiting, call.request)
+    while request.flushing:
+        await request.flushed()
+    request.flushing = True
+    try:
+        calls = [call for call in waiting() if call.request is request]
+        if not calls:
+            return
+        if not (request.at_once or request.answered):
+            request.client.must_work()
+        tasks = await _in_turns(in_line(calls, request))
+        request.used = True
+        if uploads := [call.uploads for call in calls if call.uploads]:
+            async with files_stored(tasks, uploads, request.client):
+                stored = await request.client.enqueue(tasks)
+        else:
+            stored = await request.client.enqueue(tasks)
+        request.stored(tasks, stored)
+        for call, task in await _in_turns(zip(calls, stored, strict=True)):
+            call.mark_stored(task.id)
+    finally:
+        request.end_flush()
+
+
+async def _in_turns(items: Iterable[T]) -> list[T]:
+    """Make what may be very many, and let the event loop go on meanwhile."""
+    made: list[T] = []
+    for item in items:
+        made.append(item)
+        if len(made) % AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return made

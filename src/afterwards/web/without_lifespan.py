@@ -1,0 +1,109 @@
+"""The worker of an application whose server runs no lifespan: it begins with the first request."""
+
+import asyncio
+import atexit
+import signal
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+
+from afterwards import engines, telemetry
+from afterwards.client.client import Client
+from afterwards.execution.retrying import persist
+from afterwards.tasks.decorator import prepare
+from afterwards.tasks.process_main import refuse_to_serve
+from afterwards.tasks.registry import registry
+from afterwards.web.embedded_worker import Serving
+from afterwards.web.signals import HeldSignals
+
+
+class WithoutLifespan:
+    """Works from the first request of an event loop to the end of the process, where no lifespan does.
+
+    A server that runs no lifespan, and an application that is mounted inside another one, tell nobody of their start
+    and end. The end is noticed by its signal, which the server gets when the worker has ended; by the cancellation of
+    everything on the event loop; or, where the event loop has a thread of its own, by the end of the interpreter.
+    """
+
+    def __init__(self, client: Client, serving: Callable[[], Serving]) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None  # the last one that was looked at
+        self._client = client
+        self._serving = serving
+        self._context = copy_context()  # of the installation: attempts know nothing of the request that began it
+        self._working: asyncio.Task[None] | None = None
+
+    def leave_to_lifespan(self) -> None:
+        """A lifespan begins on the running event loop."""
+        self.loop = asyncio.get_running_loop()
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to work on the event loop of a request, unless somebody works already. Does not wait."""
+        self.loop = loop
+        self._client.served = True
+        serving = self._serving()
+        if serving.started or (self._working and not self._working.done()):
+            return
+        self._client.health.begin()  # before this request asks, the first of its loop
+        self._working = loop.create_task(self._work(serving), context=self._context.copy())
+
+    async def _work(self, serving: Serving) -> None:
+        try:
+            refuse_to_serve()
+            telemetry.make_visible()
+            telemetry.without_lifespan(engines.shown(self._client.url))
+            for function in registry:
+                prepare(function)
+            await persist("open the store", self._client.open)
+        except Exception as error:  # nobody hears of it but the log: requests are answered as they can be
+            telemetry.not_begun(error)
+            return
+        told = asyncio.Event()
+        signals = HeldSignals(serving.drain, told.set)
+        try:
+            with signals, _Exit(told.set, serving.drain):
+                async with serving.working({}):
+                    await _until(told, or_cancelled=serving.drain)
+        except asyncio.CancelledError:
+            self.loop = None  # the next request may begin anew
+            raise
+        finally:
+            await self._client.close()
+        if signals.held is not None:
+            signal.raise_signal(signals.held)  # now the server may end
+
+
+async def _until(told: asyncio.Event, *, or_cancelled: Callable[[], None]) -> None:
+    """Wait for an event. Where an event loop ends that runs one request, or a few, all on it is cancelled."""
+    try:
+        await told.wait()
+    except asyncio.CancelledError:
+        or_cancelled()
+        raise
+
+
+class _Exit:
+    """Has the end of the interpreter wait for a worker whose event loop runs in a thread of its own."""
+
+    def __init__(self, tell: Callable[[], None], hurry: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._tell = tell
+        self._hurry = hurry
+        self._ended = threading.Event()
+
+    def __enter__(self) -> None:
+        atexit.register(self._at_exit)
+
+    def __exit__(self, *_: object) -> None:
+        atexit.unregister(self._at_exit)
+        self._ended.set()
+
+    def _at_exit(self) -> None:
+        if not self._loop.is_running():
+            return
+        for tell in (self._tell, self._hurry, self._hurry):  # the interpreter ends: nothing runs to its own end
+            self._loop.call_soon_threadsafe(tell)
+        self._ended.wait(LAST_WAIT)
+
+
+LAST_WAIT = 8.0
+"""Seconds that the end of the interpreter waits for a worker in another thread to give back what it holds."""

@@ -1,0 +1,111 @@
+"""Store how attempts ended, many at a time."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from afterwards import telemetry
+from afterwards.core.lifecycle import Settled
+from afterwards.engine import Engine
+from afterwards.execution.health import Health
+from afterwards.execution.retrying import persist
+
+LINGER = 0.005
+"""Seconds between two writes: what ends meanwhile shares the next one. After a pause nothing has to wait."""
+
+
+DOING = "store how tasks ended"
+
+
+class Settler:
+    """Gathers what attempts ended as; ``stored`` is told when the engine has it."""
+
+    def __init__(self, engine: Engine, stored: Callable[[Sequence[Settled]], None], health: Health) -> None:
+        self._engine = engine
+        self._stored = stored
+        self._health = health
+        self._gathered: list[Settled] = []
+        self._some = asyncio.Event()
+        self._none = asyncio.Event()
+        self._none.set()
+        self._hurry = False
+        self._lingering: asyncio.Future[None] | None = None
+
+    def add(self, settled: Settled, *, at_once: bool = False) -> None:
+        """Have an end stored; ``at_once``: something waits for it, so that it does not linger."""
+        if not self._gathered:
+            self._some.set()
+            self._none.clear()
+        self._gathered.append(settled)
+        if at_once:
+            self._hurry = True
+            if self._lingering is not None:
+                _wake(self._lingering)
+
+    async def run(self) -> None:
+        """Store what comes, until cancelled."""
+        now = asyncio.get_running_loop().time
+        last = 0.0
+        while True:
+            await self._some.wait()
+            await self._linger(last + LINGER - now())
+            await self.store()
+            last = now()
+
+    async def _linger(self, seconds: float) -> None:
+        """Let others end meanwhile, unless somebody is in a hurry."""
+        if self._hurry or seconds <= 0:
+            await asyncio.sleep(0)  # what ends in this turn of the event loop is stored together in any case
+            return
+        loop = asyncio.get_running_loop()
+        self._lingering = loop.create_future()
+        timer = loop.call_later(seconds, _wake, self._lingering)
+        try:
+            await self._lingering
+        finally:
+            self._lingering = None
+            timer.cancel()
+
+    async def store(self) -> None:
+        """Store what has been gathered."""
+        batch, self._gathered = self._gathered, []
+        self._some.clear()
+        self._hurry = False
+        try:
+            await self._finish(batch)
+        except asyncio.CancelledError:
+            self._gathered[:0] = batch
+            raise
+        self._stored(batch)
+        if not self._gathered:
+            self._none.set()
+
+    async def _finish(self, batch: Sequence[Settled]) -> None:
+        try:
+            telemetry.refused(await persist(DOING, lambda: self._engine.finish(batch)))
+        except Exception as error:  # the others are stored
+            self._health.failed(DOING, error)
+            if len(batch) > 1:
+                for one in batch:
+                    await self._finish([one])
+            elif (bare := _bare(batch[0])) != batch[0]:
+                await self._finish([bare])  # one that cannot be stored even so runs again when its lease is over
+        else:
+            self._health.well(DOING)
+
+    async def settled(self) -> None:
+        """Return when nothing is left to store."""
+        await self._none.wait()
+
+
+def _wake(lingering: "asyncio.Future[None]") -> None:
+    if not lingering.done():
+        lingering.set_result(None)
+
+
+def _bare(settled: Settled) -> Settled:
+    """How an attempt ended, without what only describes it."""
+    failure = settled.failure
+    if failure is not None:
+        failure = replace(failure, type="Exception", message="it could not be stored as it was", traceback="")
+    return replace(settled, failure=failure, progress=None, then=None)

@@ -1,0 +1,161 @@
+"""What any worker does for all: take back what dead workers left, delete what is past its retention."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from time import monotonic
+
+from afterwards import telemetry
+from afterwards.core import calm, lifecycle
+from afterwards.core.correction import CORRECTION
+from afterwards.core.errors import EngineUnavailable, UnknownFunction
+from afterwards.core.lifecycle import Settled
+from afterwards.core.options import Options
+from afterwards.core.routing import FORGOTTEN_AFTER
+from afterwards.core.task import LEASE_ENDED, FailedTask, Lease, Task
+from afterwards.engine import Engine
+from afterwards.execution.attempt import Tell, with_notice
+from afterwards.execution.function import Functions, Runnable
+from afterwards.execution.health import Health
+from afterwards.execution.retrying import keep_doing
+
+RECLAIM_EVERY = timedelta(seconds=1)
+PRUNE_EVERY = timedelta(minutes=1)
+AT_ONCE = 500
+"""Rows that one write takes back or deletes, so that no lock is held for long."""
+
+SLOW = timedelta(seconds=2)
+"""A write that takes longer shows that the store is in trouble."""
+
+Holder = Callable[[], Collection[Lease]]
+
+_holders: set[Holder] = set()
+"""What tells which leases the workers of this process hold: none of them is lost, whatever the clock says."""
+
+
+async def _nothing() -> None:
+    """The probe of a store that is asked for none."""
+
+
+class Upkeep:
+    """Runs in every worker; several at a time do no harm, for every write is fenced."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        functions: Functions,
+        options: Options,
+        *,
+        tell: Tell,
+        told: Callable[[Runnable, FailedTask], None],
+        clock: Callable[[], datetime],
+        health: Health | None = None,
+        steady: Callable[[], float] = monotonic,
+        holds: Holder = tuple,
+        probe: Callable[[], Awaitable[None]] = _nothing,
+        jumped: Callable[[], None] = lambda: None,
+        patient: bool = True,
+    ) -> None:
+        self._health = health
+        self._engine = engine
+        self._functions = functions
+        self._reclaim_every = min(RECLAIM_EVERY, options.lease / 3)
+        self._tell = tell
+        self._told = told  # has a plain `on_failure` told, once the failure is stored
+        self._clock = clock
+        self._steady = steady
+        self._holds = holds
+        self._probe = probe  # a write that shows whether the store takes any
+        self._jumped = jumped
+        self._patient = patient
+        self._lease = options.lease
+        self._wrong = False  # the clock was put back, and what is stored is not put right yet
+        self._calm = calm.at_start(options.lease, clock(), steady())
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        _holders.add(self._holds)
+        self._wrong = True  # the clock may have been put back while nobody looked
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(keep_doing("take lost tasks back", self._reclaim_every, self.reclaim, self._health))
+                group.create_task(keep_doing("prune", PRUNE_EVERY, self.prune))
+        finally:
+            _holders.discard(self._holds)
+
+    async def reclaim(self) -> None:
+        """Settle the tasks of workers that died: the attempt counts, the crash only against a suspect.
+
+        What a worker still held that shut down in good order is given back, for nothing has crashed.
+        """
+        self._look()
+        if self._wrong:
+            await self._engine.put_right(self._lease)
+            self._wrong = False
+        while tasks := await self._lost():
+            settled_all = await self._settled(tasks)
+            lost = [self._with_notice(task, settled_all[task.lease]) for task in tasks]
+            refused = set(await self._engine.finish([settled for settled, _ in lost]))
+            for task, (settled, failed) in zip(tasks, lost, strict=True):
+                if settled.lease not in refused:
+                    telemetry.lost(task, settled)
+                    if failed:
+                        self._told(self._functions.get(task.name), failed)
+            if len(tasks) < AT_ONCE:
+                return
+
+    async def prune(self) -> None:
+        while await self._engine.prune(AT_ONCE) == AT_ONCE:
+            pass
+
+    async def _settled(self, tasks: Sequence[Task]) -> dict[Lease, Settled]:
+        """What becomes of lost tasks, by their leases."""
+        now = self._clock()
+        left = {worker.id for worker in await self._engine.seen_workers(FORGOTTEN_AFTER) if worker.has_left}
+        behind = [lifecycle.left_behind(task, now=now) for task in tasks if task.worker in left]
+        lost = lifecycle.lose_all([task for task in tasks if task.worker not in left], now=now)
+        return {settled.lease: settled for settled in (*behind, *lost)}
+
+    def _look(self) -> None:
+        """Notice what may have kept living workers from renewing their leases."""
+        self._calm = calm.look(self._calm, self._clock(), self._steady())
+        if self._calm.jump:
+            telemetry.clock_jumped(self._calm.jump)
+            self._jumped()
+            self._wrong |= self._calm.jump < -CORRECTION
+
+    async def _lost(self) -> list[Task]:
+        """The tasks of workers that are dead. One that was only silent must have had the time to renew its leases."""
+        held = {lease for holds in _holders.copy() for lease in holds()}
+        try:
+            expired = await self._engine.expired(AT_ONCE + len(held))
+            held |= {lease for holds in _holders.copy() for lease in holds()}
+            others = [task for task in expired if task.lease not in held]
+            dead = [task for task in others if task.lease_until == LEASE_ENDED]
+            if len(dead) < len(others) and await self._had_time():
+                dead = others
+        except EngineUnavailable:
+            self._disturb()
+            raise
+        return dead[:AT_ONCE]
+
+    async def _had_time(self) -> bool:
+        """Whether every living worker must have renewed its leases: the store took writes, and no clock jumped."""
+        if not self._patient:
+            return True
+        began = self._steady()
+        await self._probe()
+        self._look()
+        if self._steady() - began > SLOW.total_seconds():
+            self._disturb()
+        return self._calm.long_enough
+
+    def _disturb(self) -> None:
+        self._calm = calm.disturbed(self._calm, self._steady())
+
+    def _with_notice(self, task: Task, settled: Settled) -> tuple[Settled, FailedTask | None]:
+        try:
+            function = self._functions.get(task.name)
+        except UnknownFunction:
+            return settled, None  # another deploy's: it has nobody here to tell
+        return with_notice(function, task, settled, self._tell)

@@ -1,0 +1,69 @@
+"""What a worker tells of itself, and looks for: that it lives, and tasks that no worker would take."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from afterwards import telemetry
+from afterwards.core.options import Options
+from afterwards.core.routing import UNROUTABLE_AFTER, LiveWorker, Route, Unroutable, unroutable, unserved
+from afterwards.engine import Engine
+from afterwards.execution.function import Functions
+from afterwards.execution.retrying import keep_doing
+
+SIGN_IN_EVERY = timedelta(seconds=10)
+LOOK_EVERY = timedelta(minutes=1)
+
+
+class Attendance:
+    """A worker's line in the roster, for as long as it lives."""
+
+    def __init__(
+        self, engine: Engine, id: str, functions: Functions, options: Options, *, clock: Callable[[], datetime]
+    ) -> None:
+        self._engine = engine
+        self._functions = functions
+        self._myself = LiveWorker(
+            id=id,
+            host=socket.gethostname(),
+            pid=str(os.getpid()),
+            started_at=clock(),
+            names=frozenset(),
+            queues=options.queues,
+            slots=options.slots,
+        )
+        self._told: frozenset[Route] = frozenset()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(keep_doing("sign in", SIGN_IN_EVERY, self.sign_in))
+            group.create_task(self._keep_looking())
+
+    async def sign_in(self) -> None:
+        await self._engine.sign_in([replace(self._myself, names=self._functions.names)])
+
+    async def sign_out(self) -> None:
+        await self._engine.sign_out([self._myself.id])
+
+    async def look(self) -> None:
+        """Tell of tasks that no worker would take: once, until they are gone."""
+        found = {Route(one.name, one.queue): one for one in await find_unroutable(self._engine)}
+        for route in found.keys() - self._told:
+            telemetry.unroutable(found[route])
+        self._told = frozenset(found)
+
+    async def _keep_looking(self) -> None:
+        await asyncio.sleep(LOOK_EVERY.total_seconds())  # after a long pause the other workers may only just start
+        await keep_doing("look for unroutable tasks", LOOK_EVERY, self.look)
+
+
+async def find_unroutable(engine: Engine) -> list[Unroutable]:
+    """What has waited for ten minutes, and no worker that was seen in them would take. What is paused is left out."""
+    paused = await engine.paused()
+    routes = [route for route in await engine.routes() if not paused.stops(route)]
+    reasons = unserved(routes, await engine.seen_workers(UNROUTABLE_AFTER)) if routes else {}
+    return unroutable(await engine.backlog(reasons, UNROUTABLE_AFTER), reasons) if reasons else []

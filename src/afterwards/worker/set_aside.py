@@ -1,0 +1,60 @@
+"""Look again at tasks that are set aside: another code may have refused them, and this code may be able to run them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from afterwards import telemetry
+from afterwards.core.errors import UnknownFunction
+from afterwards.core.task import Task
+from afterwards.engine import Engine, Query
+from afterwards.execution.decoding import misfits
+from afterwards.execution.function import Functions
+from afterwards.execution.retrying import keep_doing
+
+LOOK_EVERY = timedelta(seconds=5)
+
+AT_ONCE = 100
+"""Tasks that one look reads, so that it keeps no request waiting."""
+
+
+class SecondLook:
+    """Runs in every worker. ``bring_back`` claims tasks by their ids, and queues those for which no slot is free."""
+
+    def __init__(
+        self, engine: Engine, functions: Functions, bring_back: Callable[[Sequence[str]], Awaitable[None]]
+    ) -> None:
+        self._engine = engine
+        self._functions = functions
+        self._bring_back = bring_back
+        self._query = Query(set_aside=True, limit=AT_ONCE)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await keep_doing("look at tasks that are set aside", LOOK_EVERY, self.look)
+
+    async def look(self) -> None:
+        """Bring back what this code can run, and tell once of what it cannot. Of very many, each look takes some."""
+        while tasks := await self._engine.find(self._query):
+            fit = [task.id for task in tasks if self._fits(task)]
+            if fit:
+                await self._bring_back(fit)
+            more = len(tasks) == AT_ONCE
+            self._query = replace(self._query, before=tasks[-1].id if more else None)
+            if not (fit and more):
+                return
+            await asyncio.sleep(0)
+        self._query = replace(self._query, before=None)
+
+    def _fits(self, task: Task) -> bool:
+        if task.unreadable is not None:
+            telemetry.set_aside(task.id, task.name, task.unreadable)
+            return False
+        try:
+            found = misfits(self._functions.get(task.name), task)
+        except UnknownFunction:
+            return False
+        for misfit in found:
+            telemetry.set_aside(task.id, task.name, str(misfit))
+        return not found

@@ -20,7 +20,7 @@ from afterwards.core.task import (
 from afterwards.core.text import TEXT_LIMIT, said_by, shortened
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-MODULES = ["codec", "errors", "lifecycle", "options", "retry", "task"]
+MODULES = ["serialization.arguments", "errors", "lifecycle", "options", "retry", "task"]
 
 
 @pytest.mark.parametrize("module", MODULES)

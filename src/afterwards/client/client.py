@@ -10,7 +10,6 @@ from typing import NamedTuple, Protocol, TypeVar
 from weakref import WeakSet
 
 from afterwards import engines, telemetry
-from afterwards.client.collector import allowance
 from afterwards.client.ids import randomness
 from afterwards.core.errors import (
     LONGEST_SPAN,
@@ -152,7 +151,6 @@ class Client:
             return stored
         claim = worker.offer(len(tasks))
         leased: list[Task] = []
-        allowance.begin()
         try:
             stored = await engine.enqueue(tasks, claim=claim)
             if claim:
@@ -160,7 +158,6 @@ class Client:
                     if task.id == new.id and task.state is State.RUNNING and task.worker == claim.worker:
                         leased.append(task)
         finally:
-            allowance.end()
             if claim:
                 worker.hold(leased, claim)
         return stored

@@ -14,7 +14,8 @@ from typing import Any
 
 from afterwards import telemetry
 from afterwards.core import lifecycle
-from afterwards.core.errors import Cancel, FileMissing, RetryAfter, Snooze, as_span
+from afterwards.core.control import Cancel, RetryAfter, Snooze
+from afterwards.core.errors import FileMissing
 from afterwards.core.lifecycle import (
     SUCCEEDED,
     Cancelled,
@@ -30,6 +31,7 @@ from afterwards.core.options import RunIn
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
 from afterwards.core.shortage import Shortage, beginning
+from afterwards.core.spans import as_span
 from afterwards.core.task import FailedTask, FailureKind, NewTask, State, Task
 from afterwards.core.text import frames_of, text_of, written
 from afterwards.engine import Files

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from sessions_support import Database, Person, greet
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from afterwards import BackgroundTasks
+from afterwards import BackgroundTasks, telemetry
 from face.serving import serving, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
@@ -20,8 +20,8 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("afterwards.telemetry._said", set())
+def nothing_was_said() -> None:
+    telemetry.start_afresh()
 
 
 @pytest.mark.parametrize(("scope", "late"), [("request", True), ("function", False)])

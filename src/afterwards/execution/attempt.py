@@ -68,6 +68,7 @@ class Surroundings:
     def close(self) -> None:
         """Let the threads and processes end after what they do now."""
         self.threads.close()
+        self.resolver.close()
         if self.processes is not None:
             self.processes.close()
 

@@ -1,4 +1,4 @@
-"""What a worker tells of itself, and looks for: that it lives, and tasks that no worker would take."""
+"""Register a worker with the engine, and look for tasks that no registered worker would take."""
 
 import asyncio
 import os
@@ -18,8 +18,8 @@ SIGN_IN_EVERY = timedelta(seconds=10)
 LOOK_EVERY = timedelta(minutes=1)
 
 
-class Attendance:
-    """A worker's line in the roster, for as long as it lives."""
+class Registration:
+    """The registration of a worker with the engine, for as long as it lives."""
 
     def __init__(
         self, engine: Engine, id: str, functions: Functions, options: Options, *, clock: Callable[[], datetime]

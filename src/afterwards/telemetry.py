@@ -66,6 +66,12 @@ def make_visible() -> None:
         log.setLevel(logging.INFO)
 
 
+def start_afresh() -> None:
+    """Forget what has been said once, as in a new process."""
+    _said.clear()
+    _short_since.clear()
+
+
 def once(key: str, level: int, message: str) -> None:
     """Log a line the first time that its key comes up in this process."""
     if key not in _said:

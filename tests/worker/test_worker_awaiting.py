@@ -7,7 +7,7 @@ import anyio.from_thread
 import pytest
 
 from afterwards import task
-from afterwards.client.client import handle
+from afterwards.client import handle
 from face.diary import note
 from face.serving import until, working
 

@@ -271,18 +271,22 @@ class Worker:
                 change(partial(self._take_slot_back, running))
 
     def _give_slot(self, running: Running) -> None:
-        if running.ended or running.lent or not self._slots.lend():
+        if running.ended:
             return
-        running.lent = True
-        running.lent_thread = running.in_thread
-        self._surroundings.threads.lend(int(running.lent_thread))
-        self._claims.freed.set()
-        self._fill()
+        running.waits += 1
+        if running.waits == 1:
+            running.lent = self._slots.lend()
+            running.lent_thread = running.in_thread
+            self._surroundings.threads.lend(int(running.lent_thread))
+            self._claims.freed.set()
+            self._fill()
 
     def _take_slot_back(self, running: Running) -> None:
-        if running.lent:
-            running.lent = False
-            self._slots.take_back()
+        if running.waits == 0:  # it ended, and had it back with that
+            return
+        running.waits -= 1
+        if running.waits == 0:
+            self._slots.take_back(lent=running.lent)
             self._surroundings.threads.lend(-int(running.lent_thread))
 
     def _begin(self, doing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -353,7 +357,8 @@ class Worker:
     def _free(self, running: Running) -> None:
         if running.asyncio_task:
             self._attempts.pop(running.asyncio_task, None)
-            if running.lent:
+            if running.waits:
+                running.waits = 1  # for whatever it waits: nothing of it goes on
                 self._take_slot_back(running)
             self._slots.leave()
             self._fill()

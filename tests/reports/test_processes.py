@@ -43,7 +43,7 @@ def test_a_deploy_counts_as_no_failure_of_what_it_interrupts(tmp_path: Path) -> 
     https://github.com/python-arq/arq/issues/267
     """
     write_application(tmp_path, "Afterwards(app, grace=0.1)")
-    for _ in range(3):
+    for _ in range(2):
         with uvicorn(tmp_path) as server:
             if not server.diary():
                 server.post("/wait/one")

@@ -159,6 +159,7 @@ async def never_ends() -> None:
     while not go.is_set():
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(0.01)
+    the_diary.append("ended")
 
 
 async def test_a_worker_ends_although_a_task_ignores_that_it_is_cancelled(url: str, said: list[str]) -> None:
@@ -171,6 +172,7 @@ async def test_a_worker_ends_although_a_task_ignores_that_it_is_cancelled(url: s
             handle: TaskHandle[None] = await never_ends.enqueue()
             await until(lambda: said == ["began"])
     go.set()
+    await until(lambda: said == ["began", "ended"])
     async with working(url) as tasks:
         assert await (await note.enqueue("next")).result(timeout=10) == "next"
         record = await finished(await tasks.get(handle.id))
@@ -195,4 +197,5 @@ async def test_a_task_that_ignores_its_timeout_does_not_keep_its_slot(
             assert (record.state, record.failures[-1].kind) == (State.FAILED, FailureKind.TIMED_OUT)
         assert await (await note.enqueue("next")).result(timeout=10) == "next"
         go.set()
+        await until(lambda: said.count("ended") == 2)
     assert "ignores_its_timeout" in caplog.text

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 from fastapi import FastAPI
-from sessions_support import greet
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from afterwards import Afterwards, telemetry
+from sessions.sessions_support import greet
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from afterwards.client.client import the_client
 from afterwards.client.handle import TaskHandle
+from afterwards.client.installations import the_client
 from afterwards.client.request import origin, publication
 from afterwards.client.uploads import Uploads, files_stored
 from afterwards.core.called import called_already

@@ -1,7 +1,7 @@
 """A living worker is not taken for dead, whatever the clock says and however long the store was away."""
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from afterwards.core.options import Options
 from afterwards.core.task import Lease, NewTask, Task, task_id
 from afterwards.engine import Claim, Heartbeat
 from afterwards.engines.sqlite import SQLiteEngine
-from afterwards.execution.process_state import leaseholders
+from afterwards.execution.process_wide import process_wide
 from afterwards.tasks.registry import registry
 from afterwards.testing.clock import START, FakeClock
 from afterwards.worker.maintenance import Maintenance
@@ -100,20 +100,13 @@ async def test_a_worker_that_does_not_renew_after_a_jump_is_lost(process: Proces
     assert await process.state(task) is State.QUEUED
 
 
-@pytest.fixture
-def holding(process: Process) -> Iterator[Process]:
-    """The process, known to hold leases."""
-    leaseholders.add(process)
-    yield process
-    leaseholders.discard(process)
-
-
-async def test_what_this_process_holds_is_never_lost(holding: Process) -> None:
-    task = await holding.task()
-    holding.held.append(task.lease)
-    holding.clock.advance(DAY)
-    await holding.look(seconds=OPTIONS.lease.total_seconds() * 2)
-    assert await holding.state(task) is State.RUNNING
+async def test_what_this_process_holds_is_never_lost(process: Process) -> None:
+    process_wide.leaseholders.add(process)
+    task = await process.task()
+    process.held.append(task.lease)
+    process.clock.advance(DAY)
+    await process.look(seconds=OPTIONS.lease.total_seconds() * 2)
+    assert await process.state(task) is State.RUNNING
 
 
 async def test_a_store_that_takes_no_writes_declares_nobody_dead(process: Process) -> None:

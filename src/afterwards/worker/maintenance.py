@@ -17,7 +17,7 @@ from afterwards.engine import Engine
 from afterwards.execution.failure_notice import MakeNotice, with_notice
 from afterwards.execution.function import Functions, Runnable
 from afterwards.execution.health import Health
-from afterwards.execution.process_state import Leaseholder, leaseholders
+from afterwards.execution.process_wide import Leaseholder, process_wide
 from afterwards.execution.retrying import keep_doing
 
 RECLAIM_EVERY = timedelta(seconds=1)
@@ -75,14 +75,14 @@ class Maintenance:
         """Until cancelled."""
         self._wrong = True  # the clock may have been put back while nobody looked
         if self._leaseholder is not None:
-            leaseholders.add(self._leaseholder)
+            process_wide.leaseholders.add(self._leaseholder)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(keep_doing("take lost tasks back", self._reclaim_every, self.reclaim, self._health))
                 group.create_task(keep_doing("prune", PRUNE_EVERY, self.prune))
         finally:
             if self._leaseholder is not None:
-                leaseholders.discard(self._leaseholder)
+                process_wide.leaseholders.discard(self._leaseholder)
 
     async def reclaim(self) -> None:
         """Settle the tasks of workers that died: the attempt counts, the crash only against a suspect.
@@ -164,4 +164,4 @@ class Maintenance:
 
 def _held_here() -> set[Lease]:
     """The leases that the workers of this process hold."""
-    return {lease for holder in leaseholders.copy() for lease in holder.leases()}
+    return {lease for holder in process_wide.leaseholders.copy() for lease in holder.leases()}

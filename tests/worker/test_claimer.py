@@ -72,15 +72,14 @@ class Worker:
 
     async def claimed(self) -> None:
         """Return when what claims ahead has done so."""
-        while self.claimer._under_way:
-            await asyncio.wait(self.claimer._under_way)
+        await self.claimer.ahead.ended()
 
     async def claimed_by_free_slots(self, tasks: int) -> None:
         """Run the claims that wait for free slots until they have found as many tasks, and then nothing."""
         before = len(self.taken)
         claiming = asyncio.create_task(self.claimer.run())
         async with asyncio.timeout(PATIENCE):
-            while len(self.taken) < before + tasks or self.claimer._needs_slot:  # noqa: ASYNC110  # no event tells
+            while len(self.taken) < before + tasks or self.claimer.ahead.waits_for_slots:  # noqa: ASYNC110  # no event tells
                 await asyncio.sleep(0.005)
             self.draining.set()
             await claiming
@@ -113,10 +112,10 @@ async def test_no_more_is_claimed_than_will_begin_in_a_moment(engine: SQLiteEngi
     await engine.enqueue([new() for _ in range(20)])
     worker = Worker(engine, slots=5, ended=3)
     for _ in range(50):
-        worker.claimer.expect(1)
+        worker.claimer.ahead.expect(1)
     await asyncio.sleep(0)
     for _ in range(50):  # the first claim is under way
-        worker.claimer.expect(1)
+        worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert len(worker.taken) == 3
 
@@ -124,7 +123,7 @@ async def test_no_more_is_claimed_than_will_begin_in_a_moment(engine: SQLiteEngi
 async def test_what_is_queued_in_the_same_turn_is_among_it(engine: SQLiteEngine) -> None:
     held = await engine.enqueue([new(held=True)])
     worker = Worker(engine, slots=5, ended=3)
-    worker.claimer.expect(1)
+    worker.claimer.ahead.expect(1)
     await engine.publish([one.lease for one in held])
     await worker.claimed()
     assert [one.id for one in worker.taken] == [one.id for one in held]
@@ -133,7 +132,7 @@ async def test_what_is_queued_in_the_same_turn_is_among_it(engine: SQLiteEngine)
 async def test_while_nothing_ends_nothing_is_claimed_ahead(engine: SQLiteEngine) -> None:
     await engine.enqueue([new()])
     worker = Worker(engine, slots=5, ended=0)
-    worker.claimer.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert worker.taken == []
 
@@ -141,11 +140,11 @@ async def test_while_nothing_ends_nothing_is_claimed_ahead(engine: SQLiteEngine)
 async def test_a_call_that_would_rather_fail_goes_back_and_the_next_is_left(engine: SQLiteEngine) -> None:
     await engine.enqueue([new(rerun_after_crash=False) for _ in range(4)])
     worker = Worker(engine, slots=5, ended=9)
-    worker.claimer.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert worker.given_back == worker.taken
     assert len(worker.taken) == 2
-    worker.claimer.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert len(worker.taken) == 2
 
@@ -155,12 +154,12 @@ async def test_a_function_is_claimed_ahead_again_when_its_call_that_would_rather
 ) -> None:
     await engine.enqueue([new(rerun_after_crash=False)])
     worker = Worker(engine, slots=5, ended=9)
-    worker.claimer.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     await given_back_to(engine, worker)
     await worker.claimed_by_free_slots(1)
     await engine.enqueue([new()])
-    worker.claimer.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert [one.rerun_after_crash for one in worker.taken] == [False, False, True]
 
@@ -168,13 +167,13 @@ async def test_a_function_is_claimed_ahead_again_when_its_call_that_would_rather
 async def test_a_call_that_another_worker_took_keeps_no_function_from_being_claimed_ahead(engine: SQLiteEngine) -> None:
     await engine.enqueue([new(rerun_after_crash=False)])
     worker = Worker(engine, slots=5, ended=9)
-    worker.claimer.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     await given_back_to(engine, worker)
     await engine.claim(Claim(worker="another", limit=1, lease=timedelta(seconds=30), names=registry.names))
     await worker.claimed_by_free_slots(0)
     await engine.enqueue([new()])
-    worker.claimer.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert [one.rerun_after_crash for one in worker.taken] == [False, True]
 
@@ -186,7 +185,7 @@ async def test_no_suspect_is_claimed_ahead(engine: SQLiteEngine) -> None:
     await engine.finish([lose(lost, now=datetime.now(UTC))])
     assert [one.suspect for one in await engine.find(Query())] == [True]
     worker = Worker(engine, slots=5, ended=3)
-    worker.claimer.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert worker.taken == []
 
@@ -194,10 +193,10 @@ async def test_no_suspect_is_claimed_ahead(engine: SQLiteEngine) -> None:
 async def test_a_worker_that_drains_claims_nothing_ahead(engine: SQLiteEngine) -> None:
     await engine.enqueue([new()])
     worker = Worker(engine, slots=5, ended=3)
-    worker.claimer.expect(1)
+    worker.claimer.ahead.expect(1)
     worker.draining.set()
     await worker.claimed()
-    worker.claimer.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert worker.taken == []
 
@@ -207,7 +206,7 @@ async def test_a_worker_that_drains_waits_for_what_is_being_claimed(engine: SQLi
     worker = Worker(engine, slots=5, ended=3)
     with closing(sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        worker.claimer.expect(1)
+        worker.claimer.ahead.expect(1)
         await asyncio.sleep(0)
         worker.draining.set()
         ended = asyncio.create_task(worker.claimer.run())
@@ -232,7 +231,7 @@ async def test_what_a_claim_ahead_leaves_is_claimed_at_once(engine: SQLiteEngine
         assert engine._opened is not None
         engine._opened.writer.submit([later])
         time.sleep(0.03)  # noqa: ASYNC251  # the engine has told of it
-        worker.claimer.expect(1)
+        worker.claimer.ahead.expect(1)
         while not worker.taken:  # noqa: ASYNC110  # what a list is given sets no event
             await asyncio.sleep(0.005)
         worker.draining.set()

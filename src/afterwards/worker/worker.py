@@ -163,7 +163,7 @@ class Worker:
         return True  # one that was given back meanwhile is published as soon as that is stored
 
     def expect(self, tasks: int) -> None:
-        self._claimer.expect(tasks)
+        self._claimer.ahead.expect(tasks)
 
     def stop(self, task: Task) -> None:
         self._stopping.cancel(task)

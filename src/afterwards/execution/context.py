@@ -1,4 +1,4 @@
-"""What a task function is told about its attempt, and how it tells how far it has come."""
+"""The context of an attempt, for its task function: who it is, whether it shall stop, how far it has come."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -79,7 +79,7 @@ class TaskContext(AttemptContext):
             self._on_stop(reason)
 
     def on_stop(self, heard: Callable[[str], None] | None) -> None:
-        """Have somebody told, from now on, that the attempt shall end."""
+        """Have a stop passed on from now on, to who runs the function elsewhere."""
         self._on_stop = heard
 
     def lending(self) -> AbstractContextManager[None]:
@@ -112,7 +112,7 @@ class TaskContext(AttemptContext):
 
 
 class Shown(Protocol):
-    """What an attempt shows as its progress."""
+    """The source of an attempt's progress."""
 
     closed: bool
 

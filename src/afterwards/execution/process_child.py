@@ -1,4 +1,4 @@
-"""What runs in a process of its own: calls of task functions, one after the other, for the worker that started it."""
+"""The main loop of a process of its own: run task functions, one after the other, for the worker that started it."""
 
 import asyncio
 import faulthandler
@@ -30,7 +30,7 @@ from afterwards.execution.process_messages import Message, Pipe
 PROGRESS_EVERY = 0.1
 """Seconds between two messages of progress."""
 
-LAST_WORDS = 2.0
+ENDING = 2.0
 """Seconds that a process has to end by itself, with its threads and exit handlers, once it is not needed any more."""
 
 
@@ -72,7 +72,7 @@ class Child:
         if self._running:
             _end_with_programs()  # the parent is gone, and nobody will hear the outcome
         self._calls.put(None)
-        sleep(LAST_WORDS)
+        sleep(ENDING)
         os._exit(0)  # a thread of the user's would keep the process for ever
 
     def _stop(self, message: Message) -> None:

@@ -30,7 +30,7 @@ BEGINNING = 60.0
 NAME = "afterwards-process-"
 
 Main = Callable[[Pipe], None]
-"""What a process does; a function of a module, which the process imports."""
+"""The main function of a process; it belongs to a module, which the process imports."""
 
 
 class HandleOwner(Protocol):

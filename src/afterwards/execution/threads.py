@@ -1,4 +1,4 @@
-"""Threads for ``def`` functions: apart from the endpoints', and no obstacle to a process that wants to end."""
+"""Threads for ``def`` functions: apart from the endpoints', and daemons, so that they keep no process from ending."""
 
 import asyncio
 import threading
@@ -31,7 +31,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 
 class OnCancel(Enum):
-    """What the cancellation of a call's caller means for it, once a thread is at work on it."""
+    """The effect of a cancelled caller on its call, once a thread is at work on it."""
 
     LEAVE = auto()  # it goes on there unheard
     WAIT = auto()  # its caller ends after it
@@ -107,11 +107,13 @@ class Threads:
         self._idle = threading.Semaphore(0)
         self._calls: SimpleQueue[ThreadCall[Any] | None] = SimpleQueue()
 
-    async def run(self, function: Callable[[], T], *, on_cancel: OnCancel = OnCancel.LEAVE, patience: float = inf) -> T:
+    async def run(
+        self, function: Callable[[], T], *, on_cancel: OnCancel = OnCancel.LEAVE, give_up_after: float = inf
+    ) -> T:
         """Call a function in a thread, with the caller's context variables.
 
         Cancelled before a thread took it, it is not called. Where the system has no thread left it waits for one.
-        Raises Shortage after ``patience``, in seconds. Cancelled a second time, it is left alone.
+        Raises Shortage after ``give_up_after``, in seconds. Cancelled a second time, it is left alone.
         """
         call = ThreadCall(function, copy_context(), on_cancel)
         made = calls.get()
@@ -120,7 +122,7 @@ class Threads:
         self._calls.put(call)
         try:
             if not self._idle.acquire(blocking=False) and self._count < self._size and not self._grow():
-                await self._grow_patiently(call, patience)
+                await self._grow_patiently(call, give_up_after)
             return _returned(await call.future)
         except asyncio.CancelledError:
             if not call.drop() and on_cancel is not OnCancel.LEAVE:
@@ -165,9 +167,9 @@ class Threads:
         self._count += 1
         return True
 
-    async def _grow_patiently(self, call: ThreadCall[Any], patience: float) -> None:
+    async def _grow_patiently(self, call: ThreadCall[Any], give_up_after: float) -> None:
         """Until a thread could be started, or one that was there has taken the call."""
-        pause, until = FIRST_PAUSE, monotonic() + patience
+        pause, until = FIRST_PAUSE, monotonic() + give_up_after
         while not call.taken and self._count < self._size:
             if monotonic() > until and call.drop():
                 raise Shortage("no thread could be started")
@@ -197,7 +199,7 @@ def _answer(call: ThreadCall[T], outcome: Ended[T]) -> None:
 
 
 def _returned(outcome: Ended[T]) -> T:
-    """What a function returned; raises what it raised."""
+    """Return what a function returned; raise what it raised."""
     result, error = outcome
     if error is None:
         return result  # type: ignore[return-value]  # one of the two is there

@@ -1,4 +1,4 @@
-"""What is told to the people who run an application: every log line of this package, and its spans."""
+"""Every log line of this package, and its spans of OpenTelemetry."""
 
 from afterwards.telemetry.attempts import (
     blocked,

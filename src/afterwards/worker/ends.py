@@ -1,4 +1,4 @@
-"""What follows the end of an attempt: it is decided and stored, and then notices and publications go out."""
+"""Decide and store how attempts end, and then send notices and publications."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime

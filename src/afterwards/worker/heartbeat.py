@@ -131,7 +131,7 @@ class HeartbeatThread:
         return answered
 
     def _gather(self, due: float) -> dict[Lease, TaskContext]:
-        """What has come further until the next beat is due, or for a moment after the first of it."""
+        """Return what has new progress before the next beat is due, within a quarter of a second of the first."""
         gathered: dict[Lease, TaskContext] = {}
         with suppress(Empty):
             first = self._noted.get(timeout=max(0.0, due - monotonic()))

@@ -29,7 +29,7 @@ class Phase(StrEnum):
 
 
 class Event(StrEnum):
-    """What happens to a leased task."""
+    """An event in the life of a leased task."""
 
     REQUEST_ENDED = "its request has ended"
     SLOT_TAKEN = "a slot was free"

@@ -21,7 +21,7 @@ class Filler(Protocol):
 
 @dataclass(slots=True)
 class _Loan:
-    """What one attempt lends, for as long as it waits for any result."""
+    """The slot, and perhaps the thread, that one attempt lends while it waits for any result."""
 
     slot: bool
     thread: bool  # beside the one in which it waits

@@ -1,4 +1,4 @@
-"""What any worker does for all: take back what dead workers left, delete what is past its retention."""
+"""Maintain the store: take tasks of dead workers back, and delete records past their retention."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -110,7 +110,7 @@ class Maintenance:
             pass
 
     async def _settled(self, tasks: Sequence[Task]) -> dict[Lease, Settled]:
-        """What becomes of lost tasks, by their leases."""
+        """Decide how lost tasks go on, by their leases."""
         now = self._clock()
         left = {worker.id for worker in await self._engine.seen_workers(FORGOTTEN_AFTER) if worker.has_left}
         behind = [lifecycle.left_behind(task, now=now) for task in tasks if task.worker in left]

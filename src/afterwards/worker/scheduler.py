@@ -1,4 +1,4 @@
-"""What any worker does for schedules: fire what is due. Any number may try, for the engine lets one of them."""
+"""Fire schedules that are due. Any number of workers may try, for the engine lets one of them."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence

@@ -40,7 +40,7 @@ class SetAsideReview:
         await keep_doing("look at tasks that are set aside", LOOK_EVERY, self.look)
 
     async def look(self) -> None:
-        """Bring back what this code can run, and tell once of what it cannot. Of very many, each look takes some."""
+        """Bring back what this code can run, and log once what it cannot. Of very many, each look takes some."""
         while tasks := await self._engine.find(self._query):
             fit = [task.id for task in tasks if self._fits(task)]
             if fit:

@@ -1,4 +1,4 @@
-"""Which tasks take how many of a worker's slots: those that run, wait for one, or are held back by their request."""
+"""Count the slots of a worker: which are free, reserved, lent, and how many tasks wait for one or are held back."""
 
 import asyncio
 from collections import deque

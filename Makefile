@@ -3,7 +3,8 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 py
 NEWEST_PYTHON ?= $(shell .ci/newest-python)
 OLDEST_FASTAPI := $(shell sed -n 's/^dependencies = \["fastapi>=\([0-9.]*\)".*/\1/p' pyproject.toml)
 BIN := .venv/bin
-PYTEST := -m pytest -q -n $(or $(WORKERS),2)
+# Many tests mostly wait, for servers to start and to end: twice as many at a time as there are processors.
+PYTEST := -m pytest -q -n $(or $(WORKERS),4) --dist loadgroup
 
 .PHONY: help demo quick test check test-oldest-fastapi test-newest-python chaos bench format lock clean
 

@@ -13,14 +13,16 @@ from afterwards import engines, environment
 from afterwards.client.client import Client
 from afterwards.client.handle import TaskHandle
 from afterwards.client.installations import installations
-from afterwards.core.errors import InvalidOption, UnknownFunction, UnknownTask, as_span, shown
+from afterwards.core.errors import InvalidOption, UnknownFunction, UnknownTask
 from afterwards.core.keys import as_key
 from afterwards.core.names import check_name
 from afterwards.core.options import Options, lease_of
 from afterwards.core.problems import Problem
 from afterwards.core.routing import Unroutable
+from afterwards.core.spans import as_span
 from afterwards.core.spelling import check_names
 from afterwards.core.task import Task
+from afterwards.core.text import shown
 from afterwards.engine import Paused
 from afterwards.tasks import compatibility
 from afterwards.tasks.function import TaskFunction

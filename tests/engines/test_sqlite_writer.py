@@ -456,8 +456,7 @@ def test_a_process_that_forgets_to_close_ends_all_the_same(path: Path) -> None:
     script = """
 import asyncio, sys
 from pathlib import Path
-from afterwards.engines.sqlite import SQLiteEngine, opened, thread
-from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite import SQLiteEngine
 
 asyncio.run(SQLiteEngine(Path(sys.argv[1])).__aenter__())
 """

@@ -10,16 +10,10 @@ from weakref import ref
 
 from afterwards import engines, telemetry
 from afterwards.client.ids import randomness
-from afterwards.core.errors import (
-    LONGEST_SPAN,
-    EngineError,
-    NotAsyncio,
-    NotFinished,
-    UnknownTask,
-    WorkerUnfit,
-)
+from afterwards.core.errors import EngineError, NotAsyncio, NotFinished, UnknownTask, WorkerUnfit
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
+from afterwards.core.spans import LONGEST_SPAN
 from afterwards.core.task import Lease, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine, Query
 from afterwards.execution.health import Health

@@ -18,7 +18,7 @@ from afterwards.testing.clock import FakeClock
 from afterwards.testing.engine import EngineOfATest
 from afterwards.testing.inline_worker import Dies, Moment, run_due
 from afterwards.web import embedded_worker
-from afterwards.web.embedded_worker import surroundings, teller, timetable
+from afterwards.web.embedded_worker import notice_maker, surroundings, timetable
 from afterwards.worker.scheduler import Scheduler
 
 
@@ -75,7 +75,7 @@ class Inline:
                 engine,
                 registry,
                 around,
-                tell=teller(self.client),
+                make_notice=notice_maker(self.client),
                 clock=self._clock,
                 dies=_dies,
                 allow_retries=under_test.allowing_retries > 0,

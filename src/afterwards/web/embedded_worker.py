@@ -18,11 +18,12 @@ from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, NewTask
 from afterwards.engine import Files
-from afterwards.execution.attempt import Surroundings, Tell
 from afterwards.execution.dependencies import Resolver
+from afterwards.execution.failure_notice import MakeNotice
 from afterwards.execution.function import Runnable
-from afterwards.execution.process_pool import Processes
+from afterwards.execution.process_pool import ProcessPool
 from afterwards.execution.retrying import keep_doing
+from afterwards.execution.surroundings import Surroundings
 from afterwards.execution.threads import Threads
 from afterwards.process_state import ProcessState
 from afterwards.tasks.process_main import main
@@ -133,7 +134,7 @@ class Embedded:
             registry,
             self._options,
             surroundings(self._app, self._options, state, engines.shared(self._client.url)),
-            tell=teller(self._client),
+            make_notice=notice_maker(self._client),
             timetable=timetable(self._client),
             clock=lambda: datetime.now(UTC),
             health=self._client.health,
@@ -157,16 +158,18 @@ class Embedded:
 def surroundings(app: FastAPI, options: Options, state: Mapping[str, Any], files: Files) -> Surroundings:
     """What the attempts of an application share."""
     resolver = Resolver(app=app, limiter=CapacityLimiter(options.threads), state=state)
-    return Surroundings(resolver, Threads(options.threads), files, options.propagate, Processes(options.threads, main))
+    return Surroundings(
+        resolver, Threads(options.threads), files, options.propagate, ProcessPool(options.threads, main)
+    )
 
 
-def teller(client: Client) -> Tell:
-    """Makes the tasks that tell of final failures."""
+def notice_maker(client: Client) -> MakeNotice:
+    """Return what makes the tasks that tell of final failures."""
 
-    def tell(function: Runnable, failed: FailedTask) -> NewTask | None:
+    def notice(function: Runnable, failed: FailedTask) -> NewTask | None:
         return registry.get(failed.name).notice(failed, client)
 
-    return tell
+    return notice
 
 
 def timetable(client: Client) -> Timetable:

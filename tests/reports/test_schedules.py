@@ -5,8 +5,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from afterwards.randomness import randomness
 
+from afterwards.client.ids import randomness
 from afterwards.core.schedule import Cron, Missed
 from afterwards.core.task import NewTask, task_id
 from afterwards.engine import Query

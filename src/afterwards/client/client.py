@@ -10,6 +10,7 @@ from weakref import ref
 
 from afterwards import engines, telemetry
 from afterwards.client.ids import randomness
+from afterwards.client.unawaited import UnawaitedWrites
 from afterwards.core.errors import EngineError, NotAsyncio, NotFinished, UnknownTask, WorkerUnfit
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
@@ -89,6 +90,7 @@ class Client:
         self.health = Health()  # of that worker
         self.application: ref[Any] | None = None  # whose tasks these are
         self.holding: set[Holding] = set()  # the requests that hold tasks back now
+        self.unawaited = UnawaitedWrites()
         self._clock = clock
         self._entered: Engine | None = None
         self._entering = 0
@@ -129,6 +131,7 @@ class Client:
         return engine
 
     async def close(self) -> None:
+        await self.unawaited.finish()
         engine, self._entered = self._entered, None
         if engine is not None:
             await engine.__aexit__(None, None, None)

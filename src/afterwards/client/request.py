@@ -10,6 +10,7 @@ from typing import Any
 from afterwards import telemetry
 from afterwards.client.client import Client, HeldBack
 from afterwards.client.session_call import UNDECIDED, WHY_NOT, Call, Joining, Standing
+from afterwards.client.unawaited import LONGEST_WAIT, Write
 from afterwards.core.errors import EngineUnavailable
 from afterwards.core.lifecycle import asked_for
 from afterwards.core.task import NewTask, State, Task
@@ -43,7 +44,7 @@ class Publication:
         self.at_once = at_once  # outside a request, nothing has to end first
         self.buffers: list[Any] = []  # every BackgroundTasks of the request
         self.held: list[HeldBack] = []
-        self._storing: set[asyncio.Task[None]] = set()
+        self._writing: set[asyncio.Task[None]] = set()
         self._loop = loop
 
     @property
@@ -99,32 +100,23 @@ class Publication:
             if not joining.independent:
                 joining.drop()
 
-    def soon(self, store: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Store something without waiting on the event loop; from a thread, wait until it is done."""
-        try:
-            here = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if self._loop is not None and here is not self._loop and not self._loop.is_closed():
-            asyncio.run_coroutine_threadsafe(store(), self._loop).result()
-            return
+    def soon(self, write: Write) -> None:
+        """Start a write that is not awaited here; in a thread, wait for it."""
         self.used = True
-        if here is None:  # in a script
-            asyncio.run(store())
-            return
-        storing = asyncio.ensure_future(store())
-        self._storing.add(storing)
-        storing.add_done_callback(self._storing.discard)
+        if writing := self.client.unawaited.start(write, self._loop):
+            self._writing.add(writing)
+            writing.add_done_callback(self._writing.discard)
 
     async def settled(self) -> None:
-        """Wait until all is stored that was to be stored soon."""
-        while self._storing:
-            await asyncio.wait(self._storing)
+        """Wait for the writes that were not awaited where they were started."""
+        deadline = asyncio.get_running_loop().time() + LONGEST_WAIT
+        while self._writing and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._writing, timeout=left)
 
     async def end(self) -> None:
         """Let the tasks start. If the engine cannot be reached they become due by themselves, a minute later."""
         try:
-            if self._storing:
+            if self._writing:
                 await self.settled()
         finally:  # cancelled, too: kept back no longer, what is held becomes due by itself
             self.ended = True

@@ -1,4 +1,4 @@
-"""What one request stores, and what of it is held back until the request has ended."""
+"""The tasks of one request: stored before its response, held back until it has ended."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ from afterwards.core.task import NewTask, State, Task
 
 
 class Publication:
-    """What one request has stored, held back until the request has ended."""
+    """The tasks that one request has stored, held back until the request has ended."""
 
     # What most requests leave as it is costs nothing as an attribute of the class.
     used = False  # whether anything was stored
@@ -49,16 +49,16 @@ class Publication:
 
     @property
     def holds(self) -> bool:
-        """Whether a task stored now is held back until the end."""
+        """Whether a task stored now is held back until the end of the request."""
         return not (self.at_once or self.ended)
 
     async def flushed(self) -> None:
-        """Wait until what was added is not being stored any more."""
+        """Wait for the end of the flush that is under way."""
         self._flushed = self._flushed or asyncio.Event()
         await self._flushed.wait()
 
     def end_flush(self) -> None:
-        """What was added is stored, or could not be: the next one may try."""
+        """End a flush, whether it succeeded or not: the next one may begin."""
         flushed, self.flushing, self._flushed = self._flushed, False, None
         if flushed is not None:
             flushed.set()
@@ -94,7 +94,7 @@ class Publication:
             telemetry.committed_late(self.origin, names)
 
     def discard(self) -> None:
-        """The handler raised: of what waits for a session's commit nothing will be stored, whoever commits it."""
+        """Drop what waits for a session's commit, because the handler raised."""
         self.failed = True
         for joining in self.joining:
             if not joining.independent:
@@ -130,7 +130,7 @@ class Publication:
             await clean_up()
 
     def _give_up_sessions(self) -> list[Callable[[], Coroutine[None, None, None]]]:
-        """Whoever commits a session from now on is too late for this request. Returns what cleans up after it."""
+        """Drop what still waits for a session's commit. Returns what cleans up after it."""
         joining, self.joining = self.joining, ()
         for tell, standings in (
             (telemetry.never_committed, UNDECIDED),
@@ -152,7 +152,7 @@ class Publication:
 
 
 def in_line(calls: Iterable[Call], request: Publication) -> Iterator[NewTask]:
-    """The calls as they are stored, each after the one before it but for those that left the chain."""
+    """Make the tasks of calls, each behind the one before it, but for those that left the chain."""
     last, held = request.last, request.holds
     for call in calls:
         after = last if call.chained else None
@@ -161,10 +161,10 @@ def in_line(calls: Iterable[Call], request: Publication) -> Iterator[NewTask]:
 
 
 def origin() -> str | None:
-    """Who asks, as ``POST /signup``; None outside a request."""
+    """Return the current request, as ``POST /signup``; None outside a request."""
     asked_by = publication.get()
     return asked_by.origin if asked_by else None
 
 
 publication: ContextVar[Publication | None] = ContextVar("afterwards_publication", default=None)
-"""What the current request has stored."""
+"""The tasks of the current request."""

@@ -61,7 +61,7 @@ def tell_of_wrapper(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 
 
 def _passes_on(plain: PlainCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a wrapper calls with what it was given. A function that has a name may call whom it likes."""
+    """Return whether a wrapper passes on the arguments that it got. A named function may call whatever it likes."""
     func: Any = plain.func
     given, named = plain.args, plain.kwargs
     while isinstance(func, partial):
@@ -73,7 +73,7 @@ def _passes_on(plain: PlainCall, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 
 def here() -> FrameType:
-    """The frame of whoever called the function that asks."""
+    """Return the frame of the caller's caller."""
     return sys._getframe(2)
 
 
@@ -100,7 +100,7 @@ def _module(frame: FrameType | None) -> str:
 
 
 def _runs_in(frame: FrameType, function: Any) -> bool:
-    """Whether Starlette's task in this frame is one of this function, and does not merely come to call it."""
+    """Return whether Starlette's task in this frame is one of this function itself."""
     return _whole(getattr(frame.f_locals.get("self"), "func", None)) is function
 
 
@@ -109,7 +109,7 @@ def _awaited_by_starlette(function: Any) -> bool:
 
 
 def _runs(function: Any, awaited: Any) -> bool:
-    """Whether one of the coroutines that wait for each other is Starlette's, with this function to run."""
+    """Return whether one of the coroutines that await each other is Starlette's, running this function."""
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None)
         if _is_starlettes(frame) and _runs_in(frame, function):
@@ -129,7 +129,7 @@ def _whole(func: Any) -> Any:
 
 
 def _may_wrap(func: Any) -> bool:
-    """Whether it is a decorator's function: task functions, which have a ``__wrapped__`` too, are asked for as such."""
+    """Return whether it is a decorator's wrapper, and no task function, which has a ``__wrapped__`` too."""
     return isinstance(func, FunctionType)
 
 

@@ -91,3 +91,11 @@ def not_recorded(name: str, error: BaseException) -> None:
         f"the failure of background task {name} could not be recorded: {text_of(error)}",
         extra={"task_name": name},
     )
+
+
+def not_stored_in_time(seconds: float) -> None:
+    write(
+        logging.WARNING,
+        f"a task that was added in a thread is not stored after {seconds:.0f} s: the event loop that stores it is "
+        "blocked. The thread goes on, and the task is stored when that loop does",
+    )

@@ -95,19 +95,6 @@ async def together(path: Path, *calls: Coroutine[Any, Any, list[Task]]) -> list[
     return await asyncio.gather(*asked)
 
 
-async def test_most_transactions_are_one_statement(engine: SQLiteEngine) -> None:
-    """It lets go of the interpreter once, and a busy event loop gives it back late."""
-    asked = list[str]()
-    await on_the_writer(
-        engine, lambda connection: cast(sqlite3.Connection, connection).set_trace_callback(asked.append)
-    )
-    [task] = await engine.enqueue([new()], claim=claim())
-    asked.clear()  # what came with the first one
-    both = engine.finish([succeed(task, SUCCEEDED)]), engine.enqueue([new()], claim=claim())
-    assert (await asyncio.gather(*both))[0] == []
-    assert {tuple(statement.split()[:3]) for statement in asked} == {("INSERT", "INTO", "afterwards_batch")}
-
-
 async def test_workers_hear_at_once_that_a_limit_lets_others_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "POLL", timedelta(hours=1))
     async with SQLiteEngine(path) as engine:
@@ -456,7 +443,7 @@ def test_a_process_that_forgets_to_close_ends_all_the_same(path: Path) -> None:
     script = """
 import asyncio, sys
 from pathlib import Path
-from afterwards.engines.sqlite import SQLiteEngine, opened, thread
+from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.engines.sqlite.io.connection import Connection
 
 asyncio.run(SQLiteEngine(Path(sys.argv[1])).__aenter__())
@@ -482,17 +469,6 @@ async def test_who_comes_while_others_are_kept_waiting_waits_no_longer_than_they
             await asyncio.sleep(0.1)
             other.execute("ROLLBACK")
         assert len(await last) == 1
-
-
-@pytest.mark.parametrize("fields", [{}, {"wait": timedelta(hours=1)}, {"held": True}, {"origin": "POST /"}])
-async def test_to_store_tasks_for_anybody_takes_one_statement(path: Path, fields: dict[str, Any]) -> None:
-    seen: list[str] = []
-    async with SQLiteEngine(path) as engine:
-        await on_the_writer(engine, lambda connection: connection.set_trace_callback(seen.append))
-        await asyncio.gather(*(engine.enqueue([new(**fields)]) for _ in range(3)))
-        inserts = [statement.split()[0] for statement in seen if not statement.startswith(("COMMIT", "ROLLBACK"))]
-        assert len(await engine.find(Query())) == 3
-    assert "BEGIN" not in inserts
 
 
 async def test_what_one_statement_cannot_store_is_stored_all_the_same(path: Path) -> None:

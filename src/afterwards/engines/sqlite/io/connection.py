@@ -209,7 +209,6 @@ def connect(path: Path, *, patience: timedelta) -> OwnConnection:
         for pragma in PRAGMAS + (APPLE_PRAGMAS if sys.platform == "darwin" else ()):
             connection.execute(pragma)
         _migrate(connection)
-        _run(connection, "batch.sql")
     except BaseException:
         connection.close()
         raise

@@ -43,7 +43,6 @@ class Operation:
     only_adds: bool = False  # what it writes may be written later in the transaction
     patient: bool = False  # may wait a little for others, to share their commit
     turn: Turn = 0  # when it comes among those that share its commit
-    into: Callable[[Any], Any] | None = None  # has a batch do it, and returns the answer; None: that takes more
     result: Any = None  # what is answered if it is not needed, and then what was done
     error: Exception | None = None
     asked_at: float = field(default_factory=time.monotonic)
@@ -120,12 +119,11 @@ class ConnectionThread:
         only_adds: bool = False,
         patient: bool = False,
         turn: Turn = 0,
-        into: Callable[[Any], R | None] | None = None,
     ) -> "asyncio.Future[R]":
         """Have the thread run a function; ``otherwise`` is the answer when it is not needed."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        operation = Operation(run, future, needed, undelivered, only_adds, patient, turn, into, otherwise)
+        operation = Operation(run, future, needed, undelivered, only_adds, patient, turn, otherwise)
         # All that coroutines ask for in one turn of their loop is handed in together. To wake the thread for each
         # would have it compete for the interpreter with those who are about to ask.
         if gathered := self._gathered.get(loop):

@@ -13,7 +13,6 @@ from typing import Any
 from afterwards import telemetry
 from afterwards.core.errors import EngineError, EngineUnavailable
 from afterwards.engines.sqlite import statements
-from afterwards.engines.sqlite.batch import Batch
 from afterwards.engines.sqlite.io.connection import Connection, Identities, OwnConnection, identities, identity
 from afterwards.engines.sqlite.io.errors import is_locked
 from afterwards.engines.sqlite.io.file_locks import Hold, in_use
@@ -21,10 +20,6 @@ from afterwards.engines.sqlite.io.peers import WriteLock
 from afterwards.engines.sqlite.io.thread import ConnectionThread, Operation
 from afterwards.engines.sqlite.operations import successors
 from afterwards.telemetry import log
-
-NO_BATCH = 0.02
-"""Seconds in which nothing is tried as a batch after one was refused: the next one would be, too."""
-
 
 LONGEST_RESCUE = 2.0
 """Seconds that an open waits for a process that still has a deleted log open to write it back."""
@@ -73,7 +68,6 @@ class Writer(ConnectionThread):
         self._patience = patience.total_seconds()
         self._poll = poll.total_seconds()
         self._next_look = 0.0
-        self._no_batch_before = 0.0
         self._version = -1
         self._told = told
         self._noticed = noticed
@@ -194,8 +188,6 @@ class Writer(ConnectionThread):
 
     def _together(self, operations: Sequence[Operation], *, careful: bool) -> None:
         connection = self._connected()
-        if not careful and self._in_a_batch(connection, operations):
-            return
         connection.begin(self._clock())
         if not any(operation.needed is None or operation.needed(connection) for operation in operations):
             return
@@ -207,45 +199,6 @@ class Writer(ConnectionThread):
         for operation, result in zip(wanted, results, strict=True):
             operation.result, operation.error = result, None
         self._tell(connection, due)
-
-    def _in_a_batch(self, connection: OwnConnection, operations: Sequence[Operation]) -> bool:
-        """Have one statement do all of it. Returns False when it takes more than that: then nothing was done."""
-        if time.monotonic() < self._no_batch_before or any(one.into is None for one in operations):
-            return False
-        with self._lock:
-            self._check_files()
-            connection.begin(self._clock())
-            batch = Batch(connection)
-            answers = self._written(batch, operations)
-        if answers is None:
-            return False
-        due = batch.due
-        if sooner := due is not None and (self.next_due is None or due < self.next_due):
-            self.next_due = due
-        if sooner or batch.queued:
-            self._told()
-        for operation, answer in zip(operations, answers, strict=True):
-            operation.result, operation.error = answer, None
-        return True
-
-    def _written(self, batch: Batch, operations: Sequence[Operation]) -> list[Any] | None:
-        """The answers to what a batch has done; None when nothing was."""
-        answers = []
-        try:
-            for operation in operations:
-                gave_up = operation.error is not None  # while this waited for other processes
-                answer = operation.into(batch) if operation.into and not gave_up else None
-                if answer is None:
-                    return None
-                answers.append(answer)
-            if batch.write():
-                return answers
-        except sqlite3.OperationalError:
-            raise
-        except Exception:  # whatever it is, it concerns one operation: in a transaction it is found out which
-            return None
-        self._no_batch_before = time.monotonic() + NO_BATCH
-        return None
 
     @contextmanager
     def _transaction(self, connection: OwnConnection, *, careful: bool) -> Iterator[None]:

@@ -25,6 +25,7 @@ from afterwards.engine import Claim, Heartbeat, Query
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.engines.sqlite.io import runtime, thread
 from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite.io.thread import Turn
 
 pytestmark = pytest.mark.anyio
 
@@ -60,10 +61,10 @@ def locked(path: Path) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-async def on_the_writer(engine: SQLiteEngine, do: str | Callable[[Connection], object]) -> None:
+async def on_the_writer(engine: SQLiteEngine, do: str | Callable[[Connection], object], turn: Turn = 0) -> None:
     assert engine._opened is not None
     run = do if callable(do) else lambda connection: connection.execute(do).fetchall()
-    await engine._opened.writer.call(run)
+    await engine._opened.writer.call(run, turn=turn)
 
 
 async def until(condition: Callable[[], Any]) -> None:
@@ -133,11 +134,16 @@ async def test_what_is_leased_after_all_to_a_caller_who_was_told_that_it_failed_
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime, "WATCH", timedelta(milliseconds=5))
-    async with SQLiteEngine(path, patience=timedelta(minutes=5)) as engine:
+    disk_works_again = threading.Event()
+    async with SQLiteEngine(path) as engine:
         task = new(held=True)
-        with locked(path), monkeypatch.context() as meanwhile, pytest.raises(EngineUnavailable, match="not answered"):
+        with monkeypatch.context() as meanwhile:
             meanwhile.setattr(thread, "LONGEST_CALL", 0.02)  # not for what is asked afterwards: the machine may be busy
-            await engine.enqueue([task], claim=claim())
+            storing = engine.enqueue([task], claim=claim())
+            stuck = on_the_writer(engine, lambda connection: disk_works_again.wait(), turn=2)  # after it was stored
+            answers = await asyncio.gather(storing, stuck, return_exceptions=True)
+        assert [str(answer).partition("has not ")[2][:8] for answer in answers] == ["answered"] * 2
+        disk_works_again.set()
 
         async def is_held_back() -> bool:
             return [one.state for one in await engine.get([task.id])] == [State.SCHEDULED]
@@ -445,6 +451,7 @@ import asyncio, sys
 from pathlib import Path
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite.io.thread import Turn
 
 asyncio.run(SQLiteEngine(Path(sys.argv[1])).__aenter__())
 """

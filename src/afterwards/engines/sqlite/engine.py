@@ -20,14 +20,15 @@ from afterwards.engines.sqlite import rows
 from afterwards.engines.sqlite.io import backup
 from afterwards.engines.sqlite.io.checks import check_place
 from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite.io.operation import Call, CallIfNeeded
 from afterwards.engines.sqlite.io.runtime import Opened, Settings, gate, say_what_is_old, say_what_joining_risks
-from afterwards.engines.sqlite.io.thread import Operation
 from afterwards.engines.sqlite.operations import (
     claiming,
     clock_correction,
     files,
     finishing,
     limiting,
+    pruning,
     reading,
     registration,
     scheduling,
@@ -35,9 +36,9 @@ from afterwards.engines.sqlite.operations import (
     storing,
     successors,
 )
-from afterwards.engines.sqlite.operations.finishing import Piece
+from afterwards.engines.sqlite.operations.finishing import Finish, Piece
 from afterwards.engines.sqlite.operations.joined import Joined, is_on
-from afterwards.engines.sqlite.operations.unclaimed_leases import Enqueue, Undelivered
+from afterwards.engines.sqlite.operations.unclaimed_leases import ClaimTasks, Enqueue, EnqueueAndLease, UnclaimedLeases
 
 MOST_CHANGED = 100
 """Tasks that one transaction cancels or requeues, so that none takes long."""
@@ -64,21 +65,21 @@ class SQLiteEngine:
         self._settings = Settings(path=Path(os.path.realpath(path)), clock=clock, patience=patience)
         self._opened: Opened | None = None
         self._users = 0
-        self._undelivered = Undelivered(clock)
+        self._unclaimed = UnclaimedLeases(clock)
 
     async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
         if not tasks:
             return []
         opened = self._here()
-        call = Enqueue(tasks, claim, opened, self._undelivered)
         if claim is None:
-            stored = await opened.writer.call(call, only_adds=True)
+            stored = await opened.writer.ask(Enqueue(tasks))
         else:
             opened.presence.note(claim.worker)
-            stored = await opened.writer.call(call, undelivered=call.give_back, only_adds=True, turn=2)
+            release = partial(self._unclaimed.release, opened)
+            stored = await opened.writer.ask(EnqueueAndLease(tasks, claim, release))
         if isinstance(stored, QueueFull):
             raise stored
-        return self._undelivered.left_out(stored)
+        return self._unclaimed.without_released(stored)
 
     async def refuse_full(self, tasks: Sequence[NewTask]) -> None:
         if full := await self._here().reader.call(partial(storing.full_queue, tasks=tasks)):
@@ -110,13 +111,7 @@ class SQLiteEngine:
         opened = self._here()
         opened.wakeup.clear()
         opened.presence.note(claim.worker)
-        return await opened.writer.call(
-            partial(_claim, claim=claim),
-            turn=1,
-            needed=partial(claiming.is_there_any, claim=claim),
-            otherwise=[],
-            undelivered=partial(self._undelivered.give_back, opened),
-        )
+        return await opened.writer.ask(ClaimTasks(claim, partial(self._unclaimed.release, opened)))
 
     async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
         if not beats:
@@ -126,7 +121,7 @@ class SQLiteEngine:
     async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
         if not settled:
             return []
-        return await self._here().writer.call(partial(finishing.finish, settled=settled), patient=True)
+        return await self._here().writer.ask(Finish(partial(finishing.finish, settled=settled)))
 
     async def expired(self, limit: int) -> list[Task]:
         """Those whose worker is known to be dead are found at once: their leases are ended here."""
@@ -141,10 +136,12 @@ class SQLiteEngine:
         return tasks
 
     async def put_right(self, lease: timedelta) -> bool:
-        return await self._here().writer.call(
-            partial(clock_correction.put_right, lease=lease),
-            needed=partial(clock_correction.is_any_wrong, lease=lease),
-            otherwise=False,
+        return await self._here().writer.ask(
+            CallIfNeeded(
+                partial(clock_correction.put_right, lease=lease),
+                needed=partial(clock_correction.is_any_wrong, lease=lease),
+                otherwise=False,
+            )
         )
 
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
@@ -169,7 +166,7 @@ class SQLiteEngine:
 
     async def _go_on_behind(self) -> bool:
         """Decide on tasks behind others that are left. Returns whether more are."""
-        return await self._here().writer.call(successors.go_on, needed=successors.is_any_left, otherwise=False, turn=2)
+        return await self._here().writer.ask(successors.GoOn())
 
     async def find(self, query: Query) -> list[Task]:
         return await self._here().reader.call(partial(reading.find, query=query))
@@ -182,15 +179,15 @@ class SQLiteEngine:
         pruned = 0
         while pruned < limit:
             some = min(limit - pruned, MOST_PRUNED)
-            count = await self._here().writer.call(
-                partial(finishing.prune, limit=some), needed=finishing.is_any_over, otherwise=0
-            )
+            prune = CallIfNeeded(partial(pruning.prune, limit=some), needed=pruning.is_any_over, otherwise=0)
+            count = await self._here().writer.ask(prune)
             pruned += count
             if count < some:
                 break
         await self._delete_files_over()
-        await self._here().writer.call(set_aside.put_odd, needed=set_aside.is_any_odd)
-        await self._here().writer.call(registration.forget, needed=registration.is_any_forgotten)
+        writer = self._here().writer
+        await writer.ask(CallIfNeeded(set_aside.put_odd, needed=set_aside.is_any_odd, otherwise=None))
+        await writer.ask(CallIfNeeded(registration.forget, needed=registration.is_any_forgotten, otherwise=None))
         return pruned
 
     async def delete_files(self, tasks: Sequence[str]) -> None:
@@ -200,7 +197,7 @@ class SQLiteEngine:
 
     async def _delete_files_over(self) -> None:
         """In several transactions, if there are many: each leaves the others a turn."""
-        while await self._here().writer.call(files.delete_some, needed=files.is_any_over, otherwise=False):
+        while await self._here().writer.ask(CallIfNeeded(files.delete_some, needed=files.is_any_over, otherwise=False)):
             pass
 
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
@@ -236,9 +233,12 @@ class SQLiteEngine:
         return await self._here().reader.call(_paused)
 
     async def register_schedules(self, expressions: Mapping[str, str]) -> None:
-        await self._here().writer.call(
-            partial(scheduling.register, expressions=expressions),
-            needed=partial(scheduling.is_any_new, expressions=expressions),
+        await self._here().writer.ask(
+            CallIfNeeded(
+                partial(scheduling.register, expressions=expressions),
+                needed=partial(scheduling.is_any_new, expressions=expressions),
+                otherwise=None,
+            )
         )
 
     async def schedules(self, names: Collection[str]) -> list[StoredSchedule]:
@@ -247,10 +247,12 @@ class SQLiteEngine:
     async def fire(self, fires: Sequence[Fire]) -> list[Task]:
         if not fires:
             return []
-        return await self._here().writer.call(
-            partial(scheduling.fire, fires=fires),
-            needed=partial(scheduling.may_any_fire, fires=fires),
-            otherwise=[],
+        return await self._here().writer.ask(
+            CallIfNeeded(
+                partial(scheduling.fire, fires=fires),
+                needed=partial(scheduling.may_any_fire, fires=fires),
+                otherwise=[],
+            )
         )
 
     async def pause_schedules(self, names: Collection[str]) -> None:
@@ -291,7 +293,7 @@ class SQLiteEngine:
         with gate:
             self._users += 1
         try:
-            await self._here().writer.call(_nothing, needed=_never)
+            await self._here().writer.ask(CallIfNeeded(_nothing, needed=_never, otherwise=None))
         except BaseException:
             await self._leave(refused=True)
             raise
@@ -335,7 +337,7 @@ class SQLiteEngine:
                 raise EngineUnavailable(f"this process was forked in the middle of a write to {self._settings.path}")
             say_what_is_old()
             try:
-                opened = Opened(self._settings)
+                opened = Opened(self._settings, go_on=successors.GoOn)
                 opened.start()
             except (OSError, RuntimeError) as error:
                 if isinstance(error, RuntimeError) and not is_shortage(error):
@@ -349,20 +351,7 @@ class SQLiteEngine:
         """Tell the waiting workers of all processes that a transaction has queued something."""
         opened = self._opened
         if opened is not None and opened.pid == os.getpid():
-            opened.writer.submit([Operation(_something_is_queued)])
-
-
-def _claim(connection: Connection, claim: Claim) -> list[Task]:
-    if claim.ids is not None:
-        finishing.bring_back(connection, claim.ids)
-    look = connection.look()
-    if look.overdue:
-        finishing.expire(connection)
-        look = connection.look()
-        if look.overdue:  # very many: none of them may begin, so the worker is to come again
-            connection.queued = True
-            return []
-    return claiming.claim(connection, claim, look)
+            opened.writer.submit([Call(_something_is_queued)])
 
 
 def _paused(connection: Connection) -> Paused:

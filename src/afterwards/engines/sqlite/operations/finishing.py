@@ -7,22 +7,67 @@ from typing import NamedTuple
 from afterwards.core import lifecycle
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import UNLIMITED
-from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, Failure, Lease, State, Task
-from afterwards.engines.sqlite import rows, statements
+from afterwards.core.task import Lease, State, Task
+from afterwards.engines.sqlite import placeholders, rows
 from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.operations import duplicates, files, reading, set_aside, storing, successors
+from afterwards.engines.sqlite.io.operation import Call
+from afterwards.engines.sqlite.operations import changing, duplicates, reading, set_aside, storing, successors
+from afterwards.engines.sqlite.operations.reading import GET
 from afterwards.engines.sqlite.rows import Row
+
+STILL_HELD = """
+    SELECT id, limit_key FROM afterwards_tasks INDEXED BY afterwards_id
+    WHERE id IN ({places}) AND attempt = ? AND state = 'running'
+"""
+
+SUCCEED = """
+    UPDATE afterwards_tasks INDEXED BY afterwards_id SET
+        state = 'succeeded', failed = ?, crashed = ?, suspect = 0, losses = 0, lease_until = NULL, finished_at = ?,
+        cancel_requested = NULL, reason = NULL, result = {result}
+    WHERE id IN ({places}) AND attempt = ? AND state = 'running'
+"""
+
+# The same, unless one of them is not held, or has a limit that others may wait for: then none is changed.
+SUCCEED_ALL = f"""
+    {SUCCEED} AND limit_key = '' AND (
+        SELECT count(*) FROM afterwards_tasks INDEXED BY afterwards_id
+        WHERE id IN ({{places}}) AND attempt = ? AND state = 'running' AND limit_key = ''
+    ) = ?
+"""
+
+ASK_UNREADABLE_TO_STOP = "UPDATE afterwards_tasks SET cancel_requested = ? WHERE seq = ? AND state = 'running'"
+
+CANCEL_UNREADABLE = """
+    UPDATE afterwards_tasks SET
+        state = 'cancelled', aside_from = NULL, set_aside = NULL, run_at = NULL, finished_at = ?, reason = ?
+    WHERE seq = ? AND state NOT IN ('running', 'succeeded', 'failed', 'cancelled')
+"""
+
+OVERDUE = """
+    SELECT id FROM afterwards_tasks
+    WHERE seq IN (
+        SELECT seq FROM afterwards_tasks INDEXED BY afterwards_expiring
+        WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= ?
+            AND state NOT IN ('running', 'unreadable')
+        ORDER BY expires_at LIMIT ?
+    )
+    ORDER BY seq
+"""
 
 MOST_EXPIRED = 1000
 """Tasks that one claim cancels, so that no transaction takes long."""
-
-MOST_FAILURES = FIRST_FAILURES + LAST_FAILURES
 
 MOST_SUCCEEDED = 128
 """Successes that one statement stores; with all their values old versions of SQLite allow 999."""
 
 Counted = tuple[int, int, int]
 """Failures, crashes and attempts of a task."""
+
+
+class Finish(Call[list[Lease]]):
+    """Stores how attempts ended."""
+
+    patient = True
 
 
 class Piece(NamedTuple):
@@ -83,8 +128,8 @@ def cancel(connection: Connection, ids: Sequence[str], reason: str) -> Piece:
 
 def _cancel_unreadable(connection: Connection, seq: int, task: Task, reason: str) -> None:
     """Cancel a task without changing what cannot be read of its row."""
-    connection.execute(statements.ASK_UNREADABLE_TO_STOP, (reason, seq))
-    if connection.execute(statements.CANCEL_UNREADABLE, (connection.instant, reason, seq)).rowcount:
+    connection.execute(ASK_UNREADABLE_TO_STOP, (reason, seq))
+    if connection.execute(CANCEL_UNREADABLE, (connection.instant, reason, seq)).rowcount:
         successors.follow(connection, [successors.ended(lifecycle.cancel(task, reason, connection.now))])
 
 
@@ -125,20 +170,6 @@ def bring_back(connection: Connection, ids: Iterable[str]) -> None:
             put(connection, task)
 
 
-def prune(connection: Connection, limit: int) -> int:
-    keys = [(rows.raw(key),) for [key] in connection.execute(statements.OVER, (connection.instant, limit))]
-    connection.executemany(statements.DELETE, keys)
-    connection.executemany(statements.DELETE_FAILURES, keys)
-    connection.executemany(statements.DELETE_ALIASES, keys)
-    connection.execute(statements.DELETE_STARTS, (connection.instant,))
-    files.release(connection, keys)
-    return len(keys)
-
-
-def is_any_over(connection: Connection) -> bool:
-    return connection.execute(statements.ANY_OVER, (connection.instant,)).fetchone() is not None
-
-
 def is_plain_success(settled: Settled) -> bool:
     """Whether all there is to store is that the task succeeded, and its result."""
     return not (settled.state is not State.SUCCEEDED or settled.failure or settled.then or settled.progress)
@@ -147,7 +178,7 @@ def is_plain_success(settled: Settled) -> bool:
 def _succeed(connection: Connection, counted: Counted, settled: Sequence[Settled]) -> list[Settled]:
     """Store what ``lifecycle.finish`` says of successes. Returns those whose leases still held."""
     held: list[Settled] = []
-    for some in statements.pieces(settled, MOST_SUCCEEDED):
+    for some in placeholders.pieces(settled, MOST_SUCCEEDED):
         succeed = _Success(counted, some)
         held += some if succeed.all_in_one(connection) else succeed.those_held(connection)
     return held
@@ -160,26 +191,26 @@ class _Success:
         self._failed, self._crashed, self._attempt = counted
         self._settled = settled
         keys = [rows.key(one.lease.task_id) for one in settled]
-        self._keys = statements.padded(keys)
+        self._keys = placeholders.padded(keys)
         self._results: list[object] = [settled[0].result]
         if any(one.result != settled[0].result for one in settled):
-            results = statements.padded([one.result for one in settled])
+            results = placeholders.padded([one.result for one in settled])
             self._results = [*chain.from_iterable(zip(self._keys, results, strict=True))]
 
     def all_in_one(self, connection: Connection) -> bool:
         """Store all, where all leases hold and nobody waits for a limit. Returns False when nothing was done."""
         values = (*self._values(connection), *self._keys, self._attempt, len(self._settled))
-        return connection.execute_unseen(self._sized(statements.SUCCEED_ALL), values).rowcount > 0
+        return connection.execute_unseen(self._sized(SUCCEED_ALL), values).rowcount > 0
 
     def those_held(self, connection: Connection) -> list[Settled]:
-        held = self._sized(statements.STILL_HELD)
+        held = self._sized(STILL_HELD)
         found = dict(connection.execute(held, (*self._keys, self._attempt)).fetchall())
         connection.queued |= any(limit_key != UNLIMITED for limit_key in found.values())  # others may have waited
-        connection.execute(self._sized(statements.SUCCEED), self._values(connection))
+        connection.execute(self._sized(SUCCEED), self._values(connection))
         return [one for one in self._settled if bytes(rows.key(one.lease.task_id)) in found]
 
     def _sized(self, statement: str) -> str:
-        return statements.sized(statement, len(self._keys), max(1, len(self._results) // 2))
+        return placeholders.sized(statement, len(self._keys), max(1, len(self._results) // 2))
 
     def _values(self, connection: Connection) -> tuple[object, ...]:
         return self._failed, self._crashed, connection.instant, *self._results, *self._keys, self._attempt
@@ -196,32 +227,20 @@ def _settle_each(connection: Connection, settled: Sequence[Settled]) -> list[Set
 
 def _settle(connection: Connection, settled: Settled) -> bool:
     """Returns whether the lease still held."""
-    row = connection.execute(statements.GET, (rows.key(settled.lease.task_id),)).fetchone()
+    row = connection.execute(GET, (rows.key(settled.lease.task_id),)).fetchone()
     task = row and lifecycle.finish(reading.task_of(connection, row), settled, connection.now)
     if not task:
         return False
     if settled.failure:
-        _add_failure(connection, task, settled.failure)
+        changing.add_failure(connection, task, settled.failure)
     put(connection, task)
     return True
 
 
-def _add_failure(connection: Connection, task: Task, failure: Failure) -> None:
-    """What ``lifecycle.with_failure`` says."""
-    connection.execute(statements.INSERT_FAILURE, rows.from_failure(task.id, failure))
-    if task.attempt <= MOST_FAILURES:  # as most often
-        return
-    key = rows.key(task.id)
-    [count] = connection.execute(statements.COUNT_FAILURES, (key,)).fetchone()
-    if count > MOST_FAILURES:
-        connection.execute(statements.TRIM_FAILURES, (key, count - MOST_FAILURES, FIRST_FAILURES))
-        connection.execute(statements.COUNT_LEFT_OUT, (count - MOST_FAILURES, key))
-
-
 def expire(connection: Connection) -> None:
     """Cancel what was not begun in time, and those behind it."""
-    for [key] in connection.execute(statements.OVERDUE, (connection.instant, MOST_EXPIRED)).fetchall():
-        for row in connection.execute(statements.GET, (rows.raw(key),)).fetchall():
+    for [key] in connection.execute(OVERDUE, (connection.instant, MOST_EXPIRED)).fetchall():
+        for row in connection.execute(GET, (rows.raw(key),)).fetchall():
             task = reading.task_of(connection, row)
             if task.unreadable:
                 set_aside.put(connection, row, task.unreadable)
@@ -231,9 +250,6 @@ def expire(connection: Connection) -> None:
 
 def put(connection: Connection, task: Task) -> None:
     """Store a task as it stands now; when that ends it, decide on those behind it."""
-    connection.execute(statements.UPDATE, rows.changed(task, connection.instant))
-    connection.queued |= (task.state is State.QUEUED and task.set_aside is None) or (
-        task.limit_key != UNLIMITED and task.state is not State.RUNNING  # others may have waited for it
-    )
+    changing.put(connection, task)
     if task.state.finished:
         successors.follow(connection, [successors.ended(task)])

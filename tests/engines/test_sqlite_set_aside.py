@@ -68,8 +68,8 @@ DAMAGES = (
 
 
 @pytest.fixture(autouse=True)
-def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telemetry, "_said", set())
+def nothing_said() -> None:
+    telemetry.start_afresh()
 
 
 @pytest.fixture

@@ -10,10 +10,9 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Depends
 
-from afterwards import State, task
+from afterwards import State, task, telemetry
 from afterwards.core.errors import EngineUnavailable
 from afterwards.engines.sqlite import SQLiteEngine
-from afterwards.execution.threads import Threads
 from face.diary import note
 from face.diary import said as the_diary
 from face.serving import finished, until, working
@@ -76,10 +75,8 @@ def waits(caplog: pytest.LogCaptureFixture) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def told_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("afterwards.telemetry._short_since", {})
-    # An idle thread that another test left would take the dependency, and nothing would be short.
-    monkeypatch.setattr("afterwards.execution.dependencies._threads", Threads())
+def told_anew() -> None:
+    telemetry.start_afresh()
 
 
 async def test_a_def_task_waits_for_its_thread(url: str, said: list[str], caplog: pytest.LogCaptureFixture) -> None:

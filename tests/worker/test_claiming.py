@@ -229,3 +229,14 @@ async def test_what_a_claim_ahead_leaves_is_claimed_at_once(engine: SQLiteEngine
         worker.draining.set()
         await claiming
     assert [one.state for one in worker.taken] == [State.RUNNING]
+
+
+async def test_a_claim_whose_caller_was_cancelled_before_it_began_takes_nothing(engine: SQLiteEngine) -> None:
+    """Its operation waits for the same commit as one that queues a task, and comes after it."""
+    worker = Worker(engine, slots=5, ended=0)
+    claiming = asyncio.create_task(engine.claim(worker.claims.claim(1)))
+    await asyncio.sleep(0)
+    claiming.cancel()
+    [queued] = await engine.enqueue([new()])
+    [stored] = await engine.get([queued.id])
+    assert (stored.state, stored.attempt, stored.failures) == (State.QUEUED, 0, ())

@@ -93,3 +93,22 @@ def test_beyond_its_slots_it_claims_what_will_begin_in_a_moment(slots: Slots[str
     assert slots.soon == 2
     clock.now += A_MOMENT * 1.01
     assert slots.soon == 0
+
+
+def test_where_all_that_run_wait_for_results_there_is_one_slot_more(slots: Slots[str]) -> None:
+    for _ in range(COUNT):
+        start(slots, 1)
+        assert slots.lend()
+    start(slots, COUNT + 3)
+    for _ in range(COUNT - 1):
+        assert not slots.lend()
+    assert len(slots.ready) == 3, "one of those that run does not wait"
+    slots.leave()
+    start(slots, 0)
+    assert len(slots.ready) == 2
+    slots.lend()
+    start(slots, 0)
+    assert len(slots.ready) == 1
+    slots.take_back(lent=False)
+    slots.leave()
+    assert slots.next() is None

@@ -37,7 +37,7 @@ class Process:
         self.hurried = 0
         self.upkeep = Upkeep(
             *(engine, registry, OPTIONS),
-            tell=lambda *_: None,
+            make_notice=lambda *_: None,
             told=lambda *_: None,
             clock=clock,
             steady=lambda: self.seconds,

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from afterwards import telemetry
-from afterwards.core.errors import Cancel
+from afterwards.core.control import Cancel
 from afterwards.core.progress import Progress
 from afterwards.core.task import Lease, Task
 from afterwards.execution.dependency_plan import AttemptContext

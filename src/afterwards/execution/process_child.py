@@ -20,11 +20,11 @@ from afterwards.core.retry import Retry
 from afterwards.core.task import FailureKind, Task
 from afterwards.core.text import said_by
 from afterwards.execution import process_messages
-from afterwards.execution.attempt import meant_by
 from afterwards.execution.awaitables import awaited, done
 from afterwards.execution.context import TaskContext, current
 from afterwards.execution.decoding import Misfit, read_arguments
 from afterwards.execution.function import Runnable
+from afterwards.execution.outcomes import outcome_of_function
 from afterwards.execution.process_messages import Message, Pipe
 
 MOMENT = 0.1
@@ -101,7 +101,7 @@ class Child:
         except UnknownFunction as error:
             message = process_messages.ended(Raised(error=error, kind=FailureKind.REFUSED), Retry())
         except BaseException as error:  # whatever the import of the user's module raises
-            message = process_messages.ended(meant_by(error), Retry())
+            message = process_messages.ended(outcome_of_function(error), Retry())
         else:
             message = self._called(function, task, values)
         _flush()
@@ -127,7 +127,7 @@ class Child:
             if not done(result):
                 result = asyncio.run(awaited(result))
         except BaseException as error:  # whatever the user's function raises is its outcome
-            outcome = meant_by(error)
+            outcome = outcome_of_function(error)
         else:
             outcome, lost = _stored(function, result)
         finally:

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from afterwards.client.client import the_client
 from afterwards.client.handle import TaskHandle
+from afterwards.client.installations import the_client
 from afterwards.client.request import origin, publication
 from afterwards.client.uploads import Uploads, files_stored
 from afterwards.core.called import called_already
-from afterwards.core.errors import InvalidOption, shown
+from afterwards.core.errors import InvalidOption
 from afterwards.core.task import NewTask
+from afterwards.core.text import shown
 from afterwards.tasks.function import Call, TaskFunction
 
 

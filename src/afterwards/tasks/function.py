@@ -13,8 +13,9 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar, Unpack, cast
 
 from typing_extensions import ParamSpec
 
-from afterwards.client.client import Client, the_client
+from afterwards.client.client import Client
 from afterwards.client.handle import TaskHandle
+from afterwards.client.installations import the_client
 from afterwards.client.request import Publication, origin, publication
 from afterwards.client.sqlalchemy import check_session, join_alone
 from afterwards.client.uploads import Uploads, delete_files, files_stored

@@ -9,9 +9,12 @@ from afterwards.core.lifecycle import Outcome, Raised, Settled
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, State, Task
 from afterwards.engine import Claim, Engine, Heartbeat
-from afterwards.execution.attempt import Surroundings, Tell, attempt, settle, tell_plainly
+from afterwards.execution.attempt import attempt
 from afterwards.execution.context import TaskContext
+from afterwards.execution.failure_notice import MakeNotice, call_on_failure
 from afterwards.execution.function import Functions, Runnable
+from afterwards.execution.settling import settle
+from afterwards.execution.surroundings import Surroundings
 from afterwards.worker.maintenance import Upkeep
 
 LEASE = timedelta(hours=1)
@@ -35,7 +38,7 @@ async def run_due(
     functions: Functions,
     surroundings: Surroundings,
     *,
-    tell: Tell,
+    make_notice: MakeNotice,
     clock: Callable[[], datetime],
     dies: Dies,
     allow_retries: bool,
@@ -47,7 +50,13 @@ async def run_due(
     failures: list[BaseException] = []
     lost: list[tuple[Runnable, FailedTask]] = []
     upkeep = Upkeep(
-        engine, functions, Options(), tell=tell, told=lambda *failure: lost.append(failure), clock=clock, patient=False
+        engine,
+        functions,
+        Options(),
+        make_notice=make_notice,
+        told=lambda *failure: lost.append(failure),
+        clock=clock,
+        patient=False,
     )
     claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names)  # one by one, and in no real time
     while tasks := await engine.claim(claim):
@@ -58,14 +67,20 @@ async def run_due(
             if outcome is None:
                 await _lose(engine, task, upkeep)
                 while lost:
-                    await tell_plainly(*lost.pop(), surroundings.threads)
+                    await call_on_failure(*lost.pop(), surroundings.threads)
                 continue
-            settled, told = settle(
-                function, task, outcome, worker=claim.worker, clock=clock, tell=tell, progress=context.progress()
+            settled, failed = settle(
+                function,
+                task,
+                outcome,
+                worker=claim.worker,
+                clock=clock,
+                make_notice=make_notice,
+                progress=context.progress(),
             )
             await engine.finish([settled])
-            if told:
-                await tell_plainly(function, told, surroundings.threads)
+            if failed:
+                await call_on_failure(function, failed, surroundings.threads)
             if isinstance(outcome, Raised) and _is_shown(outcome, settled, allow_retries):
                 failures.append(_noted(outcome.error, settled))
     return failures

@@ -13,8 +13,8 @@ from starlette.websockets import WebSocketDisconnect
 from typing_extensions import ParamSpec
 
 from afterwards import telemetry
-from afterwards.client.client import the_client
 from afterwards.client.handle import TaskHandle
+from afterwards.client.installations import the_client
 from afterwards.client.request import Publication, publication
 from afterwards.client.session_call import Joining
 from afterwards.client.sqlalchemy import check_session, join

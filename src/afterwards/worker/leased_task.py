@@ -41,8 +41,9 @@ class Running:
     calls: Sequence[Call[Any]] = ()  # what was to be called in threads for it
     given_back: bool = False  # it was asked to stop for that
     told: bool = False  # that it did not
+    waits: int = 0  # for how many results of other tasks
     lent: bool = False  # its slot, to another one
-    lent_thread: bool = False  # and a thread beside the one in which it waits
+    lent_thread: bool = False  # a thread beside the one in which it waits
     left: bool = False  # its coroutine was cancelled although a thread is at work: it keeps its lease
 
     @property

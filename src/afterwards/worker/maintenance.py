@@ -14,7 +14,7 @@ from afterwards.core.options import Options
 from afterwards.core.routing import FORGOTTEN_AFTER
 from afterwards.core.task import LEASE_ENDED, FailedTask, Lease, Task
 from afterwards.engine import Engine
-from afterwards.execution.attempt import Tell, with_notice
+from afterwards.execution.failure_notice import MakeNotice, with_notice
 from afterwards.execution.function import Functions, Runnable
 from afterwards.execution.health import Health
 from afterwards.execution.retrying import keep_doing
@@ -46,7 +46,7 @@ class Upkeep:
         functions: Functions,
         options: Options,
         *,
-        tell: Tell,
+        make_notice: MakeNotice,
         told: Callable[[Runnable, FailedTask], None],
         clock: Callable[[], datetime],
         health: Health | None = None,
@@ -60,7 +60,7 @@ class Upkeep:
         self._engine = engine
         self._functions = functions
         self._reclaim_every = min(RECLAIM_EVERY, options.lease / 3)
-        self._tell = tell
+        self._make_notice = make_notice
         self._told = told  # has a plain `on_failure` told, once the failure is stored
         self._clock = clock
         self._steady = steady
@@ -158,4 +158,4 @@ class Upkeep:
             function = self._functions.get(task.name)
         except UnknownFunction:
             return settled, None  # another deploy's: it has nobody here to tell
-        return with_notice(function, task, settled, self._tell)
+        return with_notice(function, task, settled, self._make_notice)

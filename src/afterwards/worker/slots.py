@@ -26,6 +26,7 @@ class Slots(Generic[T]):
         self._now = now
         self._running = 0
         self._lent = 0  # to others, by tasks that wait for the result of another one
+        self._waiting = 0  # of those that run: such tasks, as many being lent already as may be
         self._reserved = 0  # for what is being claimed
         self._held = 0  # held back by a request, or being stored for one
         self._ahead = 0  # being claimed ahead of any slot
@@ -34,7 +35,7 @@ class Slots(Generic[T]):
 
     @property
     def free(self) -> int:
-        return self._count - self._running - self._reserved - len(self.ready)
+        return self._room - self._reserved - len(self.ready)
 
     @property
     def soon(self) -> int:
@@ -66,28 +67,41 @@ class Slots(Generic[T]):
 
     def next(self) -> T | None:
         """What may start now, and takes a slot with that."""
-        if not self.ready or self._running + self._reserved >= self._count:
+        if not self.ready or self._reserved >= self._room:
             return None
         self._running += 1
         return self.ready.popleft()
 
     def lend(self) -> bool:
-        """Let another one have the slot of one that only waits. False when as many are lent as there are slots."""
+        """Let another one have the slot of one that only waits. False when as many are lent as there are slots.
+
+        Then it keeps its slot. Where all that run wait with theirs, there is one more: nobody would ever go on.
+        """
         if self._lent >= self._count:
+            self._waiting += 1
             return False
         self._lent += 1
         self._running -= 1
         return True
 
-    def take_back(self) -> None:
+    def take_back(self, *, lent: bool) -> None:
         """One that waited goes on, even if there are more than slots for a while."""
-        self._lent -= 1
-        self._running += 1
+        if lent:
+            self._lent -= 1
+            self._running += 1
+        else:
+            self._waiting -= 1
 
     def leave(self) -> None:
         """One that ran has ended."""
         self._running -= 1
         self._ended.append(self._now())
+
+    @property
+    def _room(self) -> int:
+        """How many slots nobody runs in."""
+        stuck = self._running == self._waiting > 0
+        return max(self._count - self._running, int(stuck))
 
     def _begin_soon(self) -> int:
         """How many tasks will probably begin within a moment: as many as have ended within the last one."""

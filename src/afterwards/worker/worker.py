@@ -15,10 +15,13 @@ from afterwards.core.lifecycle import HOLD, Cancelled, Outcome, Raised, Released
 from afterwards.core.options import Options, RunIn
 from afterwards.core.task import FailedTask, FailureKind, Lease, State, Task
 from afterwards.engine import Claim, Engine, Held
-from afterwards.execution.attempt import Surroundings, Tell, attempt, settle, tell_plainly
+from afterwards.execution.attempt import attempt
+from afterwards.execution.failure_notice import MakeNotice, call_on_failure
 from afterwards.execution.function import Functions, Runnable, options_of
 from afterwards.execution.health import Health
 from afterwards.execution.retrying import keep_running, persist
+from afterwards.execution.settling import settle
+from afterwards.execution.surroundings import Surroundings
 from afterwards.execution.threads import made_from_here
 from afterwards.worker.chain_lengths import Links
 from afterwards.worker.claimer import Claims
@@ -63,7 +66,7 @@ class Worker:
         options: Options,
         surroundings: Surroundings,
         *,
-        tell: Tell,
+        make_notice: MakeNotice,
         timetable: Timetable = tuple,
         clock: Callable[[], datetime],
         health: Health | None = None,
@@ -74,7 +77,7 @@ class Worker:
         self._functions = functions
         self._options = options
         self._surroundings = surroundings
-        self._tell = tell
+        self._make_notice = make_notice
         self._clock = clock
         self._leased: dict[Lease, Running] = {}
         self._slots: Slots[Running] = Slots(options.slots)
@@ -96,7 +99,7 @@ class Worker:
         self._attendance = Attendance(engine, self.id, functions, options, clock=clock)
         self._upkeep = Upkeep(
             *(engine, functions, options),
-            tell=tell,
+            make_notice=make_notice,
             told=self._begin_telling,
             clock=clock,
             health=self._health,
@@ -271,18 +274,22 @@ class Worker:
                 change(partial(self._take_slot_back, running))
 
     def _give_slot(self, running: Running) -> None:
-        if running.ended or running.lent or not self._slots.lend():
+        if running.ended:
             return
-        running.lent = True
-        running.lent_thread = running.in_thread
-        self._surroundings.threads.lend(int(running.lent_thread))
-        self._claims.freed.set()
-        self._fill()
+        running.waits += 1
+        if running.waits == 1:
+            running.lent = self._slots.lend()
+            running.lent_thread = running.in_thread
+            self._surroundings.threads.lend(int(running.lent_thread))
+            self._claims.freed.set()
+            self._fill()
 
     def _take_slot_back(self, running: Running) -> None:
-        if running.lent:
-            running.lent = False
-            self._slots.take_back()
+        if running.waits == 0:  # it ended, and had it back with that
+            return
+        running.waits -= 1
+        if running.waits == 0:
+            self._slots.take_back(lent=running.lent)
             self._surroundings.threads.lend(-int(running.lent_thread))
 
     def _begin(self, doing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -345,7 +352,7 @@ class Worker:
             outcome,
             worker=self.id,
             clock=self._clock,
-            tell=self._tell,
+            make_notice=self._make_notice,
             progress=running.asked.shown() if running.asked else None,
         )
         self._settler.add(settled, at_once=self._links.is_long(running.task))
@@ -353,7 +360,8 @@ class Worker:
     def _free(self, running: Running) -> None:
         if running.asyncio_task:
             self._attempts.pop(running.asyncio_task, None)
-            if running.lent:
+            if running.waits:
+                running.waits = 1  # for whatever it waits: nothing of it goes on
                 self._take_slot_back(running)
             self._slots.leave()
             self._fill()
@@ -372,7 +380,7 @@ class Worker:
                 self._begin(self._publish(settled.lease))
 
     def _begin_telling(self, function: Runnable, failed: FailedTask) -> None:
-        self._begin(tell_plainly(function, failed, self._surroundings.threads))
+        self._begin(call_on_failure(function, failed, self._surroundings.threads))
 
     async def _publish(self, lease: Lease) -> None:
         await persist("publish a task", partial(self._engine.publish, [lease]))

@@ -44,6 +44,11 @@ class Operation(Generic[R]):
         """Return False when there is nothing to do; asked without a transaction."""
         return True
 
+    @property
+    def abandoned(self) -> bool:
+        """Return True when it need not be run, as nobody waits for the answer any more."""
+        return False
+
     def take_back(self, result: R) -> None:
         """Undo a result for which nobody waits any more."""
 

@@ -135,7 +135,7 @@ class ConnectionThread:
         signals: Sequence[object] = ()
         while Signal.STOP not in signals:
             found = self._next(self._pause())
-            self._current = [one for one in found if isinstance(one, Operation)]
+            self._current = [one for one in found if isinstance(one, Operation) and not one.abandoned]
             if self._current:
                 self._busy_since = time.monotonic()
                 self._perform(self._current)

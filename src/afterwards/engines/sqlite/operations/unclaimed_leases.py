@@ -111,6 +111,11 @@ class ClaimTasks(CallIfNeeded[list[Task]]):
         super().__init__(partial(_claim, claim=claim), needed=needed, otherwise=[])
         self._release = release
 
+    @property
+    def abandoned(self) -> bool:
+        """Return True when the caller was cancelled: it would only lease tasks that are then released."""
+        return self.future is not None and self.future.cancelled()
+
     def take_back(self, result: list[Task]) -> None:
         self._release(result, ())
 

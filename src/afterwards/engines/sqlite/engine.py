@@ -6,22 +6,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from afterwards.core.errors import EngineUnavailable, InvalidOption, QueueFull
+from afterwards.core.errors import InvalidOption, QueueFull
 from afterwards.core.lifecycle import Settled
 from afterwards.core.routing import Backlog, LiveWorker, Route
 from afterwards.core.schedule import StoredSchedule
-from afterwards.core.shortage import is_shortage
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import NO_TIMES, Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.sqlite import rows
 from afterwards.engines.sqlite.io import backup
-from afterwards.engines.sqlite.io.checks import check_place
 from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite.io.opening import OpenedInEachProcess
 from afterwards.engines.sqlite.io.operation import Call, CallIfNeeded
-from afterwards.engines.sqlite.io.runtime import Opened, Settings, gate, say_what_is_old, say_what_joining_risks
+from afterwards.engines.sqlite.io.runtime import say_what_joining_risks
 from afterwards.engines.sqlite.operations import (
     claiming,
     clock_correction,
@@ -47,7 +44,7 @@ MOST_PRUNED = 500
 """Rows that one transaction deletes, so that none takes long."""
 
 
-class SQLiteEngine:
+class SQLiteEngine(OpenedInEachProcess):
     """Tasks in one file, for any number of processes of one machine. What was stored survives a power cut.
 
     It may be opened several times at once, from any event loop; the last one to leave closes it.
@@ -62,9 +59,7 @@ class SQLiteEngine:
     ) -> None:
         if str(path) in ("", ":memory:") or str(path).startswith("file:"):
             raise InvalidOption(f"{str(path)!r} is not the path of a file: for tasks in memory give memory://")
-        self._settings = Settings(path=Path(os.path.realpath(path)), clock=clock, patience=patience)
-        self._opened: Opened | None = None
-        self._users = 0
+        super().__init__(Path(os.path.realpath(path)), clock=clock, patience=patience, go_on=successors.GoOn)
         self._unclaimed = UnclaimedLeases(clock)
 
     async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
@@ -287,66 +282,6 @@ class SQLiteEngine:
             else []
         )
 
-    async def __aenter__(self) -> Self:
-        """Raises EngineError for a file that is not ours or too new, UnsafeFileSystem, EngineUnavailable."""
-        check_place(self._settings.path)
-        with gate:
-            self._users += 1
-        try:
-            await self._here().writer.ask(CallIfNeeded(_nothing, needed=_never, otherwise=None))
-        except BaseException:
-            await self._leave(refused=True)
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Does what was asked so far."""
-        await self._leave()
-
-    async def _leave(self, *, refused: bool = False) -> None:
-        with gate:
-            self._users -= 1
-            if self._users > 0:
-                return
-            opened, self._opened = self._opened, None
-        if opened is not None and opened.pid == os.getpid():
-            opened.writer.hand_in()
-            opened.reader.hand_in()
-            try:
-                await asyncio.to_thread(opened.stop, refused=refused)
-            except RuntimeError as error:
-                if not is_shortage(error):
-                    raise
-                opened.stop(refused=refused)  # the system has no thread left: then here
-
-    def _here(self) -> Opened:
-        """What is open in this process: a fork opens its own."""
-        opened = self._opened
-        if opened is None or opened.pid != os.getpid():
-            with gate:
-                opened = self._open()
-        return opened
-
-    def _open(self) -> Opened:
-        if self._users == 0:
-            raise EngineUnavailable(f"{self._settings.path} is not open: enter the engine with `async with` first")
-        if self._opened is None or self._opened.pid != os.getpid():
-            if self._opened and self._opened.in_use:
-                raise EngineUnavailable(f"this process was forked in the middle of a write to {self._settings.path}")
-            say_what_is_old()
-            try:
-                opened = Opened(self._settings, go_on=successors.GoOn)
-                opened.start()
-            except (OSError, RuntimeError) as error:
-                if isinstance(error, RuntimeError) and not is_shortage(error):
-                    raise
-                needs = "; its folder must be writable" if isinstance(error, PermissionError) else ""
-                raise EngineUnavailable(f"{self._settings.path} cannot be opened: {error}{needs}") from error
-            self._opened = opened
-        return self._opened
-
     def _announce(self) -> None:
         """Tell the waiting workers of all processes that a transaction has queued something."""
         opened = self._opened
@@ -358,13 +293,5 @@ def _paused(connection: Connection) -> Paused:
     return connection.paused
 
 
-def _nothing(connection: Connection) -> None:
-    """What is asked of a thread only to see whether it can open the file."""
-
-
 def _something_is_queued(connection: Connection) -> None:
     connection.queued = True
-
-
-def _never(connection: Connection) -> bool:
-    return False

@@ -1,4 +1,4 @@
-"""What an engine has in one process while it is open: its threads, a sign of life, a mailbox."""
+"""The parts of an engine in one process while it is open: its threads, a sign of life, a mailbox."""
 
 import os
 import sqlite3
@@ -25,13 +25,13 @@ from afterwards.engines.wakeup import Wakeup
 from afterwards.telemetry import log, once
 
 POLL = timedelta(seconds=0.7)
-"""How often to look for what others wrote, where they also say so."""
+"""Time between two looks for what others wrote, where they also send a wake-up."""
 POLL_WITHOUT_WAKEUPS = timedelta(milliseconds=50)
 """The same where they cannot: on Windows, or where the file system has no sockets."""
 TRIES = 5
-"""How often a write that is kept waiting looks who else waits by then: each waits as long as an engine's patience."""
+"""Number of times that a waiting write lets others join it within an engine's patience: each waits that long."""
 WATCH = timedelta(seconds=1)
-"""How often to see whether a thread is stuck."""
+"""Time between two checks whether a thread is stuck."""
 
 gate = threading.RLock()
 """Held while anything opens, closes, or forks."""
@@ -39,7 +39,7 @@ gate = threading.RLock()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How an engine was asked to be."""
+    """The options of an engine."""
 
     path: Path
     clock: Callable[[], datetime]

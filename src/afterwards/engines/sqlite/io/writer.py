@@ -30,7 +30,7 @@ LONGEST_RESCUE = 2.0
 """Seconds that an open waits for a process that still has a deleted log open to write it back."""
 
 MOST_CHANGES = 3
-"""How often an operation is tried again because files were deleted or replaced."""
+"""Number of times that an operation is tried again because files were deleted or replaced."""
 
 
 class FilesChanged(Exception):
@@ -185,7 +185,7 @@ class Writer(ConnectionThread):
             self._failed(self._try_again(operations) if is_locked(error) else operations, error)
 
     def _accepts_odd_texts(self, error: Exception) -> bool:
-        """Whether the same can be tried again, as the connection reads texts from now on that are no UTF-8."""
+        """Return True when the same can be tried again, as the connection reads text that is no UTF-8 from now on."""
         return self._connection is not None and self._connection.accept_odd_texts(error)
 
     def _try_again(self, operations: Sequence[Operation[Any]]) -> list[Operation[Any]]:

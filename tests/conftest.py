@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from afterwards import Afterwards
+from afterwards import Afterwards, telemetry
 from afterwards.client.installations import installations
-from afterwards.execution.process_state import start_afresh
+from afterwards.execution.process_wide import process_wide
 from afterwards.process_state import afresh
 from afterwards.tasks.function import TaskFunction
 from afterwards.tasks.registry import registry
@@ -50,8 +50,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Run each test with the task functions and installations of its module, and of what that imports."""
     module = item.getparent(pytest.Module)
     reached = _reached(module.obj) if module is not None else ()
-    start_afresh()
-    with afresh(registry, installations):
+    with afresh(registry, installations, process_wide, telemetry.told):
         for one in reached:
             for function in _declared.get(one.__name__, ()):
                 registry.add(function)

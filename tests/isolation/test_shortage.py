@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Depends
 
-from afterwards import State, task, telemetry
+from afterwards import State, task
 from afterwards.core.errors import EngineUnavailable
 from afterwards.engines.sqlite import SQLiteEngine
 from face.diary import note
@@ -72,11 +72,6 @@ async def with_a_descriptor(file: Annotated[int, Depends(opens_something)]) -> s
 
 def waits(caplog: pytest.LogCaptureFixture) -> Any:
     return until(lambda: "this machine is too short of something" in caplog.text)
-
-
-@pytest.fixture(autouse=True)
-def told_anew() -> None:
-    telemetry.start_afresh()
 
 
 async def test_a_def_task_waits_for_its_thread(url: str, said: list[str], caplog: pytest.LogCaptureFixture) -> None:

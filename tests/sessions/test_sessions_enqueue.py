@@ -25,7 +25,7 @@ from afterwards.client.client import Client
 from afterwards.core.options import Options
 from afterwards.engine import Query
 from afterwards.engines.sqlite import SQLiteEngine
-from afterwards.tasks.function import Written
+from afterwards.tasks.call import WrittenCall
 from afterwards.testing.conformance.joining import sqlite_transaction
 from face.processes import output
 from face.serving import serving, until, until_async
@@ -255,7 +255,7 @@ async def test_a_session_shows_nowhere(database: Database, tmp_path: Path) -> No
         with_session = greet.options(session=session)
         assert "session=" not in repr(with_session) + repr(with_session.settings)
         assert with_session.settings == greet.settings
-        new = with_session.new_task(Client("memory://", Options()), Written("{}"))
+        new = with_session.calls.new_task(Client("memory://", Options()), WrittenCall("{}"))
         assert new.overrides is None
 
 

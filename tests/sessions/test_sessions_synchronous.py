@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from afterwards import Afterwards, telemetry
+from afterwards import Afterwards
 from sessions.sessions_support import greet
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
@@ -37,7 +37,6 @@ async def stored_with(level: str, url: str, tasks_url: str) -> None:
 async def test_a_session_that_may_lose_its_last_commits_is_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, level: str
 ) -> None:
-    telemetry.start_afresh()
     url = f"sqlite:///{tmp_path}/app.db"
     await stored_with(level, url, url)
     assert caplog.text.count(f"PRAGMA synchronous = {level}") == 1
@@ -47,7 +46,6 @@ async def test_a_session_that_may_lose_its_last_commits_is_named(
 async def test_a_session_that_waits_for_the_disk_is_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, level: str
 ) -> None:
-    telemetry.start_afresh()
     url = f"sqlite:///{tmp_path}/app.db"
     await stored_with(level, url, url)
     assert "PRAGMA synchronous" not in caplog.text
@@ -56,6 +54,5 @@ async def test_a_session_that_waits_for_the_disk_is_not(
 async def test_a_session_on_another_file_than_the_tasks_is_its_own_affair(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    telemetry.start_afresh()
     await stored_with("OFF", f"sqlite:///{tmp_path}/app.db", f"sqlite:///{tmp_path}/tasks.db")
     assert "PRAGMA synchronous" not in caplog.text

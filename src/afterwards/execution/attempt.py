@@ -35,7 +35,7 @@ from afterwards.execution.tracebacks import users_traceback
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two tries to begin while the machine is short of something: the first, and the longest."""
 
-A_WHILE = timedelta(seconds=10)
+WAIT_ELSEWHERE = timedelta(seconds=10)
 """After the last try the task is given back for so long: another process may have what is missing here."""
 
 
@@ -50,7 +50,7 @@ def attempt(
 async def _surrounded_attempt(
     function: Runnable, task: Task, surroundings: Surroundings, attempting: Attempting
 ) -> Outcome:
-    """An attempt that goes on with what surrounded the call."""
+    """Run an attempt within the trace and the context variables of its call."""
     outcome: Outcome | None = None
     try:
         check_context(task)
@@ -104,7 +104,7 @@ async def _attempt(
         current.reset(before)
     telemetry.short("begin a task", short)
     if pause > LONGEST_PAUSE:
-        return Released(f"it could not begin: {short}", begun=False, wait=A_WHILE)
+        return Released(f"it could not begin: {short}", begun=False, wait=WAIT_ELSEWHERE)
     await asyncio.sleep(pause)
     return await _attempt(function, task, surroundings, attempting, pause=2 * pause)
 
@@ -165,11 +165,11 @@ def _called(
         coroutine: Coroutine[Any, Any, Any] = function.function(*args, **kwargs)
         return coroutine
     call = partial(function.function, *args, **kwargs)
-    return threads.run(call if timeout is None else partial(judged, timeout, call), patience=LONGEST_PAUSE)
+    return threads.run(call if timeout is None else partial(judged, timeout, call), give_up_after=LONGEST_PAUSE)
 
 
 async def _finally(result: Any, function: Runnable, timeout: timedelta | None) -> Any:
-    """What the function gives in the end: it may have returned an awaitable, for which a thread's time was not over."""
+    """Return the function's result. It may have returned an awaitable, for which a thread's timeout did not count."""
     if function.is_async or timeout is None:
         return await awaited(result)
     return await within(timeout, awaited(result))

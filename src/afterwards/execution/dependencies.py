@@ -105,7 +105,7 @@ class Resolver:
         if not _take_if_free(place, self.limiter):
             await self.limiter.acquire_on_behalf_of(place)
         try:
-            return await self.threads.run(function, on_cancel=OnCancel.WAIT, patience=THREAD_TIMEOUT)
+            return await self.threads.run(function, on_cancel=OnCancel.WAIT, give_up_after=THREAD_TIMEOUT)
         finally:
             self.limiter.release_on_behalf_of(place)
 
@@ -118,7 +118,7 @@ class Resolver:
 
 
 class TaskRequest(Request):
-    """What a dependency of a task gets for ``Request``: the application and its state. All that is HTTP's raises."""
+    """The ``Request`` of a task's dependencies: the application and its state. Anything that belongs to HTTP raises."""
 
     def __init__(self, app: FastAPI, state: State, values: dict[str, Any], chain: str) -> None:
         super().__init__(_Scope({"type": "http", "app": app, "state": values}, chain))
@@ -161,7 +161,7 @@ class _Scope(dict[str, Any]):
 
 
 class _Run:
-    """One attempt's resolving: what was called already, and the state that its dependencies share."""
+    """The resolution of one attempt's dependencies: the values so far, and the state that they share."""
 
     __slots__ = ("attempting", "cache", "cleanup", "overrides", "resolver", "state")
 
@@ -174,7 +174,7 @@ class _Run:
         self.state: tuple[State, dict[str, Any]] | None = None
 
     async def value(self, declared: Node) -> Any:
-        """What a dependency gives, from the cache or by calling it."""
+        """Return the value of a dependency, from the cache or by calling it."""
         if declared.use_cache and declared.call in self.cache:
             return self.cache[declared.call]
         node = self.in_force(declared) if self.overrides else declared

@@ -1,4 +1,4 @@
-"""What a task function depends on, read from its signature once, with every mistake refused there and then."""
+"""Read the dependencies of a task function from its signature, once, and refuse every mistake there and then."""
 
 import inspect
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from afterwards.execution.parameters import ARROW, Declared, declarations, is_cl
 
 
 class AttemptContext:
-    """What a parameter is annotated with that takes what is known of the attempt."""
+    """The annotation of a parameter that takes the context of the attempt."""
 
     __slots__ = ()
 
@@ -47,7 +47,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What fills a task function's ``Depends`` parameters. Most functions have none: then there is nothing to solve."""
+    """The dependencies of a task function. Most functions have none."""
 
     parameters: tuple[tuple[str, Node], ...]
     contexts: tuple[str, ...]  # the parameters that take the TaskContext

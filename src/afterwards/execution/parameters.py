@@ -64,7 +64,7 @@ def _declared(parameter: inspect.Parameter, namespace: dict[str, Any], chain: st
 
 
 def _marker(annotation: Any, default: Any) -> Depends | FieldInfo | None:
-    """What FastAPI goes by: the default, or the last of its own classes inside ``Annotated``."""
+    """Return the marker that FastAPI uses: the default, or the last of its own classes inside ``Annotated``."""
     if isinstance(default, (Depends, FieldInfo)):
         return default
     if get_origin(annotation) is not Annotated:

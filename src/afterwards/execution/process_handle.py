@@ -19,7 +19,7 @@ from afterwards.execution import process_messages
 from afterwards.execution.process_call import ProcessCall
 from afterwards.execution.process_ends import ENDING, how_it_ended, kill, kill_programs, signals_held_back
 from afterwards.execution.process_messages import Message, Pipe
-from afterwards.execution.process_state import processes
+from afterwards.execution.process_wide import process_wide
 
 if TYPE_CHECKING:  # no cycle: who has no such function does not load it
     from multiprocessing.context import SpawnProcess
@@ -30,7 +30,7 @@ BEGINNING = 60.0
 NAME = "afterwards-process-"
 
 Main = Callable[[Pipe], None]
-"""What a process does; a function of a module, which the process imports."""
+"""The main function of a process; it belongs to a module, which the process imports."""
 
 
 class HandleOwner(Protocol):
@@ -66,7 +66,7 @@ class ProcessHandle:
         self._sending = threading.Lock()
         self._changing = threading.Lock()  # of the process, which may be killed while it is being started
         self._process: SpawnProcess | None = None
-        self._name = f"{NAME}{next(processes.numbers)}"
+        self._name = f"{NAME}{next(process_wide.numbers)}"
         threading.Thread(target=self._work, name=self._name, daemon=True).start()
 
     def ask(self, call: ProcessCall) -> None:
@@ -150,14 +150,14 @@ class ProcessHandle:
         self._pipe: Pipe
         self._pipe, theirs = spawning.Pipe()
         process = spawning.Process(target=self._main, args=(theirs,), name=self._name, daemon=True)
-        with processes.starting, signals_held_back():
+        with process_wide.starting, signals_held_back():
             process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
         with self._changing:
             self._process = process
             if self.over:
                 kill(process)
-        processes.living.add(self)
+        process_wide.processes.add(self)
         atexit.unregister(_end_all)
         atexit.register(_end_all, os.getpid())
         ready = self._receive(monotonic() + BEGINNING, begun=False)
@@ -204,9 +204,9 @@ class ProcessHandle:
         self.wait(ENDING)
         if crashed:
             kill_programs(self._process)
-        with processes.starting:
+        with process_wide.starting:
             self._process.join()
-        processes.living.discard(self)
+        process_wide.processes.discard(self)
         return how_it_ended(self._process.exitcode)
 
 
@@ -234,8 +234,8 @@ def _end_all(pid: int) -> None:
     """At the end of the interpreter, before `multiprocessing` waits for its processes, which ignore its SIGTERM."""
     if os.getpid() != pid:
         return  # a fork of the server
-    for handle in list(processes.living):
+    for handle in list(process_wide.processes):
         handle.hurry()
     until = monotonic() + ENDING
-    for handle in list(processes.living):
+    for handle in list(process_wide.processes):
         handle.wait(until - monotonic())

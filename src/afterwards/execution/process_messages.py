@@ -1,4 +1,4 @@
-"""What a worker and its processes say to each other: JSON, one object at a time."""
+"""The messages between a worker and its processes: JSON, one object at a time."""
 
 import json
 from datetime import datetime, timedelta
@@ -82,7 +82,7 @@ def ended(outcome: Outcome, retry: Retry) -> Message:
 
 
 def outcome(message: Message) -> Outcome:
-    """What `ended` said."""
+    """Return the outcome that `ended` wrote."""
     match message["ended"]:
         case "succeeded":
             return Succeeded(message["result"])

@@ -1,4 +1,4 @@
-"""What the attempts of one application share."""
+"""The resources that the attempts of one application share."""
 
 from collections.abc import Sequence
 from contextvars import ContextVar

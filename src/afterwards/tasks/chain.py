@@ -32,11 +32,12 @@ async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
         if call.function.has_session or (tasks and call.function.settings.after is not None):
             raise InvalidOption(f"{call.function.name} in a chain: neither `session` nor `after` can be set for it")
         id = client.new_id()
-        written = call.function.written(call.args, call.kwargs, id, client)
+        written = call.function.calls.write(call.args, call.kwargs, id, client)
         if written.uploads:
             uploads.append(written.uploads)
-        before = tasks[-1].id if tasks else call.function.stored_after()
-        tasks.append(call.function.new_task(client, written, id=id, after=before, chained=bool(tasks), origin=origin()))
+        before = tasks[-1].id if tasks else call.function.calls.stored_after()
+        new = call.function.calls.new_task(client, written, id=id, after=before, chained=bool(tasks), origin=origin())
+        tasks.append(new)
     if asked_by:
         asked_by.used = True
     async with files_stored(tasks, uploads, client):

@@ -1,4 +1,4 @@
-"""What is told to the people who run an application: every log line of this package, and its spans."""
+"""Every log line of this package, and its spans of OpenTelemetry."""
 
 from afterwards.telemetry.attempts import (
     blocked,
@@ -45,7 +45,7 @@ from afterwards.telemetry.worker import (
     unfit,
     unroutable,
 )
-from afterwards.telemetry.writing import log, make_visible, once, start_afresh
+from afterwards.telemetry.writing import log, make_visible, once, told
 
 __all__ = [
     "attempt_failed",
@@ -86,10 +86,10 @@ __all__ = [
     "set_aside",
     "settled",
     "short",
-    "start_afresh",
     "started",
     "still_running",
     "succeeded",
+    "told",
     "trace_carrier",
     "unfit",
     "unroutable",

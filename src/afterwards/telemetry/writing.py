@@ -8,11 +8,19 @@ from math import inf
 from time import monotonic
 
 from afterwards.core.text import frames_of, printable, said_by, shortened, type_name, written
+from afterwards.process_state import ProcessState
 
 log = logging.getLogger("afterwards")
 
-_told_at: dict[str, float] = {}
-"""When this process wrote each line that is not to be repeated, or not soon: by its key, in monotonic seconds."""
+
+class Told(ProcessState):
+    """When this process wrote each line that is not to be repeated, or not soon: by its key, in monotonic seconds."""
+
+    def __init__(self) -> None:
+        self.at: dict[str, float] = {}
+
+
+told = Told()
 
 
 def write(
@@ -36,15 +44,10 @@ def once(key: str, level: int, message: str) -> None:
 def now_and_then(key: str, every: float, level: int, message: str) -> None:
     """Log a line unless one with its key was logged less than so many seconds ago."""
     now = monotonic()
-    before = _told_at.get(key)
+    before = told.at.get(key)
     if before is None or now - before >= every:
-        _told_at[key] = now
+        told.at[key] = now
         write(level, message)
-
-
-def start_afresh() -> None:
-    """Forget which lines were written, so that each is written again."""
-    _told_at.clear()
 
 
 def make_visible() -> None:

@@ -13,12 +13,14 @@ from afterwards.client.client import Client, current
 from afterwards.core.options import Options
 from afterwards.core.task import Task
 from afterwards.process_state import ProcessState
+from afterwards.tasks.failure_notice import notice_maker
 from afterwards.tasks.registry import registry
+from afterwards.tasks.timetable import timetable
 from afterwards.testing.clock import FakeClock
 from afterwards.testing.engine import EngineOfATest
 from afterwards.testing.inline_worker import Dies, Moment, run_due
 from afterwards.web import embedded_worker
-from afterwards.web.embedded_worker import notice_maker, surroundings, timetable
+from afterwards.web.embedded_worker import surroundings
 from afterwards.worker.scheduler import Scheduler
 
 

@@ -15,7 +15,7 @@ from afterwards.execution.failure_notice import MakeNotice, call_on_failure
 from afterwards.execution.function import Functions, Runnable
 from afterwards.execution.settling import settle
 from afterwards.execution.surroundings import Surroundings
-from afterwards.worker.maintenance import Upkeep
+from afterwards.worker.maintenance import Maintenance
 
 LEASE = timedelta(hours=1)
 
@@ -49,12 +49,12 @@ async def run_due(
     """
     failures: list[BaseException] = []
     lost: list[tuple[Runnable, FailedTask]] = []
-    upkeep = Upkeep(
+    maintenance = Maintenance(
         engine,
         functions,
         Options(),
         make_notice=make_notice,
-        told=lambda *failure: lost.append(failure),
+        notify=lambda *failure: lost.append(failure),
         clock=clock,
         patient=False,
     )
@@ -65,7 +65,7 @@ async def run_due(
             context = TaskContext(function, task)
             outcome = await _survived(Moment(function, task), surroundings, context, dies)
             if outcome is None:
-                await _lose(engine, task, upkeep)
+                await _lose(engine, task, maintenance)
                 while lost:
                     await call_on_failure(*lost.pop(), surroundings.threads)
                 continue
@@ -119,7 +119,7 @@ async def _survived(start: Moment, surroundings: Surroundings, context: TaskCont
     return None if dies(Moment(start.function, start.task, outcome)) else outcome
 
 
-async def _lose(engine: Engine, task: Task, upkeep: Upkeep) -> None:
+async def _lose(engine: Engine, task: Task, maintenance: Maintenance) -> None:
     """What other workers do for one that died, without the wait until its lease is over."""
     await engine.heartbeat([Heartbeat(task.lease)], lease=timedelta())
-    await upkeep.reclaim()
+    await maintenance.reclaim()

@@ -16,19 +16,17 @@ from afterwards.client.client import Client, current
 from afterwards.client.installations import installations
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
-from afterwards.core.task import FailedTask, NewTask
 from afterwards.engine import Files
 from afterwards.execution.dependencies import Resolver
-from afterwards.execution.failure_notice import MakeNotice
-from afterwards.execution.function import Runnable
 from afterwards.execution.process_pool import ProcessPool
 from afterwards.execution.retrying import keep_doing
 from afterwards.execution.surroundings import Surroundings
 from afterwards.execution.threads import Threads
 from afterwards.process_state import ProcessState
+from afterwards.tasks.failure_notice import notice_maker
 from afterwards.tasks.process_main import main
 from afterwards.tasks.registry import registry
-from afterwards.worker.scheduler import Scheduled, Timetable
+from afterwards.tasks.timetable import timetable
 from afterwards.worker.worker import Worker
 
 
@@ -161,33 +159,6 @@ def surroundings(app: FastAPI, options: Options, state: Mapping[str, Any], files
     return Surroundings(
         resolver, Threads(options.threads), files, options.propagate, ProcessPool(options.threads, main)
     )
-
-
-def notice_maker(client: Client) -> MakeNotice:
-    """Return what makes the tasks that tell of final failures."""
-
-    def notice(function: Runnable, failed: FailedTask) -> NewTask | None:
-        return registry.get(failed.name).notice(failed, client)
-
-    return notice
-
-
-def timetable(client: Client) -> Timetable:
-    """The schedules of this process's task functions."""
-
-    def scheduled() -> list[Scheduled]:
-        return [
-            Scheduled(
-                name=function.identity,
-                schedule=function.schedule,
-                missed=function.missed,
-                call=partial(function.fire, client),
-            )
-            for function in registry
-            if function.schedule
-        ]
-
-    return scheduled
 
 
 class Runners(ProcessState):

@@ -69,7 +69,9 @@ def _default_file() -> Path:
     for name in DEFAULTS:
         if (path := Path(name)).is_file():
             return path
-    raise UsageError(f"no application is named, and {Path.cwd()} has none of {', '.join(DEFAULTS)}: give module:attribute")
+    raise UsageError(
+        f"no application is named, and {Path.cwd()} has none of {', '.join(DEFAULTS)}: give module:attribute"
+    )
 
 
 def _of_file(path: Path, attribute: str) -> Place:
@@ -110,7 +112,9 @@ def _attribute(module: ModuleType, name: str) -> FastAPI:
         return found
     if found is None:
         raise UsageError(f"{module.__name__!r} has no attribute {name!r}{_instead(module)}")
-    raise UsageError(f"{module.__name__}:{name} is no FastAPI application, but {type(found).__name__}{_instead(module)}")
+    raise UsageError(
+        f"{module.__name__}:{name} is no FastAPI application, but {type(found).__name__}{_instead(module)}"
+    )
 
 
 def _only_application(module: ModuleType) -> FastAPI:

@@ -77,5 +77,6 @@ async def _response(health: Health, request: bytes) -> bytes:
 
 def _written(status: str, body: dict[str, str], method: bytes) -> bytes:
     content = json.dumps(body).encode()
-    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+    headers = ("Content-Type: application/json", f"Content-Length: {len(content)}", "Connection: close")
+    head = "\r\n".join((f"HTTP/1.1 {status}", *headers, "", ""))
     return head.encode() + (b"" if method == b"HEAD" else content)

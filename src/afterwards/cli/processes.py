@@ -12,7 +12,7 @@ from time import monotonic
 
 from afterwards.cli.errors import ExitCode
 from afterwards.cli.health import Health, Verdict, serve_health
-from afterwards.telemetry import log
+from afterwards.telemetry import log, make_visible
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a process that died is replaced: the first pause, and what it doubles up to."""
@@ -27,10 +27,9 @@ REPORTS_TO = "AFTERWARDS_WORKER_REPORTS_TO"
 """The environment variable that names the descriptor on which a process reports."""
 
 
-def supervise(
-    arguments: Sequence[str], *, processes: int, reload: bool, health: tuple[str, int] | None
-) -> ExitCode:
+def supervise(arguments: Sequence[str], *, processes: int, reload: bool, health: tuple[str, int] | None) -> ExitCode:
     """Run ``afterwards worker`` with these arguments in so many processes, until told to end."""
+    make_visible()
     return asyncio.run(_Supervisor(arguments, processes).run(reload=reload, address=health))
 
 
@@ -100,12 +99,13 @@ class _Place:
         self.number = number
         self.restarting = False
         self._process: asyncio.subprocess.Process | None = None
+        self._to_send: int | None = None  # a signal that came while the process was being started
         self._reported_at = monotonic()
         self._report = {"live": True, "ready": False, "reason": "it is starting"}
 
     async def run(self, command: Sequence[str]) -> int:
         """Run one process to its end. Returns its exit code, negative when a signal ended it."""
-        self.restarting = False
+        self.restarting, self._to_send = False, None
         self._reported_at = monotonic()
         ours, theirs = os.pipe()
         try:
@@ -117,6 +117,8 @@ class _Place:
             )
         finally:
             os.close(theirs)
+        if self._to_send is not None:
+            self.signal(self._to_send)
         loop = asyncio.get_running_loop()
         loop.add_reader(ours, self._read, ours)
         try:
@@ -133,6 +135,7 @@ class _Place:
         self.signal(signal.SIGTERM)
 
     def signal(self, number: int) -> None:
+        self._to_send = number
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)

@@ -16,8 +16,9 @@ from afterwards.cli.working import Orders, work
 Application = Annotated[
     str | None,
     typer.Argument(
-        metavar="[APP]",
-        help="module:attribute, a module or a file. Without it: [tool.fastapi] entrypoint, then main.py, app.py, api.py.",
+        metavar="APP",
+        help="module:attribute, a module or a file. Without it: the entrypoint in pyproject.toml's tool.fastapi, then "
+        "main.py, app.py, api.py.",
     ),
 ]
 Queues = Annotated[
@@ -46,7 +47,7 @@ def worker(
     reload: Reload = False,
     grace: Grace = None,
     health_port: HealthPort = None,
-    health_host: HealthHost = "0.0.0.0",  # noqa: S104  # a container's probes come from outside
+    health_host: HealthHost = "0.0.0.0",  # a container's probes come from outside
 ) -> None:
     """Run tasks, and serve no requests.
 

@@ -122,6 +122,11 @@ class Embedded:
         if self._worker is not None:
             self._worker.drain()
 
+    async def until_idle(self) -> None:
+        """Return when the worker has nothing to do, at once where there is none."""
+        if self._worker is not None:
+            await self._worker.until_idle()
+
     async def request_ended(self) -> None:
         """Nothing is to be done: the worker runs on its own."""
 

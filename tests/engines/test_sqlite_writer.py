@@ -19,12 +19,13 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from afterwards.core.errors import EngineError, EngineUnavailable, RefusedValue
-from afterwards.core.lifecycle import SUCCEEDED, succeed
-from afterwards.core.task import FailureKind, NewTask, State, Task, task_id
+from afterwards.core.lifecycle import SUCCEEDED, Succeeded, succeed
+from afterwards.core.task import FailureKind, NewTask, State, task_id
 from afterwards.engine import Claim, Heartbeat, Query
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.engines.sqlite.io import runtime, thread
 from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite.io.operation import Call, Turn
 
 pytestmark = pytest.mark.anyio
 
@@ -60,10 +61,18 @@ def locked(path: Path) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-async def on_the_writer(engine: SQLiteEngine, do: str | Callable[[Connection], object]) -> None:
+class AfterTheOthers(Call[Any]):
+    """Runs when all others in its transaction have run."""
+
+    turn = Turn.STORE
+
+
+async def on_the_writer(
+    engine: SQLiteEngine, do: str | Callable[[Connection], object], kind: type[Call[Any]] = Call
+) -> None:
     assert engine._opened is not None
     run = do if callable(do) else lambda connection: connection.execute(do).fetchall()
-    await engine._opened.writer.call(run)
+    await engine._opened.writer.ask(kind(run))
 
 
 async def until(condition: Callable[[], Any]) -> None:
@@ -87,7 +96,7 @@ async def test_what_is_asked_for_together_is_committed_together(engine: SQLiteEn
     assert commits(path) - before <= 3
 
 
-async def together(path: Path, *calls: Coroutine[Any, Any, list[Task]]) -> list[list[Task]]:
+async def together(path: Path, *calls: Coroutine[Any, Any, list[Any]]) -> list[list[Any]]:
     """Make calls, in this order, that end up in one transaction: nobody can write before all have been made."""
     with locked(path):
         asked = [asyncio.create_task(call) for call in calls]
@@ -95,17 +104,29 @@ async def together(path: Path, *calls: Coroutine[Any, Any, list[Task]]) -> list[
     return await asyncio.gather(*asked)
 
 
-async def test_most_transactions_are_one_statement(engine: SQLiteEngine) -> None:
-    """It lets go of the interpreter once, and a busy event loop gives it back late."""
+async def test_most_transactions_are_five_statements(engine: SQLiteEngine) -> None:
+    """Each lets go of the interpreter, and a busy event loop gives it back late."""
     asked = list[str]()
     await on_the_writer(
         engine, lambda connection: cast(sqlite3.Connection, connection).set_trace_callback(asked.append)
     )
-    [task] = await engine.enqueue([new()], claim=claim())
-    asked.clear()  # what came with the first one
-    both = engine.finish([succeed(task, SUCCEEDED)]), engine.enqueue([new()], claim=claim())
-    assert (await asyncio.gather(*both))[0] == []
-    assert {tuple(statement.split()[:3]) for statement in asked} == {("INSERT", "INTO", "afterwards_batch")}
+    begun = await engine.enqueue([new() for _ in range(32)], claim=claim())
+    asked.clear()
+    finished = engine.finish([succeed(task, Succeeded(f'"{number}"')) for number, task in enumerate(begun)])
+    refused, *stored = await asyncio.gather(finished, *(engine.enqueue([new()], claim=claim()) for _ in range(32)))
+    assert [statement.split()[0] for statement in asked] == ["BEGIN", "UPDATE", "SELECT", "INSERT", "COMMIT"]
+    assert refused == []
+    assert {task.state for [task] in stored} == {State.RUNNING}
+    assert [task.result for task in await engine.get([task.id for task in begun])] == [f'"{n}"' for n in range(32)]
+
+
+async def test_what_comes_to_wait_within_a_transaction_is_seen_by_the_ends_after_it(path: Path) -> None:
+    async with SQLiteEngine(path) as engine:
+        other, before = await engine.enqueue([new(), new()], claim=claim())
+        behind = new(after=before.id)
+        finished = [engine.finish([succeed(task, SUCCEEDED)]) for task in (other, before)]
+        await together(path, finished[0], engine.enqueue([behind]), finished[1])
+        assert [task.state for task in await engine.get([behind.id])] == [State.QUEUED]
 
 
 async def test_workers_hear_at_once_that_a_limit_lets_others_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,11 +167,16 @@ async def test_what_is_leased_after_all_to_a_caller_who_was_told_that_it_failed_
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime, "WATCH", timedelta(milliseconds=5))
-    async with SQLiteEngine(path, patience=timedelta(minutes=5)) as engine:
+    disk_works_again = threading.Event()
+    async with SQLiteEngine(path) as engine:
         task = new(held=True)
-        with locked(path), monkeypatch.context() as meanwhile, pytest.raises(EngineUnavailable, match="not answered"):
+        with monkeypatch.context() as meanwhile:
             meanwhile.setattr(thread, "LONGEST_CALL", 0.02)  # not for what is asked afterwards: the machine may be busy
-            await engine.enqueue([task], claim=claim())
+            storing = engine.enqueue([task], claim=claim())
+            stuck = on_the_writer(engine, lambda connection: disk_works_again.wait(), AfterTheOthers)
+            answers = await asyncio.gather(storing, stuck, return_exceptions=True)
+        assert [str(answer).partition("has not ")[2][:8] for answer in answers] == ["answered"] * 2
+        disk_works_again.set()
 
         async def is_held_back() -> bool:
             return [one.state for one in await engine.get([task.id])] == [State.SCHEDULED]
@@ -481,17 +507,6 @@ async def test_who_comes_while_others_are_kept_waiting_waits_no_longer_than_they
             await asyncio.sleep(0.1)
             other.execute("ROLLBACK")
         assert len(await last) == 1
-
-
-@pytest.mark.parametrize("fields", [{}, {"wait": timedelta(hours=1)}, {"held": True}, {"origin": "POST /"}])
-async def test_to_store_tasks_for_anybody_takes_one_statement(path: Path, fields: dict[str, Any]) -> None:
-    seen: list[str] = []
-    async with SQLiteEngine(path) as engine:
-        await on_the_writer(engine, lambda connection: connection.set_trace_callback(seen.append))
-        await asyncio.gather(*(engine.enqueue([new(**fields)]) for _ in range(3)))
-        inserts = [statement.split()[0] for statement in seen if not statement.startswith(("COMMIT", "ROLLBACK"))]
-        assert len(await engine.find(Query())) == 3
-    assert "BEGIN" not in inserts
 
 
 async def test_what_one_statement_cannot_store_is_stored_all_the_same(path: Path) -> None:

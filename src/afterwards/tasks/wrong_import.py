@@ -1,4 +1,8 @@
-"""Recognise a task function that is called by a background task which stores nothing: FastAPI's, or a wrapper's."""
+"""Recognise a task function that is called by a background task which stores nothing.
+
+Such a task is in an object that FastAPI did not inject, or in an application without an installation; or it calls a
+wrapper of the task function.
+"""
 
 import asyncio
 import logging
@@ -13,6 +17,7 @@ from typing import Any, NamedTuple, TypeGuard
 import anyio.from_thread
 
 from afterwards import environment, telemetry
+from afterwards.client.request import publication
 from afterwards.core.errors import NativeBackgroundTasks
 
 _STARLETTE = "starlette.background"
@@ -22,12 +27,17 @@ LAYERS = 20
 
 
 def refuse_native(function: Any, name: str, caller: FrameType | None) -> None:
-    """Raise in development, warn once elsewhere, when ``caller`` is the old import: the task would not survive."""
+    """Raise in development, warn once elsewhere, when Starlette's class is the ``caller``: the task cannot survive."""
     if not _is_native(function, caller):
         return
+    remedy = (
+        "this application has no Afterwards that could store it: write `tasks = Afterwards(app)` where it is made"
+        if publication.get() is None
+        else "add it to the BackgroundTasks that FastAPI injects, or to `afterwards.BackgroundTasks()`"
+    )
     message = (
-        f"task function {name!r} was added to FastAPI's or Starlette's own background tasks, so it is not stored and "
-        "is lost if the process dies: import BackgroundTasks from afterwards instead"
+        f"task function {name!r} was added to background tasks of FastAPI or Starlette that store nothing, so it is "
+        f"lost if the process dies: {remedy}"
     )
     if environment.development():
         raise NativeBackgroundTasks(message)

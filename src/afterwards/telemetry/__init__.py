@@ -17,6 +17,8 @@ from afterwards.telemetry.attempts import (
 )
 from afterwards.telemetry.requests import (
     committed_late,
+    injected_everywhere,
+    injected_with_yield,
     left_undone,
     lost_after_commit,
     mixed,
@@ -58,6 +60,8 @@ __all__ = [
     "ended_early",
     "engine_trouble",
     "fit_again",
+    "injected_everywhere",
+    "injected_with_yield",
     "lease_gone",
     "left_running",
     "left_undone",

@@ -26,6 +26,26 @@ def without_lifespan(engine: str) -> None:
     )
 
 
+def injected_with_yield(version: str, stack: str) -> None:
+    once(
+        "injected with yield",
+        logging.WARNING,
+        f"afterwards: FastAPI {version} keeps no exit stack {stack!r} in a request's scope, so tasks are stored by a "
+        "dependency with yield, which takes longer; the first request's are stored as its response begins, unless that "
+        "is an error",
+    )
+
+
+def injected_everywhere(version: str) -> None:
+    once(
+        "injected everywhere",
+        logging.WARNING,
+        f"afterwards: FastAPI {version} does not show which of its routes ask for BackgroundTasks, so all routes that "
+        "are added after Afterwards(app) get a dependency more; routes added before, and mounted applications, do not "
+        "store tasks",
+    )
+
+
 def committed_late(origin: str | None, names: Collection[str]) -> None:
     for name in dict.fromkeys(names):
         once(

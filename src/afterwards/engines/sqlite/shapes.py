@@ -1,4 +1,4 @@
-"""Which types the columns of a row have. SQLite keeps any value in any column, and other versions have other rows."""
+"""The types of the columns of a row. SQLite keeps any value in any column, and other versions have other rows."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -45,7 +45,7 @@ SHAPE: Final[dict[str, tuple[type, ...]]] = {
     "limit_key": (TEXT,),
     "seq": (WHOLE,),
 }
-"""The types of ``statements.COLUMNS``, in that order."""
+"""The columns of a task that are read, and their types."""
 
 _WORDS: Final = {TEXT: "text", WHOLE: "a whole number", BYTES: "bytes", NOTHING: "nothing", float: "a fraction"}
 
@@ -68,7 +68,7 @@ def check_texts(row: Sequence[Any]) -> None:
 
 
 def is_text(value: object) -> bool:
-    """Whether a value is text that SQLite takes as a parameter: not what was no UTF-8 when it was read."""
+    """Return True for text that SQLite takes as a parameter: not for what was no UTF-8 when it was read."""
     return isinstance(value, str) and (value.isascii() or not any("\ud800" <= one <= "\udfff" for one in value))
 
 

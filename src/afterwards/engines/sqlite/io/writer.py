@@ -12,25 +12,25 @@ from typing import Any
 
 from afterwards import telemetry
 from afterwards.core.errors import EngineError, EngineUnavailable
-from afterwards.engines.sqlite import statements
-from afterwards.engines.sqlite.batch import Batch
-from afterwards.engines.sqlite.io.connection import Connection, Identities, OwnConnection, identities, identity
+from afterwards.engines.sqlite.io.connection import BEGIN_WRITING, COMMIT, ROLLBACK, Connection, OwnConnection
 from afterwards.engines.sqlite.io.errors import is_locked
+from afterwards.engines.sqlite.io.file_identity import Identities, identities, identity
 from afterwards.engines.sqlite.io.file_locks import Hold, in_use
+from afterwards.engines.sqlite.io.operation import Operation
 from afterwards.engines.sqlite.io.peers import WriteLock
-from afterwards.engines.sqlite.io.thread import ConnectionThread, Operation
-from afterwards.engines.sqlite.operations import successors
+from afterwards.engines.sqlite.io.thread import ConnectionThread
+from afterwards.engines.sqlite.shapes import LATEST
 from afterwards.telemetry import log
 
-NO_BATCH = 0.02
-"""Seconds in which nothing is tried as a batch after one was refused: the next one would be, too."""
+DATA_VERSION = "PRAGMA data_version"
 
+NEXT_DUE = f"SELECT min(run_at) FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= {LATEST}"
 
 LONGEST_RESCUE = 2.0
 """Seconds that an open waits for a process that still has a deleted log open to write it back."""
 
 MOST_CHANGES = 3
-"""How often an operation is tried again because files were deleted or replaced."""
+"""Number of times that an operation is tried again because files were deleted or replaced."""
 
 
 class FilesChanged(Exception):
@@ -48,7 +48,8 @@ class OperationFailed(Exception):
 class Writer(ConnectionThread):
     """Writes many operations in one transaction, and notices what other processes write.
 
-    ``told`` is called after a commit that gave workers something to claim, ``noticed`` when another process may have.
+    ``wake_all`` wakes the waiting workers of all processes, ``wake_here`` those of this one.
+    ``go_on`` makes the operation that goes on with what a transaction leaves undone.
     """
 
     name = "writer"
@@ -62,8 +63,9 @@ class Writer(ConnectionThread):
         clock: Callable[[], datetime],
         patience: timedelta,
         poll: timedelta,
-        told: Callable[[], None],
-        noticed: Callable[[], None],
+        wake_all: Callable[[], None],
+        wake_here: Callable[[], None],
+        go_on: Callable[[], Operation[Any]],
     ) -> None:
         super().__init__(path, connect)
         self.next_due: int | None = None  # when the first scheduled task is due, in microseconds
@@ -73,10 +75,10 @@ class Writer(ConnectionThread):
         self._patience = patience.total_seconds()
         self._poll = poll.total_seconds()
         self._next_look = 0.0
-        self._no_batch_before = 0.0
         self._version = -1
-        self._told = told
-        self._noticed = noticed
+        self._wake_all = wake_all
+        self._wake_here = wake_here
+        self._go_on = go_on
         self._hold = Hold()
 
     def _open(self) -> OwnConnection:
@@ -84,7 +86,7 @@ class Writer(ConnectionThread):
         self._version = -1
         until = time.monotonic() + LONGEST_RESCUE
         while (opened := self._opened(wait=time.monotonic() < until)) is None:
-            self._told()  # whoever has the deleted log open writes it back
+            self._wake_all()  # whoever has the deleted log open writes it back
             time.sleep(0.02)
         return opened
 
@@ -103,10 +105,10 @@ class Writer(ConnectionThread):
 
     def _disconnect(self) -> None:
         with self._lock:  # the last one to close a file writes its log back
-            if self._connection is None or not self._have_files_changed():
-                self._disconnect_from_same()
+            if self._files is not None and self._files.have_changed():
+                self._disconnect_from_changed(self._files.identities, identities(self._name))
             else:
-                self._disconnect_from_changed(identities(self._name))
+                self._disconnect_from_same()
         self._lock.close()
 
     def _disconnect_from_same(self) -> None:
@@ -115,22 +117,22 @@ class Writer(ConnectionThread):
         self._hold.release()
         super()._disconnect()
 
-    def _disconnect_from_changed(self, found: Identities) -> None:
+    def _disconnect_from_changed(self, own: Identities, found: Identities) -> None:
         """Save what a deleted log held, and close without touching the files that are there instead."""
-        self._save(found)
+        self._save(own, found)
         super()._disconnect()
-        if self._files is not None and found.main != self._files.main:
-            _remove_leftovers(self._name, self._files)
+        if found.main != own.main:
+            _remove_leftovers(self._name, own)
         self._hold.release()  # not before: SQLite deletes by name what it believes to be its own
 
-    def _save(self, found: Identities) -> None:
+    def _save(self, own: Identities, found: Identities) -> None:
         """Write the log back into the file that it belongs to, unless others have begun a new one."""
-        if self._connection is None or self._files is None:
+        if self._connection is None:
             return
-        replaced = found.main != self._files.main
+        replaced = found.main != own.main
         if replaced:
             log.error(f"{self._path} was deleted or replaced while it was open: what it held is gone")
-        elif found.wal == self._files.wal:
+        elif found.wal == own.wal:
             log.error(f"{self._path}-shm was deleted or replaced while it was open: it is made again")
             return  # the log is whole, and others may have added to it
         elif _size(f"{self._name}-wal"):
@@ -143,7 +145,7 @@ class Writer(ConnectionThread):
 
     def _check_files(self) -> None:
         """Called with the lock: nothing is committed to files that others do not see."""
-        if self._have_files_changed():
+        if self._files is not None and self._files.have_changed():
             raise FilesChanged
         if self._hold.is_log_cut(self._name):
             raise EngineUnavailable(
@@ -156,11 +158,12 @@ class Writer(ConnectionThread):
         if self._lock.waited > self._patience:
             self._fail_all(EngineUnavailable(f"another process has been writing for {self._lock.waited:.1f} s"))
 
-    def _perform(self, operations: Sequence[Operation], *, careful: bool = False, changes: int = 0) -> None:
+    def _perform(self, operations: Sequence[Operation[Any]], *, careful: bool = False, changes: int = 0) -> None:
         """In one transaction; if an operation fails even with care, each in its own, so that it fails alone."""
         try:
             self._together(operations, careful=careful)
         except FilesChanged as error:
+            self._disconnect()
             if changes < MOST_CHANGES:
                 self._perform(operations, careful=careful, changes=changes + 1)
             else:
@@ -182,95 +185,61 @@ class Writer(ConnectionThread):
             self._failed(self._try_again(operations) if is_locked(error) else operations, error)
 
     def _accepts_odd_texts(self, error: Exception) -> bool:
-        """Whether the same can be tried again, as the connection reads texts from now on that are no UTF-8."""
+        """Return True when the same can be tried again, as the connection reads text that is no UTF-8 from now on."""
         return self._connection is not None and self._connection.accept_odd_texts(error)
 
-    def _try_again(self, operations: Sequence[Operation]) -> list[Operation]:
+    def _try_again(self, operations: Sequence[Operation[Any]]) -> list[Operation[Any]]:
         """Let those wait on, beside what has come meanwhile, that have not waited long enough. Returns the others."""
         latest = time.monotonic() - self._patience
         for one in operations:
             one.waits_on = one.asked_at > latest
         return [one for one in operations if not one.waits_on]
 
-    def _together(self, operations: Sequence[Operation], *, careful: bool) -> None:
+    def _together(self, operations: Sequence[Operation[Any]], *, careful: bool) -> None:
+        if not self._is_any_needed(operations):
+            return
         connection = self._connected()
-        if not careful and self._in_a_batch(connection, operations):
-            return
-        connection.begin(self._clock())
-        if not any(operation.needed is None or operation.needed(connection) for operation in operations):
-            return
         with self._transaction(connection, careful=careful):
             living = (one for one in operations if one.error is None)  # some gave up meanwhile
             wanted = sorted(living, key=attrgetter("turn"))
             results = _results(connection, wanted)
-            [due] = connection.execute(statements.NEXT_DUE).fetchone()
+            due = connection.look().next_due
         for operation, result in zip(wanted, results, strict=True):
             operation.result, operation.error = result, None
-        self._tell(connection, due)
+        self._after_commit(connection, due)
 
-    def _in_a_batch(self, connection: OwnConnection, operations: Sequence[Operation]) -> bool:
-        """Have one statement do all of it. Returns False when it takes more than that: then nothing was done."""
-        if time.monotonic() < self._no_batch_before or any(one.into is None for one in operations):
-            return False
-        with self._lock:
-            self._check_files()
-            connection.begin(self._clock())
-            batch = Batch(connection)
-            answers = self._written(batch, operations)
-        if answers is None:
-            return False
-        due = batch.due
-        if sooner := due is not None and (self.next_due is None or due < self.next_due):
-            self.next_due = due
-        if sooner or batch.queued:
-            self._told()
-        for operation, answer in zip(operations, answers, strict=True):
-            operation.result, operation.error = answer, None
-        return True
-
-    def _written(self, batch: Batch, operations: Sequence[Operation]) -> list[Any] | None:
-        """The answers to what a batch has done; None when nothing was."""
-        answers = []
-        try:
-            for operation in operations:
-                gave_up = operation.error is not None  # while this waited for other processes
-                answer = operation.into(batch) if operation.into and not gave_up else None
-                if answer is None:
-                    return None
-                answers.append(answer)
-            if batch.write():
-                return answers
-        except sqlite3.OperationalError:
-            raise
-        except Exception:  # whatever it is, it concerns one operation: in a transaction it is found out which
-            return None
-        self._no_batch_before = time.monotonic() + NO_BATCH
-        return None
+    def _is_any_needed(self, operations: Sequence[Operation[Any]]) -> bool:
+        """Ask those that may find nothing to do, if no other one needs a transaction."""
+        if not all(operation.may_be_needless for operation in operations):
+            return True
+        self._disconnect_if_changed()
+        connection = self._connected()
+        connection.begin(self._clock())
+        return any(operation.is_needed(connection) for operation in operations)
 
     @contextmanager
     def _transaction(self, connection: OwnConnection, *, careful: bool) -> Iterator[None]:
         with self._lock:
             self._check_files()
-            connection.execute(statements.BEGIN_WRITING)
+            connection.execute(BEGIN_WRITING)
             try:
-                # Again, for the wait for other processes may have been long.
                 connection.begin(self._clock(), careful=careful)
                 yield
-                connection.execute(statements.COMMIT)
+                connection.execute(COMMIT)
             except BaseException:
                 if connection.in_transaction:  # a full disk has ended it already
-                    connection.execute(statements.ROLLBACK)
+                    connection.execute(ROLLBACK)
                 raise
 
-    def _tell(self, connection: Connection, due: int | None) -> None:
+    def _after_commit(self, connection: Connection, due: int | None) -> None:
         if connection.room_at is not None:
             self.room_at, connection.room_at = connection.room_at, None
         sooner = due is not None and (self.next_due is None or due < self.next_due)
         self.next_due = due
         if connection.queued or sooner:
-            self._told()
+            self._wake_all()
         if connection.left_behind:  # beside what is asked for meanwhile, and after it
-            self.submit([Operation(successors.go_on, needed=successors.is_any_left, turn=2)])
+            self.submit([self._go_on()])
         for one in connection.set_aside:
             telemetry.set_aside(one.id, one.name, one.reason)
 
@@ -288,15 +257,16 @@ class Writer(ConnectionThread):
     def _look(self) -> None:
         if self._connection is None:
             return
-        if self._have_files_changed():
+        if self._files is not None and self._files.have_changed():
             with suppress(OSError, EngineError):
+                self._disconnect()
                 self._connected()
             return
-        [version] = self._connection.execute(statements.DATA_VERSION).fetchone()
+        [version] = self._connection.execute(DATA_VERSION).fetchone()
         if version != self._version:
             self._version = version
-            [self.next_due] = self._connection.execute(statements.NEXT_DUE).fetchone()
-            self._noticed()
+            [self.next_due] = self._connection.execute(NEXT_DUE).fetchone()
+            self._wake_here()
 
 
 def _size(path: str) -> int:
@@ -314,7 +284,7 @@ def _remove_leftovers(path: str, files: Identities) -> None:
                 os.unlink(name)
 
 
-def _results(connection: Connection, operations: Sequence[Operation]) -> list[Any]:
+def _results(connection: Connection, operations: Sequence[Operation[Any]]) -> list[Any]:
     results = []
     try:
         for operation in operations:

@@ -9,12 +9,55 @@ from afterwards.core import limits
 from afterwards.core.limits import Candidate, Group
 from afterwards.core.task import LEASE_ENDED, Task
 from afterwards.engine import Claim, Heartbeat, Held
-from afterwards.engines.sqlite import rows, shapes, statements
+from afterwards.engines.sqlite import parsing, placeholders, rows, shapes
+from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection, Look
 from afterwards.engines.sqlite.operations import set_aside
 from afterwards.engines.sqlite.operations.limiting import Rooms
 from afterwards.engines.sqlite.operations.skip_scan import INNOCENT, SUSPECT, Bundle, Lane, bundles, is_any, lanes
 from afterwards.engines.sqlite.shapes import UnreadableRow
+
+PROMOTE = """
+    UPDATE afterwards_tasks SET state = 'queued', queued_at = run_at, run_at = NULL WHERE seq IN (
+        SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= ? ORDER BY run_at LIMIT ?
+    )
+"""
+
+QUEUED_BY_ID = """
+    SELECT -priority, seq, suspect, queue, name, limit_key FROM afterwards_tasks WHERE id = ? AND state = 'queued'
+"""
+
+TO_TAKE = {
+    "state": "'running'",
+    "attempt": "CASE typeof(attempt) WHEN 'integer' THEN attempt + 1 ELSE attempt END",  # what is none is to be seen
+    "run_at": "NULL",
+    "worker": "?",
+    "lease_until": "?",
+    "started_at": "?",
+    "progress": "NULL",
+}
+"""The changes of a row whose task a worker takes; ``lifecycle.claim`` says the same."""
+
+TAKE = f"""
+    UPDATE afterwards_tasks SET {", ".join(f"{column} = {value}" for column, value in TO_TAKE.items())}
+    WHERE seq IN ({{places}})
+"""
+
+# The rows as they will be: what cannot be read of them is found before anything is changed.
+TAKEN = f"""
+    SELECT {", ".join(TO_TAKE.get(column, column) for column in COLUMNS.replace(",", " ").split())}
+    FROM afterwards_tasks WHERE seq IN ({{places}})
+"""
+
+HEARTBEAT = """
+    UPDATE afterwards_tasks SET lease_until = ? WHERE id = ? AND attempt = ? AND state = 'running'
+"""
+
+PROGRESS = "UPDATE afterwards_tasks SET progress = ? WHERE id = ?"
+
+CANCEL_REQUESTED = "SELECT cancel_requested FROM afterwards_tasks WHERE id = ?"
+
+EXPIRE = "UPDATE afterwards_tasks SET lease_until = ? WHERE state = 'running' AND worker = ? AND lease_until > ?"
 
 FIRST = 100
 """How many of a function's tasks that have a limit are looked at before each of its limit keys is."""
@@ -50,7 +93,7 @@ def _claim(connection: Connection, claim: Claim, look: Look) -> list[Task]:
     places = sorted(_places(connection, claim, look, rooms))
     candidates = ((seq, suspect == SUSPECT, group) for _, seq, suspect, group in places)
     seqs = list(limits.admit(candidates, rooms.known, limit=claim.limit, suspects=claim.suspects))
-    taken = [task for some in statements.pieces(seqs) for task in _take(connection, claim, some)]
+    taken = [task for some in placeholders.pieces(seqs) for task in _take(connection, claim, some)]
     rooms.note(taken)
     return taken
 
@@ -93,7 +136,7 @@ def promote(connection: Connection, look: Look) -> Look:
     """Queue what is due. Returns what there is to do now."""
     if not look.due:
         return look
-    connection.execute(statements.PROMOTE, (connection.instant, MOST_PROMOTED))
+    connection.execute(PROMOTE, (connection.instant, MOST_PROMOTED))
     connection.queued = True  # others may serve what this worker does not
     return connection.look()
 
@@ -103,7 +146,7 @@ def heartbeat(connection: Connection, beats: Sequence[Heartbeat], lease: timedel
     return [
         Held(beat.lease, _beaten(connection, beat))
         for beat in beats
-        if connection.execute(statements.HEARTBEAT, (until, rows.key(beat.lease.task_id), beat.lease.attempt)).rowcount
+        if connection.execute(HEARTBEAT, (until, rows.key(beat.lease.task_id), beat.lease.attempt)).rowcount
     ]
 
 
@@ -111,15 +154,15 @@ def _beaten(connection: Connection, beat: Heartbeat) -> str | None:
     """Keep the progress of a beat that counted; why the task should stop."""
     key = rows.key(beat.lease.task_id)
     if beat.progress is not None:
-        connection.execute(statements.PROGRESS, (beat.progress.to_text(), key))
-    [reason] = connection.execute(statements.CANCEL_REQUESTED, (key,)).fetchone()
+        connection.execute(PROGRESS, (beat.progress.to_text(), key))
+    [reason] = connection.execute(CANCEL_REQUESTED, (key,)).fetchone()
     return None if reason is None else str(reason)
 
 
 def expire(connection: Connection, workers: Collection[str]) -> None:
     """End the leases of workers that are dead."""
     ended = rows.from_instant(LEASE_ENDED)
-    connection.executemany(statements.EXPIRE, [(ended, worker, ended) for worker in workers])
+    connection.executemany(EXPIRE, [(ended, worker, ended) for worker in workers])
 
 
 def _places(connection: Connection, claim: Claim, look: Look, rooms: Rooms) -> Iterator[Place]:
@@ -169,7 +212,7 @@ def _places_by_id(
     connection: Connection, claim: Claim, ids: Iterable[str], rooms: Rooms | None = None
 ) -> Iterator[Place]:
     for id in ids:
-        for *place, queue, name, limit_key in connection.execute(statements.QUEUED_BY_ID, (rows.key(id),)).fetchall():
+        for *place, queue, name, limit_key in connection.execute(QUEUED_BY_ID, (rows.key(id),)).fetchall():
             served = name in claim.names and (claim.queues is None or queue in claim.queues)
             group = limits.group_of(name, limit_key, claim.limits)
             paused = queue in connection.paused.queues or name in connection.paused.names
@@ -180,18 +223,18 @@ def _places_by_id(
 def _take(connection: Connection, claim: Claim, seqs: Sequence[int]) -> list[Task]:
     """Lease the tasks at these places, in this order."""
     values = claim.worker, connection.after(claim.lease), connection.instant
-    named = statements.padded(seqs)
-    as_taken = connection.execute(statements.sized(statements.TAKEN, len(named)), (*values, *named))
+    named = placeholders.padded(seqs)
+    as_taken = connection.execute(placeholders.sized(TAKEN, len(named)), (*values, *named))
     found = {row[-1]: row for row in as_taken}
     taken: dict[int, Task] = {}
     for seq in seqs:
         try:
             if connection.odd_texts:
                 shapes.check_texts(found[seq])
-            taken[seq] = rows.to_task(found[seq])
+            taken[seq] = parsing.to_task(found[seq])
         except UnreadableRow as error:
             set_aside.put(connection, found[seq], str(error))
     if taken:
-        named = statements.padded([*taken])
-        connection.execute(statements.sized(statements.TAKE, len(named)), (*values, *named))
+        named = placeholders.padded([*taken])
+        connection.execute(placeholders.sized(TAKE, len(named)), (*values, *named))
     return [*taken.values()]

@@ -4,9 +4,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from afterwards.core.task import NewTask, Task
-from afterwards.engines.sqlite import rows, statements
+from afterwards.engines.sqlite import rows
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import reading
+
+UNFINISHED_LIKE = "SELECT id FROM afterwards_tasks WHERE unique_key = ? AND finished_at IS NULL"
+
+IDEMPOTENT_LIKE = "SELECT id FROM afterwards_tasks WHERE idempotency_key = ?"
+
+INSERT_ALIAS = "INSERT INTO afterwards_aliases (id, task) VALUES (?, ?)"
 
 
 class Twins:
@@ -31,7 +37,7 @@ class Twins:
         """Whether a task that is stored, or about to be, stands for this one; it is among the stored, afterwards."""
         for statement, key in _likes(new):
             twin = self._stored.get(self._new.get((statement, key), ""))
-            if twin is None or (statement == statements.UNFINISHED_LIKE and twin.state.finished):
+            if twin is None or (statement == UNFINISHED_LIKE and twin.state.finished):
                 twin = self._find(statement, key)
             if twin:
                 self.answered[new.id], self._after[new.id] = twin.id, new.after
@@ -43,7 +49,7 @@ class Twins:
     def remember(self) -> None:
         """From now on the ids of the calls stand for those that answered."""
         aliases = [(rows.key_to_store(id), rows.key(twin)) for id, twin in self.answered.items()]
-        self._connection.executemany(statements.INSERT_ALIAS, aliases)
+        self._connection.executemany(INSERT_ALIAS, aliases)
 
     def _find(self, statement: str, key: str) -> Task | None:
         found = self._connection.execute(statement, (key,)).fetchone()
@@ -54,12 +60,12 @@ def is_free(connection: Connection, task: Task) -> bool:
     """Whether a finished task may come back: no other one has its unique key now."""
     if task.unique_key is None:
         return True
-    return connection.execute(statements.UNFINISHED_LIKE, (task.unique_key,)).fetchone() is None
+    return connection.execute(UNFINISHED_LIKE, (task.unique_key,)).fetchone() is None
 
 
 def _likes(new: NewTask) -> Iterator[tuple[str, str]]:
     """The statements that find its twin, and their key."""
     if new.idempotency_key is not None:
-        yield statements.IDEMPOTENT_LIKE, new.idempotency_key
+        yield IDEMPOTENT_LIKE, new.idempotency_key
     if new.unique_key is not None:
-        yield statements.UNFINISHED_LIKE, new.unique_key
+        yield UNFINISHED_LIKE, new.unique_key

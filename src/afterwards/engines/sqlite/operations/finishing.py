@@ -1,25 +1,73 @@
 """How attempts and tasks end, and begin again. Every function runs in a transaction that others share."""
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
+from itertools import chain
 from typing import NamedTuple
 
 from afterwards.core import lifecycle
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import UNLIMITED
-from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, Failure, Lease, State, Task
-from afterwards.engines.sqlite import rows, statements
+from afterwards.core.task import Lease, State, Task
+from afterwards.engines.sqlite import placeholders, rows
 from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.operations import duplicates, files, reading, set_aside, storing, successors
+from afterwards.engines.sqlite.io.operation import Call
+from afterwards.engines.sqlite.operations import changing, duplicates, reading, set_aside, storing, successors
+from afterwards.engines.sqlite.operations.reading import GET
 from afterwards.engines.sqlite.rows import Row
+
+STILL_HELD = """
+    SELECT id, limit_key FROM afterwards_tasks INDEXED BY afterwards_id
+    WHERE id IN ({places}) AND attempt = ? AND state = 'running'
+"""
+
+SUCCEED = """
+    UPDATE afterwards_tasks INDEXED BY afterwards_id SET
+        state = 'succeeded', failed = ?, crashed = ?, suspect = 0, losses = 0, lease_until = NULL, finished_at = ?,
+        cancel_requested = NULL, reason = NULL, result = {result}
+    WHERE id IN ({places}) AND attempt = ? AND state = 'running'
+"""
+
+# The same, unless one of them is not held, or has a limit that others may wait for: then none is changed.
+SUCCEED_ALL = f"""
+    {SUCCEED} AND (
+        SELECT count(*) FROM afterwards_tasks INDEXED BY afterwards_id
+        WHERE id IN ({{places}}) AND attempt = ? AND state = 'running' AND limit_key = ''
+    ) = ?
+"""
+
+ASK_UNREADABLE_TO_STOP = "UPDATE afterwards_tasks SET cancel_requested = ? WHERE seq = ? AND state = 'running'"
+
+CANCEL_UNREADABLE = """
+    UPDATE afterwards_tasks SET
+        state = 'cancelled', aside_from = NULL, set_aside = NULL, run_at = NULL, finished_at = ?, reason = ?
+    WHERE seq = ? AND state NOT IN ('running', 'succeeded', 'failed', 'cancelled')
+"""
+
+OVERDUE = """
+    SELECT id FROM afterwards_tasks
+    WHERE seq IN (
+        SELECT seq FROM afterwards_tasks INDEXED BY afterwards_expiring
+        WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= ?
+            AND state NOT IN ('running', 'unreadable')
+        ORDER BY expires_at LIMIT ?
+    )
+    ORDER BY seq
+"""
 
 MOST_EXPIRED = 1000
 """Tasks that one claim cancels, so that no transaction takes long."""
 
-MOST_FAILURES = FIRST_FAILURES + LAST_FAILURES
+MOST_SUCCEEDED = 128
+"""Successes that one statement stores; with all their values old versions of SQLite allow 999."""
 
-Success = tuple[int, int, str | None, int]
-"""Counted failures and crashes, the result, the attempt."""
+Counted = tuple[int, int, int]
+"""Failures, crashes and attempts of a task."""
+
+
+class Finish(Call[list[Lease]]):
+    """Stores how attempts ended."""
+
+    patient = True
 
 
 class Piece(NamedTuple):
@@ -32,29 +80,40 @@ class Piece(NamedTuple):
 
 def finish(connection: Connection, settled: Sequence[Settled]) -> list[Lease]:
     """Returns the refused."""
-    refused: list[Lease] = []
+    once, again = _each_once(settled)
+    held: list[Settled] = []
     succeeded: list[Settled] = []
-    for success, group in groupby(settled, _success):
-        for some in statements.pieces([*group]):
-            held = _succeed(connection, success, some) if success else _settle_each(connection, some)
-            if success:
-                succeeded += held
-            if len(held) < len(some):
-                refused += _refused(some, held)
+    for counted, some in _by_statement(once).items():
+        if counted is None:
+            held += _settle_each(connection, some)
+        else:
+            succeeded += _succeed(connection, counted, some)
     if succeeded:
         successors.follow(connection, (successors.succeeded(one.lease.task_id) for one in succeeded))
-    return refused
+    refused = [] if len(held) + len(succeeded) == len(once) else _refused(once, [*held, *succeeded])
+    return [*refused, *finish(connection, again)] if again else refused
+
+
+def _each_once(settled: Sequence[Settled]) -> tuple[Sequence[Settled], Sequence[Settled]]:
+    """The first end of each lease, and those that were given beside it."""
+    first = {one.lease: one for one in reversed(settled)}
+    if len(first) == len(settled):
+        return settled, ()
+    return [one for one in settled if first[one.lease] is one], [one for one in settled if first[one.lease] is not one]
+
+
+def _by_statement(settled: Sequence[Settled]) -> dict[Counted | None, list[Settled]]:
+    """Successes together that one statement can store; under None what needs more than that."""
+    groups: dict[Counted | None, list[Settled]] = {}
+    for one in settled:
+        counted = (one.failed, one.crashed, one.lease.attempt) if is_plain_success(one) else None
+        groups.setdefault(counted, []).append(one)
+    return groups
 
 
 def _refused(settled: Sequence[Settled], held: Sequence[Settled]) -> list[Lease]:
-    """The leases that did not hold; one that is given twice is refused the second time."""
     left = {one.lease for one in held}
-    refused: list[Lease] = []
-    for one in settled:
-        if one.lease not in left:
-            refused.append(one.lease)
-        left.discard(one.lease)
-    return refused
+    return [one.lease for one in settled if one.lease not in left]
 
 
 def cancel(connection: Connection, ids: Sequence[str], reason: str) -> Piece:
@@ -69,8 +128,8 @@ def cancel(connection: Connection, ids: Sequence[str], reason: str) -> Piece:
 
 def _cancel_unreadable(connection: Connection, seq: int, task: Task, reason: str) -> None:
     """Cancel a task without changing what cannot be read of its row."""
-    connection.execute(statements.ASK_UNREADABLE_TO_STOP, (reason, seq))
-    if connection.execute(statements.CANCEL_UNREADABLE, (connection.instant, reason, seq)).rowcount:
+    connection.execute(ASK_UNREADABLE_TO_STOP, (reason, seq))
+    if connection.execute(CANCEL_UNREADABLE, (connection.instant, reason, seq)).rowcount:
         successors.follow(connection, [successors.ended(lifecycle.cancel(task, reason, connection.now))])
 
 
@@ -111,48 +170,53 @@ def bring_back(connection: Connection, ids: Iterable[str]) -> None:
             put(connection, task)
 
 
-def prune(connection: Connection, limit: int) -> int:
-    keys = [(rows.raw(key),) for [key] in connection.execute(statements.OVER, (connection.instant, limit))]
-    connection.executemany(statements.DELETE, keys)
-    connection.executemany(statements.DELETE_FAILURES, keys)
-    connection.executemany(statements.DELETE_ALIASES, keys)
-    connection.execute(statements.DELETE_STARTS, (connection.instant,))
-    files.release(connection, keys)
-    return len(keys)
-
-
-def is_any_over(connection: Connection) -> bool:
-    return connection.execute(statements.ANY_OVER, (connection.instant,)).fetchone() is not None
-
-
 def is_plain_success(settled: Settled) -> bool:
     """Whether all there is to store is that the task succeeded, and its result."""
     return not (settled.state is not State.SUCCEEDED or settled.failure or settled.then or settled.progress)
 
 
-def _success(settled: Settled) -> Success | None:
-    """What successes that one statement can store have in common; None for what needs more than that."""
-    if not is_plain_success(settled):
-        return None
-    return settled.failed, settled.crashed, settled.result, settled.lease.attempt
+def _succeed(connection: Connection, counted: Counted, settled: Sequence[Settled]) -> list[Settled]:
+    """Store what ``lifecycle.finish`` says of successes. Returns those whose leases still held."""
+    held: list[Settled] = []
+    for some in placeholders.pieces(settled, MOST_SUCCEEDED):
+        succeed = _Success(counted, some)
+        held += some if succeed.all_in_one(connection) else succeed.those_held(connection)
+    return held
 
 
-def _succeed(connection: Connection, success: Success, settled: Sequence[Settled]) -> Sequence[Settled]:
-    """What ``lifecycle.finish`` says of a success, in one statement for many. Returns those whose leases still held."""
-    failed, crashed, result, attempt = success
-    keys = [rows.key(one.lease.task_id) for one in settled]
-    named = statements.padded(keys)
-    found = connection.execute(statements.sized(statements.STILL_HELD, len(named)), (*named, attempt)).fetchall()
-    connection.queued |= any(limit_key != UNLIMITED for _, limit_key in found)  # others may have waited for them
-    values = (failed, crashed, connection.instant, result, *named, attempt)
-    connection.execute(statements.sized(statements.SUCCEED, len(named)), values)
-    if len(found) == len(settled):  # as most often
-        return settled
-    left = {key: one for key, one in zip(map(bytes, keys), settled, strict=True)}
-    return [left[key] for key, _ in found]
+class _Success:
+    """Successes as values of statements."""
+
+    def __init__(self, counted: Counted, settled: Sequence[Settled]) -> None:
+        self._failed, self._crashed, self._attempt = counted
+        self._settled = settled
+        keys = [rows.key(one.lease.task_id) for one in settled]
+        self._keys = placeholders.padded(keys)
+        self._results: list[object] = [settled[0].result]
+        if any(one.result != settled[0].result for one in settled):
+            results = placeholders.padded([one.result for one in settled])
+            self._results = [*chain.from_iterable(zip(self._keys, results, strict=True))]
+
+    def all_in_one(self, connection: Connection) -> bool:
+        """Store all, where all leases hold and nobody waits for a limit. Returns False when nothing was done."""
+        values = (*self._values(connection), *self._keys, self._attempt, len(self._settled))
+        return connection.execute_unseen(self._sized(SUCCEED_ALL), values).rowcount > 0
+
+    def those_held(self, connection: Connection) -> list[Settled]:
+        held = self._sized(STILL_HELD)
+        found = dict(connection.execute(held, (*self._keys, self._attempt)).fetchall())
+        connection.queued |= any(limit_key != UNLIMITED for limit_key in found.values())  # others may have waited
+        connection.execute(self._sized(SUCCEED), self._values(connection))
+        return [one for one in self._settled if bytes(rows.key(one.lease.task_id)) in found]
+
+    def _sized(self, statement: str) -> str:
+        return placeholders.sized(statement, len(self._keys), max(1, len(self._results) // 2))
+
+    def _values(self, connection: Connection) -> tuple[object, ...]:
+        return self._failed, self._crashed, connection.instant, *self._results, *self._keys, self._attempt
 
 
-def _settle_each(connection: Connection, settled: Sequence[Settled]) -> Sequence[Settled]:
+def _settle_each(connection: Connection, settled: Sequence[Settled]) -> list[Settled]:
     """Returns those whose leases still held."""
     held = [one for one in settled if _settle(connection, one)]
     for one in held:
@@ -163,32 +227,20 @@ def _settle_each(connection: Connection, settled: Sequence[Settled]) -> Sequence
 
 def _settle(connection: Connection, settled: Settled) -> bool:
     """Returns whether the lease still held."""
-    row = connection.execute(statements.GET, (rows.key(settled.lease.task_id),)).fetchone()
+    row = connection.execute(GET, (rows.key(settled.lease.task_id),)).fetchone()
     task = row and lifecycle.finish(reading.task_of(connection, row), settled, connection.now)
     if not task:
         return False
     if settled.failure:
-        _add_failure(connection, task, settled.failure)
+        changing.add_failure(connection, task, settled.failure)
     put(connection, task)
     return True
 
 
-def _add_failure(connection: Connection, task: Task, failure: Failure) -> None:
-    """What ``lifecycle.with_failure`` says."""
-    connection.execute(statements.INSERT_FAILURE, rows.from_failure(task.id, failure))
-    if task.attempt <= MOST_FAILURES:  # as most often
-        return
-    key = rows.key(task.id)
-    [count] = connection.execute(statements.COUNT_FAILURES, (key,)).fetchone()
-    if count > MOST_FAILURES:
-        connection.execute(statements.TRIM_FAILURES, (key, count - MOST_FAILURES, FIRST_FAILURES))
-        connection.execute(statements.COUNT_LEFT_OUT, (count - MOST_FAILURES, key))
-
-
 def expire(connection: Connection) -> None:
     """Cancel what was not begun in time, and those behind it."""
-    for [key] in connection.execute(statements.OVERDUE, (connection.instant, MOST_EXPIRED)).fetchall():
-        for row in connection.execute(statements.GET, (rows.raw(key),)).fetchall():
+    for [key] in connection.execute(OVERDUE, (connection.instant, MOST_EXPIRED)).fetchall():
+        for row in connection.execute(GET, (rows.raw(key),)).fetchall():
             task = reading.task_of(connection, row)
             if task.unreadable:
                 set_aside.put(connection, row, task.unreadable)
@@ -198,9 +250,6 @@ def expire(connection: Connection) -> None:
 
 def put(connection: Connection, task: Task) -> None:
     """Store a task as it stands now; when that ends it, decide on those behind it."""
-    connection.execute(statements.UPDATE, rows.changed(task, connection.instant))
-    connection.queued |= (task.state is State.QUEUED and task.set_aside is None) or (
-        task.limit_key != UNLIMITED and task.state is not State.RUNNING  # others may have waited for it
-    )
+    changing.put(connection, task)
     if task.state.finished:
         successors.follow(connection, [successors.ended(task)])

@@ -8,9 +8,22 @@ from afterwards.core import limits
 from afterwards.core.limits import Group, Limit, Room, Used
 from afterwards.core.task import Task
 from afterwards.engine import Claim, Paused
-from afterwards.engines.sqlite import rows, statements
+from afterwards.engines.sqlite import rows
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.shapes import LATEST
+
+RUNNING = """
+    SELECT name, limit_key, count(*) FROM afterwards_tasks INDEXED BY afterwards_running WHERE state = 'running'
+    GROUP BY name, limit_key
+"""
+
+STARTS = "SELECT at FROM afterwards_starts WHERE name = ? AND limit_key = ? AND at > ? ORDER BY at"
+
+INSERT_START = "INSERT INTO afterwards_starts (name, limit_key, at, until) VALUES (?, ?, ?, ?)"
+
+PAUSE = "INSERT OR IGNORE INTO afterwards_paused (kind, name) VALUES (?, ?)"
+
+RESUME = "DELETE FROM afterwards_paused WHERE kind = ? AND name = ?"
 
 
 class Rooms:
@@ -44,7 +57,7 @@ class Rooms:
             if limit and limit.rate:
                 until = self._connection.after(limit.rate.per)
                 start = (*self.group(task.name, task.limit_key), self._connection.instant, until)
-                self._connection.execute(statements.INSERT_START, start)
+                self._connection.execute(INSERT_START, start)
         self.__dict__.pop("_running", None)  # it has changed
         after = [self._room(group, self._limits[group[0]]) for group in self.known]
         self._connection.room_at = limits.next_room(after)
@@ -53,7 +66,7 @@ class Rooms:
         starts: list[int] = []
         if limit.rate:
             since = self._connection.instant - rows.from_span(limit.rate.per)
-            found = self._connection.execute(statements.STARTS, (*group, since)).fetchall()
+            found = self._connection.execute(STARTS, (*group, since)).fetchall()
             starts = [at for [at] in found if isinstance(at, int) and at <= LATEST]
         used = Used(self._running[group], [rows.to_instant(at) for at in starts])
         return limits.room(limit, used, self._connection.now)
@@ -61,18 +74,18 @@ class Rooms:
     @cached_property
     def _running(self) -> Counter[Group]:
         running: Counter[Group] = Counter()
-        for name, limit_key, count in self._connection.execute(statements.RUNNING):
+        for name, limit_key, count in self._connection.execute(RUNNING):
             running[self.group(name, limit_key)] += count
         return running
 
 
 def pause(connection: Connection, paused: Paused) -> None:
-    connection.executemany(statements.PAUSE, _rows(paused))
+    connection.executemany(PAUSE, _rows(paused))
     connection.forget_paused()
 
 
 def resume(connection: Connection, paused: Paused) -> None:
-    connection.executemany(statements.RESUME, _rows(paused))
+    connection.executemany(RESUME, _rows(paused))
     connection.forget_paused()
     connection.queued = True
 

@@ -6,23 +6,43 @@ from afterwards import telemetry
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Task
 from afterwards.engine import Fire
-from afterwards.engines.sqlite import rows, statements
+from afterwards.engines.sqlite import rows
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import storing
 
+IS_REGISTERED = "SELECT 1 FROM afterwards_schedules WHERE name = ? AND expression = ?"
+
+REGISTER_SCHEDULE = """
+    INSERT INTO afterwards_schedules (name, expression, after) VALUES (?, ?, ?)
+    ON CONFLICT (name) DO UPDATE SET expression = excluded.expression, after = excluded.after
+    WHERE expression <> excluded.expression
+"""
+
+SCHEDULE = "SELECT name, expression, after, last_fire, paused FROM afterwards_schedules WHERE name = ?"
+
+MAY_FIRE = "SELECT 1 FROM afterwards_schedules WHERE name = ? AND after < ? AND NOT paused"
+
+FIRE = """
+    UPDATE afterwards_schedules SET after = ?, last_fire = ? WHERE name = ? AND after < ? AND NOT paused
+"""
+
+PAUSE_SCHEDULE = "UPDATE afterwards_schedules SET paused = 1 WHERE name = ?"
+
+RESUME_SCHEDULE = "UPDATE afterwards_schedules SET paused = 0, after = max(after, ?) WHERE name = ? AND paused"
+
 
 def is_any_new(connection: Connection, expressions: Mapping[str, str]) -> bool:
-    known = (connection.execute(statements.IS_REGISTERED, one).fetchone() for one in expressions.items())
+    known = (connection.execute(IS_REGISTERED, one).fetchone() for one in expressions.items())
     return not all(known)
 
 
 def register(connection: Connection, expressions: Mapping[str, str]) -> None:
     new = [(name, expression, connection.instant) for name, expression in expressions.items()]
-    connection.executemany(statements.REGISTER_SCHEDULE, new)
+    connection.executemany(REGISTER_SCHEDULE, new)
 
 
 def schedules(connection: Connection, names: Collection[str]) -> list[StoredSchedule]:
-    found = (connection.execute(statements.SCHEDULE, (name,)).fetchone() for name in sorted(set(names)))
+    found = (connection.execute(SCHEDULE, (name,)).fetchone() for name in sorted(set(names)))
     kept = []
     for row in [row for row in found if row is not None]:
         try:
@@ -34,9 +54,7 @@ def schedules(connection: Connection, names: Collection[str]) -> list[StoredSche
 
 def may_any_fire(connection: Connection, fires: Sequence[Fire]) -> bool:
     """Whether another process has not been faster."""
-    return any(
-        connection.execute(statements.MAY_FIRE, (one.schedule, rows.from_instant(one.at))).fetchone() for one in fires
-    )
+    return any(connection.execute(MAY_FIRE, (one.schedule, rows.from_instant(one.at))).fetchone() for one in fires)
 
 
 def fire(connection: Connection, fires: Sequence[Fire]) -> list[Task]:
@@ -44,16 +62,16 @@ def fire(connection: Connection, fires: Sequence[Fire]) -> list[Task]:
 
 
 def pause(connection: Connection, names: Collection[str]) -> None:
-    connection.executemany(statements.PAUSE_SCHEDULE, [(name,) for name in names])
+    connection.executemany(PAUSE_SCHEDULE, [(name,) for name in names])
 
 
 def resume(connection: Connection, names: Collection[str]) -> None:
-    connection.executemany(statements.RESUME_SCHEDULE, [(connection.instant, name) for name in names])
+    connection.executemany(RESUME_SCHEDULE, [(connection.instant, name) for name in names])
 
 
 def _advance(connection: Connection, fire: Fire) -> bool:
     at = rows.from_instant(fire.at)
-    return connection.execute(statements.FIRE, (at, at, fire.schedule, at)).rowcount > 0
+    return connection.execute(FIRE, (at, at, fire.schedule, at)).rowcount > 0
 
 
 def _to_schedule(row: rows.Row) -> StoredSchedule:

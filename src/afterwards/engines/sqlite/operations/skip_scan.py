@@ -7,15 +7,56 @@ from typing import NamedTuple
 
 from afterwards.core.limits import UNLIMITED
 from afterwards.engine import Claim
-from afterwards.engines.sqlite import statements
+from afterwards.engines.sqlite.columns import LIMITED, QUEUED
 from afterwards.engines.sqlite.io.connection import Connection, Look
 from afterwards.engines.sqlite.shapes import is_text
+
+NEXT_QUEUE = f"SELECT queue FROM afterwards_tasks WHERE {QUEUED} AND suspect = ? AND queue >= ? ORDER BY queue LIMIT 1"
+
+NEXT_NAME = f"""
+    SELECT name FROM afterwards_tasks WHERE {QUEUED} AND suspect = ? AND queue = ? AND name >= ? ORDER BY name LIMIT 1
+"""
+
+LANE = f"""
+    SELECT -priority, seq, suspect FROM afterwards_tasks WHERE {QUEUED} AND suspect = ? AND queue = ? AND name = ?
+    ORDER BY priority DESC, seq LIMIT ?
+"""
+
+NEXT_LIMITED_QUEUE = f"""
+    SELECT queue FROM afterwards_tasks INDEXED BY afterwards_limited
+    WHERE {LIMITED} AND suspect = ? AND queue >= ?
+    ORDER BY queue LIMIT 1
+"""
+
+NEXT_LIMITED_NAME = f"""
+    SELECT name FROM afterwards_tasks INDEXED BY afterwards_limited
+    WHERE {LIMITED} AND suspect = ? AND queue = ? AND name >= ?
+    ORDER BY name LIMIT 1
+"""
+
+NEXT_LIMIT_KEY = f"""
+    SELECT limit_key FROM afterwards_tasks
+    WHERE {LIMITED} AND suspect = ? AND queue = ? AND name = ? AND limit_key >= ?
+    ORDER BY limit_key LIMIT 1
+"""
+
+LIMITED_LANE = f"""
+    SELECT -priority, seq, suspect FROM afterwards_tasks
+    WHERE {LIMITED} AND suspect = ? AND queue = ? AND name = ? AND limit_key = ?
+    ORDER BY priority DESC, seq LIMIT ?
+"""
+
+BUNDLE = f"""
+    SELECT -priority, seq, suspect, limit_key FROM afterwards_tasks INDEXED BY afterwards_limited_first
+    WHERE {LIMITED} AND suspect = ? AND queue = ? AND name = ?
+    ORDER BY priority DESC, seq LIMIT ?
+"""
 
 INNOCENT, SUSPECT = 0, 1
 
 
 class Lane(NamedTuple):
-    """What stands in one line: the best first, then the oldest."""
+    """Queued tasks in one order: the best first, then the oldest."""
 
     suspicion: int
     queue: str
@@ -24,8 +65,8 @@ class Lane(NamedTuple):
 
     def places(self, connection: Connection, most: int) -> Iterable[tuple[int, int, int]]:
         if self.limit_key == UNLIMITED:
-            return connection.execute(statements.LANE, (self.suspicion, self.queue, self.name, most))
-        return connection.execute(statements.LIMITED_LANE, (*self, most))
+            return connection.execute(LANE, (self.suspicion, self.queue, self.name, most))
+        return connection.execute(LIMITED_LANE, (*self, most))
 
 
 class Bundle(NamedTuple):
@@ -36,31 +77,31 @@ class Bundle(NamedTuple):
     name: str
 
     def lanes(self, connection: Connection) -> Iterator[Lane]:
-        for limit_key in present(connection, statements.NEXT_LIMIT_KEY, self, None):
+        for limit_key in present(connection, NEXT_LIMIT_KEY, self, None):
             yield Lane(*self, limit_key)
 
     def first(self, connection: Connection, most: int) -> list[tuple[int, int, int, str]]:
-        """Those that stand first in all of them, as if they were one lane; each with its limit key."""
-        found: list[tuple[int, int, int, str]] = connection.execute(statements.BUNDLE, (*self, most)).fetchall()
+        """Return the first tasks of all of them, as if they were one lane; each with its limit key."""
+        found: list[tuple[int, int, int, str]] = connection.execute(BUNDLE, (*self, most)).fetchall()
         return found
 
 
 def is_any(connection: Connection, claim: Claim, look: Look, suspicion: int) -> bool:
-    """Whether anything is queued for the worker."""
+    """Return True when anything is queued for the worker."""
     return any(True for lines in (lanes, bundles) for _ in lines(connection, claim, look, suspicion))
 
 
 def lanes(connection: Connection, claim: Claim, look: Look, suspicion: int) -> Iterator[Lane]:
     """The lanes without a limit in which something is queued for the worker. What others serve is jumped over."""
     if look.queued:
-        for queue, name in _served(connection, claim, suspicion, statements.NEXT_QUEUE, statements.NEXT_NAME):
+        for queue, name in _served(connection, claim, suspicion, NEXT_QUEUE, NEXT_NAME):
             yield Lane(suspicion, queue, name, UNLIMITED)
 
 
 def bundles(connection: Connection, claim: Claim, look: Look, suspicion: int) -> Iterator[Bundle]:
     """The same of those with a limit."""
     if look.limited:
-        statement = statements.NEXT_LIMITED_QUEUE, statements.NEXT_LIMITED_NAME
+        statement = NEXT_LIMITED_QUEUE, NEXT_LIMITED_NAME
         for queue, name in _served(connection, claim, suspicion, *statement):
             yield Bundle(suspicion, queue, name)
 
@@ -79,7 +120,7 @@ def _served(
 def present(
     connection: Connection, statement: str, above: Sequence[object], wanted: frozenset[str] | None
 ) -> Iterator[str]:
-    """Those of the wanted values that an index holds (None: all of them), by one look per value."""
+    """Yield those of the wanted values that an index holds (None: all of them), by one look for each."""
     start = "" if wanted is None else next(iter(_ordered(wanted)), None)
     while start is not None and (row := connection.execute(statement, (*above, start)).fetchone()):
         [found] = row
@@ -92,7 +133,7 @@ def present(
 
 
 def _behind(found: str, wanted: frozenset[str] | None) -> str | None:
-    """Where to look next; None when nothing can be left."""
+    """Return the value to look for next; None when nothing can be left."""
     if wanted is None:
         return found + "\0"
     ordered = _ordered(wanted)

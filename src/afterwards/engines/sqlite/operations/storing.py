@@ -10,10 +10,31 @@ from afterwards.core.errors import QueueFull
 from afterwards.core.fast_frozen import frozen
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Claim
-from afterwards.engines.sqlite import rows, statements
+from afterwards.engines.sqlite import rows
 from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.operations import claiming, reading
+from afterwards.engines.sqlite.operations import changing, claiming, reading
 from afterwards.engines.sqlite.operations.duplicates import Twins
+
+PUBLISH = """
+    UPDATE afterwards_tasks SET state = 'queued', run_at = NULL, queued_at = ?
+    WHERE id = ? AND attempt = ? AND state = 'scheduled'
+"""
+
+HOLD = "UPDATE afterwards_tasks SET run_at = ? WHERE id = ? AND attempt = ? AND state = 'scheduled'"
+
+COUNT_PENDING = """
+    SELECT sum(count) FROM (
+        SELECT count(*) AS count FROM afterwards_tasks WHERE state = 'waiting' AND queue = ?
+        UNION ALL
+        SELECT count(*) FROM afterwards_tasks WHERE state = 'scheduled' AND queue = ?
+        UNION ALL
+        SELECT count(*) FROM afterwards_tasks
+        WHERE state = 'queued' AND limit_key = '' AND suspect IN (0, 1) AND queue = ?
+        UNION ALL
+        SELECT count(*) FROM afterwards_tasks
+        WHERE state = 'queued' AND limit_key != '' AND suspect IN (0, 1) AND queue = ?
+    )
+"""
 
 Stored = tuple[list[Task] | QueueFull, list[Task]]
 """What stands for the tasks of a call, and which of them are new."""
@@ -85,9 +106,9 @@ def publish(connection: Connection, leases: Sequence[Lease], held: bool, run_at:
         else:
             at_once.append((connection.instant, *key))
     if later:
-        connection.executemany(statements.HOLD, later)
+        connection.executemany(HOLD, later)
     if at_once:
-        connection.queued |= connection.executemany(statements.PUBLISH, at_once).rowcount > 0
+        connection.queued |= connection.executemany(PUBLISH, at_once).rowcount > 0
 
 
 def _make(
@@ -121,7 +142,7 @@ def _full(connection: Connection, tasks: Sequence[NewTask], made: Sequence[Task]
     connection.flush()
     added = Counter(task.queue for task in made)
     for queue, most in {task.queue: allowed[task.id] for task in made if task.id in allowed}.items():
-        [waiting] = connection.execute(statements.COUNT_PENDING, (queue,) * 4).fetchone()
+        [waiting] = connection.execute(COUNT_PENDING, (queue,) * 4).fetchone()
         if waiting + added[queue] > most:
             return QueueFull(queue, most)
     return None
@@ -174,8 +195,7 @@ def _insert(connection: Connection, asked: Sequence[NewTask], made: Sequence[Tas
     for task in made:
         connection.unwritten.append(rows.from_new(task, at_an_instant=task.id in at_an_instant))
         if task.failures:
-            failures = [rows.from_failure(task.id, failure) for failure in task.failures]
-            connection.executemany(statements.INSERT_FAILURE, failures)
+            changing.insert_failures(connection, task)
         if task.state is State.QUEUED:
             connection.queued = True
 

@@ -10,10 +10,30 @@ from datetime import datetime
 from functools import partial
 
 from afterwards.core import lifecycle
-from afterwards.core.task import State, Task
-from afterwards.engines.sqlite import rows, statements
+from afterwards.core.task import Task
+from afterwards.engines.sqlite import rows
+from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.operations import duplicates, reading, set_aside
+from afterwards.engines.sqlite.io.operation import CallIfNeeded, Turn
+from afterwards.engines.sqlite.operations import changing, duplicates, reading, set_aside
+from afterwards.engines.sqlite.operations.reading import GET
+
+WAITING_BEHIND = f"""
+    SELECT {COLUMNS} FROM afterwards_tasks WHERE state = 'waiting' AND after = ? ORDER BY seq LIMIT ?
+"""
+
+CANCELLED_BEHIND = f"""
+    SELECT {COLUMNS} FROM afterwards_tasks INDEXED BY afterwards_cancelled_for_another
+    WHERE cause IS NOT NULL AND after = ? AND seq > ? AND state = 'cancelled' ORDER BY seq LIMIT ?
+"""
+
+NOTE_BEHIND = "INSERT INTO afterwards_behind (task, revived, beyond) VALUES (?, ?, ?)"
+
+BEHIND = "SELECT seq, task, revived, beyond FROM afterwards_behind ORDER BY seq LIMIT ?"
+
+ANY_BEHIND = "SELECT 1 FROM afterwards_behind LIMIT 1"
+
+DELETE_BEHIND = "DELETE FROM afterwards_behind WHERE seq = ?"
 
 MOST_DECIDED = 200
 """Tasks behind others that one transaction decides on."""
@@ -32,12 +52,12 @@ def ended(task: Task) -> Ended:
 
 def follow(connection: Connection, several: Iterable[Ended]) -> None:
     """Decide on the tasks behind those that ended, and on those behind them in turn."""
-    if connection.execute(statements.ANY_WAITING).fetchone() is None:
+    if not connection.look().waiting:
         return
     deciding = deque(several)
     while deciding and (room := _room(connection)):
         id, decide = deciding[0]
-        found = connection.execute(statements.WAITING_BEHIND, (rows.key(id), room)).fetchall()
+        found = connection.execute(WAITING_BEHIND, (rows.key(id), room)).fetchall()
         for row in found:
             task = reading.task_of(connection, row)
             if task.unreadable:
@@ -50,7 +70,7 @@ def follow(connection: Connection, several: Iterable[Ended]) -> None:
         if len(found) < room:
             deciding.popleft()
     for id, _ in deciding:
-        if connection.execute(statements.WAITING_BEHIND, (rows.key(id), 1)).fetchone():
+        if connection.execute(WAITING_BEHIND, (rows.key(id), 1)).fetchone():
             _note(connection, id)
 
 
@@ -59,7 +79,7 @@ def revive(connection: Connection, task: Task, beyond: int = 0) -> None:
     reviving = deque([(task, beyond)])
     while reviving and (room := _room(connection)):
         before, beyond = reviving[0]
-        found = connection.execute(statements.CANCELLED_BEHIND, (rows.key(before.id), beyond, room)).fetchall()
+        found = connection.execute(CANCELLED_BEHIND, (rows.key(before.id), beyond, room)).fetchall()
         for row in found:
             behind = reading.task_of(connection, row)
             if behind.unreadable or not duplicates.is_free(connection, behind):
@@ -74,24 +94,33 @@ def revive(connection: Connection, task: Task, beyond: int = 0) -> None:
         else:
             reviving[0] = before, found[-1][-1]
     for before, beyond in reviving:
-        if connection.execute(statements.CANCELLED_BEHIND, (rows.key(before.id), beyond, 1)).fetchone():
+        if connection.execute(CANCELLED_BEHIND, (rows.key(before.id), beyond, 1)).fetchone():
             _note(connection, before.id, revived=True, beyond=beyond)
 
 
 def is_any_left(connection: Connection) -> bool:
     """Whether anything is noted."""
-    return connection.execute(statements.ANY_BEHIND).fetchone() is not None
+    return connection.execute(ANY_BEHIND).fetchone() is not None
+
+
+class GoOn(CallIfNeeded[bool]):
+    """Decides on some of what is noted. Answers whether anything is left."""
+
+    turn = Turn.STORE
+
+    def __init__(self) -> None:
+        super().__init__(go_on, needed=is_any_left, otherwise=False)
 
 
 def go_on(connection: Connection) -> bool:
     """Decide on some of what is noted. Returns whether anything is left."""
-    for seq, key, revived, beyond in connection.execute(statements.BEHIND, (MOST_DECIDED,)).fetchall():
+    for seq, key, revived, beyond in connection.execute(BEHIND, (MOST_DECIDED,)).fetchall():
         if not _room(connection):
             break
-        connection.execute(statements.DELETE_BEHIND, (seq,))
+        connection.execute(DELETE_BEHIND, (seq,))
         if not isinstance(key, bytes):  # damaged: it names no task
             continue
-        row = connection.execute(statements.GET, (bytearray(key),)).fetchone()
+        row = connection.execute(GET, (bytearray(key),)).fetchone()
         before = row and reading.task_of(connection, row)
         if before is None:
             follow(connection, [(rows.to_id(key), partial(_after, None))])
@@ -112,11 +141,10 @@ def _room(connection: Connection) -> int:
 
 
 def _update(connection: Connection, task: Task) -> None:
-    connection.execute(statements.UPDATE, rows.changed(task, connection.instant))
-    connection.queued |= task.state is State.QUEUED
+    changing.put(connection, task)
     connection.decided += 1
 
 
 def _note(connection: Connection, id: str, *, revived: bool = False, beyond: int = 0) -> None:
-    connection.execute(statements.NOTE_BEHIND, (rows.key(id), int(revived), beyond))
+    connection.execute(NOTE_BEHIND, (rows.key(id), int(revived), beyond))
     connection.left_behind = True

@@ -16,13 +16,13 @@ from afterwards.client.client import Client, current
 from afterwards.client.installations import installations
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
+from afterwards.core.process_state import ProcessState
 from afterwards.engine import Files
 from afterwards.execution.dependencies import Resolver
 from afterwards.execution.process_pool import ProcessPool
 from afterwards.execution.retrying import keep_doing
 from afterwards.execution.surroundings import Surroundings
 from afterwards.execution.threads import Threads
-from afterwards.process_state import ProcessState
 from afterwards.tasks.failure_notice import notice_maker
 from afterwards.tasks.process_main import main
 from afterwards.tasks.registry import registry

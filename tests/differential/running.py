@@ -36,9 +36,9 @@ class Runs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._pool.shutdown(cancel_futures=True)  # before its hosts: a run that lost its host would never end
         for host in self._hosts.values():
             host.stop()
-        self._pool.shutdown(cancel_futures=True)
         self._folder.cleanup()
 
     def begin(self, wanted: Iterable[tuple[str, Variant]]) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from afterwards import telemetry
 from afterwards.core.options import Options
-from afterwards.core.routing import UNROUTABLE_AFTER, LiveWorker, Route, Unroutable, unroutable, unserved
+from afterwards.core.routing import UNROUTABLE_AFTER, LiveWorker, Route, Unroutable
 from afterwards.engine import Engine
 from afterwards.execution.function import Functions
 from afterwards.execution.retrying import keep_doing
@@ -44,10 +44,10 @@ class Attendance:
             group.create_task(self._keep_looking())
 
     async def sign_in(self) -> None:
-        await self._engine.sign_in([replace(self._myself, names=self._functions.names)])
+        await self._engine.announce([replace(self._myself, names=self._functions.names)])
 
     async def sign_out(self) -> None:
-        await self._engine.sign_out([self._myself.id])
+        await self._engine.announce([replace(self._myself, names=self._functions.names, has_left=True)])
 
     async def look(self) -> None:
         """Tell of tasks that no worker would take: once, until they are gone."""
@@ -63,7 +63,4 @@ class Attendance:
 
 async def find_unroutable(engine: Engine) -> list[Unroutable]:
     """What has waited for ten minutes, and no worker that was seen in them would take. What is paused is left out."""
-    paused = await engine.paused()
-    routes = [route for route in await engine.routes() if not paused.stops(route)]
-    reasons = unserved(routes, await engine.seen_workers(UNROUTABLE_AFTER)) if routes else {}
-    return unroutable(await engine.backlog(reasons, UNROUTABLE_AFTER), reasons) if reasons else []
+    return await engine.unroutable(UNROUTABLE_AFTER)

@@ -375,7 +375,7 @@ class Worker:
         self._begin(tell_plainly(function, failed, self._surroundings.threads))
 
     async def _publish(self, lease: Lease) -> None:
-        await persist("publish a task", partial(self._engine.publish, [lease]))
+        await persist("publish a task", partial(self._engine.publish, [(lease, None)]))
 
     # Stopping.
 

@@ -25,6 +25,7 @@ from afterwards.engine import Claim, Heartbeat, Query
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.engines.sqlite.io import runtime, thread
 from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite.io.thread import Turn
 
 pytestmark = pytest.mark.anyio
 
@@ -60,10 +61,10 @@ def locked(path: Path) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-async def on_the_writer(engine: SQLiteEngine, do: str | Callable[[Connection], object]) -> None:
+async def on_the_writer(engine: SQLiteEngine, do: str | Callable[[Connection], object], turn: Turn = 0) -> None:
     assert engine._opened is not None
     run = do if callable(do) else lambda connection: connection.execute(do).fetchall()
-    await engine._opened.writer.call(run)
+    await engine._opened.writer.call(run, turn=turn)
 
 
 async def until(condition: Callable[[], Any]) -> None:
@@ -93,19 +94,6 @@ async def together(path: Path, *calls: Coroutine[Any, Any, list[Task]]) -> list[
         asked = [asyncio.create_task(call) for call in calls]
         await asyncio.sleep(0.01)
     return await asyncio.gather(*asked)
-
-
-async def test_most_transactions_are_one_statement(engine: SQLiteEngine) -> None:
-    """It lets go of the interpreter once, and a busy event loop gives it back late."""
-    asked = list[str]()
-    await on_the_writer(
-        engine, lambda connection: cast(sqlite3.Connection, connection).set_trace_callback(asked.append)
-    )
-    [task] = await engine.enqueue([new()], claim=claim())
-    asked.clear()  # what came with the first one
-    both = engine.finish([succeed(task, SUCCEEDED)]), engine.enqueue([new()], claim=claim())
-    assert (await asyncio.gather(*both))[0] == []
-    assert {tuple(statement.split()[:3]) for statement in asked} == {("INSERT", "INTO", "afterwards_batch")}
 
 
 async def test_workers_hear_at_once_that_a_limit_lets_others_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,11 +134,16 @@ async def test_what_is_leased_after_all_to_a_caller_who_was_told_that_it_failed_
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime, "WATCH", timedelta(milliseconds=5))
-    async with SQLiteEngine(path, patience=timedelta(minutes=5)) as engine:
+    disk_works_again = threading.Event()
+    async with SQLiteEngine(path) as engine:
         task = new(held=True)
-        with locked(path), monkeypatch.context() as meanwhile, pytest.raises(EngineUnavailable, match="not answered"):
+        with monkeypatch.context() as meanwhile:
             meanwhile.setattr(thread, "LONGEST_CALL", 0.02)  # not for what is asked afterwards: the machine may be busy
-            await engine.enqueue([task], claim=claim())
+            storing = engine.enqueue([task], claim=claim())
+            stuck = on_the_writer(engine, lambda connection: disk_works_again.wait(), turn=2)  # after it was stored
+            answers = await asyncio.gather(storing, stuck, return_exceptions=True)
+        assert [str(answer).partition("has not ")[2][:8] for answer in answers] == ["answered"] * 2
+        disk_works_again.set()
 
         async def is_held_back() -> bool:
             return [one.state for one in await engine.get([task.id])] == [State.SCHEDULED]
@@ -456,8 +449,9 @@ def test_a_process_that_forgets_to_close_ends_all_the_same(path: Path) -> None:
     script = """
 import asyncio, sys
 from pathlib import Path
-from afterwards.engines.sqlite import SQLiteEngine, opened, thread
+from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite.io.thread import Turn
 
 asyncio.run(SQLiteEngine(Path(sys.argv[1])).__aenter__())
 """
@@ -482,17 +476,6 @@ async def test_who_comes_while_others_are_kept_waiting_waits_no_longer_than_they
             await asyncio.sleep(0.1)
             other.execute("ROLLBACK")
         assert len(await last) == 1
-
-
-@pytest.mark.parametrize("fields", [{}, {"wait": timedelta(hours=1)}, {"held": True}, {"origin": "POST /"}])
-async def test_to_store_tasks_for_anybody_takes_one_statement(path: Path, fields: dict[str, Any]) -> None:
-    seen: list[str] = []
-    async with SQLiteEngine(path) as engine:
-        await on_the_writer(engine, lambda connection: connection.set_trace_callback(seen.append))
-        await asyncio.gather(*(engine.enqueue([new(**fields)]) for _ in range(3)))
-        inserts = [statement.split()[0] for statement in seen if not statement.startswith(("COMMIT", "ROLLBACK"))]
-        assert len(await engine.find(Query())) == 3
-    assert "BEGIN" not in inserts
 
 
 async def test_what_one_statement_cannot_store_is_stored_all_the_same(path: Path) -> None:

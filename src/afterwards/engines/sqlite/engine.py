@@ -17,7 +17,6 @@ from afterwards.core.shortage import is_shortage
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import NO_TIMES, Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.sqlite import rows
-from afterwards.engines.sqlite.batch import Batch
 from afterwards.engines.sqlite.io import backup
 from afterwards.engines.sqlite.io.checks import check_place
 from afterwards.engines.sqlite.io.connection import Connection
@@ -73,10 +72,10 @@ class SQLiteEngine:
         opened = self._here()
         call = Enqueue(tasks, claim, opened, self._undelivered)
         if claim is None:
-            stored = await opened.writer.call(call, into=call.into, only_adds=True)
+            stored = await opened.writer.call(call, only_adds=True)
         else:
             opened.presence.note(claim.worker)
-            stored = await opened.writer.call(call, undelivered=call.give_back, into=call.into, only_adds=True, turn=2)
+            stored = await opened.writer.call(call, undelivered=call.give_back, only_adds=True, turn=2)
         if isinstance(stored, QueueFull):
             raise stored
         return self._undelivered.left_out(stored)
@@ -127,9 +126,7 @@ class SQLiteEngine:
     async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
         if not settled:
             return []
-        return await self._here().writer.call(
-            partial(finishing.finish, settled=settled), into=partial(Batch.finish, settled=settled), patient=True
-        )
+        return await self._here().writer.call(partial(finishing.finish, settled=settled), patient=True)
 
     async def expired(self, limit: int) -> list[Task]:
         """Those whose worker is known to be dead are found at once: their leases are ended here."""

@@ -248,6 +248,11 @@ def from_new(task: Task, *, at_an_instant: bool = False) -> tuple[tuple[str, ...
     return columns, values
 
 
+def is_leased(columns: tuple[str, ...]) -> bool:
+    """Return True when these are the columns of a task that was leased as it was stored."""
+    return columns[-len(_LEASED) :] == _LEASED
+
+
 def changed(task: Task, now: int) -> Row:
     """The values of ``statements.UPDATE``: where the task stands, since when if it is queued or waits, and its key."""
     return (*_standing(task), now if task.state in WAITING_SINCE else None, key(task.id))

@@ -168,9 +168,9 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """How many places or ids one statement names, so that few are ever prepared; old versions of SQLite allow 999."""
 
 
-def pieces(named: Sequence[T]) -> Iterator[Sequence[T]]:
+def pieces(named: Sequence[T], most: int = SIZES[-1]) -> Iterator[Sequence[T]]:
     """What is to be named, in pieces that one statement can name."""
-    return (named[start : start + SIZES[-1]] for start in range(0, len(named), SIZES[-1]))
+    return (named[start : start + most] for start in range(0, len(named), most))
 
 
 def padded(named: Sequence[T]) -> list[T]:
@@ -180,9 +180,10 @@ def padded(named: Sequence[T]) -> list[T]:
 
 
 @cache
-def sized(statement: str, places: int) -> str:
+def sized(statement: str, places: int, results: int = 1) -> str:
     """The statement that names so many places or ids: as many as ``padded`` gives, for each number is prepared."""
-    return statement.format(places=", ".join("?" * places))
+    result = "?" if results == 1 else f"CASE id{' WHEN ? THEN ?' * results} END"
+    return statement.format(places=", ".join("?" * places), result=result)
 
 
 # Claiming.
@@ -191,17 +192,22 @@ def sized(statement: str, places: int) -> str:
 QUEUED = "state = 'queued' AND limit_key = ''"
 LIMITED = "state = 'queued' AND limit_key != ''"
 
+# No row, as most often, when there is nothing: the driver takes a step for each, and one to learn that it was the last.
 LOOK = f"""
-    SELECT
-        EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= ?),
-        EXISTS (
-            SELECT 1 FROM afterwards_tasks
-            WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= ?
-                AND state NOT IN ('running', 'unreadable')
-        ),
-        EXISTS (SELECT 1 FROM afterwards_tasks WHERE {QUEUED}),
-        EXISTS (SELECT 1 FROM afterwards_tasks WHERE {LIMITED}),
-        EXISTS (SELECT 1 FROM afterwards_paused)
+    SELECT next_due, overdue, queued, limited, paused, waiting FROM (
+        SELECT
+            (SELECT min(run_at) FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= {LATEST}) AS next_due,
+            EXISTS (
+                SELECT 1 FROM afterwards_tasks
+                WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= ?
+                    AND state NOT IN ('running', 'unreadable')
+            ) AS overdue,
+            EXISTS (SELECT 1 FROM afterwards_tasks WHERE {QUEUED}) AS queued,
+            EXISTS (SELECT 1 FROM afterwards_tasks WHERE {LIMITED}) AS limited,
+            EXISTS (SELECT 1 FROM afterwards_paused) AS paused,
+            EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'waiting') AS waiting
+    )
+    WHERE next_due IS NOT NULL OR overdue OR queued OR limited OR paused OR waiting
 """
 
 PROMOTE = """
@@ -358,8 +364,16 @@ STILL_HELD = """
 SUCCEED = """
     UPDATE afterwards_tasks INDEXED BY afterwards_id SET
         state = 'succeeded', failed = ?, crashed = ?, suspect = 0, losses = 0, lease_until = NULL, finished_at = ?,
-        cancel_requested = NULL, reason = NULL, result = ?
+        cancel_requested = NULL, reason = NULL, result = {result}
     WHERE id IN ({places}) AND attempt = ? AND state = 'running'
+"""
+
+# The same, unless one of them is not held, or has a limit that others may wait for: then none is changed.
+SUCCEED_ALL = f"""
+    {SUCCEED} AND limit_key = '' AND (
+        SELECT count(*) FROM afterwards_tasks INDEXED BY afterwards_id
+        WHERE id IN ({{places}}) AND attempt = ? AND state = 'running' AND limit_key = ''
+    ) = ?
 """
 
 UPDATE = """
@@ -369,8 +383,6 @@ UPDATE = """
         result = ?, expires_at = ?, aside_from = ?, set_aside = ?, queued_at = ?
     WHERE id = ?
 """
-
-ANY_WAITING = "SELECT 1 FROM afterwards_tasks WHERE state = 'waiting' LIMIT 1"
 
 WAITING_BEHIND = f"""
     SELECT {COLUMNS} FROM afterwards_tasks WHERE state = 'waiting' AND after = ? ORDER BY seq LIMIT ?

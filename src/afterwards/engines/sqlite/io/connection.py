@@ -33,8 +33,14 @@ PRAGMAS = (
 )
 APPLE_PRAGMAS = ("PRAGMA fullfsync = 1", "PRAGMA checkpoint_fullfsync = 1")  # else fsync stops at the disk's cache
 
-BATCHES = (32, 16, 8, 4, 2, 1)
-"""How many rows one statement inserts; with all their values old versions of SQLite allow 999."""
+MOST_ROWS = 32
+"""Rows that one statement inserts. Each number of rows is a statement that is prepared once."""
+
+MOST_VALUES = 999
+"""Values that old versions of SQLite allow in one statement."""
+
+MOST_PREPARED = 256
+"""Statements that a connection keeps prepared."""
 
 T = TypeVar("T")
 
@@ -52,23 +58,17 @@ class Aside(NamedTuple):
 class Look(NamedTuple):
     """What a look at the tasks found."""
 
-    due: bool  # scheduled, and its time has come
-    overdue: bool  # expired
-    queued: bool  # without a limit
-    limited: bool  # queued, with a limit
-    paused: bool  # anything is
+    next_due: int | None = None  # when the first scheduled task is due, in microseconds
+    due: bool = False  # its time has come
+    overdue: bool = False  # something has expired
+    queued: bool = False  # without a limit
+    limited: bool = False  # queued, with a limit
+    paused: bool = False  # anything is
+    waiting: bool = False  # for a task before it
 
 
-Identity = tuple[int, int] | None
-"""Which file a path means; another one after the file was replaced."""
-
-
-class Identities(NamedTuple):
-    """Which files a database consists of while it is open."""
-
-    main: Identity
-    wal: Identity
-    shm: Identity
+NOTHING = Look()
+NO_ROW = (None, 0, 0, 0, 0, 0)
 
 
 class Cursor(Protocol):
@@ -96,6 +96,8 @@ class Connection:
     odd_texts = False  # some text in the file is no UTF-8
     odd_lanes = False  # something queued has a queue, a name or a limit key that is no text
     room_at: datetime | None = None  # when a rate that was used up lets another task start
+    _look: Look = NOTHING
+    _looked_at: int = -1  # the total of changes up to which the look holds
     _paused: Paused | None = None
     _ahead: tuple[timedelta, datetime] | None = None
 
@@ -109,16 +111,33 @@ class Connection:
         self.decided = 0
         self.left_behind = False
         self.set_aside = []
+        self._looked_at = -1
         self._paused = None
         self._ahead = None
 
     def look(self) -> Look:
-        """What there is to do, now, by one statement: each lets go of the interpreter, which others want."""
-        row = self.execute(statements.LOOK, (self.instant, self.instant)).fetchone()
-        look = Look._make(map(bool, row))
+        """What there is to do now; looked up again when this connection has changed anything that may matter."""
+        if self._looked_at != self.total_changes:
+            self._look = self._found()
+            self._looked_at = self.total_changes
+        return self._look
+
+    def _found(self) -> Look:
+        """Look by one statement: each lets go of the interpreter, which others want."""
+        row = self.execute(statements.LOOK, (self.instant,)).fetchone()
+        next_due, *found = row or NO_ROW
+        look = Look(next_due, next_due is not None and next_due <= self.instant, *map(bool, found))
         if not look.paused:
             self._paused = NOT_PAUSED
         return look
+
+    def execute_unseen(self, statement: str, values: Sequence[Any] = (), /) -> Cursor:
+        """Execute a statement that changes nothing of what a look finds."""
+        holds = self._looked_at == self.total_changes
+        done = self.execute(statement, values)
+        if holds:
+            self._looked_at = self.total_changes
+        return done
 
     @property
     def paused(self) -> Paused:
@@ -137,11 +156,14 @@ class Connection:
 
     def flush(self) -> None:
         """Insert what is to be inserted, many rows by one statement, which takes half the time."""
+        if not self.unwritten:
+            return
         unwritten, self.unwritten = self.unwritten, []
         for columns, group in groupby(unwritten, itemgetter(0)):
             values = [value for _, value in group]
-            for some in in_batches(values):
-                self.execute(statements.insert(columns, len(some)), [*chain.from_iterable(some)])
+            insert = self.execute_unseen if rows.is_leased(columns) else self.execute
+            for some in in_pieces(values, MOST_VALUES // len(columns)):
+                insert(statements.insert(columns, len(some)), [*chain.from_iterable(some)])
 
     def ahead(self, span: timedelta) -> datetime:
         """So long after now: one object for all that ask for the same."""
@@ -152,6 +174,11 @@ class Connection:
     def after(self, span: timedelta) -> int:
         """The instant so long after now."""
         return rows.from_instant(self.now + span)
+
+    @property
+    def total_changes(self) -> int:
+        """The number of rows that this connection has ever changed."""
+        raise NotImplementedError
 
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> Cursor:
         raise NotImplementedError
@@ -175,25 +202,10 @@ class OwnConnection(sqlite3.Connection, Connection):
         return True
 
 
-def in_batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Cut into pieces of few sizes, so that few statements are ever prepared."""
-    start = 0
-    while left := len(values) - start:
-        size = next(size for size in BATCHES if size <= left)
-        yield values[start : start + size]
-        start += size
-
-
-def identities(path: str) -> Identities:
-    return Identities(identity(path), identity(f"{path}-wal"), identity(f"{path}-shm"))
-
-
-def identity(path: str) -> Identity:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def in_pieces(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    """Cut into as few pieces as one statement each can insert."""
+    size = min(MOST_ROWS, most)
+    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 def connect(path: Path, *, patience: timedelta) -> OwnConnection:
@@ -209,7 +221,6 @@ def connect(path: Path, *, patience: timedelta) -> OwnConnection:
         for pragma in PRAGMAS + (APPLE_PRAGMAS if sys.platform == "darwin" else ()):
             connection.execute(pragma)
         _migrate(connection)
-        _run(connection, "batch.sql")
     except BaseException:
         connection.close()
         raise
@@ -234,7 +245,12 @@ def _create(path: Path) -> None:
 def _open(path: Path, patience: timedelta) -> OwnConnection:
     existing = f"{path.as_uri()}?mode=rw"  # else a reader would make a file that has nothing in it
     return sqlite3.connect(
-        existing, uri=True, timeout=patience.total_seconds(), isolation_level=None, factory=OwnConnection
+        existing,
+        uri=True,
+        timeout=patience.total_seconds(),
+        isolation_level=None,
+        factory=OwnConnection,
+        cached_statements=MOST_PREPARED,
     )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from afterwards.engines.sqlite import statements
-from afterwards.engines.sqlite.io.connection import OwnConnection, identities
+from afterwards.engines.sqlite.io.connection import OwnConnection
+from afterwards.engines.sqlite.io.file_identity import OpenFiles, identities
 from afterwards.engines.sqlite.io.thread import ConnectionThread, Operation
 
 
@@ -20,11 +21,9 @@ class Reader(ConnectionThread):
         super().__init__(path, connect)
         self._clock = clock
 
-    def _have_files_changed(self) -> bool:
+    def _have_changed(self, files: OpenFiles) -> bool:
         """Return False while the log is missing: it is read through the open descriptor until the writer saves it."""
-        found = identities(self._name)
-        gone = self._files is not None and found == self._files._replace(wal=None)
-        return found != self._files and not gone
+        return files.have_changed() and identities(self._name) != files.identities._replace(wal=None)
 
     def _perform(self, operations: Sequence[Operation]) -> None:
         for operation in operations:
@@ -42,6 +41,7 @@ class Reader(ConnectionThread):
             return self._read(operation)
 
     def _read(self, operation: Operation) -> Any:
+        self._disconnect_if_changed()
         connection = self._connected()
         connection.begin(self._clock())
         connection.execute(statements.BEGIN_READING)

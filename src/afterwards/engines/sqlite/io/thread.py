@@ -12,8 +12,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypeVar
 
 from afterwards.core.errors import EngineUnavailable
-from afterwards.engines.sqlite.io.connection import Connection, Identities, OwnConnection, identities
+from afterwards.engines.sqlite.io.connection import Connection, OwnConnection
 from afterwards.engines.sqlite.io.errors import is_broken_by, translated
+from afterwards.engines.sqlite.io.file_identity import OpenFiles
 from afterwards.telemetry import log
 
 R = TypeVar("R")
@@ -43,7 +44,6 @@ class Operation:
     only_adds: bool = False  # what it writes may be written later in the transaction
     patient: bool = False  # may wait a little for others, to share their commit
     turn: Turn = 0  # when it comes among those that share its commit
-    into: Callable[[Any], Any] | None = None  # has a batch do it, and returns the answer; None: that takes more
     result: Any = None  # what is answered if it is not needed, and then what was done
     error: Exception | None = None
     asked_at: float = field(default_factory=time.monotonic)
@@ -82,7 +82,7 @@ class ConnectionThread:
         self._gathered: dict[asyncio.AbstractEventLoop, list[Operation]] = {}
         self._connection: OwnConnection | None = None
         self._name = str(path)
-        self._files: Identities | None = None
+        self._files: OpenFiles | None = None
         self._current: Sequence[Operation] = ()
         self._company_until = 0.0  # when tasks were stored a moment ago, more are likely to come
         self._busy_since: float | None = None
@@ -120,12 +120,11 @@ class ConnectionThread:
         only_adds: bool = False,
         patient: bool = False,
         turn: Turn = 0,
-        into: Callable[[Any], R | None] | None = None,
     ) -> "asyncio.Future[R]":
         """Have the thread run a function; ``otherwise`` is the answer when it is not needed."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        operation = Operation(run, future, needed, undelivered, only_adds, patient, turn, into, otherwise)
+        operation = Operation(run, future, needed, undelivered, only_adds, patient, turn, otherwise)
         # All that coroutines ask for in one turn of their loop is handed in together. To wake the thread for each
         # would have it compete for the interpreter with those who are about to ask.
         if gathered := self._gathered.get(loop):
@@ -223,23 +222,25 @@ class ConnectionThread:
 
     def _connected(self) -> OwnConnection:
         """The connection, opened by the first who needs it; if that fails, the next one tries again."""
-        if self._connection is not None and self._have_files_changed():
-            self._disconnect()
         if self._connection is None:
             self._connection = self._open()
         return self._connection
 
-    def _have_files_changed(self) -> bool:
-        """Return True when the file, its log or its index is not what the connection has open."""
-        return identities(self._name) != self._files
+    def _disconnect_if_changed(self) -> None:
+        """Let go of a file that was deleted or replaced, or whose log or index was."""
+        if self._files is not None and self._have_changed(self._files):
+            self._disconnect()
+
+    def _have_changed(self, files: OpenFiles) -> bool:
+        return files.have_changed()
 
     def _open(self) -> OwnConnection:
         connection = self._connect()
-        self._files = identities(self._name)
+        self._files = OpenFiles(self._name)
         return connection
 
     def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._files = self._connection, None, None
         if connection is not None:
             connection.close()
 

@@ -13,18 +13,14 @@ from typing import Any
 from afterwards import telemetry
 from afterwards.core.errors import EngineError, EngineUnavailable
 from afterwards.engines.sqlite import statements
-from afterwards.engines.sqlite.batch import Batch
-from afterwards.engines.sqlite.io.connection import Connection, Identities, OwnConnection, identities, identity
+from afterwards.engines.sqlite.io.connection import Connection, OwnConnection
 from afterwards.engines.sqlite.io.errors import is_locked
+from afterwards.engines.sqlite.io.file_identity import Identities, identities, identity
 from afterwards.engines.sqlite.io.file_locks import Hold, in_use
 from afterwards.engines.sqlite.io.peers import WriteLock
 from afterwards.engines.sqlite.io.thread import ConnectionThread, Operation
 from afterwards.engines.sqlite.operations import successors
 from afterwards.telemetry import log
-
-NO_BATCH = 0.02
-"""Seconds in which nothing is tried as a batch after one was refused: the next one would be, too."""
-
 
 LONGEST_RESCUE = 2.0
 """Seconds that an open waits for a process that still has a deleted log open to write it back."""
@@ -73,7 +69,6 @@ class Writer(ConnectionThread):
         self._patience = patience.total_seconds()
         self._poll = poll.total_seconds()
         self._next_look = 0.0
-        self._no_batch_before = 0.0
         self._version = -1
         self._told = told
         self._noticed = noticed
@@ -103,10 +98,10 @@ class Writer(ConnectionThread):
 
     def _disconnect(self) -> None:
         with self._lock:  # the last one to close a file writes its log back
-            if self._connection is None or not self._have_files_changed():
-                self._disconnect_from_same()
+            if self._files is not None and self._files.have_changed():
+                self._disconnect_from_changed(self._files.identities, identities(self._name))
             else:
-                self._disconnect_from_changed(identities(self._name))
+                self._disconnect_from_same()
         self._lock.close()
 
     def _disconnect_from_same(self) -> None:
@@ -115,22 +110,22 @@ class Writer(ConnectionThread):
         self._hold.release()
         super()._disconnect()
 
-    def _disconnect_from_changed(self, found: Identities) -> None:
+    def _disconnect_from_changed(self, own: Identities, found: Identities) -> None:
         """Save what a deleted log held, and close without touching the files that are there instead."""
-        self._save(found)
+        self._save(own, found)
         super()._disconnect()
-        if self._files is not None and found.main != self._files.main:
-            _remove_leftovers(self._name, self._files)
+        if found.main != own.main:
+            _remove_leftovers(self._name, own)
         self._hold.release()  # not before: SQLite deletes by name what it believes to be its own
 
-    def _save(self, found: Identities) -> None:
+    def _save(self, own: Identities, found: Identities) -> None:
         """Write the log back into the file that it belongs to, unless others have begun a new one."""
-        if self._connection is None or self._files is None:
+        if self._connection is None:
             return
-        replaced = found.main != self._files.main
+        replaced = found.main != own.main
         if replaced:
             log.error(f"{self._path} was deleted or replaced while it was open: what it held is gone")
-        elif found.wal == self._files.wal:
+        elif found.wal == own.wal:
             log.error(f"{self._path}-shm was deleted or replaced while it was open: it is made again")
             return  # the log is whole, and others may have added to it
         elif _size(f"{self._name}-wal"):
@@ -143,7 +138,7 @@ class Writer(ConnectionThread):
 
     def _check_files(self) -> None:
         """Called with the lock: nothing is committed to files that others do not see."""
-        if self._have_files_changed():
+        if self._files is not None and self._files.have_changed():
             raise FilesChanged
         if self._hold.is_log_cut(self._name):
             raise EngineUnavailable(
@@ -161,6 +156,7 @@ class Writer(ConnectionThread):
         try:
             self._together(operations, careful=careful)
         except FilesChanged as error:
+            self._disconnect()
             if changes < MOST_CHANGES:
                 self._perform(operations, careful=careful, changes=changes + 1)
             else:
@@ -193,59 +189,26 @@ class Writer(ConnectionThread):
         return [one for one in operations if not one.waits_on]
 
     def _together(self, operations: Sequence[Operation], *, careful: bool) -> None:
+        if not self._is_any_needed(operations):
+            return
         connection = self._connected()
-        if not careful and self._in_a_batch(connection, operations):
-            return
-        connection.begin(self._clock())
-        if not any(operation.needed is None or operation.needed(connection) for operation in operations):
-            return
         with self._transaction(connection, careful=careful):
             living = (one for one in operations if one.error is None)  # some gave up meanwhile
             wanted = sorted(living, key=attrgetter("turn"))
             results = _results(connection, wanted)
-            [due] = connection.execute(statements.NEXT_DUE).fetchone()
+            due = connection.look().next_due
         for operation, result in zip(wanted, results, strict=True):
             operation.result, operation.error = result, None
         self._tell(connection, due)
 
-    def _in_a_batch(self, connection: OwnConnection, operations: Sequence[Operation]) -> bool:
-        """Have one statement do all of it. Returns False when it takes more than that: then nothing was done."""
-        if time.monotonic() < self._no_batch_before or any(one.into is None for one in operations):
-            return False
-        with self._lock:
-            self._check_files()
-            connection.begin(self._clock())
-            batch = Batch(connection)
-            answers = self._written(batch, operations)
-        if answers is None:
-            return False
-        due = batch.due
-        if sooner := due is not None and (self.next_due is None or due < self.next_due):
-            self.next_due = due
-        if sooner or batch.queued:
-            self._told()
-        for operation, answer in zip(operations, answers, strict=True):
-            operation.result, operation.error = answer, None
-        return True
-
-    def _written(self, batch: Batch, operations: Sequence[Operation]) -> list[Any] | None:
-        """The answers to what a batch has done; None when nothing was."""
-        answers = []
-        try:
-            for operation in operations:
-                gave_up = operation.error is not None  # while this waited for other processes
-                answer = operation.into(batch) if operation.into and not gave_up else None
-                if answer is None:
-                    return None
-                answers.append(answer)
-            if batch.write():
-                return answers
-        except sqlite3.OperationalError:
-            raise
-        except Exception:  # whatever it is, it concerns one operation: in a transaction it is found out which
-            return None
-        self._no_batch_before = time.monotonic() + NO_BATCH
-        return None
+    def _is_any_needed(self, operations: Sequence[Operation]) -> bool:
+        """Ask those that may find nothing to do, if no other one needs a transaction."""
+        if any(operation.needed is None for operation in operations):
+            return True
+        self._disconnect_if_changed()
+        connection = self._connected()
+        connection.begin(self._clock())
+        return any(operation.needed is not None and operation.needed(connection) for operation in operations)
 
     @contextmanager
     def _transaction(self, connection: OwnConnection, *, careful: bool) -> Iterator[None]:
@@ -253,7 +216,6 @@ class Writer(ConnectionThread):
             self._check_files()
             connection.execute(statements.BEGIN_WRITING)
             try:
-                # Again, for the wait for other processes may have been long.
                 connection.begin(self._clock(), careful=careful)
                 yield
                 connection.execute(statements.COMMIT)
@@ -288,8 +250,9 @@ class Writer(ConnectionThread):
     def _look(self) -> None:
         if self._connection is None:
             return
-        if self._have_files_changed():
+        if self._files is not None and self._files.have_changed():
             with suppress(OSError, EngineError):
+                self._disconnect()
                 self._connected()
             return
         [version] = self._connection.execute(statements.DATA_VERSION).fetchone()

@@ -1,7 +1,7 @@
 """How attempts and tasks end, and begin again. Every function runs in a transaction that others share."""
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
+from itertools import chain
 from typing import NamedTuple
 
 from afterwards.core import lifecycle
@@ -18,8 +18,11 @@ MOST_EXPIRED = 1000
 
 MOST_FAILURES = FIRST_FAILURES + LAST_FAILURES
 
-Success = tuple[int, int, str | None, int]
-"""Counted failures and crashes, the result, the attempt."""
+MOST_SUCCEEDED = 128
+"""Successes that one statement stores; with all their values old versions of SQLite allow 999."""
+
+Counted = tuple[int, int, int]
+"""Failures, crashes and attempts of a task."""
 
 
 class Piece(NamedTuple):
@@ -32,29 +35,40 @@ class Piece(NamedTuple):
 
 def finish(connection: Connection, settled: Sequence[Settled]) -> list[Lease]:
     """Returns the refused."""
-    refused: list[Lease] = []
+    once, again = _each_once(settled)
+    held: list[Settled] = []
     succeeded: list[Settled] = []
-    for success, group in groupby(settled, _success):
-        for some in statements.pieces([*group]):
-            held = _succeed(connection, success, some) if success else _settle_each(connection, some)
-            if success:
-                succeeded += held
-            if len(held) < len(some):
-                refused += _refused(some, held)
+    for counted, some in _by_statement(once).items():
+        if counted is None:
+            held += _settle_each(connection, some)
+        else:
+            succeeded += _succeed(connection, counted, some)
     if succeeded:
         successors.follow(connection, (successors.succeeded(one.lease.task_id) for one in succeeded))
-    return refused
+    refused = [] if len(held) + len(succeeded) == len(once) else _refused(once, [*held, *succeeded])
+    return [*refused, *finish(connection, again)] if again else refused
+
+
+def _each_once(settled: Sequence[Settled]) -> tuple[Sequence[Settled], Sequence[Settled]]:
+    """The first end of each lease, and those that were given beside it."""
+    first = {one.lease: one for one in reversed(settled)}
+    if len(first) == len(settled):
+        return settled, ()
+    return [one for one in settled if first[one.lease] is one], [one for one in settled if first[one.lease] is not one]
+
+
+def _by_statement(settled: Sequence[Settled]) -> dict[Counted | None, list[Settled]]:
+    """Successes together that one statement can store; under None what needs more than that."""
+    groups: dict[Counted | None, list[Settled]] = {}
+    for one in settled:
+        counted = (one.failed, one.crashed, one.lease.attempt) if is_plain_success(one) else None
+        groups.setdefault(counted, []).append(one)
+    return groups
 
 
 def _refused(settled: Sequence[Settled], held: Sequence[Settled]) -> list[Lease]:
-    """The leases that did not hold; one that is given twice is refused the second time."""
     left = {one.lease for one in held}
-    refused: list[Lease] = []
-    for one in settled:
-        if one.lease not in left:
-            refused.append(one.lease)
-        left.discard(one.lease)
-    return refused
+    return [one.lease for one in settled if one.lease not in left]
 
 
 def cancel(connection: Connection, ids: Sequence[str], reason: str) -> Piece:
@@ -130,29 +144,48 @@ def is_plain_success(settled: Settled) -> bool:
     return not (settled.state is not State.SUCCEEDED or settled.failure or settled.then or settled.progress)
 
 
-def _success(settled: Settled) -> Success | None:
-    """What successes that one statement can store have in common; None for what needs more than that."""
-    if not is_plain_success(settled):
-        return None
-    return settled.failed, settled.crashed, settled.result, settled.lease.attempt
+def _succeed(connection: Connection, counted: Counted, settled: Sequence[Settled]) -> list[Settled]:
+    """Store what ``lifecycle.finish`` says of successes. Returns those whose leases still held."""
+    held: list[Settled] = []
+    for some in statements.pieces(settled, MOST_SUCCEEDED):
+        succeed = _Success(counted, some)
+        held += some if succeed.all_in_one(connection) else succeed.those_held(connection)
+    return held
 
 
-def _succeed(connection: Connection, success: Success, settled: Sequence[Settled]) -> Sequence[Settled]:
-    """What ``lifecycle.finish`` says of a success, in one statement for many. Returns those whose leases still held."""
-    failed, crashed, result, attempt = success
-    keys = [rows.key(one.lease.task_id) for one in settled]
-    named = statements.padded(keys)
-    found = connection.execute(statements.sized(statements.STILL_HELD, len(named)), (*named, attempt)).fetchall()
-    connection.queued |= any(limit_key != UNLIMITED for _, limit_key in found)  # others may have waited for them
-    values = (failed, crashed, connection.instant, result, *named, attempt)
-    connection.execute(statements.sized(statements.SUCCEED, len(named)), values)
-    if len(found) == len(settled):  # as most often
-        return settled
-    left = {key: one for key, one in zip(map(bytes, keys), settled, strict=True)}
-    return [left[key] for key, _ in found]
+class _Success:
+    """Successes as values of statements."""
+
+    def __init__(self, counted: Counted, settled: Sequence[Settled]) -> None:
+        self._failed, self._crashed, self._attempt = counted
+        self._settled = settled
+        keys = [rows.key(one.lease.task_id) for one in settled]
+        self._keys = statements.padded(keys)
+        self._results: list[object] = [settled[0].result]
+        if any(one.result != settled[0].result for one in settled):
+            results = statements.padded([one.result for one in settled])
+            self._results = [*chain.from_iterable(zip(self._keys, results, strict=True))]
+
+    def all_in_one(self, connection: Connection) -> bool:
+        """Store all, where all leases hold and nobody waits for a limit. Returns False when nothing was done."""
+        values = (*self._values(connection), *self._keys, self._attempt, len(self._settled))
+        return connection.execute_unseen(self._sized(statements.SUCCEED_ALL), values).rowcount > 0
+
+    def those_held(self, connection: Connection) -> list[Settled]:
+        held = self._sized(statements.STILL_HELD)
+        found = dict(connection.execute(held, (*self._keys, self._attempt)).fetchall())
+        connection.queued |= any(limit_key != UNLIMITED for limit_key in found.values())  # others may have waited
+        connection.execute(self._sized(statements.SUCCEED), self._values(connection))
+        return [one for one in self._settled if bytes(rows.key(one.lease.task_id)) in found]
+
+    def _sized(self, statement: str) -> str:
+        return statements.sized(statement, len(self._keys), max(1, len(self._results) // 2))
+
+    def _values(self, connection: Connection) -> tuple[object, ...]:
+        return self._failed, self._crashed, connection.instant, *self._results, *self._keys, self._attempt
 
 
-def _settle_each(connection: Connection, settled: Sequence[Settled]) -> Sequence[Settled]:
+def _settle_each(connection: Connection, settled: Sequence[Settled]) -> list[Settled]:
     """Returns those whose leases still held."""
     held = [one for one in settled if _settle(connection, one)]
     for one in held:

@@ -47,12 +47,20 @@ class JoinedConnection(Connection):
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
+        self._changes = 0
+
+    @property
+    def total_changes(self) -> int:
+        return self._changes
 
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> "Fetched":
-        return Fetched(self._transaction.execute(statement, values))
+        answer = self._transaction.execute(statement, values)
+        self._changes += max(0, answer.changed)
+        return Fetched(answer)
 
     def executemany(self, statement: str, values: Iterable[Sequence[Any]], /) -> "Fetched":
         changed = sum(self._transaction.execute(statement, some).changed for some in values)
+        self._changes += max(0, changed)
         return Fetched(Answer([], changed))
 
 

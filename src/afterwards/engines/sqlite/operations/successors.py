@@ -32,7 +32,7 @@ def ended(task: Task) -> Ended:
 
 def follow(connection: Connection, several: Iterable[Ended]) -> None:
     """Decide on the tasks behind those that ended, and on those behind them in turn."""
-    if connection.execute(statements.ANY_WAITING).fetchone() is None:
+    if not connection.look().waiting:
         return
     deciding = deque(several)
     while deciding and (room := _room(connection)):

@@ -12,7 +12,6 @@ from afterwards.core.lifecycle import Released, Snoozed
 from afterwards.core.retry import Retry
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Claim
-from afterwards.engines.sqlite.batch import Batch
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.io.runtime import Opened
 from afterwards.engines.sqlite.io.thread import Operation
@@ -70,12 +69,6 @@ class Enqueue:
     def __call__(self, connection: Connection) -> list[Task] | QueueFull:
         stored, self.made = storing.enqueue(connection, self.tasks, self.claim)
         return stored
-
-    def into(self, batch: Batch) -> list[Task] | None:
-        """Let it be done by a batch, if that can."""
-        begun = batch.enqueue(self.tasks, self.claim)
-        self.made = begun or ()
-        return begun
 
     def give_back(self, stored: list[Task] | QueueFull) -> None:
         """Nobody waited for the answer any more."""

@@ -1,0 +1,70 @@
+"""Notices that the file, its log or its index was deleted or replaced while it is open."""
+
+import os
+import sys
+import time
+from typing import NamedTuple
+
+Identity = tuple[int, int] | None
+"""Device and inode that a path names; other ones after the file was replaced."""
+
+COARSEST_TIMESTAMP = 2_500_000_000
+"""Nanoseconds within which a folder may change twice under one timestamp: FAT has steps of two seconds."""
+
+Stamp = tuple[int, int, int]
+"""Device, inode and last change of a folder."""
+
+
+class Identities(NamedTuple):
+    """Which files a database consists of while it is open."""
+
+    main: Identity
+    wal: Identity
+    shm: Identity
+
+
+class OpenFiles:
+    """The files that a connection has open, and whether their paths still name them."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._folder = os.path.dirname(path)
+        self._stamp: Stamp | None = None
+        self.identities = identities(path)
+
+    def have_changed(self) -> bool:
+        """Return True when the path of one of the files names another file now, or none.
+
+        A folder whose entries change gets a new timestamp, so that one look at the folder stands for three at files. It
+        is the time of the last change of the inode, which no program can set, as rsync does with the other one.
+        """
+        stamp = _stamp(self._folder)
+        if stamp is not None and stamp == self._stamp:
+            return False
+        if identities(self._path) != self.identities:
+            return True
+        self._stamp = stamp if stamp is not None and time.time_ns() - stamp[2] > COARSEST_TIMESTAMP else None
+        return False
+
+
+def identities(path: str) -> Identities:
+    return Identities(identity(path), identity(f"{path}-wal"), identity(f"{path}-shm"))
+
+
+def identity(path: str) -> Identity:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _stamp(folder: str) -> Stamp | None:
+    """The stamp of a folder; None where the system keeps no such time."""
+    if sys.platform != "linux":
+        return None
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns

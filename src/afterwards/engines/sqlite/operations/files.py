@@ -1,23 +1,30 @@
 """Uploaded files, in chunks. Every function runs in a transaction that others share."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from afterwards.core.serialization.files import UNCLAIMED
 from afterwards.engine import Chunk
-from afterwards.engines.sqlite import rows, statements
+from afterwards.engines.sqlite import many, rows, statements
 from afterwards.engines.sqlite.io.connection import Connection
 
 FILES_AT_ONCE, CHUNKS_AT_ONCE = 100, 64
 """What one transaction looks at and deletes, so that none takes long."""
 
 
+INSERT_FILES = "INSERT OR IGNORE INTO afterwards_files (id, task, until) VALUES {rows}"
+
+INSERT_CHUNKS = "INSERT OR REPLACE INTO afterwards_chunks (file, number, content) VALUES {rows}"
+
+RELEASE_FILES = "UPDATE afterwards_files SET until = ? WHERE task IN ({places})"
+
+
 def write(connection: Connection, chunks: Sequence[Chunk]) -> None:
     until = connection.after(UNCLAIMED)
     owners = {chunk.file: chunk.task for chunk in chunks}
     files = [(rows.key_to_store(file), rows.key_to_store(task), until) for file, task in owners.items()]
-    connection.executemany(statements.INSERT_FILE, files)
-    contents = ((rows.key(chunk.file), chunk.number, chunk.content) for chunk in chunks)
-    connection.executemany(statements.INSERT_CHUNK, contents)
+    many.insert(connection, INSERT_FILES, files)
+    contents = [(rows.key(chunk.file), chunk.number, chunk.content) for chunk in chunks]
+    many.insert(connection, INSERT_CHUNKS, contents)
 
 
 def read(connection: Connection, file: str, start: int, limit: int) -> list[bytes]:
@@ -25,10 +32,10 @@ def read(connection: Connection, file: str, start: int, limit: int) -> list[byte
     return [content for [content] in found if isinstance(content, bytes)]
 
 
-def release(connection: Connection, tasks: Iterable[tuple[bytearray]]) -> None:
+def release(connection: Connection, tasks: Sequence[bytearray]) -> None:
     """Have the files of tasks deleted that were deleted themselves."""
     if connection.execute(statements.ANY_FILE).fetchone():
-        connection.executemany(statements.RELEASE_FILES, [(connection.instant, task) for [task] in tasks])
+        many.change(connection, RELEASE_FILES.format(instant=connection.instant, places="{places}"), tasks)
 
 
 def is_any_over(connection: Connection) -> bool:

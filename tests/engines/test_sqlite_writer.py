@@ -19,8 +19,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from afterwards.core.errors import EngineError, EngineUnavailable, RefusedValue
-from afterwards.core.lifecycle import SUCCEEDED, succeed
-from afterwards.core.task import FailureKind, NewTask, State, Task, task_id
+from afterwards.core.lifecycle import SUCCEEDED, Succeeded, succeed
+from afterwards.core.task import FailureKind, NewTask, State, task_id
 from afterwards.engine import Claim, Heartbeat, Query
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.engines.sqlite.io import runtime, thread
@@ -88,12 +88,37 @@ async def test_what_is_asked_for_together_is_committed_together(engine: SQLiteEn
     assert commits(path) - before <= 3
 
 
-async def together(path: Path, *calls: Coroutine[Any, Any, list[Task]]) -> list[list[Task]]:
+async def together(path: Path, *calls: Coroutine[Any, Any, list[Any]]) -> list[list[Any]]:
     """Make calls, in this order, that end up in one transaction: nobody can write before all have been made."""
     with locked(path):
         asked = [asyncio.create_task(call) for call in calls]
         await asyncio.sleep(0.01)
     return await asyncio.gather(*asked)
+
+
+async def test_most_transactions_are_five_statements(engine: SQLiteEngine) -> None:
+    """Each lets go of the interpreter, and a busy event loop gives it back late."""
+    asked = list[str]()
+    await on_the_writer(
+        engine, lambda connection: cast(sqlite3.Connection, connection).set_trace_callback(asked.append)
+    )
+    begun = await engine.enqueue([new() for _ in range(32)], claim=claim())
+    asked.clear()
+    finished = engine.finish([succeed(task, Succeeded(f'"{number}"')) for number, task in enumerate(begun)])
+    refused, *stored = await asyncio.gather(finished, *(engine.enqueue([new()], claim=claim()) for _ in range(32)))
+    assert [statement.split()[0] for statement in asked] == ["BEGIN", "UPDATE", "SELECT", "INSERT", "COMMIT"]
+    assert refused == []
+    assert {task.state for [task] in stored} == {State.RUNNING}
+    assert [task.result for task in await engine.get([task.id for task in begun])] == [f'"{n}"' for n in range(32)]
+
+
+async def test_what_comes_to_wait_within_a_transaction_is_seen_by_the_ends_after_it(path: Path) -> None:
+    async with SQLiteEngine(path) as engine:
+        other, before = await engine.enqueue([new(), new()], claim=claim())
+        behind = new(after=before.id)
+        finished = [engine.finish([succeed(task, SUCCEEDED)]) for task in (other, before)]
+        await together(path, finished[0], engine.enqueue([behind]), finished[1])
+        assert [task.state for task in await engine.get([behind.id])] == [State.QUEUED]
 
 
 async def test_workers_hear_at_once_that_a_limit_lets_others_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

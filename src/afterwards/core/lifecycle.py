@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 
 from afterwards.core.claim import Claim
 from afterwards.core.correction import corrected, put_back
@@ -126,7 +126,7 @@ def store(new: NewTask, before: Task | None, now: datetime, claim: Claim | None 
     elif not goes_on:
         state = State.WAITING
     elif new.held:
-        state, due = State.SCHEDULED, max(asked, now + HOLD)
+        state, due = State.SCHEDULED, max(asked, _so_long_after(now, HOLD))
     else:
         state, due = (State.SCHEDULED, asked) if asked > now else (State.QUEUED, None)
     draft = _TaskDraft(  # most of what a request costs an engine is this
@@ -150,7 +150,7 @@ def store(new: NewTask, before: Task | None, now: datetime, claim: Claim | None 
         attempt=1 if leased else 0,
         run_at=due,
         worker=leased.worker if leased else None,
-        lease_until=now + leased.lease if leased else None,
+        lease_until=_so_long_after(now, leased.lease) if leased else None,
         started_at=now if leased else None,
     )
     task = frozen(draft, Task)
@@ -384,6 +384,11 @@ def revive(task: Task) -> Task:
 def cancelled_for_another(task: Task) -> bool:
     """Whether a requeue of the task before it brings this one back."""
     return task.state is State.CANCELLED and task.cause is not None
+
+
+@lru_cache(64)  # what is stored together shares its instants, which engines write faster where they are one object
+def _so_long_after(now: datetime, span: timedelta) -> datetime:
+    return now + span
 
 
 def _recorded(task: Task, failure: Failure, now: datetime) -> Task:

@@ -41,8 +41,7 @@ class Loaded:
 NOTHING_LOADED = Loaded()
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """What an enqueue stores, and what it answers."""
 
     made: Sequence[Task]  # to be inserted, in this order
@@ -82,7 +81,7 @@ def store_all(
     a request alone comes after what it came after. With ``claim``, as many as it has slots are leased to it; give none
     where something older waits for the worker.
     """
-    standing = {**loaded.by_id, **{task.id: task for task in loaded.by_id.values()}}
+    standing = {**loaded.by_id, **{task.id: task for task in loaded.by_id.values()}} if loaded.by_id else {}
     by_key = dict(loaded.by_key)
     made: list[Task] = []
     aliases: dict[str, str] = {}
@@ -91,21 +90,22 @@ def store_all(
     for new in tasks:
         if new.id in standing:
             continue
-        if left_out or new.after in standing:
+        before = None
+        if new.after is not None:
             new = _in_line(new, standing, left_out)
-        twin = next((by_key[key] for key in keys_of(new) if key in by_key), None)
-        if twin is not None:
+            before = standing.get(new.after or "")
+        is_keyed = new.unique_key is not None or new.idempotency_key is not None
+        if is_keyed and (twin := next((by_key[key] for key in keys_of(new) if key in by_key), None)):
             standing[new.id] = standing[twin.id] = twin
             aliases[new.id], left_out[new.id] = twin.id, new.after
             continue
         offer = claim if claim and slots > 0 and may_lease(claim, paused, new) else None
-        task = lifecycle.store(new, standing.get(new.after) if new.after else None, now, offer)
+        task = lifecycle.store(new, before, now, offer)
         slots -= task.state is State.RUNNING
         standing[task.id] = task
         made.append(task)
-        for key in keys_of(task):
-            if key.kind is KeyKind.IDEMPOTENCY or not task.state.finished:
-                by_key[key] = task
+        if is_keyed:
+            by_key |= {key: task for key in keys_of(task) if not (key.kind is KeyKind.UNIQUE and task.state.finished)}
     return Stored(made, aliases, [standing[new.id] for new in tasks])
 
 

@@ -326,7 +326,7 @@ MORE: Final[Mapping[str, object]] = {
 
 
 def to_failure(row: Row) -> Failure:
-    """A row of ``statements.FAILURES`` as a failure. Raises ValueError, TypeError, OverflowError."""
+    """A row of failures as a failure. Raises ValueError, TypeError, OverflowError."""
     attempt, at, worker, kind, type, message, traceback = row
     if not isinstance(attempt, int) or not all(map(shapes.is_text, (worker, type, message, traceback))):
         raise TypeError("a failure of another shape")
@@ -342,7 +342,7 @@ def to_failure(row: Row) -> Failure:
 
 
 def from_failure(task_id: str, failure: Failure) -> Row:
-    """The values of ``statements.INSERT_FAILURE``."""
+    """The values of a row of failures."""
     return (
         key(task_id),
         failure.attempt,

@@ -78,15 +78,6 @@ BY_SEQ = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE seq = ?"
 
 # Reading.
 
-GET = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE id = ?"
-
-PLACE = "SELECT seq, id FROM afterwards_tasks WHERE id = ?"
-
-FAILURES = """
-    SELECT attempt, at, worker, kind, type, message, traceback FROM afterwards_failures WHERE task = ? ORDER BY rowid
-"""
-
-LISTED_FAILURES = FAILURES.replace("message, traceback", "message, ''")
 
 FIND = f"""
     SELECT {COLUMNS} FROM afterwards_tasks
@@ -133,28 +124,6 @@ NEXT_DUE = f"SELECT min(run_at) FROM afterwards_tasks WHERE state = 'scheduled' 
 # Storing.
 
 INSERT = "INSERT INTO afterwards_tasks ({columns}) VALUES {rows}"
-
-INSERT_FAILURE = """
-    INSERT INTO afterwards_failures (task, attempt, at, worker, kind, type, message, traceback)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-"""
-
-PUBLISH = """
-    UPDATE afterwards_tasks SET state = 'queued', run_at = NULL, queued_at = ?
-    WHERE id = ? AND attempt = ? AND state = 'scheduled'
-"""
-
-TRIM_FAILURES = """
-    DELETE FROM afterwards_failures WHERE rowid IN (
-        SELECT rowid FROM afterwards_failures WHERE task = ? ORDER BY rowid LIMIT ? OFFSET ?
-    )
-"""
-
-COUNT_FAILURES = "SELECT count(*) FROM afterwards_failures WHERE task = ?"
-
-COUNT_LEFT_OUT = "UPDATE afterwards_tasks SET failures_left_out = failures_left_out + ? WHERE id = ?"
-
-HOLD = "UPDATE afterwards_tasks SET run_at = ? WHERE id = ? AND attempt = ? AND state = 'scheduled'"
 
 
 @lru_cache
@@ -257,9 +226,6 @@ BUNDLE = f"""
     ORDER BY priority DESC, seq LIMIT ?
 """
 
-QUEUED_BY_ID = """
-    SELECT -priority, seq, suspect, queue, name, limit_key FROM afterwards_tasks WHERE id = ? AND state = 'queued'
-"""
 
 TO_TAKE = {
     "state": "'running'",
@@ -290,69 +256,21 @@ RUNNING = """
 
 STARTS = "SELECT at FROM afterwards_starts WHERE name = ? AND limit_key = ? AND at > ? ORDER BY at"
 
-INSERT_START = "INSERT INTO afterwards_starts (name, limit_key, at, until) VALUES (?, ?, ?, ?)"
 
 DELETE_STARTS = "DELETE FROM afterwards_starts WHERE until <= ?"
 
-OVERDUE = """
-    SELECT id FROM afterwards_tasks
-    WHERE seq IN (
-        SELECT seq FROM afterwards_tasks INDEXED BY afterwards_expiring
-        WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= ?
-            AND state NOT IN ('running', 'unreadable')
-        ORDER BY expires_at LIMIT ?
-    )
-    ORDER BY seq
-"""
 
 PAUSED = "SELECT kind, name FROM afterwards_paused"
 
-PAUSE = "INSERT OR IGNORE INTO afterwards_paused (kind, name) VALUES (?, ?)"
-
-RESUME = "DELETE FROM afterwards_paused WHERE kind = ? AND name = ?"
-
-# Uniqueness, and how much may wait.
-
-UNFINISHED_LIKE = "SELECT id FROM afterwards_tasks WHERE unique_key = ? AND finished_at IS NULL"
-
-IDEMPOTENT_LIKE = "SELECT id FROM afterwards_tasks WHERE idempotency_key = ?"
-
-INSERT_ALIAS = "INSERT INTO afterwards_aliases (id, task) VALUES (?, ?)"
-
-ALIAS = "SELECT task FROM afterwards_aliases WHERE id = ?"
-
-DELETE_ALIASES = "DELETE FROM afterwards_aliases WHERE task = ?"
-
-COUNT_PENDING = """
-    SELECT sum(count) FROM (
-        SELECT count(*) AS count FROM afterwards_tasks WHERE state = 'waiting' AND queue = ?
-        UNION ALL
-        SELECT count(*) FROM afterwards_tasks WHERE state = 'scheduled' AND queue = ?
-        UNION ALL
-        SELECT count(*) FROM afterwards_tasks
-        WHERE state = 'queued' AND limit_key = '' AND suspect IN (0, 1) AND queue = ?
-        UNION ALL
-        SELECT count(*) FROM afterwards_tasks
-        WHERE state = 'queued' AND limit_key != '' AND suspect IN (0, 1) AND queue = ?
-    )
-"""
 
 # Holding leases.
 
-HEARTBEAT = """
-    UPDATE afterwards_tasks SET lease_until = ? WHERE id = ? AND attempt = ? AND state = 'running'
-"""
-
-PROGRESS = "UPDATE afterwards_tasks SET progress = ? WHERE id = ?"
-
-CANCEL_REQUESTED = "SELECT cancel_requested FROM afterwards_tasks WHERE id = ?"
 
 EXPIRED = f"""
     SELECT {COLUMNS} FROM afterwards_tasks WHERE state = 'running' AND lease_until <= ?
     ORDER BY lease_until, seq LIMIT ?
 """
 
-EXPIRE = "UPDATE afterwards_tasks SET lease_until = ? WHERE state = 'running' AND worker = ? AND lease_until > ?"
 
 # Changing.
 
@@ -384,22 +302,11 @@ UPDATE = """
     WHERE id = ?
 """
 
-WAITING_BEHIND = f"""
-    SELECT {COLUMNS} FROM afterwards_tasks WHERE state = 'waiting' AND after = ? ORDER BY seq LIMIT ?
-"""
-
-CANCELLED_BEHIND = f"""
-    SELECT {COLUMNS} FROM afterwards_tasks INDEXED BY afterwards_cancelled_for_another
-    WHERE cause IS NOT NULL AND after = ? AND seq > ? AND state = 'cancelled' ORDER BY seq LIMIT ?
-"""
-
-NOTE_BEHIND = "INSERT INTO afterwards_behind (task, revived, beyond) VALUES (?, ?, ?)"
 
 BEHIND = "SELECT seq, task, revived, beyond FROM afterwards_behind ORDER BY seq LIMIT ?"
 
 ANY_BEHIND = "SELECT 1 FROM afterwards_behind LIMIT 1"
 
-DELETE_BEHIND = "DELETE FROM afterwards_behind WHERE seq = ?"
 # After a correction of the clock. NULL in queued_at: a scheduled task waits for an instant of the caller's own.
 
 WRONG = """
@@ -428,11 +335,6 @@ WRONG_TASKS = f"""
     ORDER BY seq LIMIT ?
 """
 
-PUT_TASK_RIGHT = """
-    UPDATE afterwards_tasks
-    SET run_at = ?, expires_at = ?, lease_until = ?, created_at = ?, queued_at = ?
-    WHERE id = ?
-"""
 
 PUT_SCHEDULES_RIGHT = "UPDATE afterwards_schedules SET after = ? WHERE after > ?"
 
@@ -459,19 +361,14 @@ OVER = """
 
 DELETE = "DELETE FROM afterwards_tasks WHERE id = ?"
 
-DELETE_FAILURES = "DELETE FROM afterwards_failures WHERE task = ?"
 
 # Uploaded files.
 
-INSERT_FILE = "INSERT OR IGNORE INTO afterwards_files (id, task, until) VALUES (?, ?, ?)"
-
-INSERT_CHUNK = "INSERT OR REPLACE INTO afterwards_chunks (file, number, content) VALUES (?, ?, ?)"
 
 CHUNKS = "SELECT content FROM afterwards_chunks WHERE file = ? AND number >= ? AND number < ? ORDER BY number"
 
 ANY_FILE = "SELECT 1 FROM afterwards_files LIMIT 1"
 
-RELEASE_FILES = "UPDATE afterwards_files SET until = ? WHERE task = ?"
 
 ANY_FILE_OVER = "SELECT 1 FROM afterwards_files WHERE until <= ? LIMIT 1"
 
@@ -480,45 +377,9 @@ FILES_OVER = """
     FROM afterwards_files WHERE until <= ? ORDER BY until LIMIT ?
 """
 
-KEEP_FILE = "UPDATE afterwards_files SET until = NULL WHERE id = ?"
-
-DELETE_CHUNKS = """
-    DELETE FROM afterwards_chunks
-    WHERE rowid IN (SELECT rowid FROM afterwards_chunks WHERE file = ? ORDER BY number LIMIT ?)
-"""
-
-DELETE_FILE = "DELETE FROM afterwards_files WHERE id = ?"
-
-# Schedules.
-
-IS_REGISTERED = "SELECT 1 FROM afterwards_schedules WHERE name = ? AND expression = ?"
-
-REGISTER_SCHEDULE = """
-    INSERT INTO afterwards_schedules (name, expression, after) VALUES (?, ?, ?)
-    ON CONFLICT (name) DO UPDATE SET expression = excluded.expression, after = excluded.after
-    WHERE expression <> excluded.expression
-"""
-
-SCHEDULE = "SELECT name, expression, after, last_fire, paused FROM afterwards_schedules WHERE name = ?"
-
-MAY_FIRE = "SELECT 1 FROM afterwards_schedules WHERE name = ? AND after < ? AND NOT paused"
-
-FIRE = """
-    UPDATE afterwards_schedules SET after = ?, last_fire = ? WHERE name = ? AND after < ? AND NOT paused
-"""
-
-PAUSE_SCHEDULE = "UPDATE afterwards_schedules SET paused = 1 WHERE name = ?"
-
-RESUME_SCHEDULE = "UPDATE afterwards_schedules SET paused = 0, after = max(after, ?) WHERE name = ? AND paused"
 
 # Workers, and what waits for one.
 
-SIGN_IN = """
-    INSERT OR REPLACE INTO afterwards_workers (id, host, pid, started_at, names, queues, slots, seen_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-"""
-
-SIGN_OUT = "UPDATE afterwards_workers SET has_left = 1, seen_at = ? WHERE id = ?"
 
 SEEN_WORKERS = """
     SELECT id, host, pid, started_at, names, queues, slots, seen_at, has_left FROM afterwards_workers

@@ -51,7 +51,7 @@ def put_all(connection: Connection, tasks: Sequence[Task]) -> None:
     if len(tasks) == 1:  # as most often
         connection.execute(statements.UPDATE, rows.changed(tasks[0], connection.instant))
     else:
-        many.with_rows(connection, UPDATE_ALL, [rows.changed(task, connection.instant) for task in tasks])
+        many.update(connection, UPDATE_ALL, [rows.changed(task, connection.instant) for task in tasks])
     connection.queued |= any(
         (task.state is State.QUEUED and task.set_aside is None)
         or (task.limit_key != UNLIMITED and task.state is not State.RUNNING)  # others may have waited for it

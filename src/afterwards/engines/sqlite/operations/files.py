@@ -18,6 +18,19 @@ INSERT_CHUNKS = "INSERT OR REPLACE INTO afterwards_chunks (file, number, content
 RELEASE_FILES = "UPDATE afterwards_files SET until = ? WHERE task IN ({places})"
 
 
+KEEP_FILES = "UPDATE afterwards_files SET until = NULL WHERE id IN ({places})"
+
+DELETE_CHUNKS = """
+    DELETE FROM afterwards_chunks
+    WHERE rowid IN (SELECT rowid FROM afterwards_chunks WHERE file IN ({places}) LIMIT ?)
+"""
+
+DELETE_EMPTY_FILES = """
+    DELETE FROM afterwards_files
+    WHERE id IN ({places}) AND NOT EXISTS (SELECT 1 FROM afterwards_chunks WHERE file = afterwards_files.id)
+"""
+
+
 def write(connection: Connection, chunks: Sequence[Chunk]) -> None:
     until = connection.after(UNCLAIMED)
     owners = {chunk.file: chunk.task for chunk in chunks}
@@ -35,7 +48,7 @@ def read(connection: Connection, file: str, start: int, limit: int) -> list[byte
 def release(connection: Connection, tasks: Sequence[bytearray]) -> None:
     """Have the files of tasks deleted that were deleted themselves."""
     if connection.execute(statements.ANY_FILE).fetchone():
-        many.change(connection, RELEASE_FILES.format(instant=connection.instant, places="{places}"), tasks)
+        many.change(connection, RELEASE_FILES, tasks, before=(connection.instant,))
 
 
 def is_any_over(connection: Connection) -> bool:
@@ -45,13 +58,8 @@ def is_any_over(connection: Connection) -> bool:
 def delete_some(connection: Connection) -> bool:
     """Delete files whose time is over and whose task is not there. Returns whether there may be more of them."""
     over = connection.execute(statements.FILES_OVER, (connection.instant, FILES_AT_ONCE)).fetchall()
-    left = CHUNKS_AT_ONCE
-    for id, is_needed in over:
-        if is_needed:
-            connection.execute(statements.KEEP_FILE, (rows.raw(id),))
-            continue
-        left -= connection.execute(statements.DELETE_CHUNKS, (rows.raw(id), left)).rowcount
-        if left < 1:  # perhaps there are more in this file
-            return True
-        connection.execute(statements.DELETE_FILE, (rows.raw(id),))
-    return len(over) == FILES_AT_ONCE
+    many.change(connection, KEEP_FILES, [rows.raw(id) for id, is_needed in over if is_needed])
+    doomed = [rows.raw(id) for id, is_needed in over if not is_needed]
+    deleted = many.change(connection, DELETE_CHUNKS, doomed, CHUNKS_AT_ONCE)
+    many.change(connection, DELETE_EMPTY_FILES, doomed)
+    return len(over) == FILES_AT_ONCE or deleted == CHUNKS_AT_ONCE

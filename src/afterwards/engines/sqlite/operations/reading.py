@@ -55,6 +55,12 @@ def found(connection: Connection, ids: Iterable[str]) -> dict[str, Found]:
     return {task.id: (row, task) for row, task in tasks}
 
 
+def standing(connection: Connection, ids: Iterable[str]) -> dict[str, Task]:
+    """What stands for these ids, also those of calls that another task answered; with failures."""
+    found = _rows(connection, ids)
+    return dict(zip(found, to_tasks(connection, [*found.values()]), strict=True))
+
+
 def by_key(connection: Connection, keys: Collection[bytearray]) -> list[Row]:
     return many.select(connection, GET_ALL, keys)
 
@@ -64,7 +70,7 @@ def _rows(connection: Connection, ids: Iterable[str]) -> dict[str, Row]:
     keys = {id: rows.key(id) for id in ids}
     found = {row[0]: row for row in by_key(connection, keys.values())}
     missing = [key for key in keys.values() if bytes(key) not in found]
-    aliases = dict(many.select(connection, ALIASES, missing))
+    aliases: dict[bytes, bytes] = dict(many.select(connection, ALIASES, missing))
     found |= {row[0]: row for row in by_key(connection, [rows.raw(key) for key in aliases.values()])}
     standing = {id: aliases.get(bytes(key), bytes(key)) for id, key in keys.items()}
     return {id: found[key] for id, key in standing.items() if key in found}

@@ -28,7 +28,7 @@ def task_of(row: Row, failures: tuple[Failure, ...] = (), *, texts: bool = False
 
 
 def failure_of(row: Row) -> Failure:
-    """A row of ``statements.FAILURES`` as a failure; one that cannot be read is of an unknown kind."""
+    """A row of failures as a failure; one that cannot be read is of an unknown kind."""
     try:
         return rows.to_failure(row)
     except (ValueError, TypeError, OverflowError):

@@ -57,14 +57,14 @@ NOTE_ALL_BEHIND = "INSERT INTO afterwards_behind (task, revived, beyond) VALUES 
 DELETE_NOTES = "DELETE FROM afterwards_behind WHERE seq IN ({places})"
 
 
-def follow(
-    connection: Connection, ended: Mapping[str, Task | None], *, succeeded: Collection[str] = ()
-) -> None:
+def follow(connection: Connection, ended: Mapping[str, Task | None], *, succeeded: Collection[str] = ()) -> None:
     """Decide on the tasks behind those that ended, and on those behind them in turn; of successes the ids do."""
     if not connection.look().waiting:
         return
-    direct = {*succeeded, *(id for id, task in ended.items() if task and task.state is State.SUCCEEDED)}
-    waiting = _found(connection, NEXT_BEHIND, direct) + waiting_behind(connection, ended.keys() - direct)
+    direct = [*succeeded, *(id for id, task in ended.items() if task and task.state is State.SUCCEEDED)]
+    waiting = _found(connection, NEXT_BEHIND, direct) if direct else []
+    if len(direct) < len(ended) + len(succeeded):
+        waiting += waiting_behind(connection, ended.keys() - direct)
     some = waiting[: room(connection)]
     changed = succession.follow_all(ended, readable(connection, some), connection.now, succeeded=succeeded)
     put(connection, changed)
@@ -175,9 +175,7 @@ def room(connection: Connection) -> int:
     return max(0, MOST_DECIDED - connection.decided)
 
 
-def _found(
-    connection: Connection, statement: str, ids: Iterable[str], *others: int
-) -> list[reading.Found]:
+def _found(connection: Connection, statement: str, ids: Iterable[str], *others: int) -> list[reading.Found]:
     """One more than may be decided on, at most."""
     keys = [rows.key(id) for id in ids]
     found = many.select(connection, statement, keys, *others, room(connection) + 1)

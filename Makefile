@@ -1,20 +1,28 @@
-# Every command sets up what it needs: a virtual environment in .venv, made anew when pyproject.toml changes.
-PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(p) 2>/dev/null)))
+# Every command sets up what it needs: virtual environments, made anew when pyproject.toml or the pinned versions change.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3,$(shell $(p) -c '' 2>/dev/null && command -v $(p))))
+NEWEST_PYTHON ?= $(shell .ci/newest-python)
+OLDEST_FASTAPI := $(shell sed -n 's/^dependencies = \["fastapi>=\([0-9.]*\)".*/\1/p' pyproject.toml)
 BIN := .venv/bin
-OLDEST := .venv-oldest/bin
+# Many tests mostly wait, for servers to start and to end: twice as many at a time as there are processors.
+PYTEST := -m pytest -q -n $(or $(WORKERS),4) --dist loadgroup
 
-.PHONY: help demo test check test-matrix test-oldest chaos bench format clean
+.PHONY: help demo quick test check test-oldest-fastapi test-newest-python chaos bench format lock clean
 
 help:  ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/ready  ## a real application is killed while tasks run, and loses none (20 s)
 	@$(BIN)/python -m examples.demo
 
-test: .venv/ready  ## all tests, in random order
-	@set -e; for tests in $(TESTS); do echo $$tests; $(BIN)/python -m pytest -q -n 2 $$tests; done
-	$(BIN)/coverage run -m pytest -q tests/core tests/engines/test_memory.py tests/worker/test_dependencies.py
-	$(BIN)/coverage report
+quick: .venv/ready  ## the core, the memory engine, and the main promises once: for every save (under a minute)
+	@$(BIN)/python $(PYTEST) $(QUICK)
+
+test: .venv/ready  ## all tests, in random order, and how much of the code they run
+	$(BIN)/python $(PYTEST) --cov --cov-report=
+	$(BIN)/coverage report --include='$(COVERED)' --fail-under=100
+	$(BIN)/coverage report --include='src/afterwards/engines/sqlite/*' --fail-under=$(SQLITE_COVERED) --format=total
+	$(BIN)/coverage report --include='src/afterwards/worker/*' --fail-under=$(WORKER_COVERED) --format=total
+	$(BIN)/coverage report --include='src/afterwards/web/*' --fail-under=$(WEB_COVERED) --format=total
 
 check: .venv/ready  ## format, lint, types, layers
 	$(BIN)/ruff format --check .
@@ -23,38 +31,58 @@ check: .venv/ready  ## format, lint, types, layers
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-# One process a folder: installations and task functions belong to a process, and those of other tests are in the way.
-TESTS = $(filter-out tests/chaos tests/core tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
-FASTAPI_TESTS = tests/differential tests/face tests/functions tests/sessions tests/worker tests/testing
+# Percent of lines and branches. The first group is pure: what no test reaches is not needed.
+COVERED = src/afterwards/core/*,src/afterwards/engines/memory/*,src/afterwards/engines/wakeup.py
+SQLITE_COVERED = 90
+WORKER_COVERED = 90
+WEB_COVERED = 90
 
-test-matrix: test-oldest .venv/ready  ## the tests that touch FastAPI, on the oldest supported version and the newest
-	@set -e; for tests in $(FASTAPI_TESTS); do echo $$tests; $(BIN)/python -m pytest -q -n 2 $$tests; done
+QUICK = tests/core tests/engines/test_memory.py tests/testing tests/promises
+FASTAPI_TESTS = tests/differential tests/face tests/functions tests/sessions tests/testing
 
-test-oldest: .venv-oldest/ready
-	@set -e; for tests in $(FASTAPI_TESTS); do echo $$tests; $(OLDEST)/python -m pytest -q -n 2 $$tests; done
+test-oldest-fastapi: .venv-oldest/ready  ## the tests that touch FastAPI, on the oldest version supported
+	.venv-oldest/bin/python $(PYTEST) $(FASTAPI_TESTS)
+
+test-newest-python: .venv-newest/ready  ## the quick tests and the worker's, on the newest Python of this machine
+	.venv-newest/bin/python $(PYTEST) $(QUICK) tests/worker tests/isolation
 
 chaos: .venv/ready  ## 200 kills of a server under load, with one and with two workers (minutes)
 	$(BIN)/python -m tests.chaos
 
 bench: .venv/ready  ## speed, as ratios measured side by side (minutes)
-	$(BIN)/pip install --quiet --group bench
+	$(BIN)/python -m pip install --quiet --constraint requirements-dev.txt --group bench
 	$(BIN)/python -m benchmarks
 
 format: .venv/ready  ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Theirs, not ours to pin: the newest FastAPI is tested, with whatever it brings.
+UNPINNED = fastapi starlette pydantic pydantic-core typing-extensions typing-inspection annotated-types annotated-doc anyio
+
+lock: .venv/ready  ## pin the newest versions of what tests and checks use
+	$(BIN)/python -m pip install --quiet uv
+	{ sed -n '/^#/p' requirements-dev.txt; $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--no-emit-index-url --no-header --no-annotate --group test --group check \
+		$(addprefix --no-emit-package ,$(UNPINNED)) pyproject.toml; } > requirements-dev.new
+	mv requirements-dev.new requirements-dev.txt
+
 clean:  ## remove what these commands made
-	rm -rf .venv .venv-oldest .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
-.venv/ready: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable . --group test --group check
-	@touch $@
+.venv/ready: pyproject.toml requirements-dev.txt
+	$(call environment,$(PYTHON),)
 
-.venv-oldest/ready: pyproject.toml
-	$(PYTHON) -m venv .venv-oldest
-	$(OLDEST)/python -m pip install --quiet --upgrade pip
-	$(OLDEST)/python -m pip install --quiet --editable . --group test "fastapi==0.121.0"
+.venv-oldest/ready: pyproject.toml requirements-dev.txt
+	$(call environment,$(PYTHON),"fastapi==$(OLDEST_FASTAPI)")
+
+.venv-newest/ready: pyproject.toml requirements-dev.txt
+	$(call environment,$(NEWEST_PYTHON),)
+
+# $(call environment,PYTHON,REQUIREMENTS): make the virtual environment that $@ is in.
+define environment
+	$(1) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --upgrade pip
+	$(@D)/bin/python -m pip install --quiet --editable . --requirement requirements-dev.txt $(2)
 	@touch $@
+endef

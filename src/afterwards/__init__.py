@@ -2,9 +2,9 @@
 
 from afterwards.app import Afterwards
 from afterwards.client.handle import TaskHandle
+from afterwards.core.control import Cancel, RetryAfter, Snooze
 from afterwards.core.errors import (
     AfterwardsError,
-    Cancel,
     DuplicateName,
     EngineError,
     EngineUnavailable,
@@ -19,8 +19,6 @@ from afterwards.core.errors import (
     NotStored,
     ProcessDied,
     QueueFull,
-    RetryAfter,
-    Snooze,
     TaskFailed,
     TooLarge,
     UnknownTask,

@@ -12,14 +12,17 @@ from fastapi import FastAPI
 from afterwards import engines, environment
 from afterwards.client.client import Client
 from afterwards.client.handle import TaskHandle
-from afterwards.core.errors import EngineError, InvalidOption, UnknownFunction, UnknownTask, as_span, shown
+from afterwards.client.installations import installations
+from afterwards.core.errors import EngineError, InvalidOption, UnknownFunction, UnknownTask
 from afterwards.core.keys import as_key
 from afterwards.core.names import check_name
 from afterwards.core.options import Options, lease_of
 from afterwards.core.problems import Problem
 from afterwards.core.routing import Unroutable
+from afterwards.core.spans import as_span
 from afterwards.core.spelling import check_names
 from afterwards.core.task import Task
+from afterwards.core.text import shown
 from afterwards.engine import InAFile, Paused
 from afterwards.tasks import compatibility
 from afterwards.tasks.function import TaskFunction
@@ -83,7 +86,7 @@ class Afterwards:
         )
         if not isinstance(url, str | None):
             raise InvalidOption(f"url={shown(url)}: give a text, as 'sqlite:///tasks.db'")
-        self.client = Client(url or environment.url() or engines.DEFAULT_URL, self.options)
+        self.client = installations.add(Client(url or environment.url() or engines.DEFAULT_URL, self.options))
         self.schedules = ScheduleDesk(self.client)
         if app is not None:
             self.install(app)
@@ -92,7 +95,7 @@ class Afterwards:
         """Attach to an application, once, before it starts. Raises AlreadyStarted."""
         if not isinstance(app, FastAPI):
             raise InvalidOption(f"Afterwards({app!r}): give the FastAPI application first, and the URL as `url=...`")
-        install.attach(app, self.client, embedded_worker.installed(app, self.client, self.options))
+        install.attach(app, self.client, embedded_worker.installed(app, self.client))
 
     @property
     def healthy(self) -> bool:

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from afterwards.core import errors
-from afterwards.core.errors import InvalidOption, RaisedElsewhere, as_span
+from afterwards.core.control import Cancel, RetryAfter, Snooze
+from afterwards.core.errors import InvalidOption
+from afterwards.core.raised_elsewhere import RaisedElsewhere
 from afterwards.core.retry import Retry
+from afterwards.core.spans import as_span
 
 
 def waits(retry: Retry, count: int, random: float = 1) -> list[float]:
@@ -99,10 +102,10 @@ def test_a_negative_span_is_refused(value: float | timedelta) -> None:
 
 
 def test_what_a_function_raises_says_how_long() -> None:
-    assert errors.RetryAfter(30).delay == errors.Snooze(30).delay == timedelta(seconds=30)
-    assert str(errors.RetryAfter(30)) == "asked to be retried"
-    assert str(errors.RetryAfter(30, "rate limited")) == "rate limited"
-    assert errors.Cancel("gone").reason == "gone"
+    assert RetryAfter(30).delay == Snooze(30).delay == timedelta(seconds=30)
+    assert str(RetryAfter(30)) == "asked to be retried"
+    assert str(RetryAfter(30, "rate limited")) == "rate limited"
+    assert Cancel("gone").reason == "gone"
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from afterwards.core.errors import NotAsyncio, WorkerUnfit, WrappedTaskFunction, shown
-from afterwards.core.text import frames_of, printable, said_by, text_of, type_name, written
+from afterwards.core.errors import NotAsyncio, WorkerUnfit, WrappedTaskFunction
+from afterwards.core.text import frames_of, printable, said_by, shown, text_of, type_name, written
 
 
 class Hidden(type):

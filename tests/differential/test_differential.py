@@ -10,13 +10,16 @@ from differential.catalogue import SITUATIONS
 from differential.kit import Variant
 from differential.running import Runs
 
+pytestmark = pytest.mark.xdist_group("differential")  # one process, so that each situation runs once
+
 OURS = [variant for variant in Variant if variant is not Variant.STOCK]
 
 
 @pytest.fixture(scope="module")
 def runs(request: pytest.FixtureRequest) -> Iterator[Runs]:
     with Runs() as runs:
-        if "PYTEST_XDIST_WORKER" not in os.environ:  # there, nobody knows which tests come to this process
+        in_parts = "PYTEST_XDIST_WORKER" in os.environ and not getattr(request.config.option, "loadgroup", False)
+        if not in_parts:  # else nobody knows which tests come to this process
             runs.begin(_wanted(request.session.items))
         yield runs
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from afterwards import telemetry
 from afterwards.core.lifecycle import Raised, lose, settle
 from afterwards.core.limits import Limit, Rate
 from afterwards.core.retry import Retry
@@ -65,11 +64,6 @@ DAMAGES = (
     "state = 'waiting', after = NULL",
 )
 """What may have happened to a queued row: a later version wrote it, or it was damaged."""
-
-
-@pytest.fixture(autouse=True)
-def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telemetry, "_said", set())
 
 
 @pytest.fixture

@@ -475,8 +475,6 @@ def test_a_process_that_forgets_to_close_ends_all_the_same(path: Path) -> None:
 import asyncio, sys
 from pathlib import Path
 from afterwards.engines.sqlite import SQLiteEngine
-from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.io.thread import Turn
 
 asyncio.run(SQLiteEngine(Path(sys.argv[1])).__aenter__())
 """

@@ -9,7 +9,7 @@ from afterwards.core.errors import ProcessDied
 from afterwards.core.lifecycle import Outcome, Raised, Succeeded
 from afterwards.core.task import FailureKind
 from afterwards.execution.process_messages import Pipe
-from afterwards.execution.process_pool import Processes
+from afterwards.execution.process_pool import ProcessPool
 from afterwards.tasks.process_main import main
 from face.serving import until
 from isolation import functions
@@ -18,13 +18,13 @@ from isolation.looking import lives
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
 
-async def asked(processes: Processes) -> Outcome:
+async def asked(processes: ProcessPool) -> Outcome:
     """The outcome of a call that says which process it ran in."""
     task = Task(id="1", name="pid", arguments="{}", created_at=datetime.now(UTC), state=State.RUNNING, attempt=1)
     return await processes.run(functions.pid, TaskContext(functions.pid, task))
 
 
-async def pid_of(processes: Processes) -> int:
+async def pid_of(processes: ProcessPool) -> int:
     outcome = await asked(processes)
     assert isinstance(outcome, Succeeded) and outcome.result
     return int(outcome.result)
@@ -35,7 +35,7 @@ def leave_at_once(pipe: Pipe) -> None:
 
 
 async def test_one_that_was_idle_for_a_while_ends() -> None:
-    processes = Processes(1, main, idle=timedelta(seconds=0.2))
+    processes = ProcessPool(1, main, idle=timedelta(seconds=0.2))
     first = await pid_of(processes)
     await until(lambda: not lives(first))
     second = await pid_of(processes)
@@ -44,7 +44,7 @@ async def test_one_that_was_idle_for_a_while_ends() -> None:
 
 
 async def test_one_that_is_not_idle_for_so_long_stays() -> None:
-    processes = Processes(1, main, idle=timedelta(minutes=1))
+    processes = ProcessPool(1, main, idle=timedelta(minutes=1))
     first = await pid_of(processes)
     assert await pid_of(processes) == first
     assert lives(first)
@@ -53,7 +53,7 @@ async def test_one_that_is_not_idle_for_so_long_stays() -> None:
 
 
 async def test_one_that_does_not_begin_is_a_crash() -> None:
-    outcome = await asked(Processes(1, leave_at_once))
+    outcome = await asked(ProcessPool(1, leave_at_once))
     assert isinstance(outcome, Raised) and isinstance(outcome.error, ProcessDied)
     assert outcome.kind is FailureKind.CRASHED
     assert "exit status 7" in str(outcome.error)

@@ -13,7 +13,6 @@ from fastapi import Depends
 from afterwards import State, task
 from afterwards.core.errors import EngineUnavailable
 from afterwards.engines.sqlite import SQLiteEngine
-from afterwards.execution.threads import Threads
 from face.diary import note
 from face.diary import said as the_diary
 from face.serving import finished, until, working
@@ -73,13 +72,6 @@ async def with_a_descriptor(file: Annotated[int, Depends(opens_something)]) -> s
 
 def waits(caplog: pytest.LogCaptureFixture) -> Any:
     return until(lambda: "this machine is too short of something" in caplog.text)
-
-
-@pytest.fixture(autouse=True)
-def told_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("afterwards.telemetry._short_since", {})
-    # An idle thread that another test left would take the dependency, and nothing would be short.
-    monkeypatch.setattr("afterwards.execution.dependencies._threads", Threads())
 
 
 async def test_a_def_task_waits_for_its_thread(url: str, said: list[str], caplog: pytest.LogCaptureFixture) -> None:

@@ -141,11 +141,11 @@ async def test_a_thread_ends_itself_when_its_task_is_cancelled(tmp_path: Path) -
 
 
 async def test_a_thread_ends_itself_when_its_worker_ends(tmp_path: Path) -> None:
-    async with working(an_engine(tmp_path), grace=0) as tasks:
+    async with working(an_engine(tmp_path), grace=0):
         handle = await wait_until_cancelled.enqueue()
         await until(gate.is_set)
     await until(lambda: seen == ["the thread has ended"])
-    async with working(an_engine(tmp_path), worker=False):
+    async with working(an_engine(tmp_path), worker=False) as tasks:
 
         async def given_back() -> bool:
             return [one.state for one in await records(tasks)] == [State.QUEUED]

@@ -46,7 +46,7 @@ async def test_the_last_fire_and_the_next_one_after_it_are_shown(tasks: Afterwar
     engine = await tasks.client.open()
     await engine.register_schedules({"tick": str(tick.schedule)})
     last = datetime(2100, 1, 1, tzinfo=UTC)
-    await engine.fire([Fire("tick", last, tick.fire(tasks.client))])
+    await engine.fire([Fire("tick", last, tick.calls.unlimited_task(tasks.client))])
     shown = await listed(tasks, "tick")
     assert (shown.last_fire, shown.next_fire) == (last, last + timedelta(seconds=1))
 

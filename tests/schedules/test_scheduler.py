@@ -19,8 +19,8 @@ from afterwards.engine import Fire, Paused, Query
 from afterwards.engines.memory import MemoryEngine
 from afterwards.testing.clock import START, FakeClock
 from afterwards.web import embedded_worker
+from afterwards.worker.parts import SCHEDULING
 from afterwards.worker.scheduler import Scheduled, Scheduler
-from afterwards.worker.worker import SCHEDULING
 from face.serving import records, until, until_async, working
 from schedules import ticking
 from schedules.looking import fired

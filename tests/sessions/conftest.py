@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from sessions_support import Database
 
 from afterwards import Afterwards
 from face.fixtures import said
+from sessions.sessions_support import Database
 
 __all__ = ["said"]
 

@@ -9,7 +9,6 @@ import pytest
 import sqlalchemy.exc
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import StreamingResponse
-from sessions_support import Database, Person, greet, stored
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
@@ -17,6 +16,7 @@ from afterwards import BackgroundTasks, NotStored, State, TaskHandle
 from face.diary import plain
 from face.diary import said as the_diary
 from face.serving import serving, until
+from sessions.sessions_support import Database, Person, greet, stored
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 

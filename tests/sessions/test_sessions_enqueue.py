@@ -15,7 +15,6 @@ import pytest
 import sqlalchemy
 from fastapi import Depends, FastAPI, HTTPException, UploadFile, WebSocket
 from fastapi.testclient import TestClient
-from sessions_support import Database, Person, greet, stored
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from websockets.asyncio.client import connect
@@ -26,10 +25,11 @@ from afterwards.client.client import Client
 from afterwards.core.options import Options
 from afterwards.engine import Query
 from afterwards.engines.sqlite import SQLiteEngine
-from afterwards.tasks.function import Written
+from afterwards.tasks.call import WrittenCall
 from afterwards.testing.conformance.joining import sqlite_transaction
 from face.processes import output
 from face.serving import serving, until, until_async
+from sessions.sessions_support import Database, Person, greet, stored
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
@@ -116,10 +116,10 @@ async def test_in_a_request_it_belongs_to_no_chain_and_outlives_an_exception(
         assert (await http.post("/")).status_code == 418
         await until(lambda: said == ["hello ada"])
         assert (await http.post("/raises")).status_code == 418
-        assert "greet" not in caplog.text
+        assert "were added with a session" not in caplog.text
         await http.post("/never")
         await until(lambda: "POST /never: greet were added with a session" in caplog.text)
-        assert "POST /raises" not in caplog.text
+        assert "POST /raises: greet were added" not in caplog.text
         assert len(await stored(app)) == 1
 
 
@@ -255,7 +255,7 @@ async def test_a_session_shows_nowhere(database: Database, tmp_path: Path) -> No
         with_session = greet.options(session=session)
         assert "session=" not in repr(with_session) + repr(with_session.settings)
         assert with_session.settings == greet.settings
-        new = with_session.new_task(Client("memory://", Options()), Written("{}"))
+        new = with_session.calls.new_task(Client("memory://", Options()), WrittenCall("{}"))
         assert new.overrides is None
 
 

@@ -6,22 +6,17 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Depends, FastAPI
 from fastapi.responses import StreamingResponse
-from sessions_support import Database, Person, greet
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from afterwards import BackgroundTasks
 from face.serving import serving, until
+from sessions.sessions_support import Database, Person, greet
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.message for r in caplog.records if r.levelno == logging.WARNING and "leaves before" in r.message]
-
-
-@pytest.fixture(autouse=True)
-def nothing_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("afterwards.telemetry._said", set())
 
 
 @pytest.mark.parametrize(("scope", "late"), [("request", True), ("function", False)])

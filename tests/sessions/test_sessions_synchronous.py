@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 from fastapi import FastAPI
-from sessions_support import greet
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from afterwards import Afterwards, telemetry
+from afterwards import Afterwards
+from sessions.sessions_support import greet
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
@@ -35,9 +35,8 @@ async def stored_with(level: str, url: str, tasks_url: str) -> None:
 
 @pytest.mark.parametrize("level", ["OFF", "NORMAL"])
 async def test_a_session_that_may_lose_its_last_commits_is_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, level: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, level: str
 ) -> None:
-    monkeypatch.setattr(telemetry, "_said", set())
     url = f"sqlite:///{tmp_path}/app.db"
     await stored_with(level, url, url)
     assert caplog.text.count(f"PRAGMA synchronous = {level}") == 1
@@ -45,17 +44,15 @@ async def test_a_session_that_may_lose_its_last_commits_is_named(
 
 @pytest.mark.parametrize("level", ["FULL", "EXTRA"])
 async def test_a_session_that_waits_for_the_disk_is_not(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, level: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, level: str
 ) -> None:
-    monkeypatch.setattr(telemetry, "_said", set())
     url = f"sqlite:///{tmp_path}/app.db"
     await stored_with(level, url, url)
     assert "PRAGMA synchronous" not in caplog.text
 
 
 async def test_a_session_on_another_file_than_the_tasks_is_its_own_affair(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(telemetry, "_said", set())
     await stored_with("OFF", f"sqlite:///{tmp_path}/app.db", f"sqlite:///{tmp_path}/tasks.db")
     assert "PRAGMA synchronous" not in caplog.text

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from application import app, tasks
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -22,6 +21,7 @@ from afterwards.testing import (
     fire_schedules_async,
 )
 from afterwards.testing.clock import FakeClock
+from testing.application import app, tasks
 
 said: list[str] = []
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-from application import app
 from fastapi.testclient import TestClient
 
 from afterwards import BackgroundTasks, FailedTask, Task, task
@@ -20,6 +19,7 @@ from afterwards.testing import (
     drain_async,
     run_twice,
 )
+from testing.application import app
 
 said: list[str] = []
 charged: dict[str, int] = {}

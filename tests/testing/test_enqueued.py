@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated
 
 import pytest
-from application import app
 from fastapi import Depends
 from fastapi.testclient import TestClient
 
 from afterwards import BackgroundTasks, Retry, task
 from afterwards.core.errors import InvalidOption
 from afterwards.testing import assert_enqueued, assert_not_enqueued, clock, drain
+from testing.application import app
 
 
 @task(retries=Retry(2, wait=30))

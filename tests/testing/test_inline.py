@@ -5,12 +5,12 @@ from typing import Annotated
 
 import httpx
 import pytest
-from application import app, tasks
 from fastapi import Depends, Request
 from fastapi.testclient import TestClient
 
 from afterwards import BackgroundTasks, Snooze, task
 from afterwards.testing import allow_retries, assert_enqueued, drain, drain_async
+from testing.application import app, tasks
 
 sent: list[str] = []
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from application import app
 from fastapi import Depends
 from fastapi.testclient import TestClient
 
 from afterwards import BackgroundTasks, Cancel, Retry, RetryAfter, Snooze, State, task
 from afterwards.testing import allow_retries, assert_enqueued, clock, crash_at, drain, drain_async, fire_schedules
+from testing.application import app
 
 ran: list[str] = []
 

@@ -73,8 +73,10 @@ def app() -> FastAPI:
 
 
 @pytest.fixture
-async def worker(app: FastAPI) -> Worker:
-    return Worker(app)
+async def worker(app: FastAPI) -> AsyncIterator[Worker]:
+    worker = Worker(app)
+    yield worker
+    worker.resolver.close()
 
 
 async def over_http(app: FastAPI, endpoint: Callable[..., Any]) -> httpx.Response:

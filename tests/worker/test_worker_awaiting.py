@@ -2,13 +2,15 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import anyio.from_thread
 import pytest
 
-from afterwards import task
-from afterwards.client.client import handle
+from afterwards import TaskHandle, task
+from afterwards.client import handle
 from face.diary import note
+from face.diary import said as the_diary
 from face.serving import until, working
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
@@ -32,6 +34,28 @@ def ask_from_a_thread(text: str) -> str:
     return anyio.from_thread.run(ask)
 
 
+@task
+async def wait_for_the_one_before(number: int) -> int:
+    await until(lambda: number == 0 or f"{number - 1} is known" in the_diary)
+    return number
+
+
+@task
+async def ask_several(numbers: int) -> list[int]:
+    async def known(handle: TaskHandle[int]) -> int:
+        number = await handle.result()
+        the_diary.append(f"{number} is known")
+        return number
+
+    handles = [await wait_for_the_one_before.enqueue(number) for number in range(numbers)]
+    return await asyncio.gather(*map(known, handles))
+
+
+@task
+async def ask_who_asks(text: str) -> str:
+    return await (await ask_another.enqueue(text)).result()
+
+
 @task(max_concurrency=1)
 async def count_down(number: int) -> int:
     return await (await count_down.enqueue(number - 1)).result(timeout=30) if number else 0
@@ -44,6 +68,20 @@ async def test_others_have_its_slot(url: str, said: list[str], concurrency: int)
         answers = [await one.result(timeout=20) for one in asked]
         assert answers == [str(number) for number in range(concurrency)]
         assert await (await note.enqueue("next")).result(timeout=20) == "next"
+
+
+async def test_it_has_none_as_long_as_it_waits_for_one_of_several(url: str, said: list[str]) -> None:
+    async with working(url, concurrency=1):
+        assert await (await ask_several.enqueue(5)).result(timeout=10) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("function", [ask_another, ask_who_asks, ask_from_a_thread], ids=lambda one: one.name)
+async def test_however_many_wait_there_is_a_slot_for_what_they_wait_for(
+    url: str, said: list[str], function: Any
+) -> None:
+    async with working(url, concurrency=2, threads=2):
+        asked = [await function.enqueue(str(number)) for number in range(9)]
+        assert [await one.result(timeout=10) for one in asked] == [str(number) for number in range(9)]
 
 
 async def test_others_have_its_thread(url: str) -> None:

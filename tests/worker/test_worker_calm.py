@@ -13,10 +13,10 @@ from afterwards.core.options import Options
 from afterwards.core.task import Lease, NewTask, Task, task_id
 from afterwards.engine import Claim, Heartbeat
 from afterwards.engines.sqlite import SQLiteEngine
+from afterwards.execution.process_wide import process_wide
 from afterwards.tasks.registry import registry
 from afterwards.testing.clock import START, FakeClock
-from afterwards.worker import maintenance
-from afterwards.worker.maintenance import Upkeep
+from afterwards.worker.maintenance import Maintenance
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
@@ -26,7 +26,7 @@ PATIENT = OPTIONS.lease.total_seconds() / 2
 
 
 class Process:
-    """The upkeep of one worker, with the clocks of its machine."""
+    """The maintenance of one worker, with the clocks of its machine."""
 
     def __init__(self, engine: SQLiteEngine, clock: FakeClock) -> None:
         self.engine = engine
@@ -35,23 +35,26 @@ class Process:
         self.held: list[Lease] = []
         self.away = False
         self.hurried = 0
-        self.upkeep = Upkeep(
+        self.maintenance = Maintenance(
             *(engine, registry, OPTIONS),
-            tell=lambda *_: None,
-            told=lambda *_: None,
+            make_notice=lambda *_: None,
+            notify=lambda *_: None,
             clock=clock,
             steady=lambda: self.seconds,
-            holds=lambda: self.held,
+            leaseholder=self,
             probe=self._write,
             jumped=self._hurry,
         )
+
+    def leases(self) -> list[Lease]:
+        return self.held
 
     async def look(self, *, seconds: float) -> None:
         """Look once a second for so long."""
         for _ in range(int(seconds)):
             self.seconds += 1
             self.clock.advance(1)
-            await self.upkeep.reclaim()
+            await self.maintenance.reclaim()
 
     async def task(self, worker: str = "another") -> Task:
         [stored] = await self.engine.enqueue([NewTask(id=task_id(START, os.urandom(10)), name="f", arguments="{}")])
@@ -97,10 +100,10 @@ async def test_a_worker_that_does_not_renew_after_a_jump_is_lost(process: Proces
     assert await process.state(task) is State.QUEUED
 
 
-async def test_what_this_process_holds_is_never_lost(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_this_process_holds_is_never_lost(process: Process) -> None:
+    process_wide.leaseholders.add(process)
     task = await process.task()
     process.held.append(task.lease)
-    monkeypatch.setattr(maintenance, "_holders", {process.upkeep._holds})
     process.clock.advance(DAY)
     await process.look(seconds=OPTIONS.lease.total_seconds() * 2)
     assert await process.state(task) is State.RUNNING

@@ -12,7 +12,7 @@ import pytest
 import sentry_sdk
 
 from afterwards import State, task
-from afterwards.worker.fresh_context import Context
+from afterwards.worker.fresh_context import FreshContexts
 from face.serving import finished, until, working
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
@@ -149,7 +149,7 @@ def test_what_is_more_than_data_is_shared() -> None:
     circle: list[Any] = [pool]
     circle.append(circle)
     bag.set(circle)
-    found = Context().fresh()[bag]
+    found = FreshContexts().fresh()[bag]
     assert found is not circle and found[0] is pool and found[1] is found
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, model_serializer
 from afterwards import Cancel, FailedTask, Progress, Retry, RetryAfter, Snooze, State, Task, TaskHandle, progress, task
 from afterwards.core.lifecycle import Raised
 from afterwards.core.retry import Retry as CoreRetry
-from afterwards.execution.attempt import meant_by
+from afterwards.execution.outcomes import outcome_of_function
 from face.diary import note
 from face.diary import said as the_diary
 from face.serving import finished, until, until_async, working
@@ -293,9 +293,9 @@ def test_waits_are_spans_whatever_they_are_made_of() -> None:
             assert retry.delay(failed, 0.5).days <= 36500
 
 
-def test_what_is_meant_by_an_exception_is_asked_of_its_class() -> None:
-    assert isinstance(meant_by(Liar()), Raised)
-    assert isinstance(meant_by(SnoozeWithoutDelay()), Raised)
+def test_what_is_outcome_of_function_an_exception_is_asked_of_its_class() -> None:
+    assert isinstance(outcome_of_function(Liar()), Raised)
+    assert isinstance(outcome_of_function(SnoozeWithoutDelay()), Raised)
 
 
 class Broken:

@@ -124,7 +124,7 @@ async def test_a_storm_is_not_queued_for_as_long_as_it_lasts(url: str, monkeypat
     How soon that happens is for ``benchmarks``. Here what has ended counts for ever, so that a slow machine, on which
     hardly a task ends within a moment, comes to the same.
     """
-    monkeypatch.setattr(slots, "A_MOMENT", 3600)
+    monkeypatch.setattr(slots, "PACE_WINDOW", 3600)
     app, tasks = asking_for(count, url, concurrency=2)
     over = asyncio.Event()
     async with serving(app) as http:

@@ -1,27 +1,19 @@
 """Adding tasks to an engine, and asking about them."""
 
 import asyncio
-import gc
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol, TypeVar
-from weakref import WeakSet
+from typing import Any, NamedTuple, Protocol, TypeVar
+from weakref import ref
 
 from afterwards import engines, telemetry
 from afterwards.client.ids import randomness
-from afterwards.core.errors import (
-    LONGEST_SPAN,
-    EngineError,
-    NotAsyncio,
-    NotFinished,
-    NotInstalled,
-    UnknownTask,
-    WorkerUnfit,
-)
+from afterwards.core.errors import EngineError, NotAsyncio, NotFinished, UnknownTask, WorkerUnfit
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
+from afterwards.core.spans import LONGEST_SPAN
 from afterwards.core.task import Lease, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine, Query
 from afterwards.execution.health import Health
@@ -74,11 +66,14 @@ class HeldBack(NamedTuple):
     run_at: datetime | None
 
 
+class Holding(Protocol):
+    """A request that holds back what it has stored."""
+
+    held: list[HeldBack]
+
+
 class Client:
     """An engine as one installation uses it: opened by the first who needs it, shared by all requests."""
-
-    made = 0
-    """How many this process has made."""
 
     served = False
     """Whether an application has started that uses it: what runs its tasks is there, or comes."""
@@ -92,11 +87,11 @@ class Client:
         self.options = options
         self.worker: LocalWorker | None = None
         self.health = Health()  # of that worker
+        self.application: ref[Any] | None = None  # whose tasks these are
+        self.holding: set[Holding] = set()  # the requests that hold tasks back now
         self._clock = clock
         self._entered: Engine | None = None
         self._entering = 0
-        _clients.add(self)
-        Client.made += 1
 
     def new_id(self) -> str:
         """An id for a task that is not stored yet."""
@@ -256,48 +251,3 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 current: ContextVar[Client | None] = ContextVar("afterwards_client", default=None)
 """The installation of the current request or task."""
-
-_clients: WeakSet[Client] = WeakSet()
-
-_looked_through = 0  # how many had been made when those out of use were last collected
-
-
-def the_client(doing: str) -> Client:
-    """The current request's or task's, else the only one of the process. Raises NotInstalled."""
-    client = current.get()
-    if client is not None:
-        return client
-    if len(_clients) > 1:
-        _forget_unused()
-    candidates = _candidates()
-    if len(candidates) > 1:  # before it is refused: perhaps one of them is not used any more by now
-        candidates.clear()
-        gc.collect()
-        candidates = _candidates()
-    if len(candidates) == 1:
-        return candidates[0]
-    if not candidates:
-        raise NotInstalled(
-            f"{doing} must be stored, but nothing here can store it: write `tasks = Afterwards(app)` where the "
-            "application is made (from afterwards import Afterwards)"
-        )
-    raise NotInstalled(
-        f"{doing} must be stored, but this process has {len(candidates)} installations and no request or task is under "
-        "way that would choose one: call it within a request or a task of the one that is meant"
-    )
-
-
-def _candidates() -> list[Client]:
-    """The installations that may be meant where none is named: those in use, else all."""
-    return [client for client in _clients if client.opened] or list(_clients)
-
-
-def _forget_unused() -> None:
-    """Collect the installations of applications that nobody uses any more: once for each that was made since.
-
-    To collect garbage takes long: it is not done for each call.
-    """
-    global _looked_through
-    if _looked_through < Client.made:
-        _looked_through = Client.made
-        gc.collect()

@@ -13,11 +13,10 @@ from afterwards.core.errors import (
     NotStored,
     RefusedValue,
     TaskFailed,
-    as_span,
-    shown,
 )
+from afterwards.core.spans import as_span
 from afterwards.core.task import State, Task
-from afterwards.core.text import is_unicode, shortened
+from afterwards.core.text import is_unicode, shortened, shown
 from afterwards.execution.context import Attempting, current
 
 R = TypeVar("R", covariant=True)

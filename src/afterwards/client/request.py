@@ -78,7 +78,7 @@ class Publication:
                 held.append(HeldBack(task.lease, asked if asked and asked > task.created_at else None))
         if held and self.holds:
             self.held += held
-            _going_on.add(self)
+            self.client.holding.add(self)
         elif held:  # the request has ended meanwhile
             self.soon(partial(self._publish, held))
 
@@ -130,7 +130,7 @@ class Publication:
             self.ended = True
             given_up = self._give_up_sessions() if self.joining else ()
             self.buffers.clear()  # each of which holds this: a circle for the garbage collector
-            _going_on.discard(self)
+            self.client.holding.discard(self)
         held, self.held = self.held, []
         if held:
             await self._publish(held)
@@ -176,10 +176,3 @@ def origin() -> str | None:
 
 publication: ContextVar[Publication | None] = ContextVar("afterwards_publication", default=None)
 """What the current request has stored."""
-
-_going_on: set[Publication] = set()
-
-
-def going_on(client: Client) -> list[Publication]:
-    """The requests that hold tasks back now."""
-    return [publication for publication in _going_on.copy() if publication.client is client]

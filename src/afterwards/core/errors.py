@@ -1,6 +1,4 @@
-"""Every error that this package raises, under one root."""
-
-from datetime import timedelta
+"""The errors of this package, under one root."""
 
 
 class AfterwardsError(Exception):
@@ -285,20 +283,6 @@ class ProcessDied(AfterwardsError, RuntimeError):
     """The process of a ``run_in="process"`` function ended before the function did, or could not be started."""
 
 
-class RaisedElsewhere(AfterwardsError):
-    """Stands for what a function raised in another process. Whether it is retried was decided there, by the object."""
-
-    retried = True
-
-    @classmethod
-    def named(cls, name: str, text: str, *, module: str, retried: bool) -> "RaisedElsewhere":
-        """One that looks like the original wherever it is shown: an exception of a class of that name."""
-        name = name.replace("\0", "?")  # which no class can have in its name
-        error: RaisedElsewhere = type(name, (cls,), {"__module__": module})(text)
-        error.retried = retried
-        return error
-
-
 class EngineError(AfterwardsError):
     """The engine refused or could not do what was asked."""
 
@@ -321,61 +305,3 @@ class UnsupportedEngine(EngineError, ValueError):
 
 class UnsafeFileSystem(EngineError):
     """The SQLite file lies where its locks do not hold."""
-
-
-class RetryAfter(AfterwardsError):
-    """Raised by a task function: run me again after this long. Counts as a failure, against ``retries``."""
-
-    def __init__(self, delay: float | timedelta, reason: str = "") -> None:
-        super().__init__(reason or "asked to be retried")
-        self.delay = as_span(delay, "RetryAfter, delay")
-
-
-class Snooze(AfterwardsError):
-    """Raised by a task function: run me again after this long. Not a failure."""
-
-    def __init__(self, delay: float | timedelta) -> None:
-        super().__init__("snoozed")
-        self.delay = as_span(delay, "Snooze, delay")
-
-
-class Cancel(AfterwardsError):
-    """Raised by a task function: stop here and record me as cancelled."""
-
-    def __init__(self, reason: str = "cancelled by the task itself") -> None:
-        self.reason = str(reason)
-        super().__init__(self.reason)
-
-
-LONGEST_SPAN = timedelta(days=36500)
-
-
-def as_span(value: float | timedelta, name: str = "the span") -> timedelta:
-    """A span given as seconds or as a timedelta; ``name`` is the option's. Raises InvalidOption."""
-    if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
-        raise InvalidOption(f"{name}={shown(value)}: give seconds, or a timedelta")
-    if value != value:
-        raise RefusedValue(name, f"={value!r}: give seconds, or a timedelta")
-    span = value if isinstance(value, timedelta) else _seconds(value)
-    if not timedelta() <= span <= LONGEST_SPAN:
-        fault = "negative" if span < timedelta() else "too long"
-        raise RefusedValue(
-            name, f"={shown(value)} is {fault}: a span of time is zero to {LONGEST_SPAN.days} days, in seconds"
-        )
-    return span
-
-
-def shown(value: object) -> str:
-    """The beginning of a value's repr, also of one that has none: as of a whole number with 5,000 digits."""
-    try:
-        text = repr(value)
-    except Exception:  # the user's code
-        return f"({type(value).__name__})"
-    return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def _seconds(value: float) -> timedelta:
-    try:
-        return timedelta(seconds=value)
-    except OverflowError:
-        return timedelta.max if value > 0 else timedelta.min

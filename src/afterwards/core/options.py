@@ -10,14 +10,16 @@ from functools import partial
 from typing import Any, Literal, Protocol, Self, TypedDict, cast
 
 from afterwards.core import keys
-from afterwards.core.errors import InvalidOption, RefusedValue, as_span, shown
+from afterwards.core.errors import InvalidOption, RefusedValue
 from afterwards.core.keys import Key
 from afterwards.core.limits import Limit, Rate
 from afterwards.core.names import check_name
 from afterwards.core.retry import Retry
 from afterwards.core.schedule import Missed
+from afterwards.core.spans import as_span
 from afterwards.core.spelling import check_known
 from afterwards.core.task import FailedTask
+from afterwards.core.text import shown
 
 MOST_PRIORITY = 100
 

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Never
 
-from afterwards.core.errors import LONGEST_SPAN, InvalidOption, RaisedElsewhere, shown
+from afterwards.core.errors import InvalidOption
+from afterwards.core.raised_elsewhere import RaisedElsewhere
+from afterwards.core.spans import LONGEST_SPAN
 from afterwards.core.spelling import check_names
+from afterwards.core.text import shown
 
 MOST_TIMES = 1_000_000_000
 

@@ -9,7 +9,7 @@ UNROUTABLE_AFTER = timedelta(minutes=10)
 """How long nobody must have been able to take a task. In a deploy, workers are away for less."""
 
 FORGOTTEN_AFTER = timedelta(days=1)
-"""How long a worker that is not seen any more stays in the roster."""
+"""How long a worker that is not seen any more stays registered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

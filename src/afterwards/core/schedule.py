@@ -9,7 +9,8 @@ from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
 from afterwards.core.correction import corrected
-from afterwards.core.errors import InvalidOption, as_span
+from afterwards.core.errors import InvalidOption
+from afterwards.core.spans import as_span
 
 SHORTEST = timedelta(seconds=1)
 

@@ -27,6 +27,15 @@ def text_of(value: object) -> str:
         return NO_TEXT
 
 
+def shown(value: object) -> str:
+    """The beginning of a value's repr, also of one that has none: as of a whole number with 5,000 digits."""
+    try:
+        text = repr(value)
+    except Exception:  # the user's code
+        return f"({type(value).__name__})"
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 def is_unicode(text: str) -> bool:
     """Whether the text can be stored: a lone half of a surrogate pair, which JSON can send, cannot."""
     return text.isascii() or not any("\ud800" <= one <= "\udfff" for one in text)

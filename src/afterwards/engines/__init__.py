@@ -6,29 +6,26 @@ from pathlib import Path
 
 from afterwards.core.urls import parse, unsupported
 from afterwards.engine import Engine
+from afterwards.process_state import ProcessState
 
 DEFAULT_URL = "sqlite:///afterwards.db"
 
 
 def shared(url: str) -> Engine:
     """The one engine of this process for a URL, opened or not; two ways to write a URL mean the same engine."""
-    known = _shared.get(url)
+    known = _engines.by_url.get(url)
     if known is None:
-        known = _shared.setdefault(_key(url), _make(url))
-        _shared[url] = known
+        known = _engines.by_url.setdefault(_key(url), _engines.make(url))
+        _engines.by_url[url] = known
     return known
 
 
 @contextmanager
 def replaced(make_instead: Callable[[str], Engine]) -> Iterator[None]:
     """Meanwhile every URL means another engine: tests never touch a developer's tasks."""
-    global _shared, _make
-    before = _shared, _make
-    _shared, _make = {}, make_instead
-    try:
+    with _engines.afresh():
+        _engines.make = make_instead
         yield
-    finally:
-        _shared, _make = before
 
 
 def shown(url: str) -> str:
@@ -39,7 +36,7 @@ def shown(url: str) -> str:
 
 def is_file(url: str) -> bool:
     """Whether tasks are kept in a file, and not in what stands for it in tests."""
-    return _make is _new and parse(url).kind == "sqlite"
+    return _engines.make is _new and parse(url).kind == "sqlite"
 
 
 def _key(url: str) -> str:
@@ -64,5 +61,12 @@ def _new(url: str) -> Engine:
             raise unsupported(parsed)
 
 
-_shared: dict[str, Engine] = {}
-_make: Callable[[str], Engine] = _new
+class Engines(ProcessState):
+    """The engines of this process."""
+
+    def __init__(self) -> None:
+        self.by_url: dict[str, Engine] = {}  # by every way in which a URL was written
+        self.make: Callable[[str], Engine] = _new
+
+
+_engines = Engines()

@@ -1,78 +1,42 @@
-"""Run a task's function once, and say how it ended."""
+"""Run a task's function once, and return how that ended."""
 
 import asyncio
-import inspect
-from collections.abc import Callable, Coroutine, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Coroutine
+from datetime import timedelta
 from functools import partial
-from random import random
-from time import monotonic
-from types import TracebackType
 from typing import Any
 
 from afterwards import telemetry
-from afterwards.core import lifecycle
-from afterwards.core.errors import Cancel, FileMissing, RetryAfter, Snooze, as_span
 from afterwards.core.lifecycle import (
     SUCCEEDED,
-    Cancelled,
     Outcome,
     Raised,
     Released,
     SetAside,
-    Settled,
-    Snoozed,
     Succeeded,
 )
 from afterwards.core.options import RunIn
-from afterwards.core.progress import Progress
-from afterwards.core.retry import Retry
 from afterwards.core.shortage import Shortage, beginning
-from afterwards.core.task import FailedTask, FailureKind, NewTask, State, Task
-from afterwards.core.text import frames_of, text_of, written
-from afterwards.engine import Files
+from afterwards.core.task import FailureKind, Task
 from afterwards.execution.awaitables import awaited, done
+from afterwards.execution.cancellation import is_being_cancelled
 from afterwards.execution.context import Attempting, current
 from afterwards.execution.decoding import Misfit, check_context, read_arguments, read_options
-from afterwards.execution.dependencies import Cleanup, Resolver
+from afterwards.execution.dependencies import Cleanup
 from afterwards.execution.files import opened
-from afterwards.execution.function import Runnable, options_of
-from afterwards.execution.process_pool import Processes
+from afterwards.execution.function import Runnable
+from afterwards.execution.outcomes import outcome_of_attempt
 from afterwards.execution.propagation import restored
+from afterwards.execution.surroundings import Surroundings
 from afterwards.execution.threads import Threads
+from afterwards.execution.timeouts import judged, within
+from afterwards.execution.tracebacks import users_traceback
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two tries to begin while the machine is short of something: the first, and the longest."""
 
-A_WHILE = timedelta(seconds=10)
+WAIT_ELSEWHERE = timedelta(seconds=10)
 """After the last try the task is given back for so long: another process may have what is missing here."""
-
-Tell = Callable[[Runnable, FailedTask], NewTask | None]
-"""Makes the task that tells of a final failure, where ``on_failure`` is a task function."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What attempts share: how dependencies are resolved, where ``def`` functions run, where uploaded files are."""
-
-    resolver: Resolver
-    threads: Threads
-    files: Files
-    propagate: Sequence[ContextVar[Any]] = ()  # what attempts get as their callers had it
-    processes: Processes | None = None  # where functions run that want one of their own; None: in threads
-
-    def close(self) -> None:
-        """Let the threads and processes end after what they do now."""
-        self.threads.close()
-        if self.processes is not None:
-            self.processes.close()
-
-    async def ended(self) -> None:
-        """Wait for the processes; a thread cannot be stopped, and ends with the server's process."""
-        if self.processes is not None:
-            await self.processes.ended()
 
 
 def attempt(
@@ -86,7 +50,7 @@ def attempt(
 async def _surrounded_attempt(
     function: Runnable, task: Task, surroundings: Surroundings, attempting: Attempting
 ) -> Outcome:
-    """An attempt that goes on with what surrounded the call."""
+    """Run an attempt within the trace and the context variables of its call."""
     outcome: Outcome | None = None
     try:
         check_context(task)
@@ -100,80 +64,7 @@ async def _surrounded_attempt(
     except Misfit as misfit:
         return SetAside(str(misfit))
     except BaseException as error:  # what is stored of the surroundings cannot be read
-        return outcome or Raised(error=error, kind=FailureKind.REFUSED, traceback=_written(error))
-
-
-def settle(
-    function: Runnable,
-    task: Task,
-    outcome: Outcome,
-    *,
-    worker: str,
-    clock: Callable[[], datetime],
-    tell: Tell,
-    progress: Progress | None = None,
-) -> tuple[Settled, FailedTask | None]:
-    """How the attempt ends its task, and what to tell a plain ``on_failure`` once that is stored. Never raises."""
-    try:
-        return _settled(function, task, outcome, worker, clock, tell, progress)
-    except BaseException as error:  # a mistake of ours, or a user's object that raises when it is asked for anything
-        telemetry.loop_broken("say in full how a task ended", error)
-        failed = Raised(error=RuntimeError(f"it ended with {type(outcome).__name__}, of which no more can be said"))
-        return lifecycle.settle(task, failed, Retry(), worker=worker, now=clock(), random=0), None
-
-
-def _settled(
-    function: Runnable,
-    task: Task,
-    outcome: Outcome,
-    worker: str,
-    clock: Callable[[], datetime],
-    tell: Tell,
-    progress: Progress | None,
-) -> tuple[Settled, FailedTask | None]:
-    if isinstance(outcome, Succeeded):
-        settled = lifecycle.succeed(task, outcome)
-        if progress is not None:  # its last word
-            settled = replace(settled, progress=progress)
-        telemetry.succeeded(task)
-        return settled, None
-    try:
-        retry = options_of(function, task).retries
-    except Exception:  # options of a later version: nobody here can know what they mean, and no attempt was made
-        retry = function.settings.retries
-    settled = lifecycle.settle(task, outcome, retry, worker=worker, now=clock(), random=random())
-    if progress is not None:
-        settled = replace(settled, progress=progress)
-    telemetry.settled(task, settled, outcome.error if isinstance(outcome, Raised) else None, retry.times)
-    return with_notice(function, task, settled, tell)
-
-
-def with_notice(function: Runnable, task: Task, settled: Settled, tell: Tell) -> tuple[Settled, FailedTask | None]:
-    """The final failure together with the task that tells of it, or with what to tell a plain ``on_failure``."""
-    if settled.state is not State.FAILED or settled.failure is None or function.on_failure is None:
-        return settled, None
-    failed = FailedTask.of(task, settled.failure)
-    try:
-        notice = tell(function, failed)
-    except BaseException as error:  # `on_failure` does not take what it is told
-        telemetry.notice_failed(task.name, error)
-        return settled, None
-    return (settled, failed) if notice is None else (replace(settled, then=notice), None)
-
-
-async def tell_plainly(function: Runnable, failed: FailedTask, threads: Threads) -> None:
-    """Tell a plain ``on_failure``. What it raises is logged: the failure that it is told of is stored already."""
-    told = function.on_failure
-    assert told is not None
-    try:
-        if inspect.iscoroutinefunction(told):
-            await awaited(await told(failed))
-        else:
-            await awaited(await threads.run(partial(told, failed)))
-    except BaseException as error:  # a user's function
-        if isinstance(error, asyncio.CancelledError) and _being_cancelled():
-            raise
-        telemetry.notice_failed(failed.name, error)
+        return outcome or Raised(error=error, kind=FailureKind.REFUSED, traceback=users_traceback(error))
 
 
 async def _attempt(
@@ -195,7 +86,7 @@ async def _attempt(
             return await surroundings.processes.run(function, attempting.context)
         timeout = settings.timeout
         call = _call(function, values, surroundings, attempting, timeout)
-        result = await (call if timeout is None or not function.is_async else _within(timeout, call))
+        result = await (call if timeout is None or not function.is_async else within(timeout, call))
         if result is None:
             return SUCCEEDED
         if not done(result):
@@ -204,16 +95,16 @@ async def _attempt(
     except Shortage as error:
         short = error
     except asyncio.CancelledError as error:
-        if _being_cancelled():
+        if is_being_cancelled():
             raise
-        return Raised(error=error, traceback=_written(error))
+        return Raised(error=error, traceback=users_traceback(error))
     except BaseException as error:  # whatever the user's function raises is its outcome
-        return _ended_by(error)
+        return outcome_of_attempt(error)
     finally:
         current.reset(before)
     telemetry.short("begin a task", short)
     if pause > LONGEST_PAUSE:
-        return Released(f"it could not begin: {short}", begun=False, wait=A_WHILE)
+        return Released(f"it could not begin: {short}", begun=False, wait=WAIT_ELSEWHERE)
     await asyncio.sleep(pause)
     return await _attempt(function, task, surroundings, attempting, pause=2 * pause)
 
@@ -230,37 +121,6 @@ def _call(
     if function.plan.injected:
         return _resolved(function, values, surroundings, attempting, timeout)
     return _called(function, values, surroundings.threads, timeout)  # as most often
-
-
-def _ended_by(error: BaseException) -> Outcome:
-    """The outcome of an attempt that this ended, raised by us or by the function."""
-    if issubclass(type(error), FileMissing):
-        return Raised(error=error, kind=FailureKind.REFUSED)
-    if issubclass(type(error), _TimedOut):
-        timed_out = TimeoutError(*error.args).with_traceback(error.__traceback__)
-        cause = timed_out if error.__cause__ is None else error.__cause__
-        return Raised(error=timed_out, kind=FailureKind.TIMED_OUT, traceback=_written(cause))
-    return meant_by(error)
-
-
-def meant_by(error: BaseException) -> Outcome:
-    """The outcome of a function that raised this. Never raises: the exception is asked for nothing but what it is."""
-    kind, delay = type(error), None  # not isinstance(), which asks the exception for its class
-    try:
-        if issubclass(kind, Snooze):
-            return Snoozed(as_span(error.delay))  # type: ignore[attr-defined]  # by its class
-        if issubclass(kind, Cancel):
-            return Cancelled(text_of(error.reason))  # type: ignore[attr-defined]  # by its class
-        if issubclass(kind, RetryAfter):
-            delay = as_span(error.delay)  # type: ignore[attr-defined]  # by its class
-    except BaseException as trouble:  # its attributes can be set to anything
-        trouble.__context__ = None
-        return Raised(error=trouble, traceback=_written(error))
-    return Raised(error=error, delay=delay, traceback=_written(error))
-
-
-class _TimedOut(TimeoutError):
-    """The attempt took longer than its timeout."""
 
 
 async def _resolved_with_files(
@@ -305,41 +165,14 @@ def _called(
         coroutine: Coroutine[Any, Any, Any] = function.function(*args, **kwargs)
         return coroutine
     call = partial(function.function, *args, **kwargs)
-    return threads.run(call if timeout is None else partial(_judged, timeout, call), patience=LONGEST_PAUSE)
+    return threads.run(call if timeout is None else partial(judged, timeout, call), give_up_after=LONGEST_PAUSE)
 
 
 async def _finally(result: Any, function: Runnable, timeout: timedelta | None) -> Any:
-    """What the function gives in the end: it may have returned an awaitable, for which a thread's time was not over."""
+    """Return the function's result. It may have returned an awaitable, for which a thread's timeout did not count."""
     if function.is_async or timeout is None:
         return await awaited(result)
-    return await _within(timeout, awaited(result))
-
-
-async def _within(timeout: timedelta, call: Any) -> Any:
-    """Stop the call when its time is over, or what it returned to be awaited."""
-    try:
-        async with asyncio.timeout(timeout.total_seconds()) as deadline:
-            result = await call
-            return result if done(result) else await awaited(result)
-    except TimeoutError as error:
-        if deadline.expired():
-            raise _TimedOut(f"took longer than its timeout of {timeout.total_seconds():g} s") from error
-        raise
-
-
-def _judged(timeout: timedelta, call: Callable[[], Any]) -> Any:
-    """Call a function in this thread, which nobody can stop, and judge it when it returns."""
-    begun, error = monotonic(), None
-    try:
-        result = call()
-    except Exception as raised:  # kept as the cause, where the timeout decides
-        result, error = None, raised
-    took = monotonic() - begun
-    if took > timeout.total_seconds():
-        raise _TimedOut(f"took {took:.1f} s, longer than its timeout of {timeout.total_seconds():g} s") from error
-    if error is not None:
-        raise error
-    return result
+    return await within(timeout, awaited(result))
 
 
 def _stored_result(function: Runnable, task: Task, result: Any) -> str | None:
@@ -349,23 +182,3 @@ def _stored_result(function: Runnable, task: Task, result: Any) -> str | None:
     except BaseException as error:  # UnstorableResult, TooLarge, or what the user's serialiser raises
         telemetry.result_not_stored(task, error)
         return None
-
-
-def _being_cancelled() -> bool:
-    """Whether somebody cancelled this attempt, as against a function that raises CancelledError by itself."""
-    current = asyncio.current_task()
-    return current is not None and current.cancelling() > 0
-
-
-def _written(error: BaseException) -> str:
-    """The traceback, which from now on begins at the user's first line. Never raises."""
-    frames = _users(frames_of(error))
-    BaseException.with_traceback(error, frames)  # not the method of its class, which may do anything
-    return written(error, frames)
-
-
-def _users(frames: TracebackType | None) -> TracebackType | None:
-    first = frames
-    while frames is not None and str(frames.tb_frame.f_globals.get("__name__")).startswith("afterwards.execution"):
-        frames = frames.tb_next
-    return frames or first

@@ -1,4 +1,4 @@
-"""Awaitables that a function returned: what it was called for is done only when they are."""
+"""Await what a function returned: its work is done only when that is."""
 
 import asyncio
 import inspect
@@ -12,7 +12,7 @@ MOST = 10
 
 
 async def awaited(result: Any) -> Any:
-    """What a function gives in the end, which may have returned a coroutine, a future, or another awaitable.
+    """Return the result of a function that may have returned a coroutine, a future, or another awaitable.
 
     Raises TypeError for work that nobody does: a generator, or awaitables in a list.
     """

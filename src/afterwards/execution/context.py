@@ -1,4 +1,4 @@
-"""What a task function is told about its attempt, and how it tells how far it has come."""
+"""The context of an attempt, for its task function: who it is, whether it shall stop, how far it has come."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from afterwards import telemetry
-from afterwards.core.errors import Cancel
+from afterwards.core.control import Cancel
 from afterwards.core.progress import Progress
 from afterwards.core.task import Lease, Task
 from afterwards.execution.dependency_plan import AttemptContext
@@ -20,7 +20,7 @@ class TaskContext(AttemptContext):
     ``ctx: TaskContext = Depends()`` is the same, and tells type checkers that callers do not give it.
     """
 
-    __slots__ = ("_function", "_note", "_noted", "_shown", "_stop", "_tell", "task")
+    __slots__ = ("_function", "_note", "_noted", "_on_stop", "_shown", "_stop", "task")
 
     def __init__(self, function: Runnable, task: Task, note: "Callable[[TaskContext], None] | None" = None) -> None:
         self._function = function
@@ -29,7 +29,7 @@ class TaskContext(AttemptContext):
         self._noted = False
         self._shown: Shown | None = None
         self._stop: str | None = None
-        self._tell: Callable[[str], None] | None = None  # a stop to somebody else, who runs the function
+        self._on_stop: Callable[[str], None] | None = None  # a stop to somebody else, who runs the function
 
     @property
     def context(self) -> "TaskContext":
@@ -75,12 +75,12 @@ class TaskContext(AttemptContext):
     def stop(self, reason: str) -> None:
         """Have the next check end the attempt. Called by the worker, perhaps more than once."""
         self._stop = reason
-        if self._tell is not None:
-            self._tell(reason)
+        if self._on_stop is not None:
+            self._on_stop(reason)
 
-    def on_stop(self, tell: Callable[[str], None] | None) -> None:
-        """Have somebody told, from now on, that the attempt shall end."""
-        self._tell = tell
+    def on_stop(self, heard: Callable[[str], None] | None) -> None:
+        """Have a stop passed on from now on, to who runs the function elsewhere."""
+        self._on_stop = heard
 
     def lending(self) -> AbstractContextManager[None]:
         return nullcontext()  # a process of its own has no slot to lend
@@ -112,7 +112,7 @@ class TaskContext(AttemptContext):
 
 
 class Shown(Protocol):
-    """What an attempt shows as its progress."""
+    """The source of an attempt's progress."""
 
     closed: bool
 

@@ -1,4 +1,4 @@
-"""Whether this code can run a stored task: its arguments, its options and its context are read by the code of today."""
+"""Read what is stored of a task with the code of today, and say what this code cannot read."""
 
 import json
 from collections.abc import Callable

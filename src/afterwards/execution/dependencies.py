@@ -22,7 +22,7 @@ from afterwards.execution.threads import OnCancel, Threads
 
 T = TypeVar("T")
 
-PATIENCE = 5.0
+THREAD_TIMEOUT = 5.0
 """Seconds that the beginning of a dependency waits for a thread where the system has none."""
 
 
@@ -80,7 +80,12 @@ class Resolver:
     app: FastAPI
     limiter: CapacityLimiter
     state: Mapping[str, Any] = field(default_factory=dict)
+    threads: Threads = field(default_factory=Threads)  # whoever uses one has a place of the limiter, or needs none
     _overriding: dict[Node, Node] = field(default_factory=dict, init=False, repr=False)
+
+    def close(self) -> None:
+        """Let the threads end after what they do now."""
+        self.threads.close()
 
     async def solve(self, plan: Plan, cleanup: Cleanup, attempting: Any = None) -> dict[str, Any]:
         """The values of one attempt's injected parameters, each dependency called once unless ``use_cache=False``.
@@ -94,6 +99,16 @@ class Resolver:
                 values[name] = await run.value(node)
         return values
 
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """Call a function in a thread, once the limiter has a place. Cancelled, its caller ends after it."""
+        place = object()
+        if not _take_if_free(place, self.limiter):
+            await self.limiter.acquire_on_behalf_of(place)
+        try:
+            return await self.threads.run(function, on_cancel=OnCancel.WAIT, give_up_after=THREAD_TIMEOUT)
+        finally:
+            self.limiter.release_on_behalf_of(place)
+
     def overriding(self, node: Node, call: Callable[..., Any]) -> Node:
         """The node of what stands in for a dependency, kept until something else does."""
         known = self._overriding.get(node)
@@ -103,7 +118,7 @@ class Resolver:
 
 
 class TaskRequest(Request):
-    """What a dependency of a task gets for ``Request``: the application and its state. All that is HTTP's raises."""
+    """The ``Request`` of a task's dependencies: the application and its state. Anything that belongs to HTTP raises."""
 
     def __init__(self, app: FastAPI, state: State, values: dict[str, Any], chain: str) -> None:
         super().__init__(_Scope({"type": "http", "app": app, "state": values}, chain))
@@ -146,7 +161,7 @@ class _Scope(dict[str, Any]):
 
 
 class _Run:
-    """One attempt's resolving: what was called already, and the state that its dependencies share."""
+    """The resolution of one attempt's dependencies: the values so far, and the state that they share."""
 
     __slots__ = ("attempting", "cache", "cleanup", "overrides", "resolver", "state")
 
@@ -159,7 +174,7 @@ class _Run:
         self.state: tuple[State, dict[str, Any]] | None = None
 
     async def value(self, declared: Node) -> Any:
-        """What a dependency gives, from the cache or by calling it."""
+        """Return the value of a dependency, from the cache or by calling it."""
         if declared.use_cache and declared.call in self.cache:
             return self.cache[declared.call]
         node = self.in_force(declared) if self.overrides else declared
@@ -174,11 +189,11 @@ class _Run:
             case Kind.COROUTINE:
                 value = await node.run(**values)
             case Kind.PLAIN:
-                value = await _in_thread(partial(node.run, **values), self.resolver.limiter)
+                value = await self.resolver.in_thread(partial(node.run, **values))
             case Kind.ASYNC_GENERATOR:
                 value = await self.cleanup.enter(node.run(**values), node.chain)
             case Kind.GENERATOR:
-                value = await self.cleanup.enter(_InThreads(node.run(**values), self.resolver.limiter), node.chain)
+                value = await self.cleanup.enter(_InThreads(node.run(**values), self.resolver), node.chain)
         self.cache.setdefault(declared.call, value)
         return value
 
@@ -196,16 +211,16 @@ class _Run:
 class _InThreads:
     """A synchronous context manager that is entered and left in threads."""
 
-    __slots__ = ("_entered", "_limiter", "_manager")
+    __slots__ = ("_entered", "_manager", "_resolver")
 
-    def __init__(self, manager: AbstractContextManager[Any], limiter: CapacityLimiter) -> None:
+    def __init__(self, manager: AbstractContextManager[Any], resolver: Resolver) -> None:
         self._manager = manager
-        self._limiter = limiter
+        self._resolver = resolver
         self._entered = False
 
     async def __aenter__(self) -> Any:
         try:
-            return await _in_thread(self._enter, self._limiter)
+            return await self._resolver.in_thread(self._enter)
         except asyncio.CancelledError as error:
             if self._entered:  # the cancellation came while the thread went on
                 await self.__aexit__(type(error), error, error.__traceback__)
@@ -222,23 +237,14 @@ class _InThreads:
         A generator about to close may hold the pool's last connection while every thread waits for a connection: it
         cannot wait for a thread in its turn. (FastAPI runs the exits of its generators beside its limit, too.)
         """
-        place = object()
-        counted = _take_if_free(place, self._limiter)
+        place, limiter = object(), self._resolver.limiter
+        counted = _take_if_free(place, limiter)
         try:
-            return await _threads.run(partial(self._manager.__exit__, *error), on_cancel=OnCancel.MAKE)
+            leave = partial(self._manager.__exit__, *error)
+            return await self._resolver.threads.run(leave, on_cancel=OnCancel.MAKE)
         finally:
             if counted:
-                self._limiter.release_on_behalf_of(place)
-
-
-async def _in_thread(function: Callable[[], T], limiter: CapacityLimiter) -> T:
-    place = object()
-    if not _take_if_free(place, limiter):
-        await limiter.acquire_on_behalf_of(place)
-    try:
-        return await _threads.run(function, on_cancel=OnCancel.WAIT, patience=PATIENCE)
-    finally:
-        limiter.release_on_behalf_of(place)
+                limiter.release_on_behalf_of(place)
 
 
 def _take_if_free(place: object, limiter: CapacityLimiter) -> bool:
@@ -247,7 +253,3 @@ def _take_if_free(place: object, limiter: CapacityLimiter) -> bool:
     except WouldBlock:
         return False
     return True
-
-
-_threads = Threads()
-"""Whoever uses it has a place of a limiter already, or needs none."""

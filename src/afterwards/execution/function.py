@@ -1,4 +1,4 @@
-"""What a worker needs of a task function."""
+"""A task function, as a worker needs it."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -35,7 +35,7 @@ class Functions(Protocol):
     """The names under which their tasks are stored, those of before among them."""
 
     limits: dict[str, Limit]
-    """What those allow that do not allow everything, by name."""
+    """The limits of the functions that have any, by name."""
 
     patient: frozenset[str]
     """The names of those whose tasks may be leased some time before they begin."""

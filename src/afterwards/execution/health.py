@@ -1,4 +1,4 @@
-"""Whether the worker of this process does its work, part by part."""
+"""The health of the worker of this process, part by part."""
 
 from afterwards import telemetry
 
@@ -7,7 +7,7 @@ TOO_OFTEN = 3
 
 
 class Health:
-    """What fails in a worker. Parts report here from any thread; an engine that is away for a while is no failure."""
+    """Failures of a worker's parts, reported from any thread. An engine that is away for a while is no failure."""
 
     def __init__(self) -> None:
         self._failures: dict[str, int] = {}

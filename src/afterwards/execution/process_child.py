@@ -1,4 +1,4 @@
-"""What runs in a process of its own: calls of task functions, one after the other, for the worker that started it."""
+"""The main loop of a process of its own: run task functions, one after the other, for the worker that started it."""
 
 import asyncio
 import faulthandler
@@ -20,17 +20,17 @@ from afterwards.core.retry import Retry
 from afterwards.core.task import FailureKind, Task
 from afterwards.core.text import said_by
 from afterwards.execution import process_messages
-from afterwards.execution.attempt import meant_by
 from afterwards.execution.awaitables import awaited, done
 from afterwards.execution.context import TaskContext, current
 from afterwards.execution.decoding import Misfit, read_arguments
 from afterwards.execution.function import Runnable
+from afterwards.execution.outcomes import outcome_of_function
 from afterwards.execution.process_messages import Message, Pipe
 
-MOMENT = 0.1
+PROGRESS_EVERY = 0.1
 """Seconds between two messages of progress."""
 
-LAST_WORDS = 2.0
+ENDING = 2.0
 """Seconds that a process has to end by itself, with its threads and exit handlers, once it is not needed any more."""
 
 
@@ -52,7 +52,7 @@ class Child:
         _die_with_the_parent()
         faulthandler.enable(file=2)  # so that a segmentation fault says on standard error where it was
         try:
-            for work in (self._listen, self._tell):
+            for work in (self._listen, self._send_progress):
                 threading.Thread(target=work, name=f"afterwards{work.__name__}", daemon=True).start()
         except RuntimeError as error:  # the system has no thread left: nothing has begun yet
             self._send({"short": str(error)})
@@ -72,7 +72,7 @@ class Child:
         if self._running:
             _end_with_programs()  # the parent is gone, and nobody will hear the outcome
         self._calls.put(None)
-        sleep(LAST_WORDS)
+        sleep(ENDING)
         os._exit(0)  # a thread of the user's would keep the process for ever
 
     def _stop(self, message: Message) -> None:
@@ -80,15 +80,15 @@ class Child:
         if context and (context.id, context.attempt) == (message["id"], message["attempt"]):
             context.stop(message["stop"])
 
-    def _tell(self) -> None:
-        """Tell of progress, not too often; the last comes with the outcome."""
+    def _send_progress(self) -> None:
+        """Send progress, not too often; the last comes with the outcome."""
         while True:
             self._noted.wait()
             self._noted.clear()
             with self._sending:
                 if self._running and (progress := self._running.shown()):
                     self._connection.send_bytes(process_messages.packed({"progress": progress.to_text()}))
-            sleep(MOMENT)
+            sleep(PROGRESS_EVERY)
 
     def _answer(self, call: Message) -> None:
         task = process_messages.task_of(call)
@@ -101,7 +101,7 @@ class Child:
         except UnknownFunction as error:
             message = process_messages.ended(Raised(error=error, kind=FailureKind.REFUSED), Retry())
         except BaseException as error:  # whatever the import of the user's module raises
-            message = process_messages.ended(meant_by(error), Retry())
+            message = process_messages.ended(outcome_of_function(error), Retry())
         else:
             message = self._called(function, task, values)
         _flush()
@@ -127,7 +127,7 @@ class Child:
             if not done(result):
                 result = asyncio.run(awaited(result))
         except BaseException as error:  # whatever the user's function raises is its outcome
-            outcome = meant_by(error)
+            outcome = outcome_of_function(error)
         else:
             outcome, lost = _stored(function, result)
         finally:

@@ -1,11 +1,11 @@
-"""What a worker and its processes say to each other: JSON, one object at a time."""
+"""The messages between a worker and its processes: JSON, one object at a time."""
 
 import json
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from afterwards.core.errors import RaisedElsewhere
 from afterwards.core.lifecycle import Cancelled, Outcome, Raised, SetAside, Snoozed, Succeeded
+from afterwards.core.raised_elsewhere import RaisedElsewhere
 from afterwards.core.retry import Retry
 from afterwards.core.task import FailureKind, State, Task
 from afterwards.core.text import said_by, shortened, text_of, type_name
@@ -82,7 +82,7 @@ def ended(outcome: Outcome, retry: Retry) -> Message:
 
 
 def outcome(message: Message) -> Outcome:
-    """What `ended` said."""
+    """Return the outcome that `ended` wrote."""
     match message["ended"]:
         case "succeeded":
             return Succeeded(message["result"])

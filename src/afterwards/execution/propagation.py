@@ -1,4 +1,4 @@
-"""What surrounds a call and shall surround its attempts, too: the trace that it belongs to, and context variables."""
+"""Carry the trace and the context variables of a call over to its attempts."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from afterwards.core.task import Task
 
 
 def captured(variables: Sequence[ContextVar[Any]]) -> str | None:
-    """What surrounds the caller now, as JSON; None for nothing. Raises UnstorableContext."""
+    """Return the trace and the variables of the caller as JSON; None for nothing. Raises UnstorableContext."""
     trace = telemetry.trace_carrier()
     if not trace and not variables:  # as most often
         return None
@@ -24,7 +24,7 @@ def captured(variables: Sequence[ContextVar[Any]]) -> str | None:
 
 @contextmanager
 def restored(task: Task, variables: Sequence[ContextVar[Any]]) -> Iterator[None]:
-    """Surround an attempt with what surrounded the call. Variables that are not on the list any more are left out."""
+    """Run an attempt within the trace and the variables of its call. Variables no longer listed are left out."""
     context = json.loads(task.context or "{}")
     values = context.get("variables", {})
     before = [(variable, variable.set(values[variable.name])) for variable in variables if variable.name in values]

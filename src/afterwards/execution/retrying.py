@@ -13,7 +13,7 @@ from afterwards.execution.health import Health
 
 T = TypeVar("T")
 
-PATIENCE = Retry(wait=0.2, factor=2, max_wait=5)
+BACK_OFF = Retry(wait=0.2, factor=2, max_wait=5)
 
 
 async def persist(doing: str, operation: Callable[[], Awaitable[T]]) -> T:
@@ -24,7 +24,7 @@ async def persist(doing: str, operation: Callable[[], Awaitable[T]]) -> T:
             return await operation()
         except EngineUnavailable as error:
             failed += 1
-            wait = PATIENCE.delay(failed, random())
+            wait = BACK_OFF.delay(failed, random())
             telemetry.engine_trouble(doing, error, wait)
             await asyncio.sleep(wait.total_seconds())
 
@@ -40,7 +40,7 @@ async def keep_doing(
         try:
             await persist(doing, operation)
         except Exception as error:  # a worker that stopped doing it would be worse than any bug
-            _tell(doing, error, health)
+            _report(doing, error, health)
         else:
             if health is not None:
                 health.well(doing)
@@ -57,10 +57,10 @@ async def keep_running(doing: str, run: Callable[[], Awaitable[None]], health: H
         except Exception as error:  # as above
             failed += 1
             health.failed(doing, error)
-        await asyncio.sleep(PATIENCE.delay(failed, 1).total_seconds())
+        await asyncio.sleep(BACK_OFF.delay(failed, 1).total_seconds())
 
 
-def _tell(doing: str, error: Exception, health: Health | None) -> None:
+def _report(doing: str, error: Exception, health: Health | None) -> None:
     if health is None:
         telemetry.loop_broken(doing, error)
     else:

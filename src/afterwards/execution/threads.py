@@ -1,4 +1,4 @@
-"""Threads for ``def`` functions: apart from the endpoints', and no obstacle to a process that wants to end."""
+"""Threads for ``def`` functions: apart from the endpoints', and daemons, so that they keep no process from ending."""
 
 import asyncio
 import threading
@@ -31,14 +31,14 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 
 class OnCancel(Enum):
-    """What the cancellation of a call's caller means for it, once a thread is at work on it."""
+    """The effect of a cancelled caller on its call, once a thread is at work on it."""
 
     LEAVE = auto()  # it goes on there unheard
     WAIT = auto()  # its caller ends after it
     MAKE = auto()  # the same, and it is made even if no thread has taken it yet
 
 
-class Call(Generic[T]):
+class ThreadCall(Generic[T]):
     """A call that a thread is to make: it waits for a thread, is at work in one, and has ended."""
 
     __slots__ = ("_context", "_function", "_loop", "_taken", "_token", "ended", "future", "made", "on_cancel")
@@ -84,13 +84,13 @@ class Call(Generic[T]):
             self._loop.call_soon_threadsafe(_answer, self, outcome)
 
 
-calls: ContextVar[list[Call[Any]] | None] = ContextVar("afterwards_calls", default=None)
+calls: ContextVar[list[ThreadCall[Any]] | None] = ContextVar("afterwards_calls", default=None)
 """Where calls are noted that are made from here."""
 
 
-def made_from_here() -> list[Call[Any]]:
+def made_from_here() -> list[ThreadCall[Any]]:
     """The calls that will be made in threads from now on, in this context."""
-    made: list[Call[Any]] = []
+    made: list[ThreadCall[Any]] = []
     calls.set(made)
     return made
 
@@ -105,29 +105,31 @@ class Threads:
     def _begin(self) -> None:
         self._count = 0
         self._idle = threading.Semaphore(0)
-        self._calls: SimpleQueue[Call[Any] | None] = SimpleQueue()
+        self._calls: SimpleQueue[ThreadCall[Any] | None] = SimpleQueue()
 
-    async def run(self, function: Callable[[], T], *, on_cancel: OnCancel = OnCancel.LEAVE, patience: float = inf) -> T:
+    async def run(
+        self, function: Callable[[], T], *, on_cancel: OnCancel = OnCancel.LEAVE, give_up_after: float = inf
+    ) -> T:
         """Call a function in a thread, with the caller's context variables.
 
         Cancelled before a thread took it, it is not called. Where the system has no thread left it waits for one.
-        Raises Shortage after ``patience``, in seconds. Cancelled a second time, it is left alone.
+        Raises Shortage after ``give_up_after``, in seconds. Cancelled a second time, it is left alone.
         """
-        call = Call(function, copy_context(), on_cancel)
+        call = ThreadCall(function, copy_context(), on_cancel)
         made = calls.get()
         if made is not None:
             made.append(call)
         self._calls.put(call)
         try:
             if not self._idle.acquire(blocking=False) and self._count < self._size and not self._grow():
-                await self._grow_patiently(call, patience)
+                await self._grow_patiently(call, give_up_after)
             return _returned(await call.future)
         except asyncio.CancelledError:
             if not call.drop() and on_cancel is not OnCancel.LEAVE:
                 await self._end(call)
             raise
 
-    async def _end(self, call: Call[Any]) -> None:
+    async def _end(self, call: ThreadCall[Any]) -> None:
         """Wait for the end of a call whose caller was cancelled."""
         call.future = asyncio.get_running_loop().create_future()
         try:
@@ -136,9 +138,13 @@ class Threads:
         finally:
             call.future.cancel()
 
-    def lend(self, threads: int) -> None:
-        """Allow so many more threads, for those that wait in theirs; with a negative number, no longer."""
-        self._size += threads
+    def allow_one_more(self) -> None:
+        """Allow one more thread, for one that only waits in its own."""
+        self._size += 1
+
+    def allow_one_less(self) -> None:
+        """It goes on: there may be one too many for a while."""
+        self._size -= 1
 
     def close(self) -> None:
         """Let the threads end after what they do now. Whoever calls later gets new ones."""
@@ -161,9 +167,9 @@ class Threads:
         self._count += 1
         return True
 
-    async def _grow_patiently(self, call: Call[Any], patience: float) -> None:
+    async def _grow_patiently(self, call: ThreadCall[Any], give_up_after: float) -> None:
         """Until a thread could be started, or one that was there has taken the call."""
-        pause, until = FIRST_PAUSE, monotonic() + patience
+        pause, until = FIRST_PAUSE, monotonic() + give_up_after
         while not call.taken and self._count < self._size:
             if monotonic() > until and call.drop():
                 raise Shortage("no thread could be started")
@@ -173,13 +179,13 @@ class Threads:
                 return
 
 
-def _work(calls: "SimpleQueue[Call[Any] | None]", idle: threading.Semaphore) -> None:
+def _work(calls: "SimpleQueue[ThreadCall[Any] | None]", idle: threading.Semaphore) -> None:
     while (call := _next(calls, idle)) is not None:
         call.make()
         del call  # nothing of the last call stays alive while the thread is idle
 
 
-def _next(calls: "SimpleQueue[Call[Any] | None]", idle: threading.Semaphore) -> Call[Any] | None:
+def _next(calls: "SimpleQueue[ThreadCall[Any] | None]", idle: threading.Semaphore) -> ThreadCall[Any] | None:
     try:
         return calls.get_nowait()
     except Empty:
@@ -187,13 +193,13 @@ def _next(calls: "SimpleQueue[Call[Any] | None]", idle: threading.Semaphore) -> 
         return calls.get()
 
 
-def _answer(call: Call[T], outcome: Ended[T]) -> None:
+def _answer(call: ThreadCall[T], outcome: Ended[T]) -> None:
     if not call.future.done():
         call.future.set_result(outcome)
 
 
 def _returned(outcome: Ended[T]) -> T:
-    """What a function returned; raises what it raised."""
+    """Return what a function returned; raise what it raised."""
     result, error = outcome
     if error is None:
         return result  # type: ignore[return-value]  # one of the two is there

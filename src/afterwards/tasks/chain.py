@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from afterwards.client.client import the_client
 from afterwards.client.handle import TaskHandle
+from afterwards.client.installations import the_client
 from afterwards.client.request import origin, publication
 from afterwards.client.uploads import Uploads, files_stored
 from afterwards.core.called import called_already
-from afterwards.core.errors import InvalidOption, shown
+from afterwards.core.errors import InvalidOption
 from afterwards.core.task import NewTask
+from afterwards.core.text import shown
 from afterwards.tasks.function import Call, TaskFunction
 
 
@@ -31,11 +32,12 @@ async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
         if call.function.has_session or (tasks and call.function.settings.after is not None):
             raise InvalidOption(f"{call.function.name} in a chain: neither `session` nor `after` can be set for it")
         id = client.new_id()
-        written = call.function.written(call.args, call.kwargs, id, client)
+        written = call.function.calls.write(call.args, call.kwargs, id, client)
         if written.uploads:
             uploads.append(written.uploads)
-        before = tasks[-1].id if tasks else call.function.stored_after()
-        tasks.append(call.function.new_task(client, written, id=id, after=before, chained=bool(tasks), origin=origin()))
+        before = tasks[-1].id if tasks else call.function.calls.stored_after()
+        new = call.function.calls.new_task(client, written, id=id, after=before, chained=bool(tasks), origin=origin())
+        tasks.append(new)
     if asked_by:
         asked_by.used = True
     async with files_stored(tasks, uploads, client):

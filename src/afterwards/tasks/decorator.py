@@ -8,11 +8,12 @@ from typing import Any, TypeVar, Unpack, overload
 from typing_extensions import ParamSpec
 
 from afterwards.core.called import called_already
-from afterwards.core.errors import InvalidOption, InvalidTaskFunction, UnresolvedAnnotation, shown
+from afterwards.core.errors import InvalidOption, InvalidTaskFunction, UnresolvedAnnotation
 from afterwards.core.keys import AllArguments, check_parameters
 from afterwards.core.names import check_name
 from afterwards.core.options import RunIn, TaskOptions, TaskSettings, check_task_names, limit_of
 from afterwards.core.schedule import wanted
+from afterwards.core.text import shown
 from afterwards.execution.process_checks import check_isolated
 from afterwards.tasks.function import AsyncTaskFunction, TaskFunction
 from afterwards.tasks.registry import registry

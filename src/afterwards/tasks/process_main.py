@@ -2,8 +2,8 @@
 
 import sys
 
+from afterwards.execution.process_handle import NAME
 from afterwards.execution.process_messages import Pipe
-from afterwards.execution.process_pool import NAME
 from afterwards.tasks.registry import registry
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from afterwards.core.errors import DuplicateName, UnknownFunction
 from afterwards.core.limits import Limit
+from afterwards.process_state import ProcessState
 from afterwards.tasks.function import TaskFunction
 
 
-class Registry:
+class Registry(ProcessState):
     """The task functions of this process, by name: rows name functions, and only these are ever run."""
 
     def __init__(self) -> None:

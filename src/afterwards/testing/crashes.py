@@ -9,7 +9,7 @@ from typing import Any, Literal
 from afterwards.core.errors import InvalidOption
 from afterwards.core.lifecycle import Succeeded
 from afterwards.tasks.function import TaskFunction
-from afterwards.testing.inline import deaths, memory
+from afterwards.testing.inline import memory, under_test
 from afterwards.testing.inline_worker import Dies, Moment
 
 
@@ -67,11 +67,11 @@ def run_twice(*functions: TaskFunction[Any, Any, Any]) -> Iterator[None]:
 @contextmanager
 def _dying(dies: Dies) -> Iterator[None]:
     memory()  # elsewhere nobody would ask
-    deaths.append(dies)
+    under_test.deaths.append(dies)
     try:
         yield
     finally:
-        deaths.remove(dies)
+        under_test.deaths.remove(dies)
 
 
 def _each_task(here: Callable[[Moment], bool], times: int) -> Dies:

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import datetime
 
-from afterwards.client.client import the_client
+from afterwards.client.installations import the_client
 from afterwards.core.task import State
 from afterwards.testing.inline import Inline, InMemory, memory
 from afterwards.web import embedded_worker

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from inspect import Parameter
 from typing import Any
 
-from afterwards.core.errors import InvalidOption, as_span
+from afterwards.core.errors import InvalidOption
+from afterwards.core.spans import as_span
 from afterwards.core.task import Task
 from afterwards.tasks.function import TaskFunction
 from afterwards.testing.inline import memory

@@ -12,12 +12,15 @@ from afterwards import engines
 from afterwards.client.client import Client, current
 from afterwards.core.options import Options
 from afterwards.core.task import Task
+from afterwards.process_state import ProcessState
+from afterwards.tasks.failure_notice import notice_maker
 from afterwards.tasks.registry import registry
+from afterwards.tasks.timetable import timetable
 from afterwards.testing.clock import FakeClock
 from afterwards.testing.engine import EngineOfATest
 from afterwards.testing.inline_worker import Dies, Moment, run_due
 from afterwards.web import embedded_worker
-from afterwards.web.embedded_worker import surroundings, teller, timetable
+from afterwards.web.embedded_worker import surroundings
 from afterwards.worker.scheduler import Scheduler
 
 
@@ -40,20 +43,20 @@ class Inline:
     @property
     def used(self) -> bool:
         """Whether this test has used the application; its lifespan may have begun in an earlier one."""
-        return self._used or self.client in _states
+        return self._used or self.client in under_test.lifespans
 
     @asynccontextmanager
     async def working(self, state: Mapping[str, Any]) -> AsyncIterator[None]:
         self._used = True
-        around = _states.get(self.client)  # lifespans of one application nest, where fixtures of different scopes do
-        _states[self.client] = state
+        around = under_test.lifespans.get(self.client)  # fixtures of different scopes nest them
+        under_test.lifespans[self.client] = state
         try:
             yield
         finally:
             if around is None:
-                _states.pop(self.client, None)
+                under_test.lifespans.pop(self.client, None)
             else:
-                _states[self.client] = around
+                under_test.lifespans[self.client] = around
 
     def drain(self) -> None:
         """Nothing runs that could be drained."""
@@ -67,16 +70,17 @@ class Inline:
     async def run(self) -> list[BaseException]:
         engine = await self.client.open()
         before = current.set(self.client)
-        around = replace(surroundings(self._app, self._options, _states.get(self.client, {}), engine), processes=None)
+        state = under_test.lifespans.get(self.client, {})
+        around = replace(surroundings(self._app, self._options, state, engine), processes=None)
         try:
             return await run_due(
                 engine,
                 registry,
                 around,
-                tell=teller(self.client),
+                make_notice=notice_maker(self.client),
                 clock=self._clock,
                 dies=_dies,
-                allow_retries=bool(_retries_allowed),
+                allow_retries=under_test.allowing_retries > 0,
             )
         finally:
             around.close()
@@ -114,8 +118,8 @@ class InMemory:
         with ExitStack() as stack:
             stack.enter_context(engines.replaced(self._engine))
             stack.enter_context(embedded_worker.replaced(self._inline))
-            stack.callback(_active.remove, self)
-            _active.append(self)
+            stack.callback(under_test.active.remove, self)
+            under_test.active.append(self)
             yield
 
     def _engine(self, url: str) -> EngineOfATest:
@@ -127,16 +131,17 @@ class InMemory:
         return self.inlines[-1]
 
 
-_active: list[InMemory] = []
-_states: dict[Client, Mapping[str, Any]] = {}
-"""What the lifespans yielded that go on now; they may begin in one test and end in another."""
+class UnderTest(ProcessState):
+    """What this process's tests have begun; fixtures of any scope begin and end it."""
 
-deaths: list[Dies] = []
-"""Who has attempts die; not one test's, for fixtures of any scope may add to it."""
+    def __init__(self) -> None:
+        self.active: list[InMemory] = []
+        self.lifespans: dict[Client, Mapping[str, Any]] = {}  # what those yielded that go on now
+        self.deaths: list[Dies] = []  # who has attempts die
+        self.allowing_retries = 0  # blocks of ``allow_retries`` that have begun
 
 
-_retries_allowed: list[None] = []
-"""One entry for each block of ``allow_retries`` that has begun; like ``deaths``, not one test's."""
+under_test = UnderTest()
 
 
 @contextmanager
@@ -147,18 +152,18 @@ def allow_retries() -> Iterator[None]:
     nevertheless.
     """
     memory()  # elsewhere nothing is raised into the test
-    _retries_allowed.append(None)
+    under_test.allowing_retries += 1
     try:
         yield
     finally:
-        _retries_allowed.pop()
+        under_test.allowing_retries -= 1
 
 
 def memory() -> InMemory:
     """This test's. Raises RuntimeError where tasks are not kept in memory."""
-    if not _active:
+    if not under_test.active:
         raise RuntimeError("tasks are kept in memory only in tests that pytest runs, without `afterwards(real=True)`")
-    return _active[-1]
+    return under_test.active[-1]
 
 
 def clock() -> FakeClock:
@@ -167,4 +172,4 @@ def clock() -> FakeClock:
 
 
 def _dies(moment: Moment) -> bool:
-    return any(dies(moment) for dies in reversed(deaths))  # the innermost first
+    return any(dies(moment) for dies in reversed(under_test.deaths))  # the innermost first

@@ -9,10 +9,13 @@ from afterwards.core.lifecycle import Outcome, Raised, Settled
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask, State, Task
 from afterwards.engine import Claim, Engine, Heartbeat
-from afterwards.execution.attempt import Surroundings, Tell, attempt, settle, tell_plainly
+from afterwards.execution.attempt import attempt
 from afterwards.execution.context import TaskContext
+from afterwards.execution.failure_notice import MakeNotice, call_on_failure
 from afterwards.execution.function import Functions, Runnable
-from afterwards.worker.maintenance import Upkeep
+from afterwards.execution.settling import settle
+from afterwards.execution.surroundings import Surroundings
+from afterwards.worker.maintenance import Maintenance
 
 LEASE = timedelta(hours=1)
 
@@ -35,7 +38,7 @@ async def run_due(
     functions: Functions,
     surroundings: Surroundings,
     *,
-    tell: Tell,
+    make_notice: MakeNotice,
     clock: Callable[[], datetime],
     dies: Dies,
     allow_retries: bool,
@@ -46,8 +49,14 @@ async def run_due(
     """
     failures: list[BaseException] = []
     lost: list[tuple[Runnable, FailedTask]] = []
-    upkeep = Upkeep(
-        engine, functions, Options(), tell=tell, told=lambda *failure: lost.append(failure), clock=clock, patient=False
+    maintenance = Maintenance(
+        engine,
+        functions,
+        Options(),
+        make_notice=make_notice,
+        notify=lambda *failure: lost.append(failure),
+        clock=clock,
+        patient=False,
     )
     claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names)  # one by one, and in no real time
     while tasks := await engine.claim(claim):
@@ -56,16 +65,22 @@ async def run_due(
             context = TaskContext(function, task)
             outcome = await _survived(Moment(function, task), surroundings, context, dies)
             if outcome is None:
-                await _lose(engine, task, upkeep)
+                await _lose(engine, task, maintenance)
                 while lost:
-                    await tell_plainly(*lost.pop(), surroundings.threads)
+                    await call_on_failure(*lost.pop(), surroundings.threads)
                 continue
-            settled, told = settle(
-                function, task, outcome, worker=claim.worker, clock=clock, tell=tell, progress=context.progress()
+            settled, failed = settle(
+                function,
+                task,
+                outcome,
+                worker=claim.worker,
+                clock=clock,
+                make_notice=make_notice,
+                progress=context.progress(),
             )
             await engine.finish([settled])
-            if told:
-                await tell_plainly(function, told, surroundings.threads)
+            if failed:
+                await call_on_failure(function, failed, surroundings.threads)
             if isinstance(outcome, Raised) and _is_shown(outcome, settled, allow_retries):
                 failures.append(_noted(outcome.error, settled))
     return failures
@@ -104,7 +119,7 @@ async def _survived(start: Moment, surroundings: Surroundings, context: TaskCont
     return None if dies(Moment(start.function, start.task, outcome)) else outcome
 
 
-async def _lose(engine: Engine, task: Task, upkeep: Upkeep) -> None:
+async def _lose(engine: Engine, task: Task, maintenance: Maintenance) -> None:
     """What other workers do for one that died, without the wait until its lease is over."""
     await engine.heartbeat([Heartbeat(task.lease)], lease=timedelta())
-    await upkeep.reclaim()
+    await maintenance.reclaim()

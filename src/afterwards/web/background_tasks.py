@@ -13,8 +13,8 @@ from starlette.websockets import WebSocketDisconnect
 from typing_extensions import ParamSpec
 
 from afterwards import telemetry
-from afterwards.client.client import the_client
 from afterwards.client.handle import TaskHandle
+from afterwards.client.installations import the_client
 from afterwards.client.request import Publication, publication
 from afterwards.client.session_call import Joining
 from afterwards.client.sqlalchemy import check_session, join
@@ -344,7 +344,7 @@ class _BackgroundTasks(fastapi.BackgroundTasks):
         added = (task for buffer in (self, *self._publication.buffers) for task in buffer.tasks)
         before = next((task for task in added if isinstance(task, StoredCall) and task.handle is after), None)
         if before is None:
-            func.stored_after()
+            func.calls.stored_after()
         elif before.joining is not None and not joins:
             raise NotStored(after.id, " before its session commits: give what comes after it the same session")
 

@@ -13,20 +13,20 @@ from fastapi import FastAPI
 
 from afterwards import engines, telemetry
 from afterwards.client.client import Client, current
-from afterwards.client.request import going_on
+from afterwards.client.installations import installations
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
-from afterwards.core.task import FailedTask, NewTask
 from afterwards.engine import Files
-from afterwards.execution.attempt import Surroundings, Tell
 from afterwards.execution.dependencies import Resolver
-from afterwards.execution.function import Runnable
-from afterwards.execution.process_pool import Processes
+from afterwards.execution.process_pool import ProcessPool
 from afterwards.execution.retrying import keep_doing
+from afterwards.execution.surroundings import Surroundings
 from afterwards.execution.threads import Threads
+from afterwards.process_state import ProcessState
+from afterwards.tasks.failure_notice import notice_maker
 from afterwards.tasks.process_main import main
 from afterwards.tasks.registry import registry
-from afterwards.worker.scheduler import Scheduled, Timetable
+from afterwards.tasks.timetable import timetable
 from afterwards.worker.worker import Worker
 
 
@@ -51,36 +51,32 @@ class Serving(Protocol):
         ...
 
 
-def serving(app: FastAPI, client: Client, options: Options) -> Serving:
+def serving(app: FastAPI, client: Client) -> Serving:
     """Who runs this application's tasks: one and the same, as long as nobody else is to do it."""
     try:
-        return _serving[client]
+        return _runners.serving[client]
     except KeyError:
-        return _serving.setdefault(client, _make(app, client, options))
+        return _runners.serving.setdefault(client, _runners.make(app, client, client.options))
 
 
-def installed(app: FastAPI, client: Client, options: Options) -> Callable[[], Serving]:
+def installed(app: FastAPI, client: Client) -> Callable[[], Serving]:
     """Who will run this application's tasks, asked when it starts."""
-    _installed[client] = ref(app), options
-    return partial(serving, app, client, options)
+    client.application = ref(app)
+    return partial(serving, app, client)
 
 
 def everyone() -> list[Serving]:
     """Who runs tasks for the applications that have stored or could have stored any."""
-    opened = [(found(), client, options) for client, (found, options) in _installed.items() if client.opened]
-    return [serving(app, client, options) for app, client, options in opened if app is not None]
+    opened = [(client.application(), client) for client in installations if client.opened and client.application]
+    return [serving(app, client) for app, client in opened if app is not None]
 
 
 @contextmanager
 def replaced(make: Callable[[FastAPI, Client, Options], Serving]) -> Iterator[None]:
     """Meanwhile somebody else runs tasks: tests run them within the request."""
-    global _make, _serving
-    before = _make, _serving
-    _make, _serving = make, WeakKeyDictionary()
-    try:
+    with _runners.afresh():
+        _runners.make = make
         yield
-    finally:
-        _make, _serving = before
 
 
 class Embedded:
@@ -136,7 +132,7 @@ class Embedded:
             registry,
             self._options,
             surroundings(self._app, self._options, state, engines.shared(self._client.url)),
-            tell=teller(self._client),
+            make_notice=notice_maker(self._client),
             timetable=timetable(self._client),
             clock=lambda: datetime.now(UTC),
             health=self._client.health,
@@ -154,42 +150,23 @@ class Embedded:
 
     async def _keep_back(self) -> None:
         """Requests that go on for long keep their tasks from becoming due by themselves."""
-        await self._client.keep_back([held for request in going_on(self._client) for held in request.held])
+        await self._client.keep_back([held for request in self._client.holding.copy() for held in request.held])
 
 
 def surroundings(app: FastAPI, options: Options, state: Mapping[str, Any], files: Files) -> Surroundings:
     """What the attempts of an application share."""
     resolver = Resolver(app=app, limiter=CapacityLimiter(options.threads), state=state)
-    return Surroundings(resolver, Threads(options.threads), files, options.propagate, Processes(options.threads, main))
+    return Surroundings(
+        resolver, Threads(options.threads), files, options.propagate, ProcessPool(options.threads, main)
+    )
 
 
-def teller(client: Client) -> Tell:
-    """Makes the tasks that tell of final failures."""
+class Runners(ProcessState):
+    """Who runs the tasks of each installation."""
 
-    def tell(function: Runnable, failed: FailedTask) -> NewTask | None:
-        return registry.get(failed.name).notice(failed, client)
-
-    return tell
-
-
-def timetable(client: Client) -> Timetable:
-    """The schedules of this process's task functions."""
-
-    def scheduled() -> list[Scheduled]:
-        return [
-            Scheduled(
-                name=function.identity,
-                schedule=function.schedule,
-                missed=function.missed,
-                call=partial(function.fire, client),
-            )
-            for function in registry
-            if function.schedule
-        ]
-
-    return scheduled
+    def __init__(self) -> None:
+        self.make: Callable[[FastAPI, Client, Options], Serving] = Embedded
+        self.serving: WeakKeyDictionary[Client, Serving] = WeakKeyDictionary()
 
 
-_make: Callable[[FastAPI, Client, Options], Serving] = Embedded
-_serving: WeakKeyDictionary[Client, Serving] = WeakKeyDictionary()
-_installed: WeakKeyDictionary[Client, tuple[ref[FastAPI], Options]] = WeakKeyDictionary()
+_runners = Runners()

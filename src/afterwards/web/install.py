@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
-from weakref import WeakSet
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from afterwards import telemetry
 from afterwards.client.client import Client, current, running_loop
+from afterwards.client.installations import installations
 from afterwards.client.request import Publication, publication
 from afterwards.core.errors import (
     AlreadyInstalled,
@@ -34,8 +34,6 @@ from afterwards.web.embedded_worker import Serving
 from afterwards.web.signals import Signals
 from afterwards.web.without_lifespan import WithoutLifespan
 
-_installed: WeakSet[FastAPI] = WeakSet()
-
 
 def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None:
     """Put the boundary round the whole application, and the worker into its lifespan.
@@ -44,9 +42,9 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
     """
     if app.middleware_stack is not None:
         raise AlreadyStarted("Afterwards was installed after the application had started: install it when it is made")
-    if app in _installed:
+    if app in installations.applications:
         raise AlreadyInstalled("this application has its Afterwards already: remove one of the two")
-    _installed.add(app)
+    installations.applications.add(app)
     for error, answer in REFUSALS.items():
         app.add_exception_handler(error, answer)
     alone = WithoutLifespan(client, serving)

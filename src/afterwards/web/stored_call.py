@@ -52,7 +52,7 @@ class StoredCall(BackgroundTask):
         self.kwargs = kwargs
         self.is_async = func.is_async
         self.id = client.new_id()
-        self.written = func.written(args, kwargs, self.id, client)
+        self.written = func.calls.write(args, kwargs, self.id, client)
         self.uploads = self.written.uploads
         self.handle = func.handle(self.id, client, stored=False)
         self.chained = chained  # comes after the request's task before it
@@ -71,7 +71,7 @@ class StoredCall(BackgroundTask):
 
     def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool, answered: bool) -> NewTask:
         explicit = self.func.settings.after
-        return self.func.new_task(
+        return self.func.calls.new_task(
             client,
             self.written,
             id=self.id,

@@ -11,7 +11,7 @@ MOST_REMEMBERED = 1000
 """Chains whose last task is remembered."""
 
 
-class Links:
+class ChainLengths:
     """Counts the tasks of chains that have run here one after the other. Costs nothing for tasks behind none."""
 
     def __init__(self) -> None:

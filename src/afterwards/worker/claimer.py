@@ -1,21 +1,21 @@
-"""What a worker claims: as many tasks as it has free slots, and ahead of that what will begin in a moment."""
+"""Claim as many tasks as a worker has free slots."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
-from contextvars import copy_context
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from afterwards import telemetry
-from afterwards.core.errors import EngineUnavailable
 from afterwards.core.options import Options
-from afterwards.core.task import Lease, Task
+from afterwards.core.task import Task
 from afterwards.engine import Claim, Engine
 from afterwards.execution.function import Functions
 from afterwards.execution.health import Health
 from afterwards.execution.retrying import persist
+from afterwards.worker.claim_ahead import ClaimAhead, Taker
+from afterwards.worker.leases import Suspects
+from afterwards.worker.lifetime import Lifetime
 from afterwards.worker.racing import first
 from afterwards.worker.slots import Slots
 
@@ -23,8 +23,8 @@ LONGEST_WAIT = timedelta(seconds=5)
 """How long an idle worker waits before it looks by itself; engines wake it long before."""
 
 
-class Claims:
-    """The claims of a worker. ``take`` is given what came of them, ``give_back`` what of that must not wait here."""
+class Claimer:
+    """Claims for one worker, until it drains."""
 
     def __init__(
         self,
@@ -34,9 +34,9 @@ class Claims:
         slots: Slots[Any],
         *,
         worker: str,
-        take: Callable[[Sequence[Task]], None],
-        give_back: Callable[[Sequence[Task]], None],
-        draining: asyncio.Event,
+        taker: Taker,
+        suspects: Suspects,
+        lifetime: Lifetime,
         health: Health | None = None,
     ) -> None:
         self._health = health or Health()
@@ -45,18 +45,14 @@ class Claims:
         self._options = options
         self._slots = slots
         self._worker = worker
-        self._take = take
-        self._give_back = give_back
-        self._draining = draining
-        self._context = copy_context()  # that of no request
-        self.freed = asyncio.Event()
-        self._suspects: set[Lease] = set()
-        self._again = asyncio.Event()  # something can be claimed of which no engine tells
+        self._taker = taker
+        self._suspects = suspects
+        self._draining = lifetime.draining
+        self._again = suspects.cleared  # something can be claimed of which no engine tells
         self._made: dict[tuple[int, int], Claim] = {}  # by their limit and suspects
-        self._queued = 0  # tasks that are about to be, by this process
-        self._ahead: asyncio.Task[None] | None = None  # will claim some of them
-        self._under_way: set[asyncio.Task[None]] = set()  # what claims ahead
-        self._needs_slot: dict[str, str] = {}  # tasks that a claim ahead gave back, by id, and their functions
+        self.ahead = ClaimAhead(
+            *(engine, functions, slots), claim=self.claim, taker=taker, lifetime=lifetime, claimed=self._again
+        )
 
     def claim(self, limit: int) -> Claim:
         """A claim of so many tasks."""
@@ -85,88 +81,34 @@ class Claims:
                     await asyncio.sleep(1)
                 else:
                     self._health.well("claim tasks")
-            if self._under_way:
-                await asyncio.wait(self._under_way)
+            await self.ahead.ended()
         finally:
-            for claiming in self._under_way:
-                claiming.cancel()
-
-    def expect(self, tasks: int) -> None:
-        """So many tasks are about to be queued in this turn of the event loop: claim what of them will begin soon."""
-        if self._ahead is None:
-            if not self._slots.soon:
-                return
-            # Its first step comes before the engine is handed what is asked for in this turn.
-            self._ahead = asyncio.get_running_loop().create_task(self._claim_ahead(), context=self._context.copy())
-            self._under_way.add(self._ahead)
-            self._ahead.add_done_callback(self._under_way.discard)
-        self._queued += tasks
-
-    async def _claim_ahead(self) -> None:
-        queued, self._queued, self._ahead = self._queued, 0, None
-        most, names = min(2 * queued, self._slots.soon), self._functions.patient - {*self._needs_slot.values()}
-        if not (most and names) or self._draining.is_set():
-            return
-        self._slots.claim_ahead(most)
-        try:
-            tasks = await self._engine.claim(replace(self.claim(most), names=names, suspects=0))
-        except EngineUnavailable:  # who queues them has the same trouble, and says so
-            return
-        except Exception as error:
-            telemetry.loop_broken("claim tasks", error)
-            return
-        finally:
-            self._slots.claim_ahead(-most)
-            self._again.set()  # the engine tells no more of what this one left
-        self._take(tasks)
-        if given_back := [task for task in tasks if not task.rerun_after_crash]:
-            self._needs_slot |= {task.id: task.name for task in given_back}
-            self._give_back(given_back)
+            self.ahead.cancel()
 
     async def bring_back(self, ids: Collection[str]) -> None:
         """Claim tasks that were set aside; those for which no slot is free are queued, for any worker."""
         if self._draining.is_set():
             return
         slots, tasks = max(0, self._slots.free), list[Task]()
-        self._slots.reserve(slots)
         try:
-            tasks = await self._engine.claim(replace(self.claim(slots), ids=frozenset(ids)))
+            with self._slots.reserved(slots):
+                tasks = await self._engine.claim(replace(self.claim(slots), ids=frozenset(ids)))
         finally:
-            self._slots.reserve(-slots)
-            self._take(tasks)
-
-    def suspect_began(self, lease: Lease) -> None:
-        """A task is here that may have ended another worker: no other suspect is claimed beside it."""
-        self._suspects.add(lease)
-
-    def suspect_ended(self, lease: Lease) -> None:
-        """A task has ended, which may have been one."""
-        if self._suspects and lease in self._suspects:
-            self._suspects.remove(lease)
-            self._again.set()
+            self._taker.take(tasks)
 
     async def _claim_some(self) -> None:
-        self.freed.clear()
+        self._slots.freed.clear()
         slots = self._slots.free
         if slots < 1:
-            await first(self.freed.wait(), self._draining.wait())
+            await first(self._slots.freed.wait(), self._draining.wait())
             return
         self._again.clear()
         claim, tasks = self.claim(slots), list[Task]()
-        self._slots.reserve(slots)
         try:
-            tasks = await persist("claim tasks", partial(self._engine.claim, claim))
+            with self._slots.reserved(slots):
+                tasks = await persist("claim tasks", partial(self._engine.claim, claim))
         finally:
-            self._slots.reserve(-slots)
-            self._take(tasks)  # none, too: what waits for the slots that were set aside may start
-        self._claimed(tasks, queue_is_empty=len(tasks) < slots)
+            self._taker.take(tasks)  # none, too: what waits for the slots that were set aside may start
+        self.ahead.note(tasks, queue_is_empty=len(tasks) < slots)
         if len(tasks) < slots:
             await first(self._engine.wait(LONGEST_WAIT), self._draining.wait(), self._again.wait())
-
-    def _claimed(self, tasks: Sequence[Task], *, queue_is_empty: bool) -> None:
-        """Claim a function's tasks ahead again, once its task that needed a free slot has left the queue."""
-        if queue_is_empty:
-            self._needs_slot.clear()
-        elif self._needs_slot:
-            for task in tasks:
-                self._needs_slot.pop(task.id, None)

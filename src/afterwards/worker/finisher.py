@@ -1,8 +1,9 @@
 """Store how attempts ended, many at a time."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from afterwards import telemetry
 from afterwards.core.lifecycle import Settled
@@ -17,12 +18,18 @@ LINGER = 0.005
 DOING = "store how tasks ended"
 
 
-class Settler:
-    """Gathers what attempts ended as; ``stored`` is told when the engine has it."""
+class Stored(Protocol):
+    """Who goes on when ends are stored."""
 
-    def __init__(self, engine: Engine, stored: Callable[[Sequence[Settled]], None], health: Health) -> None:
+    def stored(self, batch: Sequence[Settled]) -> None: ...
+
+
+class Finisher:
+    """Gathers how attempts ended, and has the engine store it."""
+
+    def __init__(self, engine: Engine, listener: Stored, health: Health) -> None:
         self._engine = engine
-        self._stored = stored
+        self._listener = listener
         self._health = health
         self._gathered: list[Settled] = []
         self._some = asyncio.Event()
@@ -76,7 +83,7 @@ class Settler:
         except asyncio.CancelledError:
             self._gathered[:0] = batch
             raise
-        self._stored(batch)
+        self._listener.stored(batch)
         if not self._gathered:
             self._none.set()
 
@@ -93,7 +100,7 @@ class Settler:
         else:
             self._health.well(DOING)
 
-    async def settled(self) -> None:
+    async def all_stored(self) -> None:
         """Return when nothing is left to store."""
         await self._none.wait()
 

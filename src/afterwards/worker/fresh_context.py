@@ -10,8 +10,8 @@ from typing import Any
 from afterwards import telemetry
 
 
-class Context:
-    """The current context as it is now. What can be changed in it is copied, for each attempt anew."""
+class FreshContexts:
+    """Copies of the context in which this was made. What can be changed in it is copied, for each attempt anew."""
 
     def __init__(self) -> None:
         self._context = contextvars.copy_context()

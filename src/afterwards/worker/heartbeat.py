@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 from time import monotonic
+from typing import Protocol
 
 from afterwards import telemetry
 from afterwards.core.errors import EngineError, EngineUnavailable
@@ -23,26 +24,38 @@ AFTER_A_FAILURE = 0.25
 RETRY = 1.0
 """Seconds until a beat that failed is tried again: the lease of a living worker must not run out meanwhile."""
 
-MOMENT = 0.25
+PROGRESS_EVERY = 0.25
 """Seconds between two writes of progress."""
 
 
-class Heart:
-    """Beats three times a lease. ``heard`` is called on the event loop: what was asked for, and what is still held."""
+class Renewed(Protocol):
+    """Who acts on what a heartbeat brings back, on the event loop."""
+
+    def renewed(self, asked: Sequence[Lease], held: Sequence[Held]) -> None:
+        """Leases were to be renewed, and these of them are held."""
+        ...
+
+
+class Renewable(Protocol):
+    """Who knows which leases are to be renewed. Asked in the heartbeat's thread."""
+
+    def to_renew(self) -> Sequence[Lease]: ...
+
+
+class HeartbeatThread:
+    """Renews the leases of a worker three times in their span."""
 
     def __init__(
         self,
         engine: Engine,
         lease: timedelta,
-        leases: Callable[[], Sequence[Lease]],
-        heard: Callable[[Sequence[Lease], Sequence[Held]], None],
+        leases: Renewable,
         health: Health,
     ) -> None:
         self._health = health
         self._engine = engine
         self._lease = lease
         self._leases = leases
-        self._heard = heard
         self._thread = threading.Thread(target=self._run, name="afterwards-heartbeat", daemon=True)
         self._stopped = threading.Event()
         self._hurried = threading.Event()
@@ -62,8 +75,9 @@ class Heart:
         """See whether there is still anything to renew."""
         self._noted.put(None)
 
-    async def start(self) -> None:
+    async def start(self, listener: Renewed) -> None:
         self._loop = asyncio.get_running_loop()
+        self._listener = listener
         self._thread.start()
 
     def stay(self) -> None:
@@ -92,12 +106,12 @@ class Heart:
                 answered = self._beat_once(runner, pause)
                 pause = every if answered else min(every, RETRY)
                 wait = AFTER_A_FAILURE
-            except BaseException as error:  # a heart that stopped would lose every lease
+            except BaseException as error:  # a heartbeat that stopped would lose every lease
                 self._health.failed(DOING, error)
                 pause, wait = min(every, wait), wait * 2
 
     def _goes_on(self) -> bool:
-        return not self._stopped.is_set() and not (self._stays and not self._leases())
+        return not self._stopped.is_set() and not (self._stays and not self._leases.to_renew())
 
     def _beat_once(self, runner: asyncio.Runner, pause: float) -> bool:
         """Store progress until the pause is over, and then renew all leases. Returns whether the engine answered."""
@@ -107,7 +121,7 @@ class Heart:
             all_of_them = monotonic() >= due or self._hurried.is_set()
             if all_of_them:
                 self._hurried.clear()
-            leases = self._leases() if all_of_them else noted
+            leases = self._leases.to_renew() if all_of_them else noted
             beats = [_heartbeat(lease, noted.get(lease)) for lease in leases]
             if beats and not self._stopped.is_set():
                 answered = runner.run(self._beat(beats))
@@ -117,11 +131,11 @@ class Heart:
         return answered
 
     def _gather(self, due: float) -> dict[Lease, TaskContext]:
-        """What has come further until the next beat is due, or for a moment after the first of it."""
+        """Return what has new progress before the next beat is due, within a quarter of a second of the first."""
         gathered: dict[Lease, TaskContext] = {}
         with suppress(Empty):
             first = self._noted.get(timeout=max(0.0, due - monotonic()))
-            self._stopped.wait(min(MOMENT, max(0.0, due - monotonic())))
+            self._stopped.wait(min(PROGRESS_EVERY, max(0.0, due - monotonic())))
             while True:
                 if first is not None:
                     gathered[first.lease] = first
@@ -135,7 +149,7 @@ class Heart:
             telemetry.engine_trouble(DOING, error, timedelta(seconds=RETRY))
             return False
         with suppress(RuntimeError):  # the event loop is closed: the worker is gone
-            self._loop.call_soon_threadsafe(self._heard, [beat.lease for beat in beats], held)
+            self._loop.call_soon_threadsafe(self._listener.renewed, [beat.lease for beat in beats], held)
         return True
 
     async def _renew(self, beats: Sequence[Heartbeat]) -> list[Held]:

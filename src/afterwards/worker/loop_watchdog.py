@@ -3,11 +3,10 @@
 import asyncio
 import sys
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic, sleep
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from afterwards import telemetry
 
@@ -15,12 +14,21 @@ TOO_LONG = 0.1
 """Seconds after which a blocked loop is worth a warning."""
 
 
-class Watch:
+class Watched(Protocol):
+    """Whose coroutines are watched. Asked in the watchdog's thread."""
+
+    def name_of(self, asyncio_task: "asyncio.Task[Any]") -> str | None:
+        """The name of one of them; None for anybody else's."""
+        ...
+
+    def any_running(self) -> bool: ...
+
+
+class LoopWatchdog:
     """A thread that asks the event loop for a sign while attempts run, and says which one keeps it from answering."""
 
-    def __init__(self, name_of: Callable[["asyncio.Task[Any]"], str | None], any_left: Callable[[], bool]) -> None:
-        self._name_of = name_of
-        self._any_left = any_left
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
         self._thread = threading.Thread(target=self._run, name="afterwards-watch", daemon=True)
         self._busy = threading.Event()
         self._stopped = False
@@ -53,9 +61,9 @@ class Watch:
             except RuntimeError:  # the loop is closed: nothing is left to watch
                 return
             sleep(TOO_LONG / 2)
-            if not self._any_left():
+            if not self._watched.any_running():
                 self._busy.clear()
-                if self._stopped or self._any_left():  # it came between the two
+                if self._stopped or self._watched.any_running():  # it came between the two
                     self._busy.set()
 
     def _ask(self) -> None:
@@ -74,7 +82,7 @@ class Watch:
     def _culprit(self) -> tuple[str, str] | None:
         """The running attempt, and the line that it stands at."""
         task = asyncio.current_task(self._loop)
-        name = self._name_of(task) if task else None
+        name = self._watched.name_of(task) if task else None
         frame = sys._current_frames().get(self._ident)
         if name is None or frame is None:
             return None

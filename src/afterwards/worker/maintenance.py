@@ -1,7 +1,7 @@
-"""What any worker does for all: take back what dead workers left, delete what is past its retention."""
+"""Maintain the store: take tasks of dead workers back, and delete records past their retention."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from time import monotonic
 
@@ -14,9 +14,10 @@ from afterwards.core.options import Options
 from afterwards.core.routing import FORGOTTEN_AFTER
 from afterwards.core.task import LEASE_ENDED, FailedTask, Lease, Task
 from afterwards.engine import Engine
-from afterwards.execution.attempt import Tell, with_notice
+from afterwards.execution.failure_notice import MakeNotice, with_notice
 from afterwards.execution.function import Functions, Runnable
 from afterwards.execution.health import Health
+from afterwards.execution.process_wide import Leaseholder, process_wide
 from afterwards.execution.retrying import keep_doing
 
 RECLAIM_EVERY = timedelta(seconds=1)
@@ -27,17 +28,15 @@ AT_ONCE = 500
 SLOW = timedelta(seconds=2)
 """A write that takes longer shows that the store is in trouble."""
 
-Holder = Callable[[], Collection[Lease]]
-
-_holders: set[Holder] = set()
-"""What tells which leases the workers of this process hold: none of them is lost, whatever the clock says."""
+Notify = Callable[[Runnable, FailedTask], None]
+"""Have a plain ``on_failure`` called, once the failure is stored."""
 
 
 async def _nothing() -> None:
     """The probe of a store that is asked for none."""
 
 
-class Upkeep:
+class Maintenance:
     """Runs in every worker; several at a time do no harm, for every write is fenced."""
 
     def __init__(
@@ -46,12 +45,12 @@ class Upkeep:
         functions: Functions,
         options: Options,
         *,
-        tell: Tell,
-        told: Callable[[Runnable, FailedTask], None],
+        make_notice: MakeNotice,
+        notify: Notify,
         clock: Callable[[], datetime],
         health: Health | None = None,
         steady: Callable[[], float] = monotonic,
-        holds: Holder = tuple,
+        leaseholder: Leaseholder | None = None,
         probe: Callable[[], Awaitable[None]] = _nothing,
         jumped: Callable[[], None] = lambda: None,
         patient: bool = True,
@@ -60,11 +59,11 @@ class Upkeep:
         self._engine = engine
         self._functions = functions
         self._reclaim_every = min(RECLAIM_EVERY, options.lease / 3)
-        self._tell = tell
-        self._told = told  # has a plain `on_failure` told, once the failure is stored
+        self._make_notice = make_notice
+        self._notify = notify
         self._clock = clock
         self._steady = steady
-        self._holds = holds
+        self._leaseholder = leaseholder
         self._probe = probe  # a write that shows whether the store takes any
         self._jumped = jumped
         self._patient = patient
@@ -74,14 +73,16 @@ class Upkeep:
 
     async def run(self) -> None:
         """Until cancelled."""
-        _holders.add(self._holds)
         self._wrong = True  # the clock may have been put back while nobody looked
+        if self._leaseholder is not None:
+            process_wide.leaseholders.add(self._leaseholder)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(keep_doing("take lost tasks back", self._reclaim_every, self.reclaim, self._health))
                 group.create_task(keep_doing("prune", PRUNE_EVERY, self.prune))
         finally:
-            _holders.discard(self._holds)
+            if self._leaseholder is not None:
+                process_wide.leaseholders.discard(self._leaseholder)
 
     async def reclaim(self) -> None:
         """Settle the tasks of workers that died: the attempt counts, the crash only against a suspect.
@@ -100,7 +101,7 @@ class Upkeep:
                 if settled.lease not in refused:
                     telemetry.lost(task, settled)
                     if failed:
-                        self._told(self._functions.get(task.name), failed)
+                        self._notify(self._functions.get(task.name), failed)
             if len(tasks) < AT_ONCE:
                 return
 
@@ -109,7 +110,7 @@ class Upkeep:
             pass
 
     async def _settled(self, tasks: Sequence[Task]) -> dict[Lease, Settled]:
-        """What becomes of lost tasks, by their leases."""
+        """Decide how lost tasks go on, by their leases."""
         now = self._clock()
         left = {worker.id for worker in await self._engine.workers(FORGOTTEN_AFTER) if worker.has_left}
         behind = [lifecycle.left_behind(task, now=now) for task in tasks if task.worker in left]
@@ -126,10 +127,10 @@ class Upkeep:
 
     async def _lost(self) -> list[Task]:
         """The tasks of workers that are dead. One that was only silent must have had the time to renew its leases."""
-        held = {lease for holds in _holders.copy() for lease in holds()}
+        held = _held_here()
         try:
             expired = await self._engine.expired(AT_ONCE + len(held))
-            held |= {lease for holds in _holders.copy() for lease in holds()}
+            held |= _held_here()
             others = [task for task in expired if task.lease not in held]
             dead = [task for task in others if task.lease_until == LEASE_ENDED]
             if len(dead) < len(others) and await self._had_time():
@@ -158,4 +159,9 @@ class Upkeep:
             function = self._functions.get(task.name)
         except UnknownFunction:
             return settled, None  # another deploy's: it has nobody here to tell
-        return with_notice(function, task, settled, self._tell)
+        return with_notice(function, task, settled, self._make_notice)
+
+
+def _held_here() -> set[Lease]:
+    """The leases that the workers of this process hold."""
+    return {lease for holder in process_wide.leaseholders.copy() for lease in holder.leases()}

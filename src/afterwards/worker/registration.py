@@ -1,4 +1,4 @@
-"""What a worker tells of itself, and looks for: that it lives, and tasks that no worker would take."""
+"""Register a worker with the engine, and look for tasks that no registered worker would take."""
 
 import asyncio
 import os
@@ -18,8 +18,8 @@ SIGN_IN_EVERY = timedelta(seconds=10)
 LOOK_EVERY = timedelta(minutes=1)
 
 
-class Attendance:
-    """A worker's line in the roster, for as long as it lives."""
+class Registration:
+    """The registration of a worker with the engine, for as long as it lives."""
 
     def __init__(
         self, engine: Engine, id: str, functions: Functions, options: Options, *, clock: Callable[[], datetime]
@@ -50,7 +50,7 @@ class Attendance:
         await self._engine.announce([replace(self._myself, names=self._functions.names, has_left=True)])
 
     async def look(self) -> None:
-        """Tell of tasks that no worker would take: once, until they are gone."""
+        """Log tasks that no worker would take: once, until they are gone."""
         found = {Route(one.name, one.queue): one for one in await find_unroutable(self._engine)}
         for route in found.keys() - self._told:
             telemetry.unroutable(found[route])
@@ -62,5 +62,5 @@ class Attendance:
 
 
 async def find_unroutable(engine: Engine) -> list[Unroutable]:
-    """What has waited for ten minutes, and no worker that was seen in them would take. What is paused is left out."""
+    """Find tasks that have waited for ten minutes, and that no worker seen in them would take; none that is paused."""
     return await engine.unroutable(UNROUTABLE_AFTER)

@@ -1,4 +1,4 @@
-"""What any worker does for schedules: fire what is due. Any number may try, for the engine lets one of them."""
+"""Fire schedules that are due. Any number of workers may try, for the engine lets one of them."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -72,7 +72,7 @@ class Scheduler:
                 telemetry.not_fired(kept.name, error)
             next_look = min(next_look, found.next)
             if found.passed_over:
-                self._tell(kept, scheduled.missed)
+                self._log_passed_over(kept, scheduled.missed)
         await self._engine.fire(fires)
         return next_look
 
@@ -85,7 +85,7 @@ class Scheduler:
             self._registered = True
         return [one for one in stored if one.name in timetable]
 
-    def _tell(self, kept: StoredSchedule, missed: Missed) -> None:
+    def _log_passed_over(self, kept: StoredSchedule, missed: Missed) -> None:
         """Say once that fires are passed over: nothing is dropped in silence."""
         if self._told.get(kept.name) != kept.after:
             self._told[kept.name] = kept.after

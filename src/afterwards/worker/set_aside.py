@@ -1,9 +1,10 @@
 """Look again at tasks that are set aside: another code may have refused them, and this code may be able to run them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Protocol
 
 from afterwards import telemetry
 from afterwards.core.errors import UnknownFunction
@@ -19,15 +20,19 @@ AT_ONCE = 100
 """Tasks that one look reads, so that it keeps no request waiting."""
 
 
-class SecondLook:
-    """Runs in every worker. ``bring_back`` claims tasks by their ids, and queues those for which no slot is free."""
+class BringsBack(Protocol):
+    """Who claims tasks that were set aside, and queues those for which no slot is free."""
 
-    def __init__(
-        self, engine: Engine, functions: Functions, bring_back: Callable[[Sequence[str]], Awaitable[None]]
-    ) -> None:
+    async def bring_back(self, ids: Sequence[str]) -> None: ...
+
+
+class SetAsideReview:
+    """Runs in every worker."""
+
+    def __init__(self, engine: Engine, functions: Functions, claimer: BringsBack) -> None:
         self._engine = engine
         self._functions = functions
-        self._bring_back = bring_back
+        self._claimer = claimer
         self._query = Query(set_aside=True, limit=AT_ONCE)
 
     async def run(self) -> None:
@@ -35,11 +40,11 @@ class SecondLook:
         await keep_doing("look at tasks that are set aside", LOOK_EVERY, self.look)
 
     async def look(self) -> None:
-        """Bring back what this code can run, and tell once of what it cannot. Of very many, each look takes some."""
+        """Bring back what this code can run, and log once what it cannot. Of very many, each look takes some."""
         while tasks := await self._engine.find(self._query):
             fit = [task.id for task in tasks if self._fits(task)]
             if fit:
-                await self._bring_back(fit)
+                await self._claimer.bring_back(fit)
             more = len(tasks) == AT_ONCE
             self._query = replace(self._query, before=tasks[-1].id if more else None)
             if not (fit and more):

@@ -49,6 +49,11 @@ class Operation:
     asked_at: float = field(default_factory=time.monotonic)
     waits_on: bool = False  # it could not be done yet, and is to be tried again
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether it is a claim whose caller was cancelled: it would only lease tasks that then go back."""
+        return self.turn == 1 and self.future is not None and self.future.cancelled()
+
     def answer(self) -> None:
         """Called on the event loop of the future."""
         if self.future is None or self.future.done():
@@ -174,7 +179,7 @@ class ConnectionThread:
         signals: Sequence[object] = ()
         while Signal.STOP not in signals:
             found = self._next(self._pause())
-            self._current = [one for one in found if isinstance(one, Operation)]
+            self._current = [one for one in found if isinstance(one, Operation) and not one.abandoned]
             if self._current:
                 self._busy_since = time.monotonic()
                 self._perform(self._current)

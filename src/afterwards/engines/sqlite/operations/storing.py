@@ -129,8 +129,8 @@ def _loaded(connection: Connection, tasks: Sequence[NewTask]) -> Loaded:
     keys = {key for new in tasks for key in storing.keys_of(new)}
     for kind, statement in LIKE.items():
         found = many.select(connection, statement, [key.text for key in keys if key.kind is kind])
-        tasks = reading.to_tasks(connection, [row[:-1] for row in found])
-        by_key |= {Key(kind, row[-1]): task for row, task in zip(found, tasks, strict=True)}
+        twins = reading.to_tasks(connection, [row[:-1] for row in found])
+        by_key |= {Key(kind, row[-1]): twin for row, twin in zip(found, twins, strict=True)}
     return Loaded(by_id=reading.standing(connection, storing.needed_ids(tasks)), by_key=by_key)
 
 

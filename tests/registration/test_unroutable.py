@@ -16,7 +16,7 @@ from afterwards.engines.memory import MemoryEngine
 from afterwards.tasks.registry import registry
 from afterwards.testing.clock import START, FakeClock
 from afterwards.worker import registration
-from afterwards.worker.registration import Attendance, find_unroutable
+from afterwards.worker.registration import Registration, find_unroutable
 from face.diary import note
 from face.serving import until, until_async, working
 
@@ -99,7 +99,7 @@ async def test_what_is_paused_is_not_unroutable(engine: MemoryEngine, clock: Fak
 async def test_a_worker_warns_once_and_again_when_it_comes_back(
     engine: MemoryEngine, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    attendance = Attendance(engine, "w", registry, Options(), clock=clock)
+    attendance = Registration(engine, "w", registry, Options(), clock=clock)
     stored = await engine.enqueue([NewTask(id="1", name="f", arguments="{}")])
     clock.advance(MINUTE * 20)
     await attendance.sign_in()

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,7 +24,9 @@ from afterwards.engines.sqlite.io import runtime
 from afterwards.engines.sqlite.io.thread import Operation
 from afterwards.engines.sqlite.operations import storing
 from afterwards.tasks.registry import registry
-from afterwards.worker.claimer import Claims
+from afterwards.worker.claimer import Claimer
+from afterwards.worker.leases import Suspects
+from afterwards.worker.lifetime import Lifetime
 from afterwards.worker.slots import Slots
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
@@ -52,26 +54,32 @@ class Worker:
             self.slots.leave()
         self.taken: list[Task] = []
         self.given_back: list[Task] = []
-        self.draining = asyncio.Event()
-        self.claims = Claims(
+        lifetime = Lifetime()
+        self.draining = lifetime.draining
+        self.claimer = Claimer(
             *(engine, registry, Options(), self.slots),
             worker="worker",
-            take=self.taken.extend,
-            give_back=self.given_back.extend,
-            draining=self.draining,
+            taker=self,
+            suspects=Suspects(),
+            lifetime=lifetime,
         )
+
+    def take(self, tasks: Sequence[Task]) -> None:
+        self.taken.extend(tasks)
+
+    def give_back(self, tasks: Sequence[Task]) -> None:
+        self.given_back.extend(tasks)
 
     async def claimed(self) -> None:
         """Return when what claims ahead has done so."""
-        while self.claims._under_way:
-            await asyncio.wait(self.claims._under_way)
+        await self.claimer.ahead.ended()
 
     async def claimed_by_free_slots(self, tasks: int) -> None:
         """Run the claims that wait for free slots until they have found as many tasks, and then nothing."""
         before = len(self.taken)
-        claiming = asyncio.create_task(self.claims.run())
+        claiming = asyncio.create_task(self.claimer.run())
         async with asyncio.timeout(PATIENCE):
-            while len(self.taken) < before + tasks or self.claims._needs_slot:  # noqa: ASYNC110  # no event tells
+            while len(self.taken) < before + tasks or self.claimer.ahead.waits_for_slots:  # noqa: ASYNC110  # no event tells
                 await asyncio.sleep(0.005)
             self.draining.set()
             await claiming
@@ -104,10 +112,10 @@ async def test_no_more_is_claimed_than_will_begin_in_a_moment(engine: SQLiteEngi
     await engine.enqueue([new() for _ in range(20)])
     worker = Worker(engine, slots=5, ended=3)
     for _ in range(50):
-        worker.claims.expect(1)
+        worker.claimer.ahead.expect(1)
     await asyncio.sleep(0)
     for _ in range(50):  # the first claim is under way
-        worker.claims.expect(1)
+        worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert len(worker.taken) == 3
 
@@ -115,7 +123,7 @@ async def test_no_more_is_claimed_than_will_begin_in_a_moment(engine: SQLiteEngi
 async def test_what_is_queued_in_the_same_turn_is_among_it(engine: SQLiteEngine) -> None:
     held = await engine.enqueue([new(held=True)])
     worker = Worker(engine, slots=5, ended=3)
-    worker.claims.expect(1)
+    worker.claimer.ahead.expect(1)
     await engine.publish([(one.lease, None) for one in held])
     await worker.claimed()
     assert [one.id for one in worker.taken] == [one.id for one in held]
@@ -124,7 +132,7 @@ async def test_what_is_queued_in_the_same_turn_is_among_it(engine: SQLiteEngine)
 async def test_while_nothing_ends_nothing_is_claimed_ahead(engine: SQLiteEngine) -> None:
     await engine.enqueue([new()])
     worker = Worker(engine, slots=5, ended=0)
-    worker.claims.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert worker.taken == []
 
@@ -132,11 +140,11 @@ async def test_while_nothing_ends_nothing_is_claimed_ahead(engine: SQLiteEngine)
 async def test_a_call_that_would_rather_fail_goes_back_and_the_next_is_left(engine: SQLiteEngine) -> None:
     await engine.enqueue([new(rerun_after_crash=False) for _ in range(4)])
     worker = Worker(engine, slots=5, ended=9)
-    worker.claims.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert worker.given_back == worker.taken
     assert len(worker.taken) == 2
-    worker.claims.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert len(worker.taken) == 2
 
@@ -146,12 +154,12 @@ async def test_a_function_is_claimed_ahead_again_when_its_call_that_would_rather
 ) -> None:
     await engine.enqueue([new(rerun_after_crash=False)])
     worker = Worker(engine, slots=5, ended=9)
-    worker.claims.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     await given_back_to(engine, worker)
     await worker.claimed_by_free_slots(1)
     await engine.enqueue([new()])
-    worker.claims.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert [one.rerun_after_crash for one in worker.taken] == [False, False, True]
 
@@ -159,13 +167,13 @@ async def test_a_function_is_claimed_ahead_again_when_its_call_that_would_rather
 async def test_a_call_that_another_worker_took_keeps_no_function_from_being_claimed_ahead(engine: SQLiteEngine) -> None:
     await engine.enqueue([new(rerun_after_crash=False)])
     worker = Worker(engine, slots=5, ended=9)
-    worker.claims.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     await given_back_to(engine, worker)
     await engine.claim(Claim(worker="another", limit=1, lease=timedelta(seconds=30), names=registry.names))
     await worker.claimed_by_free_slots(0)
     await engine.enqueue([new()])
-    worker.claims.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert [one.rerun_after_crash for one in worker.taken] == [False, True]
 
@@ -177,7 +185,7 @@ async def test_no_suspect_is_claimed_ahead(engine: SQLiteEngine) -> None:
     await engine.finish([lose(lost, now=datetime.now(UTC))])
     assert [one.suspect for one in await engine.find(Query())] == [True]
     worker = Worker(engine, slots=5, ended=3)
-    worker.claims.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert worker.taken == []
 
@@ -185,10 +193,10 @@ async def test_no_suspect_is_claimed_ahead(engine: SQLiteEngine) -> None:
 async def test_a_worker_that_drains_claims_nothing_ahead(engine: SQLiteEngine) -> None:
     await engine.enqueue([new()])
     worker = Worker(engine, slots=5, ended=3)
-    worker.claims.expect(1)
+    worker.claimer.ahead.expect(1)
     worker.draining.set()
     await worker.claimed()
-    worker.claims.expect(1)
+    worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert worker.taken == []
 
@@ -198,10 +206,10 @@ async def test_a_worker_that_drains_waits_for_what_is_being_claimed(engine: SQLi
     worker = Worker(engine, slots=5, ended=3)
     with closing(sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        worker.claims.expect(1)
+        worker.claimer.ahead.expect(1)
         await asyncio.sleep(0)
         worker.draining.set()
-        ended = asyncio.create_task(worker.claims.run())
+        ended = asyncio.create_task(worker.claimer.run())
         await asyncio.sleep(0.02)
         assert not ended.done()
         other.execute("ROLLBACK")
@@ -214,7 +222,7 @@ async def test_what_a_claim_ahead_leaves_is_claimed_at_once(engine: SQLiteEngine
     """An engine tells once of what is queued, and the claim ahead is the first to ask, but takes only some of it."""
     worker = Worker(engine, slots=5, ended=9)
     async with asyncio.timeout(PATIENCE):
-        claiming = asyncio.create_task(worker.claims.run())
+        claiming = asyncio.create_task(worker.claimer.run())
         while not worker.slots._reserved:  # noqa: ASYNC110  # its first claim, which will find nothing
             await asyncio.sleep(0)
         await asyncio.sleep(0)  # it is handed in
@@ -223,9 +231,20 @@ async def test_what_a_claim_ahead_leaves_is_claimed_at_once(engine: SQLiteEngine
         assert engine._opened is not None
         engine._opened.writer.submit([later])
         time.sleep(0.03)  # noqa: ASYNC251  # the engine has told of it
-        worker.claims.expect(1)
+        worker.claimer.ahead.expect(1)
         while not worker.taken:  # noqa: ASYNC110  # what a list is given sets no event
             await asyncio.sleep(0.005)
         worker.draining.set()
         await claiming
     assert [one.state for one in worker.taken] == [State.RUNNING]
+
+
+async def test_a_claim_whose_caller_was_cancelled_before_it_began_takes_nothing(engine: SQLiteEngine) -> None:
+    """Its operation waits for the same commit as one that queues a task, and comes after it."""
+    worker = Worker(engine, slots=5, ended=0)
+    claiming = asyncio.create_task(engine.claim(worker.claimer.claim(1)))
+    await asyncio.sleep(0)
+    claiming.cancel()
+    [queued] = await engine.enqueue([new()])
+    [stored] = await engine.get([queued.id])
+    assert (stored.state, stored.attempt, stored.failures) == (State.QUEUED, 0, ())

@@ -11,7 +11,7 @@ from afterwards.core.task import Task
 from afterwards.engine import Query
 from afterwards.engines.sqlite import SQLiteEngine
 from face.processes import Program, eventually, output, uvicorn, write_application
-from roster.test_deploys import change
+from registration.test_deploys import change
 
 OLD = """
     @task

@@ -1,0 +1,71 @@
+"""The installations of this process, and which of them a call outside requests means."""
+
+import gc
+from collections.abc import Iterator
+from weakref import WeakSet
+
+from afterwards.client.client import Client, current
+from afterwards.core.errors import NotInstalled
+from afterwards.process_state import ProcessState
+
+
+class Installations(ProcessState):
+    """Every installation of this process that is still in use."""
+
+    def __init__(self) -> None:
+        self.applications: WeakSet[object] = WeakSet()  # those that have one
+        self._clients: WeakSet[Client] = WeakSet()
+        self._made = 0
+        self._made_at_last_look = 0  # how many had been made when those out of use were last collected
+
+    def add(self, client: Client) -> Client:
+        self._clients.add(client)
+        self._made += 1
+        return client
+
+    def __iter__(self) -> Iterator[Client]:
+        return iter(list(self._clients))
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def candidates(self) -> list[Client]:
+        """The installations that may be meant where none is named: those in use, else all."""
+        return [client for client in self._clients if client.opened] or list(self._clients)
+
+    def forget_unused(self) -> None:
+        """Collect the installations of applications that nobody uses any more: once for each that was made since.
+
+        To collect garbage takes long: it is not done for each call.
+        """
+        if self._made_at_last_look < self._made:
+            self._made_at_last_look = self._made
+            gc.collect()
+
+
+installations = Installations()
+
+
+def the_client(doing: str) -> Client:
+    """Return the client of the current request or task, else the only one of the process. Raises NotInstalled."""
+    client = current.get()
+    if client is not None:
+        return client
+    if len(installations) > 1:
+        installations.forget_unused()
+    candidates = installations.candidates()
+    if len(candidates) > 1:  # before it is refused: perhaps one of them is not used any more by now
+        candidates.clear()
+        gc.collect()
+        candidates = installations.candidates()
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
+        raise NotInstalled(
+            f"{doing} must be stored, but nothing here can store it: write `tasks = Afterwards(app)` where the "
+            "application is made (from afterwards import Afterwards)"
+        )
+    raise NotInstalled(
+        f"{doing} must be stored, but this process has {len(candidates)} installations and no request or task is under "
+        "way that would choose one: call it within a request or a task of the one that is meant"
+    )

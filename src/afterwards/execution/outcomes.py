@@ -1,0 +1,37 @@
+"""The outcome of an attempt that ended with an exception, raised by the user's function or by us."""
+
+from afterwards.core.control import Cancel, RetryAfter, Snooze
+from afterwards.core.errors import FileMissing
+from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Snoozed
+from afterwards.core.spans import as_span
+from afterwards.core.task import FailureKind
+from afterwards.core.text import text_of
+from afterwards.execution.timeouts import TimedOut
+from afterwards.execution.tracebacks import users_traceback
+
+
+def outcome_of_attempt(error: BaseException) -> Outcome:
+    """The outcome of an attempt that this exception ended, whoever raised it."""
+    if issubclass(type(error), FileMissing):
+        return Raised(error=error, kind=FailureKind.REFUSED)
+    if issubclass(type(error), TimedOut):
+        timed_out = TimeoutError(*error.args).with_traceback(error.__traceback__)
+        cause = timed_out if error.__cause__ is None else error.__cause__
+        return Raised(error=timed_out, kind=FailureKind.TIMED_OUT, traceback=users_traceback(cause))
+    return outcome_of_function(error)
+
+
+def outcome_of_function(error: BaseException) -> Outcome:
+    """The outcome of a function that raised this. Never raises: the exception is asked for nothing but what it is."""
+    kind, delay = type(error), None  # not isinstance(), which asks the exception for its class
+    try:
+        if issubclass(kind, Snooze):
+            return Snoozed(as_span(error.delay))  # type: ignore[attr-defined]  # by its class
+        if issubclass(kind, Cancel):
+            return Cancelled(text_of(error.reason))  # type: ignore[attr-defined]  # by its class
+        if issubclass(kind, RetryAfter):
+            delay = as_span(error.delay)  # type: ignore[attr-defined]  # by its class
+    except BaseException as trouble:  # its attributes can be set to anything
+        trouble.__context__ = None
+        return Raised(error=trouble, traceback=users_traceback(error))
+    return Raised(error=error, delay=delay, traceback=users_traceback(error))

@@ -1,0 +1,33 @@
+"""One call for a process of its own, and the progress that comes back before its outcome."""
+
+from collections.abc import Callable
+
+from afterwards.core.lifecycle import Outcome
+from afterwards.core.progress import Progress
+from afterwards.core.task import Task
+from afterwards.execution import process_messages
+from afterwards.execution.context import TaskContext
+from afterwards.execution.function import Runnable, options_of
+
+
+class ProcessCall:
+    """A call for a process, and what comes back before its outcome."""
+
+    closed = False  # as the progress that is shown
+
+    def __init__(self, function: Runnable, context: TaskContext, answer: Callable[[Outcome], object]) -> None:
+        self.task: Task = context.task
+        self.message = process_messages.call(function, context.task)
+        self.timeout = options_of(function, context.task).timeout
+        self.answer = answer
+        self._context = context
+        self._progress = Progress()
+
+    def show(self, progress: str | None) -> None:
+        if progress is not None:
+            self._progress = Progress.of_text(progress)
+            self._context.show(self)
+            self._context.note()
+
+    def progress(self) -> Progress:
+        return self._progress

@@ -1,0 +1,241 @@
+"""A process that runs task functions, and the thread that starts it, talks to it and sees it end."""
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+from afterwards import telemetry
+from afterwards.core.errors import AfterwardsError, ProcessDied
+from afterwards.core.lifecycle import Outcome, Raised
+from afterwards.core.shortage import Shortage, is_shortage
+from afterwards.core.task import FailureKind
+from afterwards.execution import process_messages
+from afterwards.execution.process_call import ProcessCall
+from afterwards.execution.process_ends import ENDING, how_it_ended, kill, kill_programs, signals_held_back
+from afterwards.execution.process_messages import Message, Pipe
+from afterwards.execution.process_wide import process_wide
+
+if TYPE_CHECKING:  # no cycle: who has no such function does not load it
+    from multiprocessing.context import SpawnProcess
+
+BEGINNING = 60.0
+"""Seconds that a process may take until the function begins: it imports the application first."""
+
+NAME = "afterwards-process-"
+
+Main = Callable[[Pipe], None]
+"""The main function of a process; it belongs to a module, which the process imports."""
+
+
+class HandleOwner(Protocol):
+    """The pool, as its processes know it. Both are called in the handle's thread."""
+
+    def retire(self, handle: "ProcessHandle") -> None:
+        """The process has been idle for long."""
+        ...
+
+    def forget(self, handle: "ProcessHandle") -> None:
+        """The process has ended."""
+        ...
+
+
+class _TooLate(Exception):
+    """Nothing came from the process in time."""
+
+    def __init__(self, begun: bool) -> None:
+        super().__init__()
+        self.begun = begun  # whether the function had begun
+
+
+class ProcessHandle:
+    """A process, and the thread that starts it, talks to it and sees it end."""
+
+    def __init__(self, main: Main, idle: timedelta, owner: HandleOwner) -> None:
+        self.over = False  # it takes no further call
+        self._busy = False
+        self._main = main
+        self._idle = idle.total_seconds()
+        self._owner = owner
+        self._calls: SimpleQueue[ProcessCall | None] = SimpleQueue()
+        self._sending = threading.Lock()
+        self._changing = threading.Lock()  # of the process, which may be killed while it is being started
+        self._process: SpawnProcess | None = None
+        self._name = f"{NAME}{next(process_wide.numbers)}"
+        threading.Thread(target=self._work, name=self._name, daemon=True).start()
+
+    def ask(self, call: ProcessCall) -> None:
+        self._calls.put(call)
+
+    def send(self, message: Message) -> None:
+        """Send something beside the call. Never waits, even if nobody reads."""
+        with suppress(RuntimeError):  # the system has no thread left: whoever has to end will be killed
+            threading.Thread(target=self._try_to_write, args=(message,), daemon=True).start()
+
+    def kill(self) -> None:
+        """End the process at once, whatever it does."""
+        with self._changing:
+            self.over = True
+            if self._process is not None:
+                kill(self._process)
+
+    def end(self) -> None:
+        """Let the process end by itself, when it is idle."""
+        self._calls.put(None)
+
+    def hurry(self) -> None:
+        """As `end`, but for what the process does now."""
+        self.end()
+        if self._busy:
+            self.kill()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end of the process, and after so long make it end."""
+        from multiprocessing.connection import wait
+
+        assert self._process is not None
+        if not wait([self._process.sentinel], max(0.0, seconds)):
+            kill(self._process)
+
+    def _work(self) -> None:
+        while (call := self._next()) is not None:
+            self._busy = True
+            outcome = self._outcome(call)
+            self._busy = False
+            with suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
+                call.answer(outcome)
+            del call  # nothing of the last call stays alive while the process is idle
+        self._close()
+        with suppress(RuntimeError):  # as above
+            self._owner.forget(self)
+
+    def _next(self) -> ProcessCall | None:
+        while True:
+            try:
+                return self._calls.get(timeout=self._idle)
+            except Empty:
+                try:
+                    self._owner.retire(self)
+                except RuntimeError:  # the loop is closed: nobody will ask any more
+                    return None
+
+    def _outcome(self, call: ProcessCall) -> Outcome:
+        try:
+            if self._process is None:
+                self._start()
+            return self._talk(call)
+        except _TooLate as late:
+            self.kill()
+            return _too_late(call) if late.begun else _crashed(f"did not begin within {BEGINNING:g} s")
+        except (EOFError, OSError) as error:
+            self.over = True
+            how = self._close(crashed=True)
+            if isinstance(error, Shortage) or (how is None and _is_short(error)):
+                return Raised(error=Shortage(f"no process could be started: {error}"))
+            return _crashed(how or f"could not be started: {error}")
+        except BaseException as error:  # a call that nobody answers would keep its slot for ever
+            self.kill()
+            short = self._process is None and _is_short(error)
+            return Raised(error=Shortage(f"no process could be started: {error}") if short else error)
+
+    def _start(self) -> None:
+        from multiprocessing import get_context
+
+        spawning = get_context("spawn")
+        self._pipe: Pipe
+        self._pipe, theirs = spawning.Pipe()
+        process = spawning.Process(target=self._main, args=(theirs,), name=self._name, daemon=True)
+        with process_wide.starting, signals_held_back():
+            process.start()
+        theirs.close()  # so that the end of the process is the end of the pipe
+        with self._changing:
+            self._process = process
+            if self.over:
+                kill(process)
+        process_wide.processes.add(self)
+        atexit.unregister(_end_all)
+        atexit.register(_end_all, os.getpid())
+        ready = self._receive(monotonic() + BEGINNING, begun=False)
+        if "short" in ready:
+            raise Shortage(ready["short"])
+
+    def _talk(self, call: ProcessCall) -> Outcome:
+        self._write(call.message)
+        begun = False
+        until: float | None = monotonic() + BEGINNING
+        while True:
+            message = self._receive(until, begun=begun)
+            if "began" in message:
+                begun, until = True, _end_of(call.timeout)
+            call.show(message.get("progress"))
+            if "ended" in message:
+                if message.get("lost"):
+                    telemetry.result_not_stored(call.task, AfterwardsError(message["lost"]))
+                return process_messages.outcome(message)
+
+    def _receive(self, until: float | None, *, begun: bool) -> Message:
+        if not self._pipe.poll(None if until is None else max(0.0, until - monotonic())):
+            raise _TooLate(begun)
+        return process_messages.unpacked(self._pipe.recv_bytes())
+
+    def _write(self, message: Message) -> None:
+        with self._sending:
+            self._pipe.send_bytes(process_messages.packed(message))
+
+    def _try_to_write(self, message: Message) -> None:
+        with suppress(OSError, AttributeError):  # it has ended, or has not begun
+            self._write(message)
+
+    def _close(self, *, crashed: bool = False) -> str | None:
+        """See the process end, and say how; None if there is none. It may be called again.
+
+        What the function of one that crashed has started ends with it.
+        """
+        self.over = True
+        if self._process is None:
+            return None
+        with self._sending:
+            self._pipe.close()
+        self.wait(ENDING)
+        if crashed:
+            kill_programs(self._process)
+        with process_wide.starting:
+            self._process.join()
+        process_wide.processes.discard(self)
+        return how_it_ended(self._process.exitcode)
+
+
+def _end_of(timeout: timedelta | None) -> float | None:
+    return None if timeout is None else monotonic() + timeout.total_seconds()
+
+
+def _too_late(call: ProcessCall) -> Raised:
+    assert call.timeout is not None
+    seconds = call.timeout.total_seconds()
+    error = TimeoutError(f"took longer than its timeout of {seconds:g} s, and its process was killed")
+    return Raised(error=error, kind=FailureKind.TIMED_OUT)
+
+
+def _is_short(error: BaseException) -> bool:
+    """Whether the system had nothing left to start a process with."""
+    return isinstance(error, BlockingIOError) or is_shortage(error)
+
+
+def _crashed(how: str) -> Raised:
+    return Raised(error=ProcessDied(f"the process of the function {how}"), kind=FailureKind.CRASHED)
+
+
+def _end_all(pid: int) -> None:
+    """At the end of the interpreter, before `multiprocessing` waits for its processes, which ignore its SIGTERM."""
+    if os.getpid() != pid:
+        return  # a fork of the server
+    for handle in list(process_wide.processes):
+        handle.hurry()
+    until = monotonic() + ENDING
+    for handle in list(process_wide.processes):
+        handle.wait(until - monotonic())

@@ -1,0 +1,60 @@
+"""Decide what becomes of a task after an attempt, in any case, and log it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from random import random
+
+from afterwards import telemetry
+from afterwards.core import lifecycle
+from afterwards.core.lifecycle import Outcome, Raised, Settled, Succeeded
+from afterwards.core.progress import Progress
+from afterwards.core.retry import Retry
+from afterwards.core.task import FailedTask, Task
+from afterwards.execution.failure_notice import MakeNotice, with_notice
+from afterwards.execution.function import Runnable, options_of
+
+
+def settle(
+    function: Runnable,
+    task: Task,
+    outcome: Outcome,
+    *,
+    worker: str,
+    clock: Callable[[], datetime],
+    make_notice: MakeNotice,
+    progress: Progress | None = None,
+) -> tuple[Settled, FailedTask | None]:
+    """How the attempt ends its task, and what a plain ``on_failure`` is told once that is stored. Never raises."""
+    try:
+        return _settled(function, task, outcome, worker, clock, make_notice, progress)
+    except BaseException as error:  # a mistake of ours, or a user's object that raises when it is asked for anything
+        telemetry.loop_broken("say in full how a task ended", error)
+        failed = Raised(error=RuntimeError(f"it ended with {type(outcome).__name__}, of which no more can be said"))
+        return lifecycle.settle(task, failed, Retry(), worker=worker, now=clock(), random=0), None
+
+
+def _settled(
+    function: Runnable,
+    task: Task,
+    outcome: Outcome,
+    worker: str,
+    clock: Callable[[], datetime],
+    make_notice: MakeNotice,
+    progress: Progress | None,
+) -> tuple[Settled, FailedTask | None]:
+    if isinstance(outcome, Succeeded):
+        settled = lifecycle.succeed(task, outcome)
+        if progress is not None:  # its last word
+            settled = replace(settled, progress=progress)
+        telemetry.succeeded(task)
+        return settled, None
+    try:
+        retry = options_of(function, task).retries
+    except Exception:  # options of a later version: nobody here can know what they mean, and no attempt was made
+        retry = function.settings.retries
+    settled = lifecycle.settle(task, outcome, retry, worker=worker, now=clock(), random=random())
+    if progress is not None:
+        settled = replace(settled, progress=progress)
+    telemetry.settled(task, settled, outcome.error if isinstance(outcome, Raised) else None, retry.times)
+    return with_notice(function, task, settled, make_notice)

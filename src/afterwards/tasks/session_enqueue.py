@@ -1,0 +1,40 @@
+"""``f.options(session=...).enqueue(...)``: a call that is stored by the next commit of a session."""
+
+import asyncio
+from functools import partial
+from typing import Any
+
+from afterwards.client.client import Client
+from afterwards.client.handle import TaskHandle
+from afterwards.client.request import Publication, origin, publication
+from afterwards.client.sqlalchemy import join_alone
+from afterwards.client.uploads import delete_files, files_stored
+from afterwards.tasks.call import CallBuilder, WrittenCall
+
+
+def join_session(
+    session: Any,
+    calls: CallBuilder,
+    written: WrittenCall,
+    handle: TaskHandle[Any],
+    client: Client,
+    *,
+    loop: asyncio.AbstractEventLoop | None,
+) -> None:
+    """Have a call stored with the next commit of a session; ``loop`` is where it is asked for, if on any."""
+    asked_by = publication.get()
+    request = Publication(client, origin=origin(), at_once=True, loop=loop)
+    new = calls.new_task(client, written, id=handle.id, after=calls.stored_after(), origin=request.origin)
+    joining = join_alone(session, new, handle, request)
+    if written.uploads:
+        joining.clean_up = partial(delete_files, [written.uploads], client)
+    if asked_by:
+        asked_by.used = True
+        asked_by.watch(joining)
+
+
+async def store_files(calls: CallBuilder, written: WrittenCall, id: str, client: Client) -> None:
+    """Store the files of a call whose session commits later."""
+    new = calls.new_task(client, written, id=id, after=calls.stored_after())
+    async with files_stored([new], [written.uploads] if written.uploads else [], client):
+        pass

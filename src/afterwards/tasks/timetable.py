@@ -1,0 +1,25 @@
+"""The schedules of this process's task functions, as a worker's scheduler asks for them."""
+
+from functools import partial
+
+from afterwards.client.client import Client
+from afterwards.tasks.registry import registry
+from afterwards.worker.scheduler import Scheduled, Timetable
+
+
+def timetable(client: Client) -> Timetable:
+    """Return what lists the schedules, with what makes the task of one fire of each."""
+
+    def scheduled() -> list[Scheduled]:
+        return [
+            Scheduled(
+                name=function.identity,
+                schedule=function.schedule,
+                missed=function.missed,
+                call=partial(function.calls.unlimited_task, client, origin=f"schedule {function.schedule}"),
+            )
+            for function in registry
+            if function.schedule
+        ]
+
+    return scheduled

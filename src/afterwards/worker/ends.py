@@ -1,0 +1,77 @@
+"""Decide and store how attempts end, and then send notices and publications."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+
+from afterwards.core.lifecycle import Outcome, Settled
+from afterwards.core.task import FailedTask, Lease, State
+from afterwards.engine import Engine
+from afterwards.execution.failure_notice import MakeNotice, call_on_failure
+from afterwards.execution.function import Runnable
+from afterwards.execution.health import Health
+from afterwards.execution.retrying import persist
+from afterwards.execution.settling import settle
+from afterwards.execution.threads import Threads
+from afterwards.worker.chain_lengths import ChainLengths
+from afterwards.worker.finisher import Finisher
+from afterwards.worker.leased_task import LeasedTask, Phase
+from afterwards.worker.leases import Leases
+from afterwards.worker.spawner import Spawner
+
+
+class Ends:
+    """The ends of a worker's leased tasks."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        leases: Leases,
+        threads: Threads,
+        spawner: Spawner,
+        *,
+        worker: str,
+        make_notice: MakeNotice,
+        clock: Callable[[], datetime],
+        health: Health,
+    ) -> None:
+        self.finisher = Finisher(engine, self, health)
+        self._engine = engine
+        self._leases = leases
+        self._threads = threads
+        self._spawner = spawner
+        self._worker = worker
+        self._make_notice = make_notice
+        self._clock = clock
+        self._chains = ChainLengths()
+
+    def settle(self, leased: LeasedTask, outcome: Outcome) -> None:
+        """Decide how a task goes on that has ended here, and have that stored."""
+        if leased.lost:
+            self._leases.drop(leased.lease)
+            return
+        settled, leased.failed = settle(
+            leased.function,
+            leased.task,
+            outcome,
+            worker=self._worker,
+            clock=self._clock,
+            make_notice=self._make_notice,
+            progress=leased.asked.shown() if leased.asked else None,
+        )
+        self.finisher.add(settled, at_once=self._chains.is_long(leased.task))
+
+    def stored(self, batch: Sequence[Settled]) -> None:
+        for settled in batch:
+            leased = self._leases.drop(settled.lease)
+            if leased and leased.failed:
+                self.notify(leased.function, leased.failed)
+            if leased and leased.phase is Phase.PUBLISHED and settled.state is State.SCHEDULED:
+                self._spawner.start_and_keep(self._publish(settled.lease))
+
+    def notify(self, function: Runnable, failed: FailedTask) -> None:
+        """Have a plain ``on_failure`` called, for a failure that is stored."""
+        self._spawner.start_and_keep(call_on_failure(function, failed, self._threads))
+
+    async def _publish(self, lease: Lease) -> None:
+        await persist("publish a task", partial(self._engine.publish, [(lease, None)]))

@@ -1,0 +1,69 @@
+"""The leases that a worker holds, and the tasks that it has for them."""
+
+import asyncio
+from collections.abc import Collection, Iterator, Sequence
+
+from afterwards.core.task import Lease
+from afterwards.worker.leased_task import LeasedTask, Phase
+from afterwards.worker.lifetime import Lifetime
+
+
+class Suspects:
+    """The tasks held here that may have ended another worker: no other suspect is claimed beside one of them."""
+
+    def __init__(self) -> None:
+        self._leases: set[Lease] = set()
+        self.cleared = asyncio.Event()  # one of them has ended; reset by who looks
+
+    def __bool__(self) -> bool:
+        return bool(self._leases)
+
+    def add(self, lease: Lease) -> None:
+        self._leases.add(lease)
+
+    def discard(self, lease: Lease) -> None:
+        if self._leases and lease in self._leases:
+            self._leases.remove(lease)
+            self.cleared.set()
+
+
+class Leases:
+    """All leased tasks of a worker, by their leases. It is read in the heartbeat's thread, too."""
+
+    def __init__(self, lifetime: Lifetime) -> None:
+        self.suspects = Suspects()
+        self._lifetime = lifetime
+        self._held: dict[Lease, LeasedTask] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[LeasedTask]:
+        return iter(list(self._held.values()))
+
+    def __contains__(self, lease: Lease) -> bool:
+        return lease in self._held
+
+    def add(self, leased: LeasedTask) -> None:
+        self._held[leased.lease] = leased
+        if leased.task.suspect:
+            self.suspects.add(leased.lease)
+
+    def get(self, lease: Lease) -> LeasedTask | None:
+        return self._held.get(lease)
+
+    def drop(self, lease: Lease) -> LeasedTask | None:
+        """Forget a task: its end is stored, or is nobody's business here any more."""
+        self.suspects.discard(lease)
+        return self._held.pop(lease, None)
+
+    def leases(self) -> Collection[Lease]:
+        return tuple(self._held)
+
+    def to_renew(self) -> Sequence[Lease]:
+        """The leases to be renewed; those that need no more renewal are forgotten. Called in any thread."""
+        for lease, leased in list(self._held.items()):
+            thread_ended = leased.phase is Phase.LEFT and not leased.in_thread
+            if thread_ended or (self._lifetime.over and leased.ended):
+                self._held.pop(lease, None)
+        return tuple(self._held)

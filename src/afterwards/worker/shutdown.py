@@ -1,0 +1,125 @@
+"""End a worker: drain at the signal, give back what still runs after the grace period, sign out, store all ends."""
+
+import asyncio
+from datetime import timedelta
+
+from afterwards import telemetry
+from afterwards.execution.retrying import persist
+from afterwards.worker.attempts import Attempts
+from afterwards.worker.finisher import Finisher
+from afterwards.worker.leased_task import UNTRIED, LeasedTask
+from afterwards.worker.leases import Leases
+from afterwards.worker.lifetime import Lifetime
+from afterwards.worker.parts import CLAIMING, FINISHING, REGISTERING, SCHEDULING, Parts
+from afterwards.worker.racing import first
+from afterwards.worker.registration import Registration
+from afterwards.worker.slots import Slots
+from afterwards.worker.stopping import Stopping
+
+CLEAN_UP_TIME = 1.0
+"""Seconds that cancelled attempts have to clean up at the end of a shutdown."""
+
+LAST_WRITES = 5.0
+"""Seconds that an engine in trouble may keep a shutdown; what it did not store by then, its leases' end will."""
+
+
+class Shutdown:
+    """The way of a worker from the signal to its end."""
+
+    def __init__(
+        self,
+        grace: timedelta,
+        *,
+        slots: Slots[LeasedTask],
+        leases: Leases,
+        attempts: Attempts,
+        stopping: Stopping,
+        finisher: Finisher,
+        registration: Registration,
+        parts: Parts,
+        lifetime: Lifetime,
+    ) -> None:
+        self._grace = grace
+        self._slots = slots
+        self._leases = leases
+        self._attempts = attempts
+        self._stopping = stopping
+        self._finisher = finisher
+        self._registration = registration
+        self._parts = parts
+        self._lifetime = lifetime
+        self._asked: set[LeasedTask] = set()  # to stop: a second cancellation would end what they do to clean up
+        self._logged: set[LeasedTask] = set()  # as not having stopped
+        self._releasing: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
+        self._signed_out = False
+
+    def drain(self) -> None:
+        """Claim and fire nothing more, and give back what runs when the grace period is over; a second call ends that.
+
+        Called on the event loop. From the signal to the end of the lifespan it may be long: clients stay connected.
+        """
+        if self._lifetime.draining.is_set():
+            self._lifetime.hurried.set()
+            return
+        self._lifetime.draining.set()
+        self._parts.stop(SCHEDULING)
+        for leased in list(self._slots.ready):
+            self._attempts.end(leased, UNTRIED)
+        self._releasing = self._parts.run_once(self._release())
+        if self._leases:
+            telemetry.draining(len(self._leases), self._grace)
+
+    async def finish(self) -> None:
+        """Drain, give what still runs after the grace period back, store how everything ended."""
+        if self._releasing is None:
+            self.drain()
+        assert self._releasing is not None
+        await asyncio.wait([self._releasing])
+        await self._give_back()
+        await first(self._leave_all_stored(), timeout=LAST_WRITES)
+        await self._stopping.let_go()
+        self._lifetime.over = True
+        self._parts.stop_all()
+
+    async def _release(self) -> None:
+        """Give back what still runs when the grace period is over, or at the second signal; then sign out.
+
+        From then on nothing counts as a crash, should the process be killed because a client stays connected.
+        """
+        if running := list(self._attempts.running):
+            await first(asyncio.wait(running), self._lifetime.hurried.wait(), timeout=self._grace.total_seconds())
+        await self._give_back()
+        self._leaving = self._parts.run_once(self._sign_out())
+
+    async def _give_back(self) -> None:
+        """Give back what has stopped. What goes on in spite of it keeps its lease: it must not begin elsewhere."""
+        for leased in self._leases:
+            if not leased.ended and leased not in self._asked:
+                self._asked.add(leased)
+                self._stopping.stop(leased, leased.given_back, at_once=True)
+        if stopping := [attempt for attempt in self._attempts.running if attempt.cancelling()]:
+            await asyncio.wait(stopping, timeout=CLEAN_UP_TIME)
+        for leased in self._attempts.running.values():
+            if leased not in self._logged:
+                self._logged.add(leased)
+                telemetry.still_running(leased.task)
+
+    async def _leave_all_stored(self) -> None:
+        if self._leaving is not None:
+            await asyncio.wait([self._leaving])
+        if not self._signed_out:  # it was cancelled, as all was
+            await self._sign_out()
+        await self._all_stored()
+
+    async def _sign_out(self) -> None:
+        await self._all_stored()
+        self._parts.stop(REGISTERING)
+        await persist("sign out", self._registration.sign_out)
+        self._signed_out = True
+
+    async def _all_stored(self) -> None:
+        await self._parts.ended(CLAIMING)  # what it claimed while the drain began has been given back
+        if self._parts.has_ended(FINISHING):  # a server that is forced to end cancels everything, and us as well
+            await self._finisher.store()
+        await self._finisher.all_stored()

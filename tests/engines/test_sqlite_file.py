@@ -14,8 +14,9 @@ import pytest
 from afterwards.core.errors import EngineError, EngineUnavailable, InvalidOption
 from afterwards.core.task import NewTask, State, task_id
 from afterwards.engine import Query
-from afterwards.engines.sqlite import SQLiteEngine, statements
-from afterwards.engines.sqlite.io.connection import APPLICATION_ID, VERSION
+from afterwards.engines.sqlite import SQLiteEngine
+from afterwards.engines.sqlite.io import schema
+from afterwards.engines.sqlite.io.schema import APPLICATION_ID, VERSION
 
 pytestmark = pytest.mark.anyio
 
@@ -160,7 +161,7 @@ async def test_what_is_no_database_is_left_alone(path: Path, content: bytes) -> 
 async def test_a_file_of_a_later_major_version_is_refused(path: Path) -> None:
     await open_and_close(path)
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute(statements.SET_VERSION, (VERSION + 1000,))
+        connection.execute(schema.SET_VERSION, (VERSION + 1000,))
         connection.commit()
     with pytest.raises(EngineError, match="later version of afterwards"):
         await open_and_close(path)
@@ -170,14 +171,14 @@ async def test_a_file_of_a_later_minor_version_is_used_as_it_is(path: Path) -> N
     await open_and_close(path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("ALTER TABLE afterwards_tasks ADD COLUMN colour TEXT")
-        connection.execute(statements.SET_VERSION, (VERSION + 1,))
+        connection.execute(schema.SET_VERSION, (VERSION + 1,))
         connection.commit()
     task = new()
     async with SQLiteEngine(path) as engine:
         await engine.enqueue([task])
         assert len(await engine.get([task.id])) == 1
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute(statements.GET_VERSION).fetchone() == (VERSION + 1,)
+        assert connection.execute(schema.GET_VERSION).fetchone() == (VERSION + 1,)
 
 
 async def test_a_damaged_file_is_reported_and_nothing_invented(path: Path) -> None:

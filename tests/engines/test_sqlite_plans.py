@@ -4,21 +4,23 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from afterwards.core.storing import KeyKind
 from afterwards.core.task import State
-from afterwards.engines.sqlite import statements
-from afterwards.engines.sqlite.io.connection import Connection, connect
+from afterwards.engines.sqlite import io, operations, placeholders
+from afterwards.engines.sqlite.io.connection import LOOK, Connection
+from afterwards.engines.sqlite.io.schema import connect
 from afterwards.engines.sqlite.operations import (
     changing,
     claiming,
     clock_correction,
     files,
-    finishing,
     pausing,
+    pruning,
     reading,
     scheduling,
     storing,
@@ -26,28 +28,28 @@ from afterwards.engines.sqlite.operations import (
 )
 
 BY_INDEX = {
-    "UPDATE": "afterwards_id",
-    "NEXT_QUEUE": "afterwards_queued (suspect=? AND queue>?)",
-    "NEXT_NAME": "afterwards_queued (suspect=? AND queue=? AND name>?)",
-    "LANE": "afterwards_queued (suspect=? AND queue=? AND name=?)",
-    "NEXT_LIMITED_QUEUE": "afterwards_limited (suspect=? AND queue>?)",
-    "NEXT_LIMITED_NAME": "afterwards_limited (suspect=? AND queue=? AND name>?)",
-    "NEXT_LIMIT_KEY": "afterwards_limited (suspect=? AND queue=? AND name=? AND limit_key>?)",
-    "LIMITED_LANE": "afterwards_limited (suspect=? AND queue=? AND name=? AND limit_key=?)",
-    "BUNDLE": "afterwards_limited_first (suspect=? AND queue=? AND name=?)",
-    "LIMITED_BACKLOG": "afterwards_limited (suspect=? AND queue=? AND name=?)",
-    "STARTS": "afterwards_started (name=? AND limit_key=? AND at>?)",
-    "DELETE_STARTS": "afterwards_start_over (until<?)",
-    "PROMOTE": "afterwards_scheduled (run_at<?)",
-    "NEXT_DUE": "afterwards_scheduled",
-    "EXPIRED": "afterwards_running (lease_until<?)",
-    "ANY_OVER": "afterwards_over (<expr><?)",
-    "OVER": "afterwards_over (<expr><?)",
-    "DUE_BACKLOG": "afterwards_scheduled (run_at<?)",
-    "BACKLOG": "afterwards_queued (suspect=? AND queue=? AND name=?)",
-    "CHUNKS": "afterwards_chunk (file=? AND number>? AND number<?)",
-    "ANY_FILE_OVER": "afterwards_files_over (until<?)",
-    "FILES_OVER": "afterwards_files_over (until<?)",
+    "changing.UPDATE": "afterwards_id",
+    "skip_scan.NEXT_QUEUE": "afterwards_queued (suspect=? AND queue>?)",
+    "skip_scan.NEXT_NAME": "afterwards_queued (suspect=? AND queue=? AND name>?)",
+    "skip_scan.LANE": "afterwards_queued (suspect=? AND queue=? AND name=?)",
+    "skip_scan.NEXT_LIMITED_QUEUE": "afterwards_limited (suspect=? AND queue>?)",
+    "skip_scan.NEXT_LIMITED_NAME": "afterwards_limited (suspect=? AND queue=? AND name>?)",
+    "skip_scan.NEXT_LIMIT_KEY": "afterwards_limited (suspect=? AND queue=? AND name=? AND limit_key>?)",
+    "skip_scan.LIMITED_LANE": "afterwards_limited (suspect=? AND queue=? AND name=? AND limit_key=?)",
+    "skip_scan.BUNDLE": "afterwards_limited_first (suspect=? AND queue=? AND name=?)",
+    "registration.LIMITED_BACKLOG": "afterwards_limited (suspect=? AND queue=? AND name=?)",
+    "limiting.STARTS": "afterwards_started (name=? AND limit_key=? AND at>?)",
+    "pruning.DELETE_STARTS": "afterwards_start_over (until<?)",
+    "claiming.PROMOTE": "afterwards_scheduled (run_at<?)",
+    "writer.NEXT_DUE": "afterwards_scheduled",
+    "reading.EXPIRED": "afterwards_running (lease_until<?)",
+    "pruning.ANY_OVER": "afterwards_over (<expr><?)",
+    "pruning.OVER": "afterwards_over (<expr><?)",
+    "registration.DUE_BACKLOG": "afterwards_scheduled (run_at<?)",
+    "registration.BACKLOG": "afterwards_queued (suspect=? AND queue=? AND name=?)",
+    "files.CHUNKS": "afterwards_chunk (file=? AND number>? AND number<?)",
+    "files.ANY_FILE_OVER": "afterwards_files_over (until<?)",
+    "files.FILES_OVER": "afterwards_files_over (until<?)",
 }
 
 
@@ -75,9 +77,9 @@ FOR_MANY = {
     successors.ALL_CANCELLED_BEHIND: "afterwards_cancelled_for_another (after=? AND rowid>?)",
     successors.LAST_CANCELLED_BEHIND: "afterwards_cancelled_for_another (after=?)",
     successors.TAKEN_KEYS: "afterwards_unique (unique_key=?)",
-    finishing.DELETE_TASKS: "afterwards_id (id=?)",
-    finishing.DELETE_FAILURES: "afterwards_failed (task=?)",
-    finishing.DELETE_ALIASES: "afterwards_alias_task (task=?)",
+    pruning.DELETE_TASKS: "afterwards_id (id=?)",
+    pruning.DELETE_FAILURES: "afterwards_failed (task=?)",
+    pruning.DELETE_ALIASES: "afterwards_alias_task (task=?)",
     files.RELEASE_FILES: "afterwards_files_of (task=?)",
     files.KEEP_FILES: "afterwards_file (id=?)",
     files.DELETE_CHUNKS: "afterwards_chunk (file=?)",
@@ -96,6 +98,14 @@ def connection(tmp_path: Path) -> Iterator[Connection]:
         yield connection
 
 
+def text(name: str) -> str:
+    """The statement of an operation."""
+    module, constant = name.split(".")
+    package = io if module == "writer" else operations
+    found: str = getattr(import_module(f"{package.__name__}.{module}"), constant)
+    return found
+
+
 def plan(connection: Connection, statement: str) -> str:
     steps = connection.execute(f"EXPLAIN QUERY PLAN {statement}", (1,) * statement.count("?"))
     return "\n".join(step for *_, step in steps)
@@ -103,7 +113,7 @@ def plan(connection: Connection, statement: str) -> str:
 
 @pytest.mark.parametrize(("name", "index"), BY_INDEX.items())
 def test_a_statement_uses_its_index_and_sorts_nothing(connection: Connection, name: str, index: str) -> None:
-    found = plan(connection, getattr(statements, name))
+    found = plan(connection, text(name))
     assert f"INDEX {index}" in found or f"USING {index}" in found
     assert "TEMP B-TREE" not in found
     assert "AUTOMATIC" not in found
@@ -118,16 +128,16 @@ def test_a_statement_for_many_looks_each_of_them_up(connection: Connection, stat
     assert not re.search(r"SCAN afterwards_\w+$", found, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["STILL_HELD", "SUCCEED", "SUCCEED_ALL"])
+@pytest.mark.parametrize("name", ["finishing.STILL_HELD", "finishing.SUCCEED", "finishing.SUCCEED_ALL"])
 @pytest.mark.parametrize("results", [1, 3])
 def test_many_ids_are_each_looked_up(connection: Connection, name: str, results: int) -> None:
-    steps = set(plan(connection, statements.sized(getattr(statements, name), 3, results)).splitlines())
+    steps = set(plan(connection, placeholders.sized(text(name), 3, results)).splitlines())
     assert steps - {"SCALAR SUBQUERY 1"} == {"SEARCH afterwards_tasks USING INDEX afterwards_id (id=?)"}
 
 
-@pytest.mark.parametrize("name", ["TAKE", "TAKEN"])
+@pytest.mark.parametrize("name", ["claiming.TAKE", "claiming.TAKEN"])
 def test_what_was_found_is_taken_by_its_place(connection: Connection, name: str) -> None:
-    statement = statements.sized(getattr(statements, name), 3)
+    statement = placeholders.sized(text(name), 3)
     assert plan(connection, statement) == "SEARCH afterwards_tasks USING INTEGER PRIMARY KEY (rowid=?)"
 
 
@@ -136,17 +146,17 @@ def test_what_people_look_for_is_found_by_an_index_of_few_or_from_the_newest_on(
     connection: Connection, state: State
 ) -> None:
     for condition, index in reading.PARTS[state]:
-        found = plan(connection, statements.FIND.format(index=index, conditions=condition))
+        found = plan(connection, reading.FIND.format(index=index, conditions=condition))
         by_index = index.removeprefix("INDEXED BY") in found
         assert by_index or ("SCAN afterwards_tasks" in found and "TEMP B-TREE" not in found)
 
 
 def test_a_look_is_some_short_ones(connection: Connection) -> None:
-    found = plan(connection, statements.LOOK).splitlines()
+    found = plan(connection, LOOK).splitlines()
     for index in ("scheduled (run_at<?)", "expiring (expires_at>? AND expires_at<?)", "queued", "limited", "waiting"):
         assert any(f"INDEX afterwards_{index}" in step for step in found)
     assert not any(step.startswith("SCAN afterwards_tasks") and "INDEX" not in step for step in found)
 
 
 def test_counting_reads_no_finished_task(connection: Connection) -> None:
-    assert all("INDEX" in step for step in plan(connection, statements.COUNTS).splitlines() if "SCAN" in step)
+    assert all("INDEX" in step for step in plan(connection, reading.COUNTS).splitlines() if "SCAN" in step)

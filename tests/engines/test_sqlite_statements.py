@@ -17,7 +17,7 @@ from afterwards.core.routing import LiveWorker
 from afterwards.core.task import Failure, FailureKind, NewTask, Task, task_id
 from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Paused
 from afterwards.engines.sqlite import SQLiteEngine
-from afterwards.engines.sqlite.io import connection as connections
+from afterwards.engines.sqlite.io import schema
 from afterwards.engines.sqlite.io.connection import OwnConnection
 from afterwards.testing.clock import START, FakeClock
 
@@ -51,7 +51,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def engine(tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SQLiteEngine]:
-    monkeypatch.setattr(connections, "OwnConnection", Counting)
+    monkeypatch.setattr(schema, "OwnConnection", Counting)
     async with SQLiteEngine(tmp_path / "tasks.db", clock=clock) as engine:
         yield engine
 

@@ -25,7 +25,7 @@ from afterwards.engine import Claim, Heartbeat, Query
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.engines.sqlite.io import runtime, thread
 from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.io.thread import Turn
+from afterwards.engines.sqlite.io.operation import Call, Turn
 
 pytestmark = pytest.mark.anyio
 
@@ -61,10 +61,18 @@ def locked(path: Path) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-async def on_the_writer(engine: SQLiteEngine, do: str | Callable[[Connection], object], turn: Turn = 0) -> None:
+class AfterTheOthers(Call[Any]):
+    """Runs when all others in its transaction have run."""
+
+    turn = Turn.STORE
+
+
+async def on_the_writer(
+    engine: SQLiteEngine, do: str | Callable[[Connection], object], kind: type[Call[Any]] = Call
+) -> None:
     assert engine._opened is not None
     run = do if callable(do) else lambda connection: connection.execute(do).fetchall()
-    await engine._opened.writer.call(run, turn=turn)
+    await engine._opened.writer.ask(kind(run))
 
 
 async def until(condition: Callable[[], Any]) -> None:
@@ -165,7 +173,7 @@ async def test_what_is_leased_after_all_to_a_caller_who_was_told_that_it_failed_
         with monkeypatch.context() as meanwhile:
             meanwhile.setattr(thread, "LONGEST_CALL", 0.02)  # not for what is asked afterwards: the machine may be busy
             storing = engine.enqueue([task], claim=claim())
-            stuck = on_the_writer(engine, lambda connection: disk_works_again.wait(), turn=2)  # after it was stored
+            stuck = on_the_writer(engine, lambda connection: disk_works_again.wait(), AfterTheOthers)
             answers = await asyncio.gather(storing, stuck, return_exceptions=True)
         assert [str(answer).partition("has not ")[2][:8] for answer in answers] == ["answered"] * 2
         disk_works_again.set()

@@ -6,28 +6,26 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from afterwards.core.errors import EngineUnavailable, InvalidOption, QueueFull
+from afterwards.core.errors import InvalidOption, QueueFull
 from afterwards.core.lifecycle import Settled, Start
 from afterwards.core.routing import LiveWorker, Unroutable
 from afterwards.core.schedule import StoredSchedule
-from afterwards.core.shortage import is_shortage
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.sqlite import rows
 from afterwards.engines.sqlite.io import backup
-from afterwards.engines.sqlite.io.checks import check_place
 from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.io.runtime import Opened, Settings, gate, say_what_is_old, say_what_joining_risks
-from afterwards.engines.sqlite.io.thread import Operation
+from afterwards.engines.sqlite.io.opening import OpenedInEachProcess
+from afterwards.engines.sqlite.io.operation import Call, CallIfNeeded
+from afterwards.engines.sqlite.io.runtime import say_what_joining_risks
 from afterwards.engines.sqlite.operations import (
     claiming,
     clock_correction,
     files,
     finishing,
     pausing,
+    pruning,
     reading,
     registration,
     scheduling,
@@ -35,9 +33,9 @@ from afterwards.engines.sqlite.operations import (
     storing,
     successors,
 )
-from afterwards.engines.sqlite.operations.finishing import Piece
+from afterwards.engines.sqlite.operations.finishing import Finish, Piece
 from afterwards.engines.sqlite.operations.joined import Joined, is_on
-from afterwards.engines.sqlite.operations.unclaimed_leases import Enqueue, Undelivered
+from afterwards.engines.sqlite.operations.unclaimed_leases import ClaimTasks, Enqueue, EnqueueAndLease, UnclaimedLeases
 
 MOST_CHANGED = 100
 """Tasks that one transaction cancels or requeues, so that none takes long."""
@@ -46,7 +44,7 @@ MOST_PRUNED = 500
 """Rows that one transaction deletes, so that none takes long."""
 
 
-class SQLiteEngine:
+class SQLiteEngine(OpenedInEachProcess):
     """Tasks in one file, for any number of processes of one machine. What was stored survives a power cut.
 
     It may be opened several times at once, from any event loop; the last one to leave closes it.
@@ -61,24 +59,22 @@ class SQLiteEngine:
     ) -> None:
         if str(path) in ("", ":memory:") or str(path).startswith("file:"):
             raise InvalidOption(f"{str(path)!r} is not the path of a file: for tasks in memory give memory://")
-        self._settings = Settings(path=Path(os.path.realpath(path)), clock=clock, patience=patience)
-        self._opened: Opened | None = None
-        self._users = 0
-        self._undelivered = Undelivered(clock)
+        super().__init__(Path(os.path.realpath(path)), clock=clock, patience=patience, go_on=successors.GoOn)
+        self._unclaimed = UnclaimedLeases(clock)
 
     async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
         if not tasks:
             return []
         opened = self._here()
-        call = Enqueue(tasks, claim, opened, self._undelivered)
         if claim is None:
-            stored = await opened.writer.call(call, only_adds=True)
+            stored = await opened.writer.ask(Enqueue(tasks))
         else:
             opened.presence.note(claim.worker)
-            stored = await opened.writer.call(call, undelivered=call.give_back, only_adds=True, turn=2)
+            release = partial(self._unclaimed.release, opened)
+            stored = await opened.writer.ask(EnqueueAndLease(tasks, claim, release))
         if isinstance(stored, QueueFull):
             raise stored
-        return self._undelivered.left_out(stored)
+        return self._unclaimed.without_released(stored)
 
     async def refuse_full(self, tasks: Sequence[NewTask]) -> None:
         if full := await self._here().reader.call(partial(storing.full_queue, tasks=tasks)):
@@ -108,13 +104,7 @@ class SQLiteEngine:
         opened = self._here()
         opened.wakeup.clear()
         opened.presence.note(claim.worker)
-        return await opened.writer.call(
-            partial(_claim, claim=claim),
-            turn=1,
-            needed=partial(claiming.is_there_any, claim=claim),
-            otherwise=[],
-            undelivered=partial(self._undelivered.give_back, opened),
-        )
+        return await opened.writer.ask(ClaimTasks(claim, partial(self._unclaimed.release, opened)))
 
     async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
         if not beats:
@@ -124,7 +114,7 @@ class SQLiteEngine:
     async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
         if not settled:
             return []
-        return await self._here().writer.call(partial(finishing.finish, settled=settled), patient=True)
+        return await self._here().writer.ask(Finish(partial(finishing.finish, settled=settled)))
 
     async def expired(self, limit: int) -> list[Task]:
         """Those whose worker is known to be dead are found at once: their leases are ended here."""
@@ -139,10 +129,12 @@ class SQLiteEngine:
         return tasks
 
     async def put_right(self, lease: timedelta) -> bool:
-        return await self._here().writer.call(
-            partial(clock_correction.put_right, lease=lease),
-            needed=partial(clock_correction.is_any_wrong, lease=lease),
-            otherwise=False,
+        return await self._here().writer.ask(
+            CallIfNeeded(
+                partial(clock_correction.put_right, lease=lease),
+                needed=partial(clock_correction.is_any_wrong, lease=lease),
+                otherwise=False,
+            )
         )
 
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
@@ -167,7 +159,7 @@ class SQLiteEngine:
 
     async def _go_on_behind(self) -> bool:
         """Decide on tasks behind others that are left. Returns whether more are."""
-        return await self._here().writer.call(successors.go_on, needed=successors.is_any_left, otherwise=False, turn=2)
+        return await self._here().writer.ask(successors.GoOn())
 
     async def find(self, query: Query) -> list[Task]:
         return await self._here().reader.call(partial(reading.find, query=query))
@@ -180,15 +172,15 @@ class SQLiteEngine:
         pruned = 0
         while pruned < limit:
             some = min(limit - pruned, MOST_PRUNED)
-            count = await self._here().writer.call(
-                partial(finishing.prune, limit=some), needed=finishing.is_any_over, otherwise=0
-            )
+            prune = CallIfNeeded(partial(pruning.prune, limit=some), needed=pruning.is_any_over, otherwise=0)
+            count = await self._here().writer.ask(prune)
             pruned += count
             if count < some:
                 break
         await self._delete_files_over()
-        await self._here().writer.call(set_aside.put_odd, needed=set_aside.is_any_odd)
-        await self._here().writer.call(registration.forget, needed=registration.is_any_forgotten)
+        writer = self._here().writer
+        await writer.ask(CallIfNeeded(set_aside.put_odd, needed=set_aside.is_any_odd, otherwise=None))
+        await writer.ask(CallIfNeeded(registration.forget, needed=registration.is_any_forgotten, otherwise=None))
         return pruned
 
     async def delete_files(self, tasks: Sequence[str]) -> None:
@@ -198,7 +190,7 @@ class SQLiteEngine:
 
     async def _delete_files_over(self) -> None:
         """In several transactions, if there are many: each leaves the others a turn."""
-        while await self._here().writer.call(files.delete_some, needed=files.is_any_over, otherwise=False):
+        while await self._here().writer.ask(CallIfNeeded(files.delete_some, needed=files.is_any_over, otherwise=False)):
             pass
 
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
@@ -235,19 +227,24 @@ class SQLiteEngine:
 
     async def register_schedules(self, expressions: Mapping[str, str]) -> list[StoredSchedule]:
         if expressions:
-            await self._here().writer.call(
-                partial(scheduling.register, expressions=expressions),
-                needed=partial(scheduling.is_any_new, expressions=expressions),
+            await self._here().writer.ask(
+                CallIfNeeded(
+                    partial(scheduling.register, expressions=expressions),
+                    needed=partial(scheduling.is_any_new, expressions=expressions),
+                    otherwise=None,
+                )
             )
         return await self._here().reader.call(scheduling.schedules)
 
     async def fire(self, fires: Sequence[Fire]) -> list[Task]:
         if not fires:
             return []
-        return await self._here().writer.call(
-            partial(scheduling.fire, fires=fires),
-            needed=partial(scheduling.may_any_fire, fires=fires),
-            otherwise=[],
+        return await self._here().writer.ask(
+            CallIfNeeded(
+                partial(scheduling.fire, fires=fires),
+                needed=partial(scheduling.may_any_fire, fires=fires),
+                otherwise=[],
+            )
         )
 
     async def announce(self, workers: Sequence[LiveWorker]) -> None:
@@ -260,93 +257,12 @@ class SQLiteEngine:
     async def unroutable(self, waited: timedelta) -> list[Unroutable]:
         return await self._here().reader.call(partial(registration.unroutable, waited=waited))
 
-    async def __aenter__(self) -> Self:
-        """Raises EngineError for a file that is not ours or too new, UnsafeFileSystem, EngineUnavailable."""
-        check_place(self._settings.path)
-        with gate:
-            self._users += 1
-        try:
-            await self._here().writer.call(_nothing, needed=_never)
-        except BaseException:
-            await self._leave(refused=True)
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Does what was asked so far."""
-        await self._leave()
-
-    async def _leave(self, *, refused: bool = False) -> None:
-        with gate:
-            self._users -= 1
-            if self._users > 0:
-                return
-            opened, self._opened = self._opened, None
-        if opened is not None and opened.pid == os.getpid():
-            opened.writer.hand_in()
-            opened.reader.hand_in()
-            try:
-                await asyncio.to_thread(opened.stop, refused=refused)
-            except RuntimeError as error:
-                if not is_shortage(error):
-                    raise
-                opened.stop(refused=refused)  # the system has no thread left: then here
-
-    def _here(self) -> Opened:
-        """What is open in this process: a fork opens its own."""
-        opened = self._opened
-        if opened is None or opened.pid != os.getpid():
-            with gate:
-                opened = self._open()
-        return opened
-
-    def _open(self) -> Opened:
-        if self._users == 0:
-            raise EngineUnavailable(f"{self._settings.path} is not open: enter the engine with `async with` first")
-        if self._opened is None or self._opened.pid != os.getpid():
-            if self._opened and self._opened.in_use:
-                raise EngineUnavailable(f"this process was forked in the middle of a write to {self._settings.path}")
-            say_what_is_old()
-            try:
-                opened = Opened(self._settings)
-                opened.start()
-            except (OSError, RuntimeError) as error:
-                if isinstance(error, RuntimeError) and not is_shortage(error):
-                    raise
-                needs = "; its folder must be writable" if isinstance(error, PermissionError) else ""
-                raise EngineUnavailable(f"{self._settings.path} cannot be opened: {error}{needs}") from error
-            self._opened = opened
-        return self._opened
-
     def _announce(self) -> None:
         """Tell the waiting workers of all processes that a transaction has queued something."""
         opened = self._opened
         if opened is not None and opened.pid == os.getpid():
-            opened.writer.submit([Operation(_something_is_queued)])
-
-
-def _claim(connection: Connection, claim: Claim) -> list[Task]:
-    if claim.ids is not None:
-        finishing.bring_back(connection, claim.ids)
-    look = connection.look()
-    if look.overdue:
-        finishing.expire(connection)
-        look = connection.look()
-        if look.overdue:  # very many: none of them may begin, so the worker is to come again
-            connection.queued = True
-            return []
-    return claiming.claim(connection, claim, look)
-
-
-def _nothing(connection: Connection) -> None:
-    """What is asked of a thread only to see whether it can open the file."""
+            opened.writer.submit([Call(_something_is_queued)])
 
 
 def _something_is_queued(connection: Connection) -> None:
     connection.queued = True
-
-
-def _never(connection: Connection) -> bool:
-    return False

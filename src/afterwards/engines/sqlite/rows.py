@@ -1,4 +1,4 @@
-"""Tasks as rows and back: instants and spans are microseconds, ids are 16 bytes, what is absent is NULL."""
+"""Tasks as rows: instants and spans are microseconds, ids are 16 bytes, what is absent is NULL."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,13 +7,9 @@ from functools import lru_cache
 from typing import Any, Final
 
 from afterwards.core.errors import EngineError
-from afterwards.core.fast_frozen import blank, draft_of, frozen
+from afterwards.core.fast_frozen import draft_of
 from afterwards.core.limits import UNLIMITED
-from afterwards.core.progress import Progress
-from afterwards.core.task import Failure, FailureKind, NewTask, State, Task
-from afterwards.core.text import shortened
-from afterwards.engines.sqlite import shapes
-from afterwards.engines.sqlite.shapes import LATEST, UnreadableRow
+from afterwards.core.task import Failure, State, Task
 
 Row = tuple[Any, ...]
 
@@ -25,15 +21,10 @@ WAITING_SINCE = frozenset({State.QUEUED, State.SCHEDULED})
 """The states for which a row says since when the task has been in it."""
 
 ATTEMPT = 12
-"""Where the number of attempts is in a row of ``statements.COLUMNS``."""
+"""Where the number of attempts is in a row of ``columns.COLUMNS``."""
 
 UNREADABLE, REFUSED = "unreadable", "refused"
 """The states of rows that are set aside: this version cannot read the row, or cannot run what it says."""
-
-_STATE, _AFTER, _SUSPECT, _RUN_AT, _LEASE_UNTIL, _PROGRESS, _ASIDE_FROM = 4, 10, 15, 16, 18, 24, 29
-
-_UNTIL = {State.SCHEDULED: _RUN_AT, State.RUNNING: _LEASE_UNTIL}
-"""Where a row says how long a task stays in a state that time ends."""
 
 SEVEN_DAYS = timedelta(days=7)
 """The retention that a row without one has."""
@@ -108,105 +99,6 @@ def to_id(key: bytes) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def to_task(row: Row, failures: tuple[Failure, ...] = ()) -> Task:
-    """A row of ``statements.COLUMNS`` as a task. Raises UnreadableRow."""
-    shapes.check(row)
-    try:
-        return _to_task(row, failures)
-    except OverflowError:
-        raise UnreadableRow("an instant or a span in it is out of range") from None
-
-
-def _to_task(row: Row, failures: tuple[Failure, ...]) -> Task:
-    state = STATES.get(row[_STATE]) or _state_aside(row)
-    if len(row[0]) != 16:
-        raise UnreadableRow("its id is no UUID")
-    if row[_SUSPECT] not in (0, 1):
-        raise UnreadableRow("its column suspect is neither 0 nor 1")
-    draft = blank(Draft)
-    draft.id = to_id(row[0])
-    draft.name = row[1]
-    draft.arguments = row[2]
-    draft.created_at = to_instant(row[3])
-    draft.state = state
-    draft.queue = row[5]
-    draft.priority = row[6]
-    draft.overrides = row[7]
-    draft.retention = SEVEN_DAYS if row[8] is None else to_span(row[8])
-    draft.origin = row[9]
-    draft.after = row[10] and to_id(row[10])
-    draft.plain = row[11] == 1
-    draft.attempt = row[ATTEMPT]
-    draft.failed = row[13]
-    draft.crashed = row[14]
-    draft.suspect = row[_SUSPECT] == 1
-    draft.run_at = None if row[16] is None else to_instant(row[16])
-    draft.worker = row[17]
-    draft.lease_until = None if row[18] is None else to_instant(row[18])
-    draft.started_at = None if row[19] is None else to_instant(row[19])
-    draft.finished_at = None if row[20] is None else to_instant(row[20])
-    draft.cancel_requested = row[21]
-    draft.reason = row[22]
-    draft.cause = row[23] and to_id(row[23])
-    draft.progress = row[_PROGRESS] and to_progress(row[_PROGRESS])
-    draft.result = row[25]
-    draft.expires_at = None if row[26] is None else to_instant(row[26])
-    draft.losses = row[28]
-    draft.failures = failures
-    draft.set_aside = row[30]
-    draft.failures_left_out = row[31]
-    draft.unreadable = draft.unique_key = draft.idempotency_key = draft.context = None
-    draft.limit_key, draft.rerun_after_crash = UNLIMITED, True
-    if row[27] is not None:
-        for name, value in _more_of(row[27]).items():
-            setattr(draft, name, value)
-    _check_standing(row, state)
-    task: Task = frozen(draft, Task)
-    return task
-
-
-def _state_aside(row: Row) -> State:
-    """The state that a row had when it was set aside."""
-    state = STATES.get(row[_ASIDE_FROM]) if row[_STATE] in (UNREADABLE, REFUSED) else None
-    if state is None:
-        raise UnreadableRow(f"this version does not know its state {shortened(row[_STATE], 100)!r}")
-    return state
-
-
-def _check_standing(row: Row, state: State) -> None:
-    """Raise UnreadableRow for a task that nothing would ever bring further."""
-    place = _UNTIL.get(state)
-    if place is None:
-        lost = state is State.WAITING and row[_AFTER] is None
-    else:
-        lost = row[place] is None or row[place] > LATEST
-    if lost:
-        raise UnreadableRow(f"it is {state}, and nothing says until when")
-
-
-def _more_of(text: str) -> dict[str, Any]:
-    try:
-        more = json.loads(text)
-    except (ValueError, RecursionError):
-        more = None
-    if not isinstance(more, dict):
-        raise UnreadableRow("its column more holds no JSON object")
-    if unknown := sorted(more.keys() - MORE.keys()):
-        raise UnreadableRow(f"this version does not know its {shortened(', '.join(unknown), 100)}")
-    for name, value in more.items():
-        if not isinstance(value, bool if name == "rerun_after_crash" else str):
-            raise UnreadableRow(f"its {name} is of another type")
-    return more
-
-
-def to_progress(text: str) -> Progress:
-    """The progress that was stored. It decides nothing, so that what cannot be read of it is only said."""
-    try:
-        return Progress.of_text(text)
-    except (ValueError, TypeError, RecursionError):
-        return Progress(note="the stored progress cannot be read")
-
-
 def from_new(task: Task, *, at_an_instant: bool = False) -> tuple[tuple[str, ...], list[Any]]:
     """The columns of a task just stored that have a value, and their values."""
     columns: tuple[str, ...] = _ALWAYS
@@ -254,7 +146,7 @@ def is_leased(columns: tuple[str, ...]) -> bool:
 
 
 def changed(task: Task, now: int) -> Row:
-    """The values of ``statements.UPDATE``: where the task stands, since when if it is queued or waits, and its key."""
+    """The values of ``changing.UPDATE``: where the task stands, since when if it is queued or waits, and its key."""
     return (*_standing(task), now if task.state in WAITING_SINCE else None, key(task.id))
 
 
@@ -282,7 +174,7 @@ def _standing(task: Task) -> Row:
     )
 
 
-def has_more(task: Task | NewTask) -> bool:
+def has_more(task: Task) -> bool:
     """Whether a task was asked for in a way in which few are: one look, so that the others pay no more."""
     return not (
         task.overrides is None
@@ -291,15 +183,8 @@ def has_more(task: Task | NewTask) -> bool:
         and task.context is None
         and task.limit_key == UNLIMITED
         and task.rerun_after_crash
-        and (task.expires_at if isinstance(task, Task) else task.expires) is None
+        and task.expires_at is None
     )
-
-
-def take_over(draft: Any, new: NewTask, now: datetime) -> None:
-    """Give a draft what few tasks have."""
-    for name in (*MORE, "overrides"):
-        setattr(draft, name, getattr(new, name))
-    draft.expires_at = None if new.expires is None else now + new.expires
 
 
 def _more(task: Task) -> Iterator[tuple[str, Any]]:
@@ -325,24 +210,8 @@ MORE: Final[Mapping[str, object]] = {
 """What is read from the column of that name, and what a task has without it."""
 
 
-def to_failure(row: Row) -> Failure:
-    """A row of failures as a failure. Raises ValueError, TypeError, OverflowError."""
-    attempt, at, worker, kind, type, message, traceback = row
-    if not isinstance(attempt, int) or not all(map(shapes.is_text, (worker, type, message, traceback))):
-        raise TypeError("a failure of another shape")
-    return Failure(
-        attempt=attempt,
-        at=to_instant(at),
-        worker=worker,
-        kind=FailureKind(kind),
-        type=type,
-        message=message,
-        traceback=traceback,
-    )
-
-
 def from_failure(task_id: str, failure: Failure) -> Row:
-    """The values of a row of failures."""
+    """The values of ``changing.INSERT_FAILURE``."""
     return (
         key(task_id),
         failure.attempt,

@@ -45,7 +45,7 @@ SHAPE: Final[dict[str, tuple[type, ...]]] = {
     "limit_key": (TEXT,),
     "seq": (WHOLE,),
 }
-"""The types of ``statements.COLUMNS``, in that order."""
+"""The columns of a task that are read, and their types."""
 
 _WORDS: Final = {TEXT: "text", WHOLE: "a whole number", BYTES: "bytes", NOTHING: "nothing", float: "a fraction"}
 

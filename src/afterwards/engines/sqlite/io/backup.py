@@ -8,8 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from afterwards.core.errors import EngineError
-from afterwards.engines.sqlite.io.connection import connect_to_read
 from afterwards.engines.sqlite.io.errors import translated
+from afterwards.engines.sqlite.io.schema import connect_to_read
 
 
 def write(source: Path, target: Path, *, patience: timedelta) -> None:

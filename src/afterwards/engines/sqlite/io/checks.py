@@ -89,7 +89,7 @@ def check_place(path: Path) -> None:
 
 
 def _check_writable(path: Path) -> None:
-    """Raises EngineError for a file that exists and cannot be written. It is not opened: see ``holding``."""
+    """Raises EngineError for a file that exists and cannot be written. It is not opened: see ``file_locks``."""
     if path.exists() and not os.access(path, os.W_OK):
         raise EngineError(
             f"{path} cannot be written by this process: mount it for writing, or give the file and its folder to the "

@@ -1,46 +1,47 @@
 """One connection to the file, and its schema."""
 
-import os
 import sqlite3
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
-from importlib import resources
 from itertools import chain, groupby
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from afterwards.core.errors import EngineError
 from afterwards.engine import Paused
-from afterwards.engines.sqlite import rows, shapes, statements
+from afterwards.engines.sqlite import placeholders, rows, shapes
+from afterwards.engines.sqlite.columns import LIMITED, QUEUED
+from afterwards.engines.sqlite.shapes import LATEST
 
-APPLICATION_ID = 0x41667477  # "Aftw": what `file` knows a file by that has nothing but tasks
-MAJOR = 1  # changes when an older version of this package could no longer work on the file
-_SQL = "afterwards.engines.sqlite"
-_STEPS = tuple(
-    f"migrations/{step}" for step in ("001_tasks.sql", "002_set_aside.sql", "003_losses.sql", "004_behind.sql")
-)
-VERSION = MAJOR * 1000 + len(_STEPS)
+BEGIN_WRITING = "BEGIN IMMEDIATE"  # DEFERRED fails at once, without waiting, when it has read before it writes
+BEGIN_READING = "BEGIN"
+COMMIT = "COMMIT"
+ROLLBACK = "ROLLBACK"
 
-PRAGMAS = (
-    "PRAGMA synchronous = FULL",  # a commit that was acknowledged survives a power cut
-    "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -4000",  # 4 MB for each of two connections: what is worked on lies together
-    "PRAGMA mmap_size = 0",  # mapped pages are where the WAL-reset bug did the most harm
-    "PRAGMA journal_size_limit = 67108864",
-)
-APPLE_PRAGMAS = ("PRAGMA fullfsync = 1", "PRAGMA checkpoint_fullfsync = 1")  # else fsync stops at the disk's cache
+# No row, as most often, when there is nothing: the driver takes a step for each, and one to learn that it was the last.
+LOOK = f"""
+    SELECT next_due, overdue, queued, limited, paused, waiting FROM (
+        SELECT
+            (SELECT min(run_at) FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= {LATEST}) AS next_due,
+            EXISTS (
+                SELECT 1 FROM afterwards_tasks
+                WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= ?
+                    AND state NOT IN ('running', 'unreadable')
+            ) AS overdue,
+            EXISTS (SELECT 1 FROM afterwards_tasks WHERE {QUEUED}) AS queued,
+            EXISTS (SELECT 1 FROM afterwards_tasks WHERE {LIMITED}) AS limited,
+            EXISTS (SELECT 1 FROM afterwards_paused) AS paused,
+            EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'waiting') AS waiting
+    )
+    WHERE next_due IS NOT NULL OR overdue OR queued OR limited OR paused OR waiting
+"""
+
+PAUSED = "SELECT kind, name FROM afterwards_paused"
 
 MOST_ROWS = 32
 """Rows that one statement inserts. Each number of rows is a statement that is prepared once."""
 
 MOST_VALUES = 999
 """Values that old versions of SQLite allow in one statement."""
-
-MOST_PREPARED = 256
-"""Statements that a connection keeps prepared."""
 
 T = TypeVar("T")
 
@@ -99,7 +100,6 @@ class Connection:
     _look: Look = NOTHING
     _looked_at: int = -1  # the total of changes up to which the look holds
     _paused: Paused | None = None
-    _ahead: tuple[timedelta, datetime] | None = None
 
     def begin(self, now: datetime, *, careful: bool = False) -> None:
         self.now = now
@@ -113,7 +113,6 @@ class Connection:
         self.set_aside = []
         self._looked_at = -1
         self._paused = None
-        self._ahead = None
 
     def look(self) -> Look:
         """What there is to do now; looked up again when this connection has changed anything that may matter."""
@@ -124,7 +123,7 @@ class Connection:
 
     def _found(self) -> Look:
         """Look by one statement: each lets go of the interpreter, which others want."""
-        row = self.execute(statements.LOOK, (self.instant,)).fetchone()
+        row = self.execute(LOOK, (self.instant,)).fetchone()
         next_due, *found = row or NO_ROW
         look = Look(next_due, next_due is not None and next_due <= self.instant, *map(bool, found))
         if not look.paused:
@@ -143,7 +142,7 @@ class Connection:
     def paused(self) -> Paused:
         """What nobody may begin now; looked up once in a transaction."""
         if self._paused is None:
-            found = self.execute(statements.PAUSED).fetchall()
+            found = self.execute(PAUSED).fetchall()
             self._paused = NOT_PAUSED
             if found:
                 texts = [(kind, name) for kind, name in found if shapes.is_text(name)]
@@ -163,13 +162,7 @@ class Connection:
             values = [value for _, value in group]
             insert = self.execute_unseen if rows.is_leased(columns) else self.execute
             for some in in_pieces(values, MOST_VALUES // len(columns)):
-                insert(statements.insert(columns, len(some)), [*chain.from_iterable(some)])
-
-    def ahead(self, span: timedelta) -> datetime:
-        """So long after now: one object for all that ask for the same."""
-        if self._ahead is None or self._ahead[0] != span:
-            self._ahead = span, self.now + span
-        return self._ahead[1]
+                insert(placeholders.insert(columns, len(some)), [*chain.from_iterable(some)])
 
     def after(self, span: timedelta) -> int:
         """The instant so long after now."""
@@ -206,126 +199,3 @@ def in_pieces(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:
     """Cut into as few pieces as one statement each can insert."""
     size = min(MOST_ROWS, most)
     return (values[start : start + size] for start in range(0, len(values), size))
-
-
-def connect(path: Path, *, patience: timedelta) -> OwnConnection:
-    """Open a file for writing; it is made, or brought to this version, if need be.
-
-    Raises EngineError for a file that is no database, or whose tables a later major version has made.
-    """
-    _create(path)
-    connection = _open(path, patience)
-    try:
-        _check(connection, path)
-        connection.execute("PRAGMA journal_mode = WAL")
-        for pragma in PRAGMAS + (APPLE_PRAGMAS if sys.platform == "darwin" else ()):
-            connection.execute(pragma)
-        _migrate(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def connect_to_read(path: Path, *, patience: timedelta) -> OwnConnection:
-    """Open a file that a writer of this process has opened before."""
-    connection = _open(path, patience)
-    for pragma in (*PRAGMAS, "PRAGMA query_only = 1"):
-        connection.execute(pragma)
-    return connection
-
-
-def _create(path: Path) -> None:
-    """Make the file for its owner's eyes only; the files that SQLite puts beside it follow it in that."""
-    # An existing file is not touched: to open and close it would drop all locks that this process has on it.
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-
-
-def _open(path: Path, patience: timedelta) -> OwnConnection:
-    existing = f"{path.as_uri()}?mode=rw"  # else a reader would make a file that has nothing in it
-    return sqlite3.connect(
-        existing,
-        uri=True,
-        timeout=patience.total_seconds(),
-        isolation_level=None,
-        factory=OwnConnection,
-        cached_statements=MOST_PREPARED,
-    )
-
-
-def prepare_joined(connection: Connection, path: Path) -> None:
-    """Bring our tables to this version in a transaction of somebody else's, if there is one.
-
-    Raises EngineError for tables that a later major version has made.
-    """
-    version = _version(connection)
-    _check_version(version, path)
-    if version < VERSION:
-        connection.execute("SAVEPOINT afterwards_schema")  # DDL does not begin a transaction where Python does it
-        _apply_steps(connection)
-        connection.execute("RELEASE afterwards_schema")
-
-
-def _check(connection: OwnConnection, path: Path) -> None:
-    """Refuse what is no database, and tables that a later version of this package has made."""
-    try:
-        version = _version(connection)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise
-        raise EngineError(f"{path} is not an SQLite database, or a damaged one: {error}") from error
-    _check_version(version, path)
-
-
-def _check_version(version: int, path: Path) -> None:
-    if version // 1000 > MAJOR:
-        raise EngineError(
-            f"{path} was written by a later version of afterwards (schema {version // 1000}, "
-            f"this version knows {MAJOR}): install that version here too"
-        )
-
-
-def _migrate(connection: OwnConnection) -> None:
-    """Apply the steps that the file has not seen; processes that start together take turns."""
-    if _version(connection) >= VERSION:
-        return
-    connection.execute(statements.BEGIN_WRITING)
-    [empty] = connection.execute(statements.IS_EMPTY).fetchone()
-    _apply_steps(connection)
-    if empty and _pragma(connection, "application_id") == 0:  # an application's database keeps its own
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(statements.COMMIT)
-
-
-def _apply_steps(connection: Connection) -> None:
-    done = _version(connection) % 1000
-    for step in _STEPS[done:]:
-        _run(connection, step)
-    if done < len(_STEPS):
-        connection.execute(statements.SET_VERSION, (VERSION,))
-
-
-def _version(connection: Connection) -> int:
-    """Of our tables, whatever else is in the file; 0 if there are none."""
-    [found] = connection.execute(statements.HAS_VERSION).fetchone()
-    return int(connection.execute(statements.GET_VERSION).fetchone()[0]) if found else 0
-
-
-def _run(connection: Connection, script: str) -> None:
-    """Run a script of this package, in whatever transaction there is."""
-    for statement in _statements(resources.files(_SQL).joinpath(script).read_text("utf-8")):
-        connection.execute(statement)
-
-
-def _statements(script: str) -> Iterator[str]:
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-
-
-def _pragma(connection: Connection, name: str) -> int:
-    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])

@@ -6,10 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from afterwards.engines.sqlite import statements
-from afterwards.engines.sqlite.io.connection import OwnConnection
+from afterwards.engines.sqlite.io.connection import BEGIN_READING, COMMIT, OwnConnection
 from afterwards.engines.sqlite.io.file_identity import OpenFiles, identities
-from afterwards.engines.sqlite.io.thread import ConnectionThread, Operation
+from afterwards.engines.sqlite.io.operation import Operation
+from afterwards.engines.sqlite.io.thread import ConnectionThread
 
 
 class Reader(ConnectionThread):
@@ -25,14 +25,14 @@ class Reader(ConnectionThread):
         """Return False while the log is missing: it is read through the open descriptor until the writer saves it."""
         return files.have_changed() and identities(self._name) != files.identities._replace(wal=None)
 
-    def _perform(self, operations: Sequence[Operation]) -> None:
+    def _perform(self, operations: Sequence[Operation[Any]]) -> None:
         for operation in operations:
             try:
                 operation.result = self._read_any_text(operation)
             except Exception as error:  # the one who asked is told, by its error
                 self._failed([operation], error)
 
-    def _read_any_text(self, operation: Operation) -> Any:
+    def _read_any_text(self, operation: Operation[Any]) -> Any:
         try:
             return self._read(operation)
         except sqlite3.OperationalError as error:
@@ -40,12 +40,12 @@ class Reader(ConnectionThread):
                 raise
             return self._read(operation)
 
-    def _read(self, operation: Operation) -> Any:
+    def _read(self, operation: Operation[Any]) -> Any:
         self._disconnect_if_changed()
         connection = self._connected()
         connection.begin(self._clock())
-        connection.execute(statements.BEGIN_READING)
+        connection.execute(BEGIN_READING)
         try:
             return operation.run(connection)
         finally:
-            connection.execute(statements.COMMIT)
+            connection.execute(COMMIT)

@@ -10,14 +10,16 @@ from datetime import datetime, timedelta
 from functools import partial
 from logging import INFO, WARNING
 from pathlib import Path
+from typing import Any
 from weakref import WeakSet
 
 from afterwards.core.errors import EngineUnavailable
 from afterwards.engines.sqlite.io import file_locks
 from afterwards.engines.sqlite.io.checks import has_wal_reset_bug
-from afterwards.engines.sqlite.io.connection import connect, connect_to_read
+from afterwards.engines.sqlite.io.operation import Operation
 from afterwards.engines.sqlite.io.peers import LOCKS, Mailbox, Presence, WriteLock, make_folder, remove_folder
 from afterwards.engines.sqlite.io.reader import Reader
+from afterwards.engines.sqlite.io.schema import connect, connect_to_read
 from afterwards.engines.sqlite.io.writer import Writer
 from afterwards.engines.wakeup import Wakeup
 from afterwards.telemetry import log, once
@@ -47,7 +49,7 @@ class Settings:
 class Opened:
     """The part of an engine that a fork must not share."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, go_on: Callable[[], Operation[Any]]) -> None:
         self.pid = os.getpid()
         self.wakeup = Wakeup()
         self._path = path = settings.path
@@ -64,6 +66,7 @@ class Opened:
             poll=POLL if told else POLL_UNTOLD,
             told=self._tell,
             noticed=self.wakeup.set,
+            go_on=go_on,
         )
         self.reader = Reader(path, partial(connect_to_read, path, patience=settings.patience), clock=settings.clock)
         self._attending = True

@@ -5,22 +5,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from afterwards.core.errors import EngineUnavailable
 from afterwards.engines.sqlite.io.connection import Connection, OwnConnection
 from afterwards.engines.sqlite.io.errors import is_broken_by, translated
 from afterwards.engines.sqlite.io.file_identity import OpenFiles
+from afterwards.engines.sqlite.io.operation import Call, Operation
 from afterwards.telemetry import log
 
 R = TypeVar("R")
-
-Turn = Literal[0, 1, 2]
-"""First what may queue tasks, then who claims them, then who stores new ones: they may be leased if none is left."""
 
 LONGEST_CALL = 30.0
 """Seconds after which a thread is held to be stuck, and nobody waits for it. Locks are given up long before."""
@@ -31,41 +28,6 @@ PATIENCE = 0.005
 """Seconds that a patient operation waits for others whose commit it can share, while such come one after the other."""
 
 MOST_AT_ONCE = 1000
-
-
-@dataclass(slots=True, eq=False)  # not frozen: one is made per call, and it carries the answer back
-class Operation:
-    """What one call asks of the thread, who waits for it, and how it went."""
-
-    run: Callable[[Connection], Any]
-    future: "asyncio.Future[Any] | None" = None  # None: nobody waits
-    needed: Callable[[Connection], bool] | None = None  # asked first, without a transaction
-    undelivered: Callable[[Any], None] | None = None  # takes back a result for which nobody waits any more
-    only_adds: bool = False  # what it writes may be written later in the transaction
-    patient: bool = False  # may wait a little for others, to share their commit
-    turn: Turn = 0  # when it comes among those that share its commit
-    result: Any = None  # what is answered if it is not needed, and then what was done
-    error: Exception | None = None
-    asked_at: float = field(default_factory=time.monotonic)
-    waits_on: bool = False  # it could not be done yet, and is to be tried again
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether it is a claim whose caller was cancelled: it would only lease tasks that then go back."""
-        return self.turn == 1 and self.future is not None and self.future.cancelled()
-
-    def answer(self) -> None:
-        """Called on the event loop of the future."""
-        if self.future is None or self.future.done():
-            self.give_up()
-        elif self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
-
-    def give_up(self) -> None:
-        if self.undelivered is not None and self.error is None:
-            self.undelivered(self.result)
 
 
 class Signal(Enum):
@@ -83,12 +45,12 @@ class ConnectionThread:
     def __init__(self, path: Path, connect: Callable[[], OwnConnection]) -> None:
         self._path = path
         self._connect = connect
-        self._queue: SimpleQueue[Sequence[Operation | Signal]] = SimpleQueue()
-        self._gathered: dict[asyncio.AbstractEventLoop, list[Operation]] = {}
+        self._queue: SimpleQueue[Sequence[Operation[Any] | Signal]] = SimpleQueue()
+        self._gathered: dict[asyncio.AbstractEventLoop, list[Operation[Any]]] = {}
         self._connection: OwnConnection | None = None
         self._name = str(path)
         self._files: OpenFiles | None = None
-        self._current: Sequence[Operation] = ()
+        self._current: Sequence[Operation[Any]] = ()
         self._company_until = 0.0  # when tasks were stored a moment ago, more are likely to come
         self._busy_since: float | None = None
         self._dead: Exception | None = None
@@ -115,21 +77,15 @@ class ConnectionThread:
         """Have the thread look around."""
         self._queue.put((Signal.LOOK,))
 
-    def call(
-        self,
-        run: Callable[[Connection], R],
-        *,
-        needed: Callable[[Connection], bool] | None = None,
-        otherwise: R | None = None,
-        undelivered: Callable[[R], None] | None = None,
-        only_adds: bool = False,
-        patient: bool = False,
-        turn: Turn = 0,
-    ) -> "asyncio.Future[R]":
-        """Have the thread run a function; ``otherwise`` is the answer when it is not needed."""
+    def call(self, function: Callable[[Connection], R]) -> "asyncio.Future[R]":
+        """Have the thread run a function."""
+        return self.ask(Call(function))
+
+    def ask(self, operation: Operation[R]) -> "asyncio.Future[R]":
+        """Have the thread run an operation."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        operation = Operation(run, future, needed, undelivered, only_adds, patient, turn, otherwise)
+        operation.future = future
         # All that coroutines ask for in one turn of their loop is handed in together. To wake the thread for each
         # would have it compete for the interpreter with those who are about to ask.
         if gathered := self._gathered.get(loop):
@@ -144,7 +100,7 @@ class ConnectionThread:
         if gathered := self._gathered.pop(asyncio.get_running_loop(), None):
             self.submit(gathered)
 
-    def submit(self, operations: Sequence[Operation]) -> None:
+    def submit(self, operations: Sequence[Operation[Any]]) -> None:
         self._queue.put(operations)
         if self._dead is not None:  # it died before it could see these
             self._fail(operations, self._dead)
@@ -189,7 +145,7 @@ class ConnectionThread:
             self._current = ()
             self._look_around(nudged=bool(signals))
 
-    def _answer(self, operations: Sequence[Operation]) -> None:
+    def _answer(self, operations: Sequence[Operation[Any]]) -> None:
         """Hand over the answers; what waits on queues up again, beside what has come meanwhile."""
         again = [one for one in operations if one.waits_on]
         for one in again:
@@ -199,9 +155,9 @@ class ConnectionThread:
             operations = [one for one in operations if one not in again]
         _deliver(operations)
 
-    def _next(self, pause: float | None) -> list[Operation | Signal]:
+    def _next(self, pause: float | None) -> list[Operation[Any] | Signal]:
         """What has queued up; nothing when the pause is over."""
-        found: list[Operation | Signal] = []
+        found: list[Operation[Any] | Signal] = []
         with suppress(Empty):
             found += self._queue.get(timeout=pause)
             until = min(time.monotonic() + PATIENCE, self._company_until)
@@ -221,7 +177,7 @@ class ConnectionThread:
     def _look_around(self, *, nudged: bool) -> None:
         """Do what is not asked for."""
 
-    def _perform(self, operations: Sequence[Operation]) -> None:
+    def _perform(self, operations: Sequence[Operation[Any]]) -> None:
         """Run operations, and leave in each how it went. Raises nothing that a file can cause."""
         raise NotImplementedError
 
@@ -249,15 +205,15 @@ class ConnectionThread:
         if connection is not None:
             connection.close()
 
-    def _failed(self, operations: Iterable[Operation], error: Exception) -> None:
+    def _failed(self, operations: Iterable[Operation[Any]], error: Exception) -> None:
         """Leave in operations how they failed; let go of a connection that would never work again."""
         if is_broken_by(error) or (self._connection is not None and self._connection.in_transaction):
             self._disconnect()
         for operation in operations:
             operation.error = translated(error, self._path)
 
-    def _waiting(self) -> list[Operation]:
-        found: list[Operation] = []
+    def _waiting(self) -> list[Operation[Any]]:
+        found: list[Operation[Any]] = []
         with suppress(Empty):
             while True:
                 found += [one for one in self._queue.get_nowait() if isinstance(one, Operation)]
@@ -266,15 +222,15 @@ class ConnectionThread:
     def _fail_all(self, error: Exception) -> None:
         self._fail([*self._current, *self._waiting()], error)
 
-    def _fail(self, operations: Sequence[Operation], error: Exception) -> None:
+    def _fail(self, operations: Sequence[Operation[Any]], error: Exception) -> None:
         for operation in operations:
             operation.error = translated(error, self._path)
         _deliver(operations)
 
 
-def _deliver(operations: Iterable[Operation]) -> None:
+def _deliver(operations: Iterable[Operation[Any]]) -> None:
     """Hand over the answers: one wake-up per event loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[Operation]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[Operation[Any]]] = {}
     for operation in operations:
         if operation.future is not None:
             by_loop.setdefault(operation.future.get_loop(), []).append(operation)
@@ -286,6 +242,6 @@ def _deliver(operations: Iterable[Operation]) -> None:
                 operation.give_up()
 
 
-def _answer(operations: Iterable[Operation]) -> None:
+def _answer(operations: Iterable[Operation[Any]]) -> None:
     for operation in operations:
         operation.answer()

@@ -12,15 +12,19 @@ from typing import Any
 
 from afterwards import telemetry
 from afterwards.core.errors import EngineError, EngineUnavailable
-from afterwards.engines.sqlite import statements
-from afterwards.engines.sqlite.io.connection import Connection, OwnConnection
+from afterwards.engines.sqlite.io.connection import BEGIN_WRITING, COMMIT, ROLLBACK, Connection, OwnConnection
 from afterwards.engines.sqlite.io.errors import is_locked
 from afterwards.engines.sqlite.io.file_identity import Identities, identities, identity
 from afterwards.engines.sqlite.io.file_locks import Hold, in_use
+from afterwards.engines.sqlite.io.operation import Operation
 from afterwards.engines.sqlite.io.peers import WriteLock
-from afterwards.engines.sqlite.io.thread import ConnectionThread, Operation
-from afterwards.engines.sqlite.operations import successors
+from afterwards.engines.sqlite.io.thread import ConnectionThread
+from afterwards.engines.sqlite.shapes import LATEST
 from afterwards.telemetry import log
+
+DATA_VERSION = "PRAGMA data_version"
+
+NEXT_DUE = f"SELECT min(run_at) FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= {LATEST}"
 
 LONGEST_RESCUE = 2.0
 """Seconds that an open waits for a process that still has a deleted log open to write it back."""
@@ -45,6 +49,7 @@ class Writer(ConnectionThread):
     """Writes many operations in one transaction, and notices what other processes write.
 
     ``told`` is called after a commit that gave workers something to claim, ``noticed`` when another process may have.
+    ``go_on`` makes the operation that goes on with what a transaction leaves undone.
     """
 
     name = "writer"
@@ -60,6 +65,7 @@ class Writer(ConnectionThread):
         poll: timedelta,
         told: Callable[[], None],
         noticed: Callable[[], None],
+        go_on: Callable[[], Operation[Any]],
     ) -> None:
         super().__init__(path, connect)
         self.next_due: int | None = None  # when the first scheduled task is due, in microseconds
@@ -72,6 +78,7 @@ class Writer(ConnectionThread):
         self._version = -1
         self._told = told
         self._noticed = noticed
+        self._go_on = go_on
         self._hold = Hold()
 
     def _open(self) -> OwnConnection:
@@ -151,7 +158,7 @@ class Writer(ConnectionThread):
         if self._lock.waited > self._patience:
             self._fail_all(EngineUnavailable(f"another process has been writing for {self._lock.waited:.1f} s"))
 
-    def _perform(self, operations: Sequence[Operation], *, careful: bool = False, changes: int = 0) -> None:
+    def _perform(self, operations: Sequence[Operation[Any]], *, careful: bool = False, changes: int = 0) -> None:
         """In one transaction; if an operation fails even with care, each in its own, so that it fails alone."""
         try:
             self._together(operations, careful=careful)
@@ -181,14 +188,14 @@ class Writer(ConnectionThread):
         """Whether the same can be tried again, as the connection reads texts from now on that are no UTF-8."""
         return self._connection is not None and self._connection.accept_odd_texts(error)
 
-    def _try_again(self, operations: Sequence[Operation]) -> list[Operation]:
+    def _try_again(self, operations: Sequence[Operation[Any]]) -> list[Operation[Any]]:
         """Let those wait on, beside what has come meanwhile, that have not waited long enough. Returns the others."""
         latest = time.monotonic() - self._patience
         for one in operations:
             one.waits_on = one.asked_at > latest
         return [one for one in operations if not one.waits_on]
 
-    def _together(self, operations: Sequence[Operation], *, careful: bool) -> None:
+    def _together(self, operations: Sequence[Operation[Any]], *, careful: bool) -> None:
         if not self._is_any_needed(operations):
             return
         connection = self._connected()
@@ -201,27 +208,27 @@ class Writer(ConnectionThread):
             operation.result, operation.error = result, None
         self._tell(connection, due)
 
-    def _is_any_needed(self, operations: Sequence[Operation]) -> bool:
+    def _is_any_needed(self, operations: Sequence[Operation[Any]]) -> bool:
         """Ask those that may find nothing to do, if no other one needs a transaction."""
-        if any(operation.needed is None for operation in operations):
+        if not all(operation.may_be_needless for operation in operations):
             return True
         self._disconnect_if_changed()
         connection = self._connected()
         connection.begin(self._clock())
-        return any(operation.needed is not None and operation.needed(connection) for operation in operations)
+        return any(operation.is_needed(connection) for operation in operations)
 
     @contextmanager
     def _transaction(self, connection: OwnConnection, *, careful: bool) -> Iterator[None]:
         with self._lock:
             self._check_files()
-            connection.execute(statements.BEGIN_WRITING)
+            connection.execute(BEGIN_WRITING)
             try:
                 connection.begin(self._clock(), careful=careful)
                 yield
-                connection.execute(statements.COMMIT)
+                connection.execute(COMMIT)
             except BaseException:
                 if connection.in_transaction:  # a full disk has ended it already
-                    connection.execute(statements.ROLLBACK)
+                    connection.execute(ROLLBACK)
                 raise
 
     def _tell(self, connection: Connection, due: int | None) -> None:
@@ -232,7 +239,7 @@ class Writer(ConnectionThread):
         if connection.queued or sooner:
             self._told()
         if connection.left_behind:  # beside what is asked for meanwhile, and after it
-            self.submit([Operation(successors.go_on, needed=successors.is_any_left, turn=2)])
+            self.submit([self._go_on()])
         for one in connection.set_aside:
             telemetry.set_aside(one.id, one.name, one.reason)
 
@@ -255,10 +262,10 @@ class Writer(ConnectionThread):
                 self._disconnect()
                 self._connected()
             return
-        [version] = self._connection.execute(statements.DATA_VERSION).fetchone()
+        [version] = self._connection.execute(DATA_VERSION).fetchone()
         if version != self._version:
             self._version = version
-            [self.next_due] = self._connection.execute(statements.NEXT_DUE).fetchone()
+            [self.next_due] = self._connection.execute(NEXT_DUE).fetchone()
             self._noticed()
 
 
@@ -277,7 +284,7 @@ def _remove_leftovers(path: str, files: Identities) -> None:
                 os.unlink(name)
 
 
-def _results(connection: Connection, operations: Sequence[Operation]) -> list[Any]:
+def _results(connection: Connection, operations: Sequence[Operation[Any]]) -> list[Any]:
     results = []
     try:
         for operation in operations:

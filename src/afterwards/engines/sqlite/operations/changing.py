@@ -4,10 +4,18 @@ from collections.abc import Iterable, Sequence
 
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, Failure, State, Task
-from afterwards.engines.sqlite import many, rows, statements
+from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.io.connection import Connection
 
 MOST_FAILURES = FIRST_FAILURES + LAST_FAILURES
+
+UPDATE = """
+    UPDATE afterwards_tasks SET
+        state = ?, attempt = ?, failed = ?, crashed = ?, suspect = ?, losses = ?, run_at = ?, worker = ?,
+        lease_until = ?, started_at = ?, finished_at = ?, cancel_requested = ?, reason = ?, cause = ?, progress = ?,
+        result = ?, expires_at = ?, aside_from = ?, set_aside = ?, queued_at = ?
+    WHERE id = ?
+"""
 
 STANDING = """
     state, attempt, failed, crashed, suspect, losses, run_at, worker, lease_until, started_at, finished_at,
@@ -49,7 +57,7 @@ TRIM_FAILURES = f"""
 def put_all(connection: Connection, tasks: Sequence[Task]) -> None:
     """Store tasks as they stand now, but for their failures."""
     if len(tasks) == 1:  # as most often
-        connection.execute(statements.UPDATE, rows.changed(tasks[0], connection.instant))
+        connection.execute(UPDATE, rows.changed(tasks[0], connection.instant))
     else:
         many.update(connection, UPDATE_ALL, [rows.changed(task, connection.instant) for task in tasks])
     connection.queued |= any(

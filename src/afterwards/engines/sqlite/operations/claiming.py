@@ -10,12 +10,41 @@ from afterwards.core.limits import Candidate, Group
 from afterwards.core.routing import Route
 from afterwards.core.task import LEASE_ENDED, Lease, Task
 from afterwards.engine import Claim, Heartbeat, Held
-from afterwards.engines.sqlite import many, rows, shapes, statements
+from afterwards.engines.sqlite import many, parsing, placeholders, rows, shapes
+from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection, Look
 from afterwards.engines.sqlite.operations import set_aside
 from afterwards.engines.sqlite.operations.limiting import Rooms
 from afterwards.engines.sqlite.operations.skip_scan import INNOCENT, SUSPECT, Bundle, Lane, bundles, is_any, lanes
 from afterwards.engines.sqlite.shapes import UnreadableRow
+
+PROMOTE = """
+    UPDATE afterwards_tasks SET state = 'queued', queued_at = run_at, run_at = NULL WHERE seq IN (
+        SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= ? ORDER BY run_at LIMIT ?
+    )
+"""
+
+TO_TAKE = {
+    "state": "'running'",
+    "attempt": "CASE typeof(attempt) WHEN 'integer' THEN attempt + 1 ELSE attempt END",  # what is none is to be seen
+    "run_at": "NULL",
+    "worker": "?",
+    "lease_until": "?",
+    "started_at": "?",
+    "progress": "NULL",
+}
+"""The changes of a row whose task a worker takes; ``lifecycle.claim`` says the same."""
+
+TAKE = f"""
+    UPDATE afterwards_tasks SET {", ".join(f"{column} = {value}" for column, value in TO_TAKE.items())}
+    WHERE seq IN ({{places}})
+"""
+
+# The rows as they will be: what cannot be read of them is found before anything is changed.
+TAKEN = f"""
+    SELECT {", ".join(TO_TAKE.get(column, column) for column in COLUMNS.replace(",", " ").split())}
+    FROM afterwards_tasks WHERE seq IN ({{places}})
+"""
 
 FIRST = 100
 """How many of a function's tasks that have a limit are looked at before each of its limit keys is."""
@@ -71,7 +100,7 @@ def _claim(connection: Connection, claim: Claim, look: Look) -> list[Task]:
     places = sorted(_places(connection, claim, look, rooms))
     candidates = ((seq, suspect == SUSPECT, group) for _, seq, suspect, group in places)
     seqs = list(limits.admit(candidates, rooms.known, limit=claim.limit, suspects=claim.suspects))
-    taken = [task for some in statements.pieces(seqs) for task in _take(connection, claim, some)]
+    taken = [task for some in placeholders.pieces(seqs) for task in _take(connection, claim, some)]
     rooms.note(taken)
     return taken
 
@@ -114,7 +143,7 @@ def promote(connection: Connection, look: Look) -> Look:
     """Queue what is due. Returns what there is to do now."""
     if not look.due:
         return look
-    connection.execute(statements.PROMOTE, (connection.instant, MOST_PROMOTED))
+    connection.execute(PROMOTE, (connection.instant, MOST_PROMOTED))
     connection.queued = True  # others may serve what this worker does not
     return connection.look()
 
@@ -200,18 +229,18 @@ def _places_by_id(
 def _take(connection: Connection, claim: Claim, seqs: Sequence[int]) -> list[Task]:
     """Lease the tasks at these places, in this order."""
     values = claim.worker, connection.after(claim.lease), connection.instant
-    named = statements.padded(seqs)
-    as_taken = connection.execute(statements.sized(statements.TAKEN, len(named)), (*values, *named))
+    named = placeholders.padded(seqs)
+    as_taken = connection.execute(placeholders.sized(TAKEN, len(named)), (*values, *named))
     found = {row[-1]: row for row in as_taken}
     taken: dict[int, Task] = {}
     for seq in seqs:
         try:
             if connection.odd_texts:
                 shapes.check_texts(found[seq])
-            taken[seq] = rows.to_task(found[seq])
+            taken[seq] = parsing.to_task(found[seq])
         except UnreadableRow as error:
             set_aside.put(connection, found[seq], str(error))
     if taken:
-        named = statements.padded([*taken])
-        connection.execute(statements.sized(statements.TAKE, len(named)), (*values, *named))
+        named = placeholders.padded([*taken])
+        connection.execute(placeholders.sized(TAKE, len(named)), (*values, *named))
     return [*taken.values()]

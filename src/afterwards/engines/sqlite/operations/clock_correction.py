@@ -4,13 +4,46 @@ from datetime import timedelta
 
 from afterwards.core import lifecycle
 from afterwards.core.correction import CORRECTION, corrected
-from afterwards.engines.sqlite import many, rows, statements
+from afterwards.engines.sqlite import many, rows
+from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import reading, set_aside
 
 AT_ONCE = 1000
 """Tasks that one transaction reads at a time."""
 
+
+WRONG = """
+    SELECT EXISTS (SELECT 1 FROM afterwards_schedules WHERE after > ?)
+        OR EXISTS (SELECT 1 FROM afterwards_workers WHERE seen_at > ?)
+        OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'running' AND lease_until > ?)
+        OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'scheduled' AND run_at > ? AND queued_at > ?)
+        OR EXISTS (
+            SELECT 1 FROM afterwards_tasks INDEXED BY afterwards_expiring
+            WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at > ? AND created_at > ?
+                AND aside_from IS NULL
+        )
+"""
+
+WRONG_TASKS = f"""
+    SELECT {COLUMNS}, queued_at FROM afterwards_tasks
+    WHERE seq IN (
+        SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at > ? AND queued_at > ?
+        UNION
+        SELECT seq FROM afterwards_tasks WHERE state = 'running' AND lease_until > ?
+        UNION
+        SELECT seq FROM afterwards_tasks INDEXED BY afterwards_expiring
+        WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at > ? AND created_at > ?
+            AND aside_from IS NULL
+    )
+    ORDER BY seq LIMIT ?
+"""
+
+PUT_SCHEDULES_RIGHT = "UPDATE afterwards_schedules SET after = ? WHERE after > ?"
+
+PUT_WORKERS_RIGHT = "UPDATE afterwards_workers SET seen_at = ? WHERE seen_at > ?"
+
+PUT_STARTS_RIGHT = "DELETE FROM afterwards_starts WHERE at > ?"
 
 PUT_TASKS_RIGHT = """
     WITH new (run_at, expires_at, lease_until, created_at, queued_at, id) AS (VALUES {rows})
@@ -24,17 +57,17 @@ PUT_TASKS_RIGHT = """
 def is_any_wrong(connection: Connection, lease: timedelta) -> bool:
     latest, longest = _latest(connection, lease)
     wrong = (latest, latest, longest, latest, latest, latest, latest)
-    [found] = connection.execute(statements.WRONG, wrong).fetchone()
+    [found] = connection.execute(WRONG, wrong).fetchone()
     return bool(found)
 
 
 def put_right(connection: Connection, lease: timedelta) -> bool:
     latest, longest = _latest(connection, lease)
-    connection.execute(statements.PUT_SCHEDULES_RIGHT, (connection.instant, latest))
-    connection.execute(statements.PUT_WORKERS_RIGHT, (connection.instant, latest))
-    connection.execute(statements.PUT_STARTS_RIGHT, (latest,))
+    connection.execute(PUT_SCHEDULES_RIGHT, (connection.instant, latest))
+    connection.execute(PUT_WORKERS_RIGHT, (connection.instant, latest))
+    connection.execute(PUT_STARTS_RIGHT, (latest,))
     wrong = (latest, latest, longest, latest, latest, AT_ONCE)
-    while found := connection.execute(statements.WRONG_TASKS, wrong).fetchall():
+    while found := connection.execute(WRONG_TASKS, wrong).fetchall():
         right = [instants for row in found for instants in _put_right(connection, row, lease)]
         many.update(connection, PUT_TASKS_RIGHT, right)
     connection.queued = True  # what is due now may be nearer than it was

@@ -4,8 +4,19 @@ from collections.abc import Sequence
 
 from afterwards.core.serialization.files import UNCLAIMED
 from afterwards.engine import Chunk
-from afterwards.engines.sqlite import many, rows, statements
+from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.io.connection import Connection
+
+CHUNKS = "SELECT content FROM afterwards_chunks WHERE file = ? AND number >= ? AND number < ? ORDER BY number"
+
+ANY_FILE = "SELECT 1 FROM afterwards_files LIMIT 1"
+
+ANY_FILE_OVER = "SELECT 1 FROM afterwards_files WHERE until <= ? LIMIT 1"
+
+FILES_OVER = """
+    SELECT id, EXISTS (SELECT 1 FROM afterwards_tasks WHERE afterwards_tasks.id = afterwards_files.task)
+    FROM afterwards_files WHERE until <= ? ORDER BY until LIMIT ?
+"""
 
 FILES_AT_ONCE, CHUNKS_AT_ONCE = 100, 64
 """What one transaction looks at and deletes, so that none takes long."""
@@ -41,23 +52,23 @@ def write(connection: Connection, chunks: Sequence[Chunk]) -> None:
 
 
 def read(connection: Connection, file: str, start: int, limit: int) -> list[bytes]:
-    found = connection.execute(statements.CHUNKS, (rows.key(file), start, start + limit)).fetchall()
+    found = connection.execute(CHUNKS, (rows.key(file), start, start + limit)).fetchall()
     return [content for [content] in found if isinstance(content, bytes)]
 
 
 def release(connection: Connection, tasks: Sequence[bytearray]) -> None:
     """Have the files of tasks deleted that were deleted themselves."""
-    if connection.execute(statements.ANY_FILE).fetchone():
+    if connection.execute(ANY_FILE).fetchone():
         many.change(connection, RELEASE_FILES, tasks, before=(connection.instant,))
 
 
 def is_any_over(connection: Connection) -> bool:
-    return connection.execute(statements.ANY_FILE_OVER, (connection.instant,)).fetchone() is not None
+    return connection.execute(ANY_FILE_OVER, (connection.instant,)).fetchone() is not None
 
 
 def delete_some(connection: Connection) -> bool:
     """Delete files whose time is over and whose task is not there. Returns whether there may be more of them."""
-    over = connection.execute(statements.FILES_OVER, (connection.instant, FILES_AT_ONCE)).fetchall()
+    over = connection.execute(FILES_OVER, (connection.instant, FILES_AT_ONCE)).fetchall()
     many.change(connection, KEEP_FILES, [rows.raw(id) for id, is_needed in over if is_needed])
     doomed = [rows.raw(id) for id, is_needed in over if not is_needed]
     deleted = many.change(connection, DELETE_CHUNKS, doomed, CHUNKS_AT_ONCE)

@@ -8,9 +8,11 @@ from afterwards.core import lifecycle, succession
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.task import Lease, State, Task
-from afterwards.engines.sqlite import many, rows, statements
+from afterwards.engines.sqlite import placeholders, rows
+from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.operations import changing, files, reading, storing, successors
+from afterwards.engines.sqlite.io.operation import Call
+from afterwards.engines.sqlite.operations import changing, reading, storing, successors
 
 MOST_EXPIRED = 1000
 """Tasks that one claim cancels, so that no transaction takes long."""
@@ -18,8 +20,36 @@ MOST_EXPIRED = 1000
 MOST_SUCCEEDED = 128
 """Successes that one statement stores; with all their values old versions of SQLite allow 999."""
 
+STILL_HELD = """
+    SELECT id, limit_key FROM afterwards_tasks INDEXED BY afterwards_id
+    WHERE id IN ({places}) AND attempt = ? AND state = 'running'
+"""
+
+SUCCEED = """
+    UPDATE afterwards_tasks INDEXED BY afterwards_id SET
+        state = 'succeeded', failed = ?, crashed = ?, suspect = 0, losses = 0, lease_until = NULL, finished_at = ?,
+        cancel_requested = NULL, reason = NULL, result = {result}
+    WHERE id IN ({places}) AND attempt = ? AND state = 'running'
+"""
+
+# The same, unless one of them is not held, or has a limit that others may wait for: then none is changed.
+SUCCEED_ALL = f"""
+    {SUCCEED} AND limit_key = '' AND (
+        SELECT count(*) FROM afterwards_tasks INDEXED BY afterwards_id
+        WHERE id IN ({{places}}) AND attempt = ? AND state = 'running' AND limit_key = ''
+    ) = ?
+"""
+
+ASK_UNREADABLE_TO_STOP = "UPDATE afterwards_tasks SET cancel_requested = ? WHERE seq = ? AND state = 'running'"
+
+CANCEL_UNREADABLE = """
+    UPDATE afterwards_tasks SET
+        state = 'cancelled', aside_from = NULL, set_aside = NULL, run_at = NULL, finished_at = ?, reason = ?
+    WHERE seq = ? AND state NOT IN ('running', 'succeeded', 'failed', 'cancelled')
+"""
+
 OVERDUE = f"""
-    SELECT {statements.COLUMNS} FROM afterwards_tasks
+    SELECT {COLUMNS} FROM afterwards_tasks
     WHERE seq IN (
         SELECT seq FROM afterwards_tasks INDEXED BY afterwards_expiring
         WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= ?
@@ -29,14 +59,14 @@ OVERDUE = f"""
     ORDER BY seq
 """
 
-DELETE_TASKS = "DELETE FROM afterwards_tasks WHERE id IN ({places})"
-
-DELETE_FAILURES = "DELETE FROM afterwards_failures WHERE task IN ({places})"
-
-DELETE_ALIASES = "DELETE FROM afterwards_aliases WHERE task IN ({places})"
-
 Counted = tuple[int, int, int]
 """Failures, crashes and attempts of a task."""
+
+
+class Finish(Call[list[Lease]]):
+    """Stores how attempts ended."""
+
+    patient = True
 
 
 class Piece(NamedTuple):
@@ -105,8 +135,8 @@ def cancel(connection: Connection, ids: Sequence[str], reason: str) -> Piece:
 
 def _cancel_unreadable(connection: Connection, seq: int, task: Task, reason: str) -> None:
     """Cancel a task without changing what cannot be read of its row."""
-    connection.execute(statements.ASK_UNREADABLE_TO_STOP, (reason, seq))
-    if connection.execute(statements.CANCEL_UNREADABLE, (connection.instant, reason, seq)).rowcount:
+    connection.execute(ASK_UNREADABLE_TO_STOP, (reason, seq))
+    if connection.execute(CANCEL_UNREADABLE, (connection.instant, reason, seq)).rowcount:
         successors.follow(connection, {task.id: lifecycle.cancel(task, reason, connection.now)})
 
 
@@ -135,19 +165,6 @@ def bring_back(connection: Connection, ids: Iterable[str]) -> None:
     _put_and_follow(connection, succession.bring_back_all(tasks, standing, connection.now))
 
 
-def prune(connection: Connection, limit: int) -> int:
-    keys = [rows.raw(key) for [key] in connection.execute(statements.OVER, (connection.instant, limit))]
-    for statement in (DELETE_TASKS, DELETE_FAILURES, DELETE_ALIASES):
-        many.change(connection, statement, keys)
-    connection.execute(statements.DELETE_STARTS, (connection.instant,))
-    files.release(connection, keys)
-    return len(keys)
-
-
-def is_any_over(connection: Connection) -> bool:
-    return connection.execute(statements.ANY_OVER, (connection.instant,)).fetchone() is not None
-
-
 def is_plain_success(settled: Settled) -> bool:
     """Whether all there is to store is that the task succeeded, and its result."""
     return not (settled.state is not State.SUCCEEDED or settled.failure or settled.then or settled.progress)
@@ -156,7 +173,7 @@ def is_plain_success(settled: Settled) -> bool:
 def _succeed(connection: Connection, counted: Counted, settled: Sequence[Settled]) -> list[Settled]:
     """Store what ``lifecycle.finish`` says of successes. Returns those whose leases still held."""
     held: list[Settled] = []
-    for some in statements.pieces(settled, MOST_SUCCEEDED):
+    for some in placeholders.pieces(settled, MOST_SUCCEEDED):
         succeed = _Success(counted, some)
         held += some if succeed.all_in_one(connection) else succeed.those_held(connection)
     return held
@@ -169,26 +186,26 @@ class _Success:
         self._failed, self._crashed, self._attempt = counted
         self._settled = settled
         keys = [rows.key(one.lease.task_id) for one in settled]
-        self._keys = statements.padded(keys)
+        self._keys = placeholders.padded(keys)
         self._results: list[object] = [settled[0].result]
         if any(one.result != settled[0].result for one in settled):
-            results = statements.padded([one.result for one in settled])
+            results = placeholders.padded([one.result for one in settled])
             self._results = [*chain.from_iterable(zip(self._keys, results, strict=True))]
 
     def all_in_one(self, connection: Connection) -> bool:
         """Store all, where all leases hold and nobody waits for a limit. Returns False when nothing was done."""
         values = (*self._values(connection), *self._keys, self._attempt, len(self._settled))
-        return connection.execute_unseen(self._sized(statements.SUCCEED_ALL), values).rowcount > 0
+        return connection.execute_unseen(self._sized(SUCCEED_ALL), values).rowcount > 0
 
     def those_held(self, connection: Connection) -> list[Settled]:
-        held = self._sized(statements.STILL_HELD)
+        held = self._sized(STILL_HELD)
         found = dict(connection.execute(held, (*self._keys, self._attempt)).fetchall())
         connection.queued |= any(limit_key != UNLIMITED for limit_key in found.values())  # others may have waited
-        connection.execute(self._sized(statements.SUCCEED), self._values(connection))
+        connection.execute(self._sized(SUCCEED), self._values(connection))
         return [one for one in self._settled if bytes(rows.key(one.lease.task_id)) in found]
 
     def _sized(self, statement: str) -> str:
-        return statements.sized(statement, len(self._keys), max(1, len(self._results) // 2))
+        return placeholders.sized(statement, len(self._keys), max(1, len(self._results) // 2))
 
     def _values(self, connection: Connection) -> tuple[object, ...]:
         return self._failed, self._crashed, connection.instant, *self._results, *self._keys, self._attempt

@@ -10,10 +10,14 @@ from typing import Any
 
 from afterwards.core.task import NewTask, Task
 from afterwards.engine import Answer, Transaction
-from afterwards.engines.sqlite import statements
-from afterwards.engines.sqlite.io.connection import Connection, prepare_joined
+from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite.io.schema import prepare_joined
 from afterwards.engines.sqlite.operations import storing
 from afterwards.telemetry import once
+
+DATABASES = """
+SELECT name, file, (SELECT synchronous FROM pragma_synchronous) FROM pragma_database_list
+"""
 
 FULL = 2
 """The level of ``PRAGMA synchronous`` from which on a commit in WAL mode survives a power cut."""
@@ -85,7 +89,7 @@ def is_on(path: Path, transaction: Transaction) -> bool:
     """Whether a transaction works on the file, whatever its database was called when it was opened."""
     if transaction.dialect != "sqlite":
         return False
-    databases = {name: (file, level) for name, file, level in transaction.execute(statements.DATABASES).rows}
+    databases = {name: (file, level) for name, file, level in transaction.execute(DATABASES).rows}
     file, level = databases["main"]
     with suppress(OSError):  # a database in memory has no file
         if os.path.samefile(file, path):

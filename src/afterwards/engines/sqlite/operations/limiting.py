@@ -8,9 +8,16 @@ from afterwards.core import limits
 from afterwards.core.limits import Group, Limit, Room, Used
 from afterwards.core.task import Task
 from afterwards.engine import Claim
-from afterwards.engines.sqlite import many, rows, statements
+from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.shapes import LATEST
+
+RUNNING = """
+    SELECT name, limit_key, count(*) FROM afterwards_tasks INDEXED BY afterwards_running WHERE state = 'running'
+    GROUP BY name, limit_key
+"""
+
+STARTS = "SELECT at FROM afterwards_starts WHERE name = ? AND limit_key = ? AND at > ? ORDER BY at"
 
 INSERT_STARTS = "INSERT INTO afterwards_starts (name, limit_key, at, until) VALUES {rows}"
 
@@ -54,7 +61,7 @@ class Rooms:
         starts: list[int] = []
         if limit.rate:
             since = self._connection.instant - rows.from_span(limit.rate.per)
-            found = self._connection.execute(statements.STARTS, (*group, since)).fetchall()
+            found = self._connection.execute(STARTS, (*group, since)).fetchall()
             starts = [at for [at] in found if isinstance(at, int) and at <= LATEST]
         used = Used(self._running[group], [rows.to_instant(at) for at in starts])
         return limits.room(limit, used, self._connection.now)
@@ -62,6 +69,6 @@ class Rooms:
     @cached_property
     def _running(self) -> Counter[Group]:
         running: Counter[Group] = Counter()
-        for name, limit_key, count in self._connection.execute(statements.RUNNING):
+        for name, limit_key, count in self._connection.execute(RUNNING):
             running[self.group(name, limit_key)] += count
         return running

@@ -7,17 +7,63 @@ from heapq import nlargest
 
 from afterwards.core.task import Failure, State, Task
 from afterwards.engine import Query, Stats
-from afterwards.engines.sqlite import many, rows, shapes, statements
+from afterwards.engines.sqlite import many, rows, shapes
+from afterwards.engines.sqlite.columns import ASIDE, COLUMNS, LIMITED, QUEUED
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import salvage
 from afterwards.engines.sqlite.rows import Row
+
+FIND = f"""
+    SELECT {COLUMNS} FROM afterwards_tasks
+    WHERE seq IN (SELECT seq FROM afterwards_tasks {{index}} WHERE {{conditions}} ORDER BY seq DESC LIMIT ?)
+"""
+
+BEFORE = "seq < (SELECT seq FROM afterwards_tasks WHERE id = ?)"
+
+EXPIRED = f"""
+    SELECT {COLUMNS} FROM afterwards_tasks WHERE state = 'running' AND lease_until <= ?
+    ORDER BY lease_until, seq LIMIT ?
+"""
+
+COUNTS = f"""
+    SELECT queue, 'waiting', count(*) FROM afterwards_tasks WHERE state = 'waiting' GROUP BY queue
+    UNION ALL
+    SELECT queue, 'scheduled', count(*) FROM afterwards_tasks WHERE state = 'scheduled' GROUP BY queue
+    UNION ALL
+    SELECT queue, 'queued', count(*) FROM afterwards_tasks INDEXED BY afterwards_queued
+    WHERE state = 'queued' AND limit_key = '' GROUP BY queue
+    UNION ALL
+    SELECT queue, 'queued', count(*) FROM afterwards_tasks INDEXED BY afterwards_limited
+    WHERE state = 'queued' AND limit_key != '' GROUP BY queue
+    UNION ALL
+    SELECT queue, 'running', count(*) FROM afterwards_tasks WHERE state = 'running' GROUP BY queue
+    UNION ALL
+    SELECT queue, state, count(*) FROM afterwards_tasks INDEXED BY afterwards_ended
+    WHERE finished_at IS NOT NULL GROUP BY state, queue
+    UNION ALL
+    SELECT queue, aside_from, count(*) FROM afterwards_tasks INDEXED BY afterwards_aside
+    WHERE {ASIDE} GROUP BY 1, 2
+"""
+
+OLDEST = """
+    SELECT created_at FROM afterwards_tasks
+    WHERE seq = (
+        SELECT min(seq) FROM (
+            SELECT min(seq) AS seq FROM afterwards_tasks INDEXED BY afterwards_queued
+            WHERE state = 'queued' AND limit_key = ''
+            UNION ALL
+            SELECT min(seq) FROM afterwards_tasks INDEXED BY afterwards_limited
+            WHERE state = 'queued' AND limit_key != ''
+        )
+    )
+"""
 
 PARTS = {
     State.WAITING: [("state = 'waiting'", "INDEXED BY afterwards_waiting")],
     State.SCHEDULED: [("state = 'scheduled'", "INDEXED BY afterwards_scheduled")],
     State.QUEUED: [
-        (statements.QUEUED, "INDEXED BY afterwards_queued"),
-        (statements.LIMITED, "INDEXED BY afterwards_limited"),
+        (QUEUED, "INDEXED BY afterwards_queued"),
+        (LIMITED, "INDEXED BY afterwards_limited"),
     ],
     State.RUNNING: [("state = 'running'", "INDEXED BY afterwards_running")],
     State.SUCCEEDED: [("state = 'succeeded'", "NOT INDEXED")],  # most are, so that the newest are found at once
@@ -30,7 +76,7 @@ PARTS = {
 Found = tuple[Row, Task]
 """A row, and the task that it is; its failures are not read."""
 
-GET_ALL = f"SELECT {statements.COLUMNS} FROM afterwards_tasks WHERE id IN ({{places}})"
+GET_ALL = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE id IN ({{places}})"
 
 ALIASES = "SELECT id, task FROM afterwards_aliases WHERE id IN ({places})"
 
@@ -96,7 +142,7 @@ def _parts(query: Query) -> Iterator[tuple[list[str], str]]:
     if query.states is None and not query.set_aside:
         yield [], ""
         return
-    aside = [statements.ASIDE]
+    aside = [ASIDE]
     if query.states is not None:
         states = ", ".join(f"'{state}'" for state in sorted(query.states))
         aside.append(f"aside_from IN ({states})")
@@ -108,16 +154,16 @@ def _parts(query: Query) -> Iterator[tuple[list[str], str]]:
 
 def stats(connection: Connection) -> Stats:
     counts: Counter[tuple[str, State]] = Counter()
-    for queue, state, count in connection.execute(statements.COUNTS):
+    for queue, state, count in connection.execute(COUNTS):
         counts[queue if shapes.is_text(queue) else repr(queue), rows.STATES.get(state, State.WAITING)] += count
-    row = connection.execute(statements.OLDEST).fetchone()
+    row = connection.execute(OLDEST).fetchone()
     oldest = timedelta(microseconds=connection.instant - row[0]) if row and isinstance(row[0], int) else None
     return Stats(counts=counts, oldest=oldest)
 
 
 def expired(connection: Connection, limit: int) -> tuple[list[Task], list[int]]:
     """Tasks whose lease has run out; and where those stand whose rows cannot be read."""
-    found = connection.execute(statements.EXPIRED, (connection.instant, limit)).fetchall()
+    found = connection.execute(EXPIRED, (connection.instant, limit)).fetchall()
     tasks = [(task_of(connection, row), row[-1]) for row in found]
     return [task for task, _ in tasks if not task.unreadable], [seq for task, seq in tasks if task.unreadable]
 
@@ -146,7 +192,7 @@ def _find(connection: Connection, query: Query, conditions: Sequence[str], index
             where.append(f"{column} IN ({', '.join('?' * len(wanted))})")
             values += wanted
     if query.before is not None:
-        where.append(statements.BEFORE)
+        where.append(BEFORE)
         values.append(rows.key(query.before))
-    statement = statements.FIND.format(index=index, conditions=" AND ".join(where) or "1")
+    statement = FIND.format(index=index, conditions=" AND ".join(where) or "1")
     return connection.execute(statement, (*values, query.limit)).fetchall()

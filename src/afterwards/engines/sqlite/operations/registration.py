@@ -8,14 +8,44 @@ from typing import Any
 from afterwards import telemetry
 from afterwards.core import routing
 from afterwards.core.routing import FORGOTTEN_AFTER, Backlog, LiveWorker, Route, Unroutable
-from afterwards.engines.sqlite import many, rows, statements
+from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import skip_scan
+from afterwards.engines.sqlite.operations.skip_scan import NEXT_LIMITED_NAME, NEXT_LIMITED_QUEUE, NEXT_NAME, NEXT_QUEUE
 from afterwards.engines.sqlite.shapes import is_text
 
 ANNOUNCE = """
     INSERT OR REPLACE INTO afterwards_workers (id, host, pid, started_at, names, queues, slots, has_left, seen_at)
     VALUES {rows}
+"""
+
+
+SEEN_WORKERS = """
+    SELECT id, host, pid, started_at, names, queues, slots, seen_at, has_left FROM afterwards_workers
+    WHERE seen_at >= ? ORDER BY started_at, id
+"""
+
+ANY_FORGOTTEN = "SELECT 1 FROM afterwards_workers WHERE seen_at <= ? LIMIT 1"
+
+FORGET = "DELETE FROM afterwards_workers WHERE seen_at <= ?"
+
+DUE_ROUTES = "SELECT DISTINCT name, queue FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= ?"
+
+BACKLOG = """
+    SELECT count(*), min(coalesce(queued_at, created_at)) FROM afterwards_tasks INDEXED BY afterwards_queued
+    WHERE state = 'queued' AND limit_key = '' AND suspect IN (0, 1) AND queue = ? AND name = ?
+        AND coalesce(queued_at, created_at) <= ?
+"""
+
+LIMITED_BACKLOG = """
+    SELECT count(*), min(coalesce(queued_at, created_at)) FROM afterwards_tasks INDEXED BY afterwards_limited
+    WHERE state = 'queued' AND limit_key != '' AND suspect IN (0, 1) AND queue = ? AND name = ?
+        AND coalesce(queued_at, created_at) <= ?
+"""
+
+DUE_BACKLOG = """
+    SELECT count(*), min(run_at) FROM afterwards_tasks INDEXED BY afterwards_scheduled
+    WHERE state = 'scheduled' AND run_at <= ? AND queue = ? AND name = ?
 """
 
 
@@ -36,20 +66,20 @@ def unroutable(connection: Connection, waited: timedelta) -> list[Unroutable]:
 
 
 def is_any_forgotten(connection: Connection) -> bool:
-    return connection.execute(statements.ANY_FORGOTTEN, (_forgotten(connection),)).fetchone() is not None
+    return connection.execute(ANY_FORGOTTEN, (_forgotten(connection),)).fetchone() is not None
 
 
 def forget(connection: Connection) -> None:
-    connection.execute(statements.FORGET, (_forgotten(connection),))
+    connection.execute(FORGET, (_forgotten(connection),))
 
 
 def _routes(connection: Connection) -> list[Route]:
-    due = connection.execute(statements.DUE_ROUTES, (connection.instant,)).fetchall()
+    due = connection.execute(DUE_ROUTES, (connection.instant,)).fetchall()
     return sorted({Route(*route) for route in due if all(map(is_text, route))} | {*_queued_routes(connection)})
 
 
 def _seen(connection: Connection, since: timedelta) -> Iterable[rows.Row]:
-    return connection.execute(statements.SEEN_WORKERS, (connection.after(-since),)).fetchall()
+    return connection.execute(SEEN_WORKERS, (connection.after(-since),)).fetchall()
 
 
 def _forgotten(connection: Connection) -> int:
@@ -59,8 +89,8 @@ def _forgotten(connection: Connection) -> int:
 def _queued_routes(connection: Connection) -> Iterator[Route]:
     """By one look per route: what is queued in it is jumped over, however much it is."""
     for next_queue, next_name in (
-        (statements.NEXT_QUEUE, statements.NEXT_NAME),
-        (statements.NEXT_LIMITED_QUEUE, statements.NEXT_LIMITED_NAME),
+        (NEXT_QUEUE, NEXT_NAME),
+        (NEXT_LIMITED_QUEUE, NEXT_LIMITED_NAME),
     ):
         for suspicion in (skip_scan.INNOCENT, skip_scan.SUSPECT):
             for queue in skip_scan.present(connection, next_queue, (suspicion,), None):
@@ -70,9 +100,9 @@ def _queued_routes(connection: Connection) -> Iterator[Route]:
 
 def _backlog(connection: Connection, route: Route, latest: int) -> Backlog | None:
     found = [
-        connection.execute(statements.BACKLOG, (route.queue, route.name, latest)).fetchone(),
-        connection.execute(statements.LIMITED_BACKLOG, (route.queue, route.name, latest)).fetchone(),
-        connection.execute(statements.DUE_BACKLOG, (latest, route.queue, route.name)).fetchone(),
+        connection.execute(BACKLOG, (route.queue, route.name, latest)).fetchone(),
+        connection.execute(LIMITED_BACKLOG, (route.queue, route.name, latest)).fetchone(),
+        connection.execute(DUE_BACKLOG, (latest, route.queue, route.name)).fetchone(),
     ]
     since = [rows.instant_or(instant, connection.now) for _, instant in found if instant is not None]
     count = sum(count for count, _ in found)

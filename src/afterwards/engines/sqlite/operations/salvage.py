@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from afterwards.core.task import Failure, FailureKind, State, Task
 from afterwards.core.text import shortened
-from afterwards.engines.sqlite import rows, shapes
+from afterwards.engines.sqlite import parsing, rows, shapes
 from afterwards.engines.sqlite.rows import Row
 from afterwards.engines.sqlite.shapes import SHAPE, UnreadableRow
 
@@ -15,22 +15,22 @@ _PLACES: Final = {column: place for place, column in enumerate(SHAPE)}
 
 
 def task_of(row: Row, failures: tuple[Failure, ...] = (), *, texts: bool = False) -> Task:
-    """A row of ``statements.COLUMNS`` as a task; of one that cannot be read, what can be, and the reason.
+    """A row of ``columns.COLUMNS`` as a task; of one that cannot be read, what can be, and the reason.
 
     With ``texts``, text that is no UTF-8 is looked for, too.
     """
     try:
         if texts:
             shapes.check_texts(row)
-        return rows.to_task(row, failures)
+        return parsing.to_task(row, failures)
     except UnreadableRow as error:
         return _salvaged(row, str(error), failures)
 
 
 def failure_of(row: Row) -> Failure:
-    """A row of failures as a failure; one that cannot be read is of an unknown kind."""
+    """A row of ``reading.FAILURES`` as a failure; one that cannot be read is of an unknown kind."""
     try:
-        return rows.to_failure(row)
+        return parsing.to_failure(row)
     except (ValueError, TypeError, OverflowError):
         attempt, at, *texts = row
         worker, kind, type, message, traceback = map(_text, texts)
@@ -79,7 +79,7 @@ def _salvaged(row: Row, reason: str, failures: tuple[Failure, ...]) -> Task:
         cancel_requested=_optional(found["cancel_requested"]),
         reason=_optional(found["reason"]),
         cause=_tried(rows.to_id, found["cause"]),
-        progress=_tried(rows.to_progress, found["progress"]),
+        progress=_tried(parsing.to_progress, found["progress"]),
         result=_optional(found["result"]),
         expires_at=instants["expires_at"],
         failures=failures,

@@ -2,15 +2,41 @@
 
 from collections.abc import Sequence
 
-from afterwards.engines.sqlite import shapes, statements
+from afterwards.engines.sqlite import shapes
+from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Aside, Connection
 from afterwards.engines.sqlite.operations import salvage
 from afterwards.engines.sqlite.rows import Row
+from afterwards.engines.sqlite.shapes import LATEST
+
+SET_ASIDE = """
+    UPDATE afterwards_tasks SET state = 'unreadable', aside_from = state, set_aside = ?
+    WHERE seq = ? AND aside_from IS NULL
+"""
+
+# Rows that no look at an index would ever come to. Each is found by one step in an index.
+LOST_TO_INDEXES = (
+    "SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at IS NULL",
+    f"SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at > {LATEST}",
+    "SELECT seq FROM afterwards_tasks WHERE state = 'running' AND lease_until IS NULL",
+    f"SELECT seq FROM afterwards_tasks WHERE state = 'running' AND lease_until > {LATEST}",
+    "SELECT seq FROM afterwards_tasks WHERE state = 'queued' AND limit_key = '' AND suspect < 0",
+    "SELECT seq FROM afterwards_tasks WHERE state = 'queued' AND limit_key = '' AND suspect > 1",
+    "SELECT seq FROM afterwards_tasks WHERE state = 'queued' AND limit_key != '' AND suspect < 0",
+    "SELECT seq FROM afterwards_tasks WHERE state = 'queued' AND limit_key != '' AND suspect > 1",
+    "SELECT seq FROM afterwards_tasks WHERE state = 'waiting' AND after IS NULL",
+)
+
+STILL_LOST = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE seq = ? AND state = 'running' AND lease_until <= ?"
+
+ODD_LANES = "SELECT seq, queue, name, limit_key FROM afterwards_tasks WHERE state = 'queued'"
+
+BY_SEQ = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE seq = ?"
 
 
 def put(connection: Connection, row: Row, reason: str) -> None:
     """Set a task aside whose row cannot be read. None of what is in the row is changed."""
-    if connection.execute(statements.SET_ASIDE, (reason, row[-1])).rowcount:
+    if connection.execute(SET_ASIDE, (reason, row[-1])).rowcount:
         task = salvage.task_of(row, texts=True)
         connection.set_aside.append(Aside(task.id, task.name, reason))
 
@@ -18,27 +44,27 @@ def put(connection: Connection, row: Row, reason: str) -> None:
 def put_lost(connection: Connection, seqs: Sequence[int]) -> None:
     """Set those aside of these running tasks whose leases have run out still."""
     for seq in seqs:
-        for row in connection.execute(statements.STILL_LOST, (seq, connection.instant)).fetchall():
+        for row in connection.execute(STILL_LOST, (seq, connection.instant)).fetchall():
             _put_if_unreadable(connection, row)
 
 
 def is_any_odd(connection: Connection) -> bool:
-    return any(connection.execute(f"{one} LIMIT 1").fetchone() for one in statements.LOST_TO_INDEXES)
+    return any(connection.execute(f"{one} LIMIT 1").fetchone() for one in LOST_TO_INDEXES)
 
 
 def put_odd(connection: Connection) -> None:
     """Set tasks aside that no worker would ever look at, as they stand in no order."""
-    for statement in statements.LOST_TO_INDEXES:
+    for statement in LOST_TO_INDEXES:
         for [seq] in connection.execute(f"{statement} LIMIT 1000").fetchall():
-            for row in connection.execute(statements.BY_SEQ, (seq,)).fetchall():
+            for row in connection.execute(BY_SEQ, (seq,)).fetchall():
                 put(connection, row, _reason(connection, row) or "it stands in no order in which tasks are claimed")
 
 
 def clear_lanes(connection: Connection) -> None:
     """Set those aside in which a name, queue or limit key is no text: what is behind them cannot be found."""
-    for seq, *texts in connection.execute(statements.ODD_LANES).fetchall():
+    for seq, *texts in connection.execute(ODD_LANES).fetchall():
         if not all(map(shapes.is_text, texts)):
-            for row in connection.execute(statements.BY_SEQ, (seq,)).fetchall():
+            for row in connection.execute(BY_SEQ, (seq,)).fetchall():
                 put(connection, row, _reason(connection, row) or "its name, queue or limit key is no text")
     connection.odd_lanes = False
 

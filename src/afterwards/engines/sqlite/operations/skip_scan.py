@@ -7,9 +7,50 @@ from typing import NamedTuple
 
 from afterwards.core.limits import UNLIMITED
 from afterwards.engine import Claim
-from afterwards.engines.sqlite import statements
+from afterwards.engines.sqlite.columns import LIMITED, QUEUED
 from afterwards.engines.sqlite.io.connection import Connection, Look
 from afterwards.engines.sqlite.shapes import is_text
+
+NEXT_QUEUE = f"SELECT queue FROM afterwards_tasks WHERE {QUEUED} AND suspect = ? AND queue >= ? ORDER BY queue LIMIT 1"
+
+NEXT_NAME = f"""
+    SELECT name FROM afterwards_tasks WHERE {QUEUED} AND suspect = ? AND queue = ? AND name >= ? ORDER BY name LIMIT 1
+"""
+
+LANE = f"""
+    SELECT -priority, seq, suspect FROM afterwards_tasks WHERE {QUEUED} AND suspect = ? AND queue = ? AND name = ?
+    ORDER BY priority DESC, seq LIMIT ?
+"""
+
+NEXT_LIMITED_QUEUE = f"""
+    SELECT queue FROM afterwards_tasks INDEXED BY afterwards_limited
+    WHERE {LIMITED} AND suspect = ? AND queue >= ?
+    ORDER BY queue LIMIT 1
+"""
+
+NEXT_LIMITED_NAME = f"""
+    SELECT name FROM afterwards_tasks INDEXED BY afterwards_limited
+    WHERE {LIMITED} AND suspect = ? AND queue = ? AND name >= ?
+    ORDER BY name LIMIT 1
+"""
+
+NEXT_LIMIT_KEY = f"""
+    SELECT limit_key FROM afterwards_tasks
+    WHERE {LIMITED} AND suspect = ? AND queue = ? AND name = ? AND limit_key >= ?
+    ORDER BY limit_key LIMIT 1
+"""
+
+LIMITED_LANE = f"""
+    SELECT -priority, seq, suspect FROM afterwards_tasks
+    WHERE {LIMITED} AND suspect = ? AND queue = ? AND name = ? AND limit_key = ?
+    ORDER BY priority DESC, seq LIMIT ?
+"""
+
+BUNDLE = f"""
+    SELECT -priority, seq, suspect, limit_key FROM afterwards_tasks INDEXED BY afterwards_limited_first
+    WHERE {LIMITED} AND suspect = ? AND queue = ? AND name = ?
+    ORDER BY priority DESC, seq LIMIT ?
+"""
 
 INNOCENT, SUSPECT = 0, 1
 
@@ -24,8 +65,8 @@ class Lane(NamedTuple):
 
     def places(self, connection: Connection, most: int) -> Iterable[tuple[int, int, int]]:
         if self.limit_key == UNLIMITED:
-            return connection.execute(statements.LANE, (self.suspicion, self.queue, self.name, most))
-        return connection.execute(statements.LIMITED_LANE, (*self, most))
+            return connection.execute(LANE, (self.suspicion, self.queue, self.name, most))
+        return connection.execute(LIMITED_LANE, (*self, most))
 
 
 class Bundle(NamedTuple):
@@ -36,12 +77,12 @@ class Bundle(NamedTuple):
     name: str
 
     def lanes(self, connection: Connection) -> Iterator[Lane]:
-        for limit_key in present(connection, statements.NEXT_LIMIT_KEY, self, None):
+        for limit_key in present(connection, NEXT_LIMIT_KEY, self, None):
             yield Lane(*self, limit_key)
 
     def first(self, connection: Connection, most: int) -> list[tuple[int, int, int, str]]:
         """Those that stand first in all of them, as if they were one lane; each with its limit key."""
-        found: list[tuple[int, int, int, str]] = connection.execute(statements.BUNDLE, (*self, most)).fetchall()
+        found: list[tuple[int, int, int, str]] = connection.execute(BUNDLE, (*self, most)).fetchall()
         return found
 
 
@@ -53,14 +94,14 @@ def is_any(connection: Connection, claim: Claim, look: Look, suspicion: int) -> 
 def lanes(connection: Connection, claim: Claim, look: Look, suspicion: int) -> Iterator[Lane]:
     """The lanes without a limit in which something is queued for the worker. What others serve is jumped over."""
     if look.queued:
-        for queue, name in _served(connection, claim, suspicion, statements.NEXT_QUEUE, statements.NEXT_NAME):
+        for queue, name in _served(connection, claim, suspicion, NEXT_QUEUE, NEXT_NAME):
             yield Lane(suspicion, queue, name, UNLIMITED)
 
 
 def bundles(connection: Connection, claim: Claim, look: Look, suspicion: int) -> Iterator[Bundle]:
     """The same of those with a limit."""
     if look.limited:
-        statement = statements.NEXT_LIMITED_QUEUE, statements.NEXT_LIMITED_NAME
+        statement = NEXT_LIMITED_QUEUE, NEXT_LIMITED_NAME
         for queue, name in _served(connection, claim, suspicion, *statement):
             yield Bundle(suspicion, queue, name)
 

@@ -9,7 +9,8 @@ from afterwards.core.lifecycle import Start
 from afterwards.core.storing import NOTHING_LOADED, Key, KeyKind, Loaded
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Claim
-from afterwards.engines.sqlite import many, rows, statements
+from afterwards.engines.sqlite import many, rows
+from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import changing, claiming, reading
 
@@ -18,10 +19,10 @@ Stored = tuple[list[Task] | QueueFull, Sequence[Task]]
 
 LIKE = {
     KeyKind.IDEMPOTENCY: f"""
-        SELECT {statements.COLUMNS}, idempotency_key FROM afterwards_tasks WHERE idempotency_key IN ({{places}})
+        SELECT {COLUMNS}, idempotency_key FROM afterwards_tasks WHERE idempotency_key IN ({{places}})
     """,
     KeyKind.UNIQUE: f"""
-        SELECT {statements.COLUMNS}, unique_key FROM afterwards_tasks
+        SELECT {COLUMNS}, unique_key FROM afterwards_tasks
         WHERE unique_key IN ({{places}}) AND finished_at IS NULL
     """,
 }

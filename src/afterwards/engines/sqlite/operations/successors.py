@@ -9,15 +9,21 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from afterwards.core import succession
 from afterwards.core.storing import KeyKind, keys_of
 from afterwards.core.task import State, Task
-from afterwards.engines.sqlite import many, rows, statements
+from afterwards.engines.sqlite import many, rows
+from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite.io.operation import CallIfNeeded, Turn
 from afterwards.engines.sqlite.operations import changing, reading, set_aside
 
 MOST_DECIDED = 200
 """Tasks behind others that one transaction decides on."""
 
+BEHIND = "SELECT seq, task, revived, beyond FROM afterwards_behind ORDER BY seq LIMIT ?"
+
+ANY_BEHIND = "SELECT 1 FROM afterwards_behind LIMIT 1"
+
 NEXT_BEHIND = f"""
-    SELECT {statements.COLUMNS} FROM afterwards_tasks WHERE state = 'waiting' AND after IN ({{places}}) LIMIT ?
+    SELECT {COLUMNS} FROM afterwards_tasks WHERE state = 'waiting' AND after IN ({{places}}) LIMIT ?
 """
 
 # A task before those behind it: the limit cuts off none in between.
@@ -28,7 +34,7 @@ ALL_BEHIND = f"""
         SELECT id, seq FROM behind CROSS JOIN afterwards_tasks ON state = 'waiting' AND after = task
         LIMIT ?
     )
-    SELECT {statements.COLUMNS} FROM behind CROSS JOIN afterwards_tasks ON seq = place
+    SELECT {COLUMNS} FROM behind CROSS JOIN afterwards_tasks ON seq = place
 """
 
 BEHIND_WHICH_ANY_WAIT = "SELECT DISTINCT after FROM afterwards_tasks WHERE state = 'waiting' AND after IN ({places})"
@@ -42,7 +48,7 @@ ALL_CANCELLED_BEHIND = f"""
         ON cause IS NOT NULL AND after = task AND state = 'cancelled'
         LIMIT ?
     )
-    SELECT {statements.COLUMNS} FROM behind CROSS JOIN afterwards_tasks ON seq = place
+    SELECT {COLUMNS} FROM behind CROSS JOIN afterwards_tasks ON seq = place
 """
 
 LAST_CANCELLED_BEHIND = """
@@ -140,12 +146,21 @@ def note_left_cancelled(
 
 def is_any_left(connection: Connection) -> bool:
     """Whether anything is noted."""
-    return connection.execute(statements.ANY_BEHIND).fetchone() is not None
+    return connection.execute(ANY_BEHIND).fetchone() is not None
+
+
+class GoOn(CallIfNeeded[bool]):
+    """Decides on some of what is noted. Answers whether anything is left."""
+
+    turn = Turn.STORE
+
+    def __init__(self) -> None:
+        super().__init__(go_on, needed=is_any_left, otherwise=False)
 
 
 def go_on(connection: Connection) -> bool:
     """Decide on some of what is noted. Returns whether anything is left."""
-    notes = connection.execute(statements.BEHIND, (MOST_DECIDED,)).fetchall()
+    notes = connection.execute(BEHIND, (MOST_DECIDED,)).fetchall()
     ids = {rows.to_id(key): key for _, key, _, _ in notes if isinstance(key, bytes)}  # else damaged: it names no task
     found = {id: task for id, (_, task) in reading.found(connection, ids).items()}
     ended: dict[str, Task | None] = {}

@@ -1,8 +1,8 @@
-"""What was leased by a call for whose answer nobody waited any more: it goes back."""
+"""Calls that lease tasks. Leases are released whose caller was cancelled."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -13,23 +13,27 @@ from afterwards.core.retry import Retry
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Claim
 from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite.io.operation import Call, CallIfNeeded, Operation, Turn
 from afterwards.engines.sqlite.io.runtime import Opened
-from afterwards.engines.sqlite.io.thread import Operation
-from afterwards.engines.sqlite.operations import finishing, storing
+from afterwards.engines.sqlite.operations import claiming, finishing, storing
 
 MOST_REMEMBERED = 1000
 """Leases that are remembered because a repeated call might find them."""
 
 
-class Undelivered:
-    """The leases that this process has given back."""
+Release = Callable[[Sequence[Task], Collection[str]], None]
+"""Releases leases; the tasks with these ids stay held back."""
+
+
+class UnclaimedLeases:
+    """Releases leases, and remembers which."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._leases: deque[Lease] = deque(maxlen=MOST_REMEMBERED)
 
-    def give_back(self, opened: Opened, tasks: Sequence[Task], held: Collection[str] = ()) -> None:
-        """Release what was leased; the held stay held back."""
+    def release(self, opened: Opened, tasks: Sequence[Task], held: Collection[str]) -> None:
+        """Have the writer release the leases of tasks; the held stay held back."""
         now, unheard = self._clock(), Released("nobody waited for the claim any more", begun=False)
         settled = [
             lifecycle.settle(
@@ -44,10 +48,10 @@ class Undelivered:
         ]
         if settled:
             self._leases += [one.lease for one in settled]
-            opened.writer.submit([Operation(partial(finishing.finish, settled=settled))])
+            opened.writer.submit([Call(partial(finishing.finish, settled=settled))])
 
-    def left_out(self, stored: list[Task]) -> list[Task]:
-        """The answer to a call; where it repeats one whose leases go back, without these, as the tasks will be."""
+    def without_released(self, stored: list[Task]) -> list[Task]:
+        """Return the answer to a call; where it repeats one whose leases are released, the tasks as they will be."""
         return [self._without_lease(task) for task in stored] if self._leases else stored
 
     def _without_lease(self, task: Task) -> Task:
@@ -56,21 +60,74 @@ class Undelivered:
         return replace(task, state=State.SCHEDULED, lease_until=None, run_at=self._clock() + lifecycle.HOLD)
 
 
-@dataclass(slots=True, eq=False)  # not frozen: one is made per request
-class Enqueue:
-    """One call of ``enqueue``."""
+class Enqueue(Operation[list[Task] | QueueFull]):
+    """Stores tasks for any worker. Answers what stands for them, or the refusal of a full queue."""
 
-    tasks: Sequence[NewTask]
-    claim: Claim | None
-    opened: Opened
-    undelivered: Undelivered
-    made: Sequence[Task] = ()  # not those that were there already: a repeated call must not give back what runs
+    __slots__ = ("_tasks",)
 
-    def __call__(self, connection: Connection) -> list[Task] | QueueFull:
-        stored, self.made = storing.enqueue(connection, self.tasks, self.claim)
+    only_adds = True
+
+    def __init__(self, tasks: Sequence[NewTask]) -> None:
+        super().__init__()
+        self._tasks = tasks
+
+    def run(self, connection: Connection) -> list[Task] | QueueFull:
+        stored, _ = storing.enqueue(connection, self._tasks)
         return stored
 
-    def give_back(self, stored: list[Task] | QueueFull) -> None:
-        """Nobody waited for the answer any more."""
-        leased = [task for task in self.made if task.state is State.RUNNING]
-        self.undelivered.give_back(self.opened, leased, {new.id for new in self.tasks if new.held})
+
+class EnqueueAndLease(Enqueue):
+    """Stores tasks, and leases to a worker those that may begin at once."""
+
+    __slots__ = ("_claim", "_made", "_release")
+
+    turn = Turn.STORE
+
+    def __init__(self, tasks: Sequence[NewTask], claim: Claim, release: Release) -> None:
+        super().__init__(tasks)
+        self._claim = claim
+        self._release = release
+        self._made: Sequence[Task] = ()
+
+    def run(self, connection: Connection) -> list[Task] | QueueFull:
+        # Not what was there already: a repeated call must not release what runs.
+        stored, self._made = storing.enqueue(connection, self._tasks, self._claim)
+        return stored
+
+    def take_back(self, result: list[Task] | QueueFull) -> None:
+        leased = [task for task in self._made if task.state is State.RUNNING]
+        self._release(leased, {new.id for new in self._tasks if new.held})
+
+
+class ClaimTasks(CallIfNeeded[list[Task]]):
+    """Leases queued tasks to a worker."""
+
+    __slots__ = ("_release",)
+
+    turn = Turn.CLAIM
+
+    def __init__(self, claim: Claim, release: Release) -> None:
+        needed = partial(claiming.is_there_any, claim=claim)
+        super().__init__(partial(_claim, claim=claim), needed=needed, otherwise=[])
+        self._release = release
+
+    @property
+    def abandoned(self) -> bool:
+        """Return True when the caller was cancelled: it would only lease tasks that are then released."""
+        return self.future is not None and self.future.cancelled()
+
+    def take_back(self, result: list[Task]) -> None:
+        self._release(result, ())
+
+
+def _claim(connection: Connection, claim: Claim) -> list[Task]:
+    if claim.ids is not None:
+        finishing.bring_back(connection, claim.ids)
+    look = connection.look()
+    if look.overdue:
+        finishing.expire(connection)
+        look = connection.look()
+        if look.overdue:  # very many: none of them may begin, so the worker is to come again
+            connection.queued = True
+            return []
+    return claiming.claim(connection, claim, look)

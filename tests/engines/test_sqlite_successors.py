@@ -14,9 +14,10 @@ from afterwards.core import lifecycle
 from afterwards.core.lifecycle import Settled
 from afterwards.core.task import NewTask, State, Task, task_id
 from afterwards.engine import Claim, Query
-from afterwards.engines.sqlite import SQLiteEngine, statements
-from afterwards.engines.sqlite.io.connection import OwnConnection, connect
-from afterwards.engines.sqlite.operations import claiming, finishing, reading, storing, successors
+from afterwards.engines.sqlite import SQLiteEngine
+from afterwards.engines.sqlite.io.connection import BEGIN_WRITING, COMMIT, OwnConnection
+from afterwards.engines.sqlite.io.schema import connect
+from afterwards.engines.sqlite.operations import claiming, finishing, pruning, reading, storing, successors
 
 pytestmark = pytest.mark.anyio
 
@@ -35,11 +36,11 @@ class File:
 
     def do(self, change: Callable[[OwnConnection], T]) -> T:
         """In one transaction, which decides on so many at most as one may."""
-        self.connection.execute(statements.BEGIN_WRITING)
+        self.connection.execute(BEGIN_WRITING)
         self.connection.begin(self.now)
         done = change(self.connection)
         self.connection.flush()
-        self.connection.execute(statements.COMMIT)
+        self.connection.execute(COMMIT)
         assert self.connection.decided <= successors.MOST_DECIDED
         return done
 
@@ -153,9 +154,9 @@ def test_a_task_is_not_pruned_before_those_behind_it_are_decided_on(file: File) 
     tasks = [new(retention=timedelta())]
     tasks += [new(tasks[0].id) for _ in range(MANY)]
     broken(file, tasks)
-    assert file.do(lambda connection: finishing.prune(connection, 10)) == 0
+    assert file.do(lambda connection: pruning.prune(connection, 10)) == 0
     file.go_on()
-    assert file.do(lambda connection: finishing.prune(connection, 10)) == 1
+    assert file.do(lambda connection: pruning.prune(connection, 10)) == 1
     assert set(file.states(tasks)) == {State.CANCELLED}
 
 

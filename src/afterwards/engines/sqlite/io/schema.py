@@ -1,0 +1,164 @@
+"""Opens the file, makes it if need be, and brings its tables to this version."""
+
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from importlib import resources
+from pathlib import Path
+
+from afterwards.core.errors import EngineError
+from afterwards.engines.sqlite.io.connection import BEGIN_WRITING, COMMIT, Connection, OwnConnection
+
+APPLICATION_ID = 0x41667477  # "Aftw": what `file` knows a file by that has nothing but tasks
+MAJOR = 1  # changes when an older version of this package could no longer work on the file
+_SQL = "afterwards.engines.sqlite"
+_STEPS = tuple(
+    f"migrations/{step}" for step in ("001_tasks.sql", "002_set_aside.sql", "003_losses.sql", "004_behind.sql")
+)
+VERSION = MAJOR * 1000 + len(_STEPS)
+
+PRAGMAS = (
+    "PRAGMA synchronous = FULL",  # a commit that was acknowledged survives a power cut
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -4000",  # 4 MB for each of two connections: what is worked on lies together
+    "PRAGMA mmap_size = 0",  # mapped pages are where the WAL-reset bug did the most harm
+    "PRAGMA journal_size_limit = 67108864",
+)
+APPLE_PRAGMAS = ("PRAGMA fullfsync = 1", "PRAGMA checkpoint_fullfsync = 1")  # else fsync stops at the disk's cache
+
+MOST_PREPARED = 256
+"""Statements that a connection keeps prepared."""
+
+HAS_VERSION = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'afterwards_schema')"
+
+GET_VERSION = "SELECT version FROM afterwards_schema"
+
+SET_VERSION = "INSERT OR REPLACE INTO afterwards_schema (one, version) VALUES (1, ?)"
+
+IS_EMPTY = "SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)"
+
+
+def connect(path: Path, *, patience: timedelta) -> OwnConnection:
+    """Open a file for writing; it is made, or brought to this version, if need be.
+
+    Raises EngineError for a file that is no database, or whose tables a later major version has made.
+    """
+    _create(path)
+    connection = _open(path, patience)
+    try:
+        _check(connection, path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        for pragma in PRAGMAS + (APPLE_PRAGMAS if sys.platform == "darwin" else ()):
+            connection.execute(pragma)
+        _migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_to_read(path: Path, *, patience: timedelta) -> OwnConnection:
+    """Open a file that a writer of this process has opened before."""
+    connection = _open(path, patience)
+    for pragma in (*PRAGMAS, "PRAGMA query_only = 1"):
+        connection.execute(pragma)
+    return connection
+
+
+def _create(path: Path) -> None:
+    """Make the file for its owner's eyes only; the files that SQLite puts beside it follow it in that."""
+    # An existing file is not touched: to open and close it would drop all locks that this process has on it.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _open(path: Path, patience: timedelta) -> OwnConnection:
+    existing = f"{path.as_uri()}?mode=rw"  # else a reader would make a file that has nothing in it
+    return sqlite3.connect(
+        existing,
+        uri=True,
+        timeout=patience.total_seconds(),
+        isolation_level=None,
+        factory=OwnConnection,
+        cached_statements=MOST_PREPARED,
+    )
+
+
+def prepare_joined(connection: Connection, path: Path) -> None:
+    """Bring our tables to this version in a transaction of somebody else's, if there is one.
+
+    Raises EngineError for tables that a later major version has made.
+    """
+    version = _version(connection)
+    _check_version(version, path)
+    if version < VERSION:
+        connection.execute("SAVEPOINT afterwards_schema")  # DDL does not begin a transaction where Python does it
+        _apply_steps(connection)
+        connection.execute("RELEASE afterwards_schema")
+
+
+def _check(connection: OwnConnection, path: Path) -> None:
+    """Refuse what is no database, and tables that a later version of this package has made."""
+    try:
+        version = _version(connection)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        raise EngineError(f"{path} is not an SQLite database, or a damaged one: {error}") from error
+    _check_version(version, path)
+
+
+def _check_version(version: int, path: Path) -> None:
+    if version // 1000 > MAJOR:
+        raise EngineError(
+            f"{path} was written by a later version of afterwards (schema {version // 1000}, "
+            f"this version knows {MAJOR}): install that version here too"
+        )
+
+
+def _migrate(connection: OwnConnection) -> None:
+    """Apply the steps that the file has not seen; processes that start together take turns."""
+    if _version(connection) >= VERSION:
+        return
+    connection.execute(BEGIN_WRITING)
+    [empty] = connection.execute(IS_EMPTY).fetchone()
+    _apply_steps(connection)
+    if empty and _pragma(connection, "application_id") == 0:  # an application's database keeps its own
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(COMMIT)
+
+
+def _apply_steps(connection: Connection) -> None:
+    done = _version(connection) % 1000
+    for step in _STEPS[done:]:
+        _run(connection, step)
+    if done < len(_STEPS):
+        connection.execute(SET_VERSION, (VERSION,))
+
+
+def _version(connection: Connection) -> int:
+    """Of our tables, whatever else is in the file; 0 if there are none."""
+    [found] = connection.execute(HAS_VERSION).fetchone()
+    return int(connection.execute(GET_VERSION).fetchone()[0]) if found else 0
+
+
+def _run(connection: Connection, script: str) -> None:
+    """Run a script of this package, in whatever transaction there is."""
+    for statement in _statements(resources.files(_SQL).joinpath(script).read_text("utf-8")):
+        connection.execute(statement)
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _pragma(connection: Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])

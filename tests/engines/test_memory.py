@@ -158,6 +158,20 @@ async def test_tasks_in_memory_cannot_be_copied_to_a_file(tmp_path: Path) -> Non
         await tasks.backup(tmp_path / "backup.db")
 
 
+@pytest.mark.anyio
+async def test_what_was_pruned_or_is_not_due_any_more_is_in_no_index() -> None:
+    clock = FakeClock()
+    engine = MemoryEngine(clock=clock)
+    call = {"name": "greet", "arguments": "{}", "unique_key": "k", "idempotency_key": "k", "retention": LONG}
+    await engine.enqueue([NewTask(id="1", wait=LONG * 2, **call)])  # type: ignore[arg-type]
+    await engine.cancel(["1"], "no")
+    clock.advance(LONG)
+    await engine.wait(timedelta())
+    assert await engine.prune(10) == 1
+    [stored] = await engine.enqueue([NewTask(id="2", **call)])  # type: ignore[arg-type]
+    assert (stored.id, stored.state) == ("2", State.QUEUED)
+
+
 def test_a_task_costs_no_more_where_there_are_many() -> None:
     few, many = steps_for_each(100), steps_for_each(800)
     assert many < few * 1.5, (few, many)

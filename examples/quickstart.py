@@ -9,9 +9,9 @@ Kill the server at any moment after the answer: the line is in `mails.txt` after
 import time
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import BackgroundTasks, FastAPI
 
-from afterwards import Afterwards, BackgroundTasks, task
+from afterwards import Afterwards, task
 
 app = FastAPI()
 tasks = Afterwards(app)  # tasks are kept in ./afterwards.db

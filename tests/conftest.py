@@ -30,8 +30,8 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def pytest_sessionstart() -> None:
-    """Remember what the conftest files that were loaded first have imported."""
+def pytest_collection_finish() -> None:
+    """Remember what conftest files have imported, which are loaded between collectors."""
     _remember()
 
 

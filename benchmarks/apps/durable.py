@@ -1,8 +1,8 @@
-"""The same application as ``bare``, by the README: one import, one installation, one decorator."""
+"""The same application as ``bare``, by the README: one installation, one decorator."""
 
-from fastapi import FastAPI
+from fastapi import BackgroundTasks, FastAPI
 
-from afterwards import Afterwards, BackgroundTasks, task
+from afterwards import Afterwards, task
 
 app = FastAPI()
 Afterwards(app)

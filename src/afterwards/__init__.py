@@ -36,7 +36,7 @@ from afterwards.tasks.decorator import task
 from afterwards.tasks.function import Call, TaskFunction
 from afterwards.tasks.progress import ProgressBar, progress
 from afterwards.tasks.schedules import ScheduleRecord
-from afterwards.web.injection import BackgroundTasks
+from afterwards.web.background_tasks import BackgroundTasks
 
 __all__ = [
     "Afterwards",

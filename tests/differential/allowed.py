@@ -11,8 +11,8 @@ from typing import Any
 from differential.kit import Variant
 from differential.observation import Observation
 
-OURS = (Variant.BARE, Variant.PLAIN, Variant.DURABLE)
-DURABLE = (Variant.DURABLE,)
+INSTALLED = (Variant.PLAIN, Variant.DURABLE, Variant.UNCHANGED)
+DURABLE = (Variant.DURABLE, Variant.UNCHANGED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +113,7 @@ _ENTRIES = [
     # Tasks run when their request has ended, which is when everything around the handler has been left.
     Allowed(
         situation="object_called_by_hand",
+        variants=(Variant.DURABLE,),
         decided_by="table, runs: never before its request has ended",
         changes=_events(
             "handler",
@@ -271,7 +272,7 @@ _ENTRIES = [
     # What FastAPI drops in silence, we run.
     Allowed(
         situation="own_response_with_own_task",
-        variants=OURS,
+        variants=INSTALLED,
         decided_by="1.6: the returned `Response` carries its own `background`",
         changes=_events(
             "POST /: 200",
@@ -284,7 +285,7 @@ _ENTRIES = [
     ),
     Allowed(
         situation="own_response_with_own_tasks",
-        variants=OURS,
+        variants=(Variant.PLAIN, Variant.DURABLE),
         decided_by="1.6: the returned `Response` carries its own `background`",
         changes=_events(
             "POST /: 200",
@@ -296,8 +297,24 @@ _ENTRIES = [
         ),
     ),
     Allowed(
+        situation="own_response_with_own_tasks",
+        variants=(Variant.UNCHANGED,),
+        decided_by="1.6: the returned `Response` carries its own `background`, which nobody adopted",
+        changes={
+            **_events(
+                "POST /: 200",
+                "POST /: sent",
+                "note of the response: starts",
+                "note of the response: ends",
+                "note injected: starts",
+                "note injected: ends",
+            ),
+            **_warned(),
+        },
+    ),
+    Allowed(
         situation="in_a_websocket_handler",
-        variants=OURS,
+        variants=INSTALLED,
         decided_by="1.6: websocket handlers",
         changes=_events(
             "handler: done",
@@ -309,7 +326,7 @@ _ENTRIES = [
     ),
     Allowed(
         situation="in_a_dependency_of_a_websocket_handler",
-        variants=OURS,
+        variants=INSTALLED,
         decided_by="1.6: websocket handlers",
         changes=_events(
             "handler: done",
@@ -319,7 +336,7 @@ _ENTRIES = [
     ),
     Allowed(
         situation="session_that_adds_a_task_when_it_closes",
-        variants=OURS,
+        variants=INSTALLED,
         decided_by="1.6: tasks added after the response started (dependency exits)",
         changes=_events(
             "POST /: 200",
@@ -329,21 +346,54 @@ _ENTRIES = [
             "note closed: ends",
         ),
     ),
-    # Task functions that reached FastAPI's or Starlette's own classes run there, not stored, and we say so.
+    # Task functions in an object that FastAPI did not inject run there, not stored, and we say so.
     *(
         Allowed(
             situation=situation,
-            decided_by="1.6: a task function handed to FastAPI's or Starlette's own classes is detected",
+            decided_by="1.6: a task function in an object that was not adopted is detected",
             changes=_warned(),
         )
         for situation in (
-            "asked_for_as_starlettes_class",
-            "beside_fastapis_own_class",
             "fastapis_object_made_by_hand",
             "single_async_task_of_starlette",
             "single_task_of_starlette",
-            "subclass_asked_for",
         )
+    ),
+    Allowed(
+        situation="handler_raises_what_is_a_server_error",
+        variants=(Variant.UNCHANGED,),
+        decided_by="1.6: a task function in an object that was not adopted is detected",
+        changes={"complaints": ["WARNING of afterwards", "on purpose: not handled"]},
+    ),
+    *(
+        Allowed(
+            situation=situation,
+            variants=(Variant.UNCHANGED,),
+            decided_by="1.6: a task function in an object that was not adopted is detected",
+            changes=_warned(),
+        )
+        for situation in (
+            "handler_raises_what_the_application_handles",
+            "list_given_to_the_constructor",
+            "object_called_by_hand",
+            "object_made_by_hand",
+            "object_made_by_hand_in_a_route_of_starlette",
+            "set_by_middleware",
+            "subclass_made_by_hand",
+        )
+    ),
+    # Without an installation FastAPI injects its own object.
+    Allowed(
+        situation="classes_of_the_object",
+        variants=(Variant.BARE,),
+        decided_by="1.5: with `Afterwards(app)` the object that FastAPI injects is ours",
+        changes=_answered(
+            "GET /",
+            200,
+            "application/json",
+            '{"Starlette\'s task":[true,true,true],"Starlette\'s":[true,true,true],"FastAPI\'s":[true,true,true],'
+            '"the imported":[false,true,true],"others":[false,false]}',
+        ),
     ),
 ]
 ALLOWED = {(entry.situation, variant): entry for entry in _ENTRIES for variant in entry.variants}

@@ -1,4 +1,4 @@
-"""The four ways in which a situation is built: what its author imported, decorated and installed."""
+"""The five ways in which a situation is built: what its author imported, decorated and installed."""
 
 import importlib
 import importlib.util
@@ -23,6 +23,7 @@ class Variant(StrEnum):
     BARE = "bare"  # our class, plain functions, nothing installed
     PLAIN = "plain"  # our class, plain functions, Afterwards(app)
     DURABLE = "durable"  # our class, task functions, Afterwards(app)
+    UNCHANGED = "unchanged"  # FastAPI's own class, task functions, Afterwards(app)
 
 
 class Kit:
@@ -31,12 +32,13 @@ class Kit:
     def __init__(self, variant: Variant, folder: Path) -> None:
         self.variant = variant
         self.folder = folder
-        self.durable = variant is Variant.DURABLE
-        self.installed = variant in (Variant.PLAIN, Variant.DURABLE)
+        self.durable = variant in (Variant.DURABLE, Variant.UNCHANGED)
+        self.installed = self.durable or variant is Variant.PLAIN
         self.url = f"sqlite:///{folder}/tasks.db"
         # Imported here, since the process that runs FastAPI's own class shall not know that we exist.
         self._ours = None if variant is Variant.STOCK else importlib.import_module("afterwards")
-        self.BackgroundTasks: Any = (self._ours or fastapi).BackgroundTasks
+        imported_from = fastapi if variant is Variant.UNCHANGED else self._ours or fastapi
+        self.BackgroundTasks: Any = imported_from.BackgroundTasks
         self._tasks: dict[Callable[..., Any], Any] = {}
         self._last = self.task(_the_last_task)
 
@@ -63,7 +65,9 @@ class Kit:
         """A file from `sources/`, with the lines changed that a user changes, imported."""
         text = (SOURCES / f"{name}.py").read_text()
         if self._ours:
-            text = text.replace("from fastapi import BackgroundTasks, ", f"{self._import_line}\nfrom fastapi import ")
+            theirs = "from fastapi import BackgroundTasks, "
+            kept = theirs if self.variant is Variant.UNCHANGED else "from fastapi import "
+            text = text.replace(theirs, f"{self._import_line}\n{kept}")
         if self.installed:
             text = text.replace("app = FastAPI()", f"app = FastAPI()\nAfterwards(app, {self.url!r})")
         if self.durable:
@@ -82,6 +86,8 @@ class Kit:
         match self.variant:
             case Variant.DURABLE:
                 return "from afterwards import Afterwards, BackgroundTasks, task"
+            case Variant.UNCHANGED:
+                return "from afterwards import Afterwards, task"
             case Variant.PLAIN:
                 return "from afterwards import Afterwards, BackgroundTasks"
             case _:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from differential.allowed import ALLOWED, expected
+from differential.allowed import ALLOWED, DURABLE, expected
 from differential.catalogue import SITUATIONS
 from differential.kit import Variant
 from differential.running import Runs
@@ -49,6 +49,7 @@ def test_what_is_allowed_is_a_difference(runs: Runs, situation: str, variant: Va
     assert expected(situation, variant, stock) != stock or ALLOWED[situation, variant].newer_versions_do_so
 
 
+@pytest.mark.parametrize("variant", DURABLE)
 @pytest.mark.parametrize(
     ("situation", "sent", "task"),
     [
@@ -59,11 +60,14 @@ def test_what_is_allowed_is_a_difference(runs: Runs, situation: str, variant: Va
         ("task_of_a_stream_that_takes_its_time", "GET /stream: sent", "note of the stream: starts"),
     ],
 )
-def test_no_task_starts_before_its_response_was_sent(runs: Runs, situation: str, sent: str, task: str) -> None:
-    events = runs.observed(situation, Variant.DURABLE).events
+def test_no_task_starts_before_its_response_was_sent(
+    runs: Runs, situation: str, sent: str, task: str, variant: Variant
+) -> None:
+    events = runs.observed(situation, variant).events
     assert events.index(sent) < events.index(task)
 
 
+@pytest.mark.parametrize("variant", DURABLE)
 @pytest.mark.parametrize(
     ("situation", "committed", "task"),
     [
@@ -71,6 +75,8 @@ def test_no_task_starts_before_its_response_was_sent(runs: Runs, situation: str,
         ("what_the_request_commits", "tea: committed", "tea: the task sees it"),
     ],
 )
-def test_no_task_starts_before_its_session_has_committed(runs: Runs, situation: str, committed: str, task: str) -> None:
-    events = runs.observed(situation, Variant.DURABLE).events
+def test_no_task_starts_before_its_session_has_committed(
+    runs: Runs, situation: str, committed: str, task: str, variant: Variant
+) -> None:
+    events = runs.observed(situation, variant).events
     assert events.index(committed) < events.index(task)

@@ -7,7 +7,6 @@ import fastapi
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException
 from fastapi.responses import JSONResponse
-from fastapi.testclient import TestClient
 
 from afterwards import Afterwards, BackgroundTasks
 from face.diary import note, note_in_thread, plain
@@ -170,11 +169,15 @@ async def test_a_class_may_be_the_dependency(app: FastAPI, said: list[str]) -> N
     await get(app, "/", said, ["mail"])
 
 
-async def test_ours_and_fastapis_own_can_be_in_one_handler(app: FastAPI, said: list[str]) -> None:
+async def test_ours_and_fastapis_own_are_one_object_in_one_request(app: FastAPI, said: list[str]) -> None:
+    def from_elsewhere(native: fastapi.BackgroundTasks) -> fastapi.BackgroundTasks:
+        native.add_task(note, "native")
+        return native
+
     @app.get("/")
-    async def handler(ours: BackgroundTasks, native: fastapi.BackgroundTasks) -> None:
-        native.add_task(plain, "native")
-        ours.add_task(plain, "ours")
+    async def handler(ours: BackgroundTasks, native: Annotated[Any, Depends(from_elsewhere)]) -> None:
+        assert ours is native
+        ours.add_task(note, "ours")
 
     await get(app, "/", said, ["native", "ours"])
 
@@ -256,21 +259,3 @@ async def test_a_returned_error_response_stores_its_tasks(app: FastAPI, said: li
     async with serving(app) as http:
         assert (await http.get("/")).status_code == 400
         await until(lambda: said == ["hello"])
-
-
-def test_a_provider_can_be_overridden_like_any_dependency(app: FastAPI) -> None:
-    calls = []
-
-    class Fake:
-        def add_task(self, *call: Any) -> None:
-            calls.append(call)
-
-    @app.get("/")
-    async def handler(tasks: BackgroundTasks) -> None:
-        tasks.add_task(note, "hello")
-
-    [provider] = BackgroundTasks.__metadata__  # type: ignore[attr-defined]  # what FastAPI sees
-    app.dependency_overrides[provider.dependency] = Fake
-    with TestClient(app) as http:
-        assert http.get("/").status_code == 200
-    assert calls == [(note, "hello")]

@@ -31,11 +31,9 @@ def broken(text: str) -> None:
     raise LookupError(f"{text} is broken")
 
 
-@pytest.mark.parametrize("installed", [True, False])
-async def test_sixty_sleeping_tasks_delay_no_sync_endpoint(url: str, installed: bool) -> None:
+async def test_sixty_sleeping_tasks_delay_no_sync_endpoint(url: str) -> None:
     app = FastAPI()
-    if installed:
-        Afterwards(app, url)
+    Afterwards(app, url)
     release = threading.Event()
 
     @app.get("/busy")
@@ -76,14 +74,10 @@ async def test_they_run_in_the_order_added_and_after_the_response(url: str, said
         await until(lambda: said == ["answered", "sync", "async"])
 
 
-@pytest.mark.parametrize("installed", [True, False])
 @pytest.mark.parametrize("own", ["task", "tasks", "none"])
-async def test_they_run_although_the_response_has_a_background_of_its_own(
-    url: str, said: list[str], installed: bool, own: str
-) -> None:
+async def test_they_run_although_the_response_has_a_background_of_its_own(url: str, said: list[str], own: str) -> None:
     app = FastAPI()
-    if installed:
-        Afterwards(app, url)
+    Afterwards(app, url)
 
     @app.get("/")
     async def handler(tasks: BackgroundTasks) -> Response:
@@ -368,8 +362,11 @@ async def test_what_a_custom_route_adds_runs_after_what_the_handler_has_added(
         tasks.add_task(plain, "handler's")
         tasks.add_task(plain_in_thread, "handler's second")
 
+    def native(tasks: fastapi.BackgroundTasks) -> fastapi.BackgroundTasks:
+        return tasks
+
     @app.get("/after-a-dependency", dependencies=[Depends(dependency)])
-    async def between(tasks: BackgroundTasks, native: fastapi.BackgroundTasks) -> None:
+    async def between(tasks: BackgroundTasks, native: Annotated[Any, Depends(native)]) -> None:
         tasks.add_task(plain, "handler's")
         native.add_task(plain, "handler's native")
         tasks.add_task(plain_in_thread, "handler's second")

@@ -79,19 +79,6 @@ async def test_plain_tasks_run_at_its_end(app: FastAPI, said: list[str]) -> None
         await until(lambda: said == ["ended", "plain"])
 
 
-async def test_plain_tasks_run_without_an_installation(said: list[str]) -> None:
-    app = FastAPI()
-
-    @app.websocket("/")
-    async def handler(websocket: WebSocket, tasks: BackgroundTasks) -> None:
-        await websocket.accept()
-        tasks.add_task(plain, "plain")
-        await websocket.close()
-
-    async with serving(app) as http, talking(http):
-        await until(lambda: said == ["plain"])
-
-
 @pytest.mark.parametrize("added", [plain, note], ids=["plain", "durable"])
 async def test_tasks_run_when_the_other_side_ends_the_conversation(app: FastAPI, said: list[str], added: Any) -> None:
     """Most handlers end by WebSocketDisconnect, which is no failure of theirs."""

@@ -1,10 +1,13 @@
 """A machine that is short of something for a while: what could not begin waits, and is charged nothing."""
 
+import gc
 import os
 import resource
 import threading
-from collections.abc import Iterator
+import tracemalloc  # noqa: F401  # else pytest imports it where it finds no descriptor for that
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Annotated, Any
 
 import pytest
@@ -12,7 +15,12 @@ from fastapi import Depends
 
 from afterwards import State, task
 from afterwards.core.errors import EngineUnavailable
+from afterwards.core.task import Lease
+from afterwards.engine import Held
+from afterwards.engines.memory import MemoryEngine
 from afterwards.engines.sqlite import SQLiteEngine
+from afterwards.execution.health import Health
+from afterwards.worker.heartbeat import HeartbeatThread
 from face.diary import note
 from face.diary import said as the_diary
 from face.serving import finished, until, working
@@ -122,3 +130,22 @@ async def test_an_engine_that_finds_no_thread_says_that_it_cannot_be_opened_now(
         await engine.__aenter__()
     async with engine:
         assert await engine.get(["none"]) == []
+
+
+class NoWorker:
+    """A worker that holds nothing."""
+
+    def to_renew(self) -> Sequence[Lease]:
+        return ()
+
+    def renewed(self, asked: Sequence[Lease], held: Sequence[Held]) -> None: ...
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # asyncio's, of a loop half made
+@pytest.mark.parametrize("short", [no_threads, no_descriptors])
+async def test_a_heartbeat_that_cannot_begin_says_so_to_its_worker(short: Any) -> None:
+    """In its own thread it would end unheard, and every lease with it."""
+    heartbeat = HeartbeatThread(MemoryEngine(), timedelta(seconds=30), NoWorker(), Health())
+    with short(), pytest.raises((OSError, RuntimeError)):
+        await heartbeat.start(NoWorker())
+    gc.collect()  # the loop half made, in this test

@@ -138,6 +138,19 @@ async def handler(background_tasks: BackgroundTasks, also: Annotated[BackgroundT
     return handle.id
 
 
+@app.post("/stock")
+async def stock_handler(background_tasks: fastapi.BackgroundTasks) -> None:
+    background_tasks.add_task(bare, "a@b.c")
+    background_tasks.add_task(with_options, "a@b.c", copies=2)
+    background_tasks.add_task(with_options.options(delay=60), email="a@b.c")
+    background_tasks.add_task(plain, "text", times=2)
+
+
+def helper(background_tasks: BackgroundTasks | None) -> None:
+    if background_tasks:
+        assert_type(background_tasks.add_task(bare, "a@b.c"), TaskHandle[None])
+
+
 @app.get("/{id}")
 def sync_handler(id: str, background_tasks: BackgroundTasks) -> str:
     assert_type(with_options.enqueue_sync("a@b.c", copies=2), TaskHandle[int])

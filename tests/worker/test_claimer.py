@@ -21,7 +21,7 @@ from afterwards.core.task import NewTask, State, Task, task_id
 from afterwards.engine import Claim, Query
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.engines.sqlite.io import runtime
-from afterwards.engines.sqlite.io.thread import Operation
+from afterwards.engines.sqlite.io.operation import Call
 from afterwards.engines.sqlite.operations import storing
 from afterwards.tasks.registry import registry
 from afterwards.worker.claimer import Claimer
@@ -227,7 +227,7 @@ async def test_what_a_claim_ahead_leaves_is_claimed_at_once(engine: SQLiteEngine
             await asyncio.sleep(0)
         await asyncio.sleep(0)  # it is handed in
         time.sleep(0.03)  # noqa: ASYNC251  # and answered, but the event loop is busy
-        later = Operation(partial(storing.enqueue_or_raise, tasks=[new(name=greet_alone.name, limit_key="*")]))
+        later = Call(partial(storing.enqueue_or_raise, tasks=[new(name=greet_alone.name, limit_key="*")]))
         assert engine._opened is not None
         engine._opened.writer.submit([later])
         time.sleep(0.03)  # noqa: ASYNC251  # the engine has told of it

@@ -39,6 +39,7 @@ from starlette.datastructures import State
 from starlette.requests import HTTPConnection
 from typing_extensions import TypeAliasType
 
+from afterwards import BackgroundTasks
 from afterwards.core.errors import (
     AfterwardsError,
     InvalidDependency,
@@ -49,7 +50,6 @@ from afterwards.core.errors import (
 )
 from afterwards.execution.dependencies import Cleanup, Resolver
 from afterwards.execution.dependency_plan import plan
-from afterwards.web.injection import BackgroundTasks
 
 pytestmark = pytest.mark.anyio
 
@@ -1153,7 +1153,7 @@ async def test_a_default_beside_an_http_annotation_is_no_plain_default() -> None
         (fastapi.BackgroundTasks, "is a BackgroundTasks"),
         (starlette.background.BackgroundTasks, "is a BackgroundTasks"),
         (SecurityScopes, "is a SecurityScopes"),
-        (BackgroundTasks, "is a request's BackgroundTasks"),
+        (BackgroundTasks, "is a BackgroundTasks"),
     ],
 )
 async def test_parts_of_a_request_and_its_response_are_refused_everywhere(annotation: Any, words: str) -> None:

@@ -4,11 +4,11 @@ import asyncio
 import contextvars
 import logging
 import threading
-from typing import Any
+from typing import Annotated, Any
 
 import anyio.to_thread
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from afterwards import Afterwards, BackgroundTasks, State, task
 from face.diary import note
@@ -98,6 +98,17 @@ async def id_of_the_loop() -> int:
     return id(asyncio.get_running_loop())
 
 
+threads_of_dependencies: list[threading.Thread] = []
+
+
+def note_its_thread() -> None:
+    threads_of_dependencies.append(threading.current_thread())
+
+
+@task
+async def depend_on_a_thread(nothing: Annotated[None, Depends(note_its_thread)]) -> None: ...
+
+
 @pytest.fixture(autouse=True)
 def open_gate() -> Any:
     gate.clear()
@@ -144,6 +155,13 @@ async def test_coroutines_run_on_the_event_loop_of_the_application(url: str) -> 
 async def test_threads_are_ours(url: str) -> None:
     async with working(url):
         assert (await (await name_of_the_thread.enqueue()).result(timeout=10)).startswith("afterwards-")
+
+
+async def test_the_threads_of_dependencies_end_with_their_worker(url: str) -> None:
+    async with working(url):
+        await (await depend_on_a_thread.enqueue()).result(timeout=10)  # type: ignore[call-arg]
+    [thread] = threads_of_dependencies
+    await until(lambda: not thread.is_alive())
 
 
 @pytest.mark.parametrize("function", [set_a_variable, set_a_variable_on_the_loop])

@@ -10,6 +10,7 @@ from weakref import ref
 
 from afterwards import engines, telemetry
 from afterwards.client.ids import randomness
+from afterwards.client.unawaited import UnawaitedWrites
 from afterwards.core.errors import EngineError, NotAsyncio, NotFinished, UnknownTask, WorkerUnfit
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
@@ -25,14 +26,14 @@ FIRST_LOOK, LONGEST_PAUSE = 0.005, 0.25
 
 
 WORKED_OFF = Query(states=frozenset({State.RUNNING, State.SUCCEEDED, State.FAILED}), limit=1)
-"""What there is where a worker has been: who has not been seen for a day is forgotten."""
+"""Finds a task that only a worker can have started. Workers themselves are forgotten after a day."""
 
 
 class LocalWorker(Protocol):
-    """The worker of this process, as senders know it: it may start what they store without another write."""
+    """The worker of this process, as senders use it: it may start what they store without another write."""
 
     loop: asyncio.AbstractEventLoop
-    """Where it works: on another event loop nothing may be asked of it."""
+    """The event loop that it works on. Nothing may be called from another one."""
 
     def offer(self, tasks: int) -> Claim | None:
         """Set slots aside for tasks about to be stored; None when there are none."""
@@ -76,7 +77,7 @@ class Client:
     """An engine as one installation uses it: opened by the first who needs it, shared by all requests."""
 
     served = False
-    """Whether an application has started that uses it: what runs its tasks is there, or comes."""
+    """Whether an application that uses it has started: then its tasks will be run."""
 
     _looked = False  # whether a worker has ever been where tasks are kept
 
@@ -89,6 +90,7 @@ class Client:
         self.health = Health()  # of that worker
         self.application: ref[Any] | None = None  # whose tasks these are
         self.holding: set[Holding] = set()  # the requests that hold tasks back now
+        self.unawaited = UnawaitedWrites()
         self._clock = clock
         self._entered: Engine | None = None
         self._entering = 0
@@ -110,7 +112,7 @@ class Client:
         return self._entered is not None
 
     async def open(self) -> Engine:
-        """The engine, open: by the application's lifespan, else by the first task."""
+        """Open the engine, unless it is open, and return it. The lifespan does it, else the first task."""
         engine = engines.shared(self.url)
         if self._entered is not engine:
             running_loop()
@@ -129,6 +131,7 @@ class Client:
         return engine
 
     async def close(self) -> None:
+        await self.unawaited.finish()
         engine, self._entered = self._entered, None
         if engine is not None:
             await engine.__aexit__(None, None, None)
@@ -194,13 +197,13 @@ class Client:
             await (await self.open()).publish(kept)
 
     async def get(self, id: str) -> Task:
-        """The record of a task. Raises UnknownTask."""
+        """Return the record of a task. Raises UnknownTask."""
         for task in await (await self.open()).get([id]):
             return task
         raise UnknownTask(id)
 
     async def with_keys(self, keys: Collection[str]) -> list[Task]:
-        """The records of the tasks with these idempotency keys, as they are stored."""
+        """Return the records of the tasks with these idempotency keys, written as they are stored."""
         return await (await self.open()).find(Query(idempotency_keys=frozenset(keys)))
 
     async def cancel(self, id: str, reason: str) -> Task:
@@ -226,7 +229,7 @@ class Client:
         return worker if worker is not None and worker.loop is asyncio.get_running_loop() else None
 
     async def finished(self, id: str, timeout: timedelta | None) -> Task:
-        """The record of a task once it has finished. Raises NotFinished when the time is over."""
+        """Wait until a task has finished, and return its record. Raises NotFinished when the time is over."""
         try:
             async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
                 return await self._finished(id)

@@ -41,11 +41,11 @@ class TaskHandle(Generic[R]):
         self._not_stored = WAITS_FOR_THE_HANDLER
 
     async def status(self) -> Task:
-        """The record as it stands. Raises UnknownTask when its retention is over."""
+        """Return the record as it stands. Raises UnknownTask when its retention is over."""
         return await self._client.get(self._stored_id())
 
     async def result(self, *, timeout: float | timedelta | None = None) -> R:
-        """What the function returned, once it has; ``timeout`` in seconds.
+        """Wait for the function's result, and return it; ``timeout`` in seconds.
 
         Raises TaskFailed when the task failed or was cancelled, NotFinished when the time is over first. A task that
         waits here for another one takes no slot meanwhile.
@@ -74,7 +74,7 @@ class TaskHandle(Generic[R]):
         return self._stored
 
     def mark_stored(self, id: str) -> None:
-        """It is stored, under this id: another task's, where a uniqueness rule has answered with that."""
+        """Note that it is stored, under this id: another task's, where a uniqueness rule answered with that one."""
         self.id = id
         self._stored = True
 
@@ -86,7 +86,7 @@ class TaskHandle(Generic[R]):
         return f"TaskHandle({self.id!r})"
 
     async def _finished(self, id: str, timeout: timedelta | None, waiting: Attempting) -> Task:
-        """As for anybody else; when the other task has not begun after a while, say who waits for whom."""
+        """Wait as anybody does; warn if the other task has not begun after a while."""
         if timeout is not None and timeout <= LONG:
             return await self._client.finished(id, timeout)
         try:

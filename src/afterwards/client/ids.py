@@ -5,7 +5,7 @@ import threading
 
 
 class Randomness:
-    """The system's random bytes, fetched many at a time: each system call lets go of the interpreter's lock."""
+    """Random bytes of the system, fetched many at a time: each system call releases the interpreter's lock."""
 
     def __init__(self) -> None:
         self.forget()

@@ -1,4 +1,4 @@
-"""The installations of this process, and which of them a call outside requests means."""
+"""The installations of this process, and the choice of one for calls outside requests."""
 
 import gc
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Installations(ProcessState):
         return len(self._clients)
 
     def candidates(self) -> list[Client]:
-        """The installations that may be meant where none is named: those in use, else all."""
+        """Return the installations that a call may mean which names none: the open ones, else all."""
         return [client for client in self._clients if client.opened] or list(self._clients)
 
     def forget_unused(self) -> None:

@@ -1,4 +1,4 @@
-"""What one request stores, and what of it is held back until the request has ended."""
+"""The tasks of one request: stored before its response, held back until it has ended."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -10,13 +10,14 @@ from typing import Any
 from afterwards import telemetry
 from afterwards.client.client import Client, HeldBack
 from afterwards.client.session_call import UNDECIDED, WHY_NOT, Call, Joining, Standing
+from afterwards.client.unawaited import LONGEST_WAIT, Write
 from afterwards.core.errors import EngineUnavailable
 from afterwards.core.lifecycle import asked_for
 from afterwards.core.task import NewTask, State, Task
 
 
 class Publication:
-    """What one request has stored, held back until the request has ended."""
+    """The tasks that one request has stored, held back until the request has ended."""
 
     # What most requests leave as it is costs nothing as an attribute of the class.
     used = False  # whether anything was stored
@@ -43,21 +44,21 @@ class Publication:
         self.at_once = at_once  # outside a request, nothing has to end first
         self.buffers: list[Any] = []  # every BackgroundTasks of the request
         self.held: list[HeldBack] = []
-        self._storing: set[asyncio.Task[None]] = set()
+        self._writing: set[asyncio.Task[None]] = set()
         self._loop = loop
 
     @property
     def holds(self) -> bool:
-        """Whether a task stored now is held back until the end."""
+        """Whether a task stored now is held back until the end of the request."""
         return not (self.at_once or self.ended)
 
     async def flushed(self) -> None:
-        """Wait until what was added is not being stored any more."""
+        """Wait for the end of the flush that is under way."""
         self._flushed = self._flushed or asyncio.Event()
         await self._flushed.wait()
 
     def end_flush(self) -> None:
-        """What was added is stored, or could not be: the next one may try."""
+        """End a flush, whether it succeeded or not: the next one may begin."""
         flushed, self.flushing, self._flushed = self._flushed, False, None
         if flushed is not None:
             flushed.set()
@@ -93,38 +94,29 @@ class Publication:
             telemetry.committed_late(self.origin, names)
 
     def discard(self) -> None:
-        """The handler raised: of what waits for a session's commit nothing will be stored, whoever commits it."""
+        """Drop what waits for a session's commit, because the handler raised."""
         self.failed = True
         for joining in self.joining:
             if not joining.independent:
                 joining.drop()
 
-    def soon(self, store: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Store something without waiting on the event loop; from a thread, wait until it is done."""
-        try:
-            here = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if self._loop is not None and here is not self._loop and not self._loop.is_closed():
-            asyncio.run_coroutine_threadsafe(store(), self._loop).result()
-            return
+    def soon(self, write: Write) -> None:
+        """Start a write that is not awaited here; in a thread, wait for it."""
         self.used = True
-        if here is None:  # in a script
-            asyncio.run(store())
-            return
-        storing = asyncio.ensure_future(store())
-        self._storing.add(storing)
-        storing.add_done_callback(self._storing.discard)
+        if writing := self.client.unawaited.start(write, self._loop):
+            self._writing.add(writing)
+            writing.add_done_callback(self._writing.discard)
 
     async def settled(self) -> None:
-        """Wait until all is stored that was to be stored soon."""
-        while self._storing:
-            await asyncio.wait(self._storing)
+        """Wait for the writes that were not awaited where they were started."""
+        deadline = asyncio.get_running_loop().time() + LONGEST_WAIT
+        while self._writing and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._writing, timeout=left)
 
     async def end(self) -> None:
         """Let the tasks start. If the engine cannot be reached they become due by themselves, a minute later."""
         try:
-            if self._storing:
+            if self._writing:
                 await self.settled()
         finally:  # cancelled, too: kept back no longer, what is held becomes due by itself
             self.ended = True
@@ -138,7 +130,7 @@ class Publication:
             await clean_up()
 
     def _give_up_sessions(self) -> list[Callable[[], Coroutine[None, None, None]]]:
-        """Whoever commits a session from now on is too late for this request. Returns what cleans up after it."""
+        """Drop what still waits for a session's commit. Returns what cleans up after it."""
         joining, self.joining = self.joining, ()
         for tell, standings in (
             (telemetry.never_committed, UNDECIDED),
@@ -160,7 +152,7 @@ class Publication:
 
 
 def in_line(calls: Iterable[Call], request: Publication) -> Iterator[NewTask]:
-    """The calls as they are stored, each after the one before it but for those that left the chain."""
+    """Make the tasks of calls, each behind the one before it, but for those that left the chain."""
     last, held = request.last, request.holds
     for call in calls:
         after = last if call.chained else None
@@ -169,10 +161,10 @@ def in_line(calls: Iterable[Call], request: Publication) -> Iterator[NewTask]:
 
 
 def origin() -> str | None:
-    """Who asks, as ``POST /signup``; None outside a request."""
+    """Return the current request, as ``POST /signup``; None outside a request."""
     asked_by = publication.get()
     return asked_by.origin if asked_by else None
 
 
 publication: ContextVar[Publication | None] = ContextVar("afterwards_publication", default=None)
-"""What the current request has stored."""
+"""The tasks of the current request."""

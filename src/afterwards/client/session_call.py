@@ -19,11 +19,11 @@ class Call(Protocol):
 
     @property
     def chained(self) -> bool:
-        """Whether it comes after the task of its request before it."""
+        """Whether it comes behind the request's task before it."""
         ...
 
     def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool, answered: bool) -> NewTask:
-        """As it will be stored; ``answered``: nobody can be refused any more."""
+        """Make its task; ``answered``: the response has begun, so that nobody can be refused any more."""
         ...
 
     def mark_stored(self, id: str) -> None: ...
@@ -34,7 +34,7 @@ class Call(Protocol):
 
 
 class Standing(Enum):
-    """Where a call stands towards the transactions of its session."""
+    """The state of a call that waits for the commit of a session."""
 
     WAITING = auto()
     INSERTED = auto()  # in the transaction that is being committed
@@ -46,7 +46,7 @@ class Standing(Enum):
 
 
 UNDECIDED = frozenset({Standing.WAITING, Standing.INSERTED, Standing.CLOSED})
-"""What of them is left when a request has ended was never committed."""
+"""A call still in one of these states at the end of its request was never committed."""
 
 WAITS = " yet: it is stored when the session that it was added with commits"
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # SQLAlchemy is optional: whoever has a session has loaded it
     from sqlalchemy.orm import Session, SessionTransaction
 
 IN_SESSION = "afterwards"
-"""Where a session keeps what waits for it: in its ``info``, so that it lives as long as the session does."""
+"""The key under which a session's ``info`` has the calls that wait for it: they live as long as the session."""
 
 
 def check_session(session: Any) -> None:
@@ -29,7 +29,7 @@ def check_session(session: Any) -> None:
 
 
 def sync_session(session: Any) -> "Session":
-    """The session that has the events: of an AsyncSession the one within, of a scoped one the one of this scope."""
+    """Return the session that has the events: the one inside an AsyncSession, the current one of a scoped session."""
     orm = sys.modules.get("sqlalchemy.orm")
     found = session.registry() if callable(getattr(session, "registry", None)) else session
     found = getattr(found, "sync_session", found)
@@ -44,7 +44,7 @@ def sync_session(session: Any) -> "Session":
 
 
 def join(session: Any, joining: Joining, request: Publication) -> None:
-    """Have a call stored when the session commits the transaction that is open now, or that it begins next."""
+    """Register a call with the transaction that a session has open, or begins next: its commit stores the call."""
     found = sync_session(session)
     nested = found.get_nested_transaction()
     joining.within = None if nested is None else id(nested)
@@ -52,7 +52,7 @@ def join(session: Any, joining: Joining, request: Publication) -> None:
 
 
 def join_alone(session: Any, new: NewTask, handle: TaskHandle[Any], request: Publication) -> Joining:
-    """Have one call stored that belongs to no request, when the session commits."""
+    """Register a call that belongs to no request: the session's commit stores it."""
     alone = Alone(new, handle, request)
     joining = Joining(alone, alone.released, independent=True)
     join(session, joining, request)
@@ -91,7 +91,7 @@ class Alone:
 
 @dataclass(frozen=True, slots=True)
 class Inserted:
-    """What a request has put into the transaction that is being committed."""
+    """The tasks of a request in the transaction that is being committed."""
 
     request: Publication
     joined: JoinedEngine
@@ -107,7 +107,7 @@ class Inserted:
 
 
 class Attached:
-    """What waits for one session."""
+    """The calls that wait for one session."""
 
     def __init__(self, session: "Session") -> None:
         self.session = ref(session)  # not the session itself, which holds this
@@ -120,7 +120,7 @@ class Attached:
         self._waiting.setdefault(request, []).append(joining)
 
     def insert(self, session: "Session") -> None:
-        """Put what waits into the transaction, where it is on the database of the tasks."""
+        """Insert the waiting calls in the transaction, where it is on the database of the tasks."""
         for request, joining in self._waiting.items():
             some = [one for one in joining if one.standing is Standing.WAITING]
             joined = engines.shared(request.client.url).join(BoundTransaction(session)) if some else None
@@ -169,7 +169,7 @@ class Attached:
 
 
 class BoundTransaction:
-    """The transaction of a session, as an engine joins it. It is begun by the first statement, if need be."""
+    """The transaction of a session, as an engine joins it. The first statement begins it, if need be."""
 
     def __init__(self, session: "Session") -> None:
         self._session = session

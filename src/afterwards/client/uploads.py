@@ -18,11 +18,11 @@ from afterwards.core.task import NewTask
 from afterwards.engine import Chunk
 
 UNSTORABLE = (TooLarge, UnstorableArgument)
-"""What is raised for files that cannot be stored."""
+"""The errors for files that cannot be stored."""
 
 
 class Upload(Protocol):
-    """What is needed here of FastAPI's ``UploadFile``."""
+    """The part of FastAPI's ``UploadFile`` that is used here."""
 
     filename: str | None
     size: int | None
@@ -90,11 +90,11 @@ class Uploads:
 
     @property
     def any(self) -> bool:
-        """Whether there are files at all that are still to be stored."""
+        """Whether any file is still to be stored."""
         return self._stored < len(self._files)
 
     def refer(self, parameter: str, upload: Upload) -> StoredFile:
-        """What stands for an upload among the arguments. Raises FileTooLarge, UnstorableArgument."""
+        """Return what stands for an upload among the arguments. Raises FileTooLarge, UnstorableArgument."""
         if getattr(upload.file, "closed", False):
             self._refuse_closed(parameter, upload)
         if upload.size is not None:
@@ -137,7 +137,7 @@ class Uploads:
                 number += len(contents)
 
     async def _read(self, named: Named, *, first: bool) -> list[bytes]:
-        """The next chunks; none at the end, but for the one of an empty file, by which it is known to be there."""
+        """Return the next chunks; none at the end, but one for an empty file, which shows that it is there."""
         contents: list[bytes] = []
         try:
             while len(contents) < CHUNKS_AT_ONCE and (content := await named.upload.read(CHUNK)):

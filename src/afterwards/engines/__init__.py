@@ -12,7 +12,7 @@ DEFAULT_URL = "sqlite:///afterwards.db"
 
 
 def shared(url: str) -> Engine:
-    """The one engine of this process for a URL, opened or not; two ways to write a URL mean the same engine."""
+    """Return this process's one engine for a URL, opened or not, however the URL is written."""
     known = _engines.by_url.get(url)
     if known is None:
         known = _engines.by_url.setdefault(_key(url), _engines.make(url))
@@ -22,25 +22,25 @@ def shared(url: str) -> Engine:
 
 @contextmanager
 def replaced(make_instead: Callable[[str], Engine]) -> Iterator[None]:
-    """Meanwhile every URL means another engine: tests never touch a developer's tasks."""
+    """Replace the engine of every URL meanwhile: tests never touch a developer's tasks."""
     with _engines.afresh():
         _engines.make = make_instead
         yield
 
 
 def shown(url: str) -> str:
-    """The URL as it may be shown: an absolute path, and no password."""
+    """Return the URL as it may be shown: with an absolute path and no password."""
     parsed = parse(url)
     return f"sqlite:///{Path(parsed.file).absolute()}" if parsed.kind == "sqlite" else parsed.shown
 
 
 def is_file(url: str) -> bool:
-    """Whether tasks are kept in a file, and not in what stands for it in tests."""
+    """Return whether tasks are kept in a file, and not in a test's memory."""
     return _engines.make is _new and parse(url).kind == "sqlite"
 
 
 def _key(url: str) -> str:
-    """The same for each way to write a URL; other passwords are other engines."""
+    """Return one key for all ways to write a URL; another password is another engine."""
     parsed = parse(url)
     return shown(url) if parsed.kind == "sqlite" else parsed.text
 

@@ -11,8 +11,8 @@ from fastapi import WebSocket
 from fastapi.params import Depends
 from starlette.requests import HTTPConnection
 
-from afterwards.core.errors import InvalidDependency, NeedsHttp
-from afterwards.execution.http_only import ENQUEUE, refuse_call, refuse_connections, refuse_parameter, refuse_unfilled
+from afterwards.core.errors import InvalidDependency
+from afterwards.execution.http_only import refuse_call, refuse_connections, refuse_parameter, refuse_unfilled
 from afterwards.execution.parameters import ARROW, Declared, declarations, is_class, unwrapped
 
 
@@ -78,8 +78,6 @@ def standing_in(node: Node, call: Callable[..., Any]) -> Node:
 def _dependency(declared: Declared, marker: Depends, chain: str) -> Node:
     """The node of a parameter that is marked with ``Depends``."""
     call = declared.type if marker.dependency is None else marker.dependency
-    if getattr(call, "__module__", None) == "afterwards.web.injection":
-        raise NeedsHttp(declared.chain, "is a request's BackgroundTasks", ENQUEUE)
     if call is Any or call is inspect.Parameter.empty:
         raise InvalidDependency(declared.chain, "has no type, and its Depends() no argument: give one of them")
     if not callable(call):

@@ -16,7 +16,7 @@ UNFINISHED = Query(states=frozenset(State) - FINISHED, limit=PAGE)
 
 
 async def check(client: Client) -> list[Problem]:
-    """What of the stored and unfinished tasks this process's task functions cannot run. Changes nothing."""
+    """Return what keeps this process's task functions from running stored, unfinished tasks. Changes nothing."""
     tally = Tally()
     async for page in _pages(await client.open()):
         for task in page:
@@ -32,7 +32,7 @@ async def _pages(engine: Engine) -> AsyncIterator[Sequence[Task]]:
 
 
 async def _below(engine: Engine, page: Sequence[Task]) -> list[Task]:
-    """The page after this one. Nothing is listed below a task that was pruned meanwhile: then from the one above it."""
+    """Return the page after this one. Where its last task was pruned meanwhile, start behind the one before that."""
     for last in reversed(page):
         found = await engine.find(replace(UNFINISHED, before=last.id))
         if found or await engine.get([last.id]):

@@ -45,7 +45,7 @@ def task(function: Any = _NOT_GIVEN, /, **settings: Any) -> Any:
 
 
 class TaskDecorator:
-    """What ``@task(...)`` applies to the function below it."""
+    """The decorator that ``@task(...)`` makes of its options."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         check_task_names(settings)
@@ -169,7 +169,7 @@ def _unstorable(function: Any) -> str | None:
 
 
 def _in_a_class(function: Any) -> bool:
-    """Whether it is a method to be: a function in the body of a class, with the object as its first parameter."""
+    """Return whether a function stands in the body of a class and takes the object first: it will be a method."""
     parent = getattr(function, "__qualname__", "").rpartition(".")[0]
     if not parent or parent.endswith("<locals>") or not inspect.isfunction(function):
         return False

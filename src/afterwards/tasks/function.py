@@ -106,17 +106,17 @@ class TaskFunction(Generic[P, T, R]):
 
     @property
     def identity(self) -> str:
-        """What it is known by however it is renamed: its first name, of those that it is said to have had."""
+        """The name that renaming does not change: the first alias, else the name."""
         return self.aliases[0] if self.aliases else self.name
 
     @cached_property
     def plan(self) -> Plan:
-        """Its dependencies. Raises when one of them needs HTTP."""
+        """The plan of its dependencies. Raises when one of them needs HTTP."""
         return plan(self.function, name=self.name)
 
     @cached_property
     def codec(self) -> Codec:
-        """Its arguments. Raises when a type cannot be written as JSON."""
+        """The codec of its arguments. Raises when a type cannot be written as JSON."""
         return Codec(self.function, name=self.name, injected=self.plan.injected)
 
     @cached_property
@@ -125,7 +125,7 @@ class TaskFunction(Generic[P, T, R]):
 
     @cached_property
     def calls(self) -> CallBuilder:
-        """Writes its calls. Kept, for each call needs it."""
+        """The builder of its calls."""
         return CallBuilder(
             name=self.name,
             identity=self.identity,
@@ -138,7 +138,7 @@ class TaskFunction(Generic[P, T, R]):
 
     @cached_property
     def _result_of(self) -> Callable[[str | None], R]:
-        """Reads a stored result. Kept, for each handle has it."""
+        """The reader of stored results, kept for all handles."""
         return cast(Callable[[str | None], R], self.results.load)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
@@ -166,7 +166,7 @@ class TaskFunction(Generic[P, T, R]):
         return self.handle(stored.id, client)
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
-        """As ``enqueue``, for threads and scripts. Raises RuntimeError on a running event loop."""
+        """Store a call now, from a thread or a script. Raises as ``enqueue``; RuntimeError on a running event loop."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -177,7 +177,7 @@ class TaskFunction(Generic[P, T, R]):
         )
 
     def _join_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHandle[R]:
-        """Have a call stored by the next commit of its session, which is used in this thread."""
+        """Register a call with a session that this thread uses: the next commit stores it."""
         client = the_client(f"task {self.name!r}")
         handle = self.handle(client.new_id(), client, stored=False)
         written = self.calls.write(args, kwargs, handle.id, client)
@@ -233,7 +233,7 @@ class AsyncTaskFunction(TaskFunction[P, Coroutine[Any, Any, R], R]):
 
 
 def _mark_coroutine_function(function: Any) -> None:
-    """Have `iscoroutinefunction` say yes, which FastAPI before 0.122 asks of an endpoint that is an object."""
+    """Make `iscoroutinefunction` return True, which FastAPI before 0.122 asks of an endpoint that is an object."""
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(function)
     else:
@@ -241,12 +241,12 @@ def _mark_coroutine_function(function: Any) -> None:
 
 
 def _left_to_dependencies(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The parameters whose default is ``injected()``."""
+    """Return the parameters whose default is ``injected()``."""
     parameters = inspect.signature(function).parameters.values()
     return tuple(parameter.name for parameter in parameters if parameter.default is INJECTED)
 
 
 def _place(function: Callable[..., Any]) -> tuple[str, str]:
-    """Where a function is written: the same for ``__main__`` and for the module of that file."""
+    """Return file and qualified name of a function: the same for ``__main__`` and for the module of that file."""
     code = inspect.unwrap(function).__code__
     return str(Path(code.co_filename).resolve()), function.__qualname__

@@ -40,7 +40,7 @@ def progress(
 
 
 def _length(iterable: Any) -> int | None:
-    """How many items there are, where the iterable can say it."""
+    """Return the number of items, where the iterable tells it."""
     try:
         return len(iterable) if isinstance(iterable, Sized) else None
     except Exception:  # the user's code: who only wants to show something must not fail for it
@@ -48,7 +48,7 @@ def _length(iterable: Any) -> int | None:
 
 
 class ProgressBar(Generic[T]):
-    """What ``progress`` gives. May be updated from one thread at a time. What is no number raises in the function."""
+    """The iterator that ``progress`` returns. One thread at a time may update it. A count that is no number raises."""
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ Records = list[ScheduleRecord]
 
 
 class ScheduleDesk:
-    """The schedules of an installation. Whatever is done here holds for all its processes."""
+    """The schedules of an installation. Changes hold for all its processes."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

@@ -21,7 +21,7 @@ def join_session(
     *,
     loop: asyncio.AbstractEventLoop | None,
 ) -> None:
-    """Have a call stored with the next commit of a session; ``loop`` is where it is asked for, if on any."""
+    """Register a call with a session: its next commit stores it. ``loop`` is the caller's event loop, if any."""
     asked_by = publication.get()
     request = Publication(client, origin=origin(), at_once=True, loop=loop)
     new = calls.new_task(client, written, id=handle.id, after=calls.stored_after(), origin=request.origin)

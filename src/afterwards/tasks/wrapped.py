@@ -12,17 +12,17 @@ DEEPEST = 50
 
 
 def is_task_function(func: Any) -> TypeGuard[TaskFunction[Any, Any, Any]]:
-    """Whether it is a task function itself: a proxy that claims the class may do more than it."""
+    """Return whether it is a task function itself, and no proxy that claims its class and may do more."""
     return issubclass(type(func), TaskFunction)
 
 
 def is_call(func: Any) -> TypeGuard[MethodType]:
-    """Whether it is ``f.__call__`` of a task function."""
+    """Return whether it is ``f.__call__`` of a task function."""
     return isinstance(func, MethodType) and is_task_function(func.__self__) and func.__name__ == "__call__"
 
 
 def leads_to_call(func: Any) -> bool:
-    """Whether calling it is calling a task function, and nothing else."""
+    """Return whether calling it only calls a task function."""
     while isinstance(func, partial):  # one with attributes of its own is not merged with the one around it
         func = func.func
     return is_task_function(func) or is_call(func)

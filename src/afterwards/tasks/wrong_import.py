@@ -1,4 +1,8 @@
-"""Recognise a task function that is called by a background task which stores nothing: FastAPI's, or a wrapper's."""
+"""Recognise a task function that is called by a background task which stores nothing.
+
+Such a task is in an object that FastAPI did not inject, or in an application without an installation; or it calls a
+wrapper of the task function.
+"""
 
 import asyncio
 import logging
@@ -13,6 +17,7 @@ from typing import Any, NamedTuple, TypeGuard
 import anyio.from_thread
 
 from afterwards import environment, telemetry
+from afterwards.client.request import publication
 from afterwards.core.errors import NativeBackgroundTasks
 
 _STARLETTE = "starlette.background"
@@ -22,12 +27,17 @@ LAYERS = 20
 
 
 def refuse_native(function: Any, name: str, caller: FrameType | None) -> None:
-    """Raise in development, warn once elsewhere, when ``caller`` is the old import: the task would not survive."""
+    """Raise in development, warn once elsewhere, when Starlette's class is the ``caller``: the task cannot survive."""
     if not _is_native(function, caller):
         return
+    remedy = (
+        "this application has no Afterwards that could store it: write `tasks = Afterwards(app)` where it is made"
+        if publication.get() is None
+        else "add it to the BackgroundTasks that FastAPI injects, or to `afterwards.BackgroundTasks()`"
+    )
     message = (
-        f"task function {name!r} was added to FastAPI's or Starlette's own background tasks, so it is not stored and "
-        "is lost if the process dies: import BackgroundTasks from afterwards instead"
+        f"task function {name!r} was added to background tasks of FastAPI or Starlette that store nothing, so it is "
+        f"lost if the process dies: {remedy}"
     )
     if environment.development():
         raise NativeBackgroundTasks(message)
@@ -61,7 +71,7 @@ def tell_of_wrapper(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 
 
 def _passes_on(plain: PlainCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a wrapper calls with what it was given. A function that has a name may call whom it likes."""
+    """Return whether a wrapper passes on the arguments that it got. A named function may call whatever it likes."""
     func: Any = plain.func
     given, named = plain.args, plain.kwargs
     while isinstance(func, partial):
@@ -73,7 +83,7 @@ def _passes_on(plain: PlainCall, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 
 def here() -> FrameType:
-    """The frame of whoever called the function that asks."""
+    """Return the frame of the caller's caller."""
     return sys._getframe(2)
 
 
@@ -100,7 +110,7 @@ def _module(frame: FrameType | None) -> str:
 
 
 def _runs_in(frame: FrameType, function: Any) -> bool:
-    """Whether Starlette's task in this frame is one of this function, and does not merely come to call it."""
+    """Return whether Starlette's task in this frame is one of this function itself."""
     return _whole(getattr(frame.f_locals.get("self"), "func", None)) is function
 
 
@@ -109,7 +119,7 @@ def _awaited_by_starlette(function: Any) -> bool:
 
 
 def _runs(function: Any, awaited: Any) -> bool:
-    """Whether one of the coroutines that wait for each other is Starlette's, with this function to run."""
+    """Return whether one of the coroutines that await each other is Starlette's, running this function."""
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None)
         if _is_starlettes(frame) and _runs_in(frame, function):
@@ -129,7 +139,7 @@ def _whole(func: Any) -> Any:
 
 
 def _may_wrap(func: Any) -> bool:
-    """Whether it is a decorator's function: task functions, which have a ``__wrapped__`` too, are asked for as such."""
+    """Return whether it is a decorator's wrapper, and no task function, which has a ``__wrapped__`` too."""
     return isinstance(func, FunctionType)
 
 

@@ -17,6 +17,8 @@ from afterwards.telemetry.attempts import (
 )
 from afterwards.telemetry.requests import (
     committed_late,
+    injected_everywhere,
+    injected_with_yield,
     left_undone,
     lost_after_commit,
     mixed,
@@ -24,6 +26,7 @@ from afterwards.telemetry.requests import (
     no_worker,
     not_recorded,
     not_stored,
+    not_stored_in_time,
     refused_request,
     rolled_back,
     without_lifespan,
@@ -57,6 +60,8 @@ __all__ = [
     "ended_early",
     "engine_trouble",
     "fit_again",
+    "injected_everywhere",
+    "injected_with_yield",
     "lease_gone",
     "left_running",
     "left_undone",
@@ -74,6 +79,7 @@ __all__ = [
     "not_recorded",
     "not_shown",
     "not_stored",
+    "not_stored_in_time",
     "not_traced",
     "notice_failed",
     "once",

@@ -26,6 +26,26 @@ def without_lifespan(engine: str) -> None:
     )
 
 
+def injected_with_yield(version: str, stack: str) -> None:
+    once(
+        "injected with yield",
+        logging.WARNING,
+        f"afterwards: FastAPI {version} keeps no exit stack {stack!r} in a request's scope, so tasks are stored by a "
+        "dependency with yield, which takes longer; the first request's are stored as its response begins, unless that "
+        "is an error",
+    )
+
+
+def injected_everywhere(version: str) -> None:
+    once(
+        "injected everywhere",
+        logging.WARNING,
+        f"afterwards: FastAPI {version} does not show which of its routes ask for BackgroundTasks, so all routes that "
+        "are added after Afterwards(app) get a dependency more; routes added before, and mounted applications, do not "
+        "store tasks",
+    )
+
+
 def committed_late(origin: str | None, names: Collection[str]) -> None:
     for name in dict.fromkeys(names):
         once(
@@ -90,4 +110,12 @@ def not_recorded(name: str, error: BaseException) -> None:
         logging.WARNING,
         f"the failure of background task {name} could not be recorded: {text_of(error)}",
         extra={"task_name": name},
+    )
+
+
+def not_stored_in_time(seconds: float) -> None:
+    write(
+        logging.WARNING,
+        f"a task that was added in a thread is not stored after {seconds:.0f} s: the event loop that stores it is "
+        "blocked. The thread goes on, and the task is stored when that loop does",
     )

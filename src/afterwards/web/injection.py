@@ -1,103 +1,86 @@
-"""How FastAPI injects ``BackgroundTasks``: a dependency that looks like a class."""
+"""Turns the BackgroundTasks that FastAPI makes for a request into ours, wherever a route asks for them.
 
-from collections.abc import AsyncIterator, Callable
+A dependency without a parameter is put before all others of such a route. FastAPI makes one object for each request,
+and gives it to that dependency first; it changes the object's class, and everybody after it gets the same object.
+"""
+
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Annotated, Any, Never, cast
+from typing import Any
 
 import fastapi
-import fastapi.routing
-from fastapi import Depends
+from fastapi import Depends, FastAPI, params
 from starlette.requests import HTTPConnection
 
-from afterwards.web.background_tasks import FUNCTION_STACK, _BackgroundTasks
-
-IN_SCOPE = "afterwards.tasks"
-"""Where a request's scope keeps its tasks: one object, however often it is injected."""
-
-
-async def _inject_and_push(connection: HTTPConnection, native: fastapi.BackgroundTasks) -> _BackgroundTasks:
-    """The request's tasks; what shall happen when the handler has returned is put on FastAPI's own stack."""
-    if IN_SCOPE not in connection.scope:
-        tasks = connection.scope[IN_SCOPE] = _BackgroundTasks()
-        tasks.adopt(native, connection)
-        _push_outermost(connection.scope[FUNCTION_STACK], tasks.leave)
-    return cast(_BackgroundTasks, connection.scope[IN_SCOPE])
+from afterwards import telemetry
+from afterwards.client.request import publication
+from afterwards.web.background_tasks import BackgroundTasks
+from afterwards.web.exit_stacks import FUNCTION_STACK
+from afterwards.web.routes import Overrides, asks_for_tasks, insertable, put_first, routes_of
 
 
-def _push_outermost(stack: AsyncExitStack, leave: Callable[..., Any]) -> None:
-    """Leave behind all others: a session whose commit fails before the response takes the tasks with it."""
-    # Only read, and not missed where it is absent: an empty stack, as most are, need not be put into another.
-    if not getattr(stack, "_exit_callbacks", True):
-        stack.push_async_exit(leave)
-        return
-    inside = stack.pop_all()
-    stack.push_async_exit(leave)
-    stack.push_async_exit(inside)
+class Injection:
+    """Keeps that dependency in the routes of an application, of its included routers and of what is mounted in it."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._first: params.Depends = Depends(self.adopt)
+        self._routes: Sequence[tuple[Any, list[Any]]] = ()  # as they were when they were looked through
+        self._overrides: Sequence[tuple[FastAPI, Overrides]] = ()
+        if not insertable():
+            app.router.dependencies.insert(0, self._first)
+            telemetry.injected_everywhere(fastapi.__version__)
+
+    def renew(self) -> None:
+        """Put the dependency into routes that were added since, and into those that ask only by an override.
+
+        Called in each request. To compare lists of the same routes takes a fraction of what matching them takes.
+        """
+        for owner, routes in self._routes:
+            if owner.routes != routes:
+                return self.insert()
+        for app, overrides in self._overrides:
+            if app.dependency_overrides != overrides:
+                return self.insert()
+        return None
+
+    def insert(self) -> None:
+        """Put the dependency into all routes that ask for BackgroundTasks."""
+        found = routes_of(self._app)
+        for dependant, overrides in found.dependants:
+            if asks_for_tasks(dependant, overrides):
+                put_first(dependant, self._first, instead_of=_is_ours)
+        self._routes = [(owner, list(owner.routes)) for owner in found.owners]
+        self._overrides = [(app, dict(app.dependency_overrides)) for app in found.apps]
+
+    async def adopt(self, connection: HTTPConnection, native: fastapi.BackgroundTasks) -> None:
+        """Turn the request's object into ours, and have its tasks stored when the handler has ended."""
+        tasks = _adopted(connection, native)
+        if tasks is not None and not tasks.leave_when_handler_ends():
+            # What this request adds is stored when its response begins; the next ones find the public way.
+            telemetry.injected_with_yield(fastapi.__version__, FUNCTION_STACK)
+            self._first = Depends(self.collect, scope="function")
+            self.insert()
+
+    async def collect(self, connection: HTTPConnection, native: fastapi.BackgroundTasks) -> AsyncIterator[None]:
+        """Do the same with public API alone, at several times the cost per request."""
+        async with AsyncExitStack() as stack:
+            if (tasks := _adopted(connection, native)) is not None:
+                stack.push_async_exit(tasks.leave)
+            yield
 
 
-async def _collect(connection: HTTPConnection, native: fastapi.BackgroundTasks) -> AsyncIterator[_BackgroundTasks]:
-    """The same in public API alone, at several times the cost per request."""
-    if IN_SCOPE in connection.scope:
-        yield connection.scope[IN_SCOPE]
-        return
-    tasks = connection.scope[IN_SCOPE] = _BackgroundTasks()
-    tasks.adopt(native, connection)
-    async with AsyncExitStack() as stack:
-        stack.push_async_exit(tasks.leave)
-        yield tasks
+def _adopted(connection: HTTPConnection, native: fastapi.BackgroundTasks) -> BackgroundTasks | None:
+    """Turn FastAPI's object into ours. Return None where nobody would publish its tasks, or it is not FastAPI's."""
+    request = publication.get()
+    if request is None or type(native) is not fastapi.BackgroundTasks:
+        return None
+    native.__class__ = BackgroundTasks
+    assert isinstance(native, BackgroundTasks)
+    native.serve(request, connection)
+    return native
 
 
-async def _inject_collected(tasks: Annotated[Any, Depends(_collect, scope="function")]) -> Any:
-    """A dependency without a scope of its own, so that request-scoped ``yield`` dependencies may take the tasks too."""
-    return tasks
-
-
-def _injection() -> Callable[..., Any]:
-    """How to inject: the quick way where this FastAPI has the stack that it needs, else the public one."""
-    return _inject_and_push if f'scope["{FUNCTION_STACK}"]' in _source_of(fastapi.routing) else _inject_collected
-
-
-def _source_of(module: Any) -> str:
-    """Nothing where it was installed without. (``inspect`` would keep all the lines: 600 KiB for FastAPI's routing.)"""
-    try:
-        return module.__loader__.get_source(module.__name__) or ""
-    except (ImportError, AttributeError):
-        return ""
-
-
-class _Alias(type(Annotated[int, None]), _root=True):  # type: ignore[call-arg, misc]
-    """``Annotated[Any, Depends(...)]`` for FastAPI, and a class for everybody else.
-
-    FastAPI gives its own object to a parameter annotated with a subclass of ``BackgroundTasks``; this it cannot.
-    """
-
-    __slots__ = ()
-
-    def __call__(self, *args: Any, **kwargs: Any) -> _BackgroundTasks:
-        return _BackgroundTasks(*args, **kwargs)
-
-    def __instancecheck__(self, instance: object) -> bool:
-        return isinstance(instance, _BackgroundTasks)
-
-    def __subclasscheck__(self, cls: type) -> bool:
-        return issubclass(cls, _BackgroundTasks)
-
-    def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type, ...]:
-        return (_BackgroundTasks,)
-
-    def __or__(self, other: object) -> Never:
-        raise TypeError(
-            "BackgroundTasks cannot be optional: FastAPI would pass None, and what is added would be lost. They are "
-            "always injected: write `background_tasks: BackgroundTasks`"
-        )
-
-    __ror__ = __or__
-
-    def __repr__(self) -> str:
-        return "afterwards.BackgroundTasks"
-
-
-if TYPE_CHECKING:  # the type checkers see the class; FastAPI sees the alias
-    BackgroundTasks = _BackgroundTasks
-else:
-    BackgroundTasks = _Alias(Any, (Depends(_injection(), scope="request"),))  # FastAPI need not find out
+def _is_ours(call: Any) -> bool:
+    """Whether a dependency is that of an installation, also of another one that is mounted in this one."""
+    return isinstance(getattr(call, "__self__", None), Injection)

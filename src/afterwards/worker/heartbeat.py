@@ -76,9 +76,16 @@ class HeartbeatThread:
         self._noted.put(None)
 
     async def start(self, listener: Renewed) -> None:
+        """Begin, on the worker's event loop. Raises OSError or RuntimeError in a shortage."""
         self._loop = asyncio.get_running_loop()
         self._listener = listener
-        self._thread.start()
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        loop = self._runner.get_loop()  # made here: in the thread a shortage of descriptors would end it unheard
+        try:
+            self._thread.start()
+        except BaseException:
+            loop.close()
+            raise
 
     def stay(self) -> None:
         """Beat on after the end of the worker, as long as there are leases, and then leave the engine."""
@@ -91,7 +98,7 @@ class HeartbeatThread:
         self.look()
 
     def _run(self) -> None:
-        with asyncio.Runner() as runner:
+        with self._runner as runner:
             try:
                 self._beat_until_stopped(runner)
             finally:

@@ -27,7 +27,7 @@ from afterwards.engines.sqlite.shapes import LATEST, UnreadableRow
 _STATE, _AFTER, _SUSPECT, _RUN_AT, _LEASE_UNTIL, _PROGRESS, _ASIDE_FROM = 4, 10, 15, 16, 18, 24, 29
 
 _UNTIL = {State.SCHEDULED: _RUN_AT, State.RUNNING: _LEASE_UNTIL}
-"""Where a row says how long a task stays in a state that time ends."""
+"""The column that says until when a task stays in a state that time ends."""
 
 
 def to_task(row: Row, failures: tuple[Failure, ...] = ()) -> Task:

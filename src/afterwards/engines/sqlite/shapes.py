@@ -1,4 +1,4 @@
-"""Which types the columns of a row have. SQLite keeps any value in any column, and other versions have other rows."""
+"""The types of the columns of a row. SQLite keeps any value in any column, and other versions have other rows."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -68,7 +68,7 @@ def check_texts(row: Sequence[Any]) -> None:
 
 
 def is_text(value: object) -> bool:
-    """Whether a value is text that SQLite takes as a parameter: not what was no UTF-8 when it was read."""
+    """Return True for text that SQLite takes as a parameter: not for what was no UTF-8 when it was read."""
     return isinstance(value, str) and (value.isascii() or not any("\ud800" <= one <= "\udfff" for one in value))
 
 

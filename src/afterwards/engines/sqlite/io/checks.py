@@ -1,4 +1,4 @@
-"""Where SQLite is not safe: versions with a bug, and file systems without working locks."""
+"""Checks for what makes SQLite unsafe: versions with a bug, and file systems without working locks."""
 
 import os
 import re
@@ -68,7 +68,7 @@ class Mount(NamedTuple):
 
 
 def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
-    """Whether a commit and a checkpoint at the same instant can damage the file (sqlite.org/wal.html#walresetbug)."""
+    """Return True when a commit beside a checkpoint can damage the file (sqlite.org/wal.html#walresetbug)."""
     major, minor, patch = version
     repaired = patch >= {(3, 44): 6, (3, 50): 7}.get((major, minor), patch + 1)
     return (3, 7, 0) <= version < (3, 51, 3) and not repaired
@@ -124,7 +124,7 @@ def is_unsafe(type: str) -> bool:
 
 
 def mount_of(path: str, mounts: str) -> Mount | None:
-    """What a path lies on: the deepest mount point above it, the last one where several are on top of each other."""
+    """Return the mount that a path lies on: the deepest one above it, the last of several at the same point."""
     above = {path, *map(str, PurePosixPath(path).parents)}
     found = None
     for line in mounts.splitlines():

@@ -57,7 +57,7 @@ class Aside(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a look at the tasks found."""
+    """The work that a look at the tasks found."""
 
     next_due: int | None = None  # when the first scheduled task is due, in microseconds
     due: bool = False  # its time has come
@@ -73,7 +73,7 @@ NO_ROW = (None, 0, 0, 0, 0, 0)
 
 
 class Cursor(Protocol):
-    """What a statement gave."""
+    """The answer to a statement."""
 
     @property
     def rowcount(self) -> int: ...
@@ -115,7 +115,7 @@ class Connection:
         self._paused = None
 
     def look(self) -> Look:
-        """What there is to do now; looked up again when this connection has changed anything that may matter."""
+        """Return what there is to do now; looked up again after this connection changed anything that may matter."""
         if self._looked_at != self.total_changes:
             self._look = self._found()
             self._looked_at = self.total_changes
@@ -140,7 +140,7 @@ class Connection:
 
     @property
     def paused(self) -> Paused:
-        """What nobody may begin now; looked up once in a transaction."""
+        """The queues and functions that are paused; looked up once in a transaction."""
         if self._paused is None:
             found = self.execute(PAUSED).fetchall()
             self._paused = NOT_PAUSED

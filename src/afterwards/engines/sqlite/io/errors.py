@@ -1,4 +1,4 @@
-"""What the driver's errors mean here."""
+"""Translates the driver's errors."""
 
 import sqlite3
 
@@ -43,7 +43,7 @@ BROKEN = frozenset(
 
 
 def is_locked(error: Exception) -> bool:
-    """Whether the file was somebody else's for as long as the driver waited."""
+    """Return True when another connection had the file locked for as long as the driver waited."""
     return isinstance(error, sqlite3.Error) and _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 

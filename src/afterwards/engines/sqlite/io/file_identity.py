@@ -16,7 +16,7 @@ Stamp = tuple[int, int, int]
 
 
 class Identities(NamedTuple):
-    """Which files a database consists of while it is open."""
+    """The files of an open database."""
 
     main: Identity
     wal: Identity

@@ -135,7 +135,7 @@ def _close_one() -> None:
 
 
 def _log_of(index: int) -> tuple[int, int]:
-    """How many frames the log has, and the size of a page (sqlite.org/walformat.html, "The WAL-Index Header")."""
+    """Return how many frames the log has, and the page size (sqlite.org/walformat.html, "The WAL-Index Header")."""
     page_size, frames = struct.unpack("=HI", os.pread(index, 6, 14).ljust(6, b"\0"))
     return frames, 65536 if page_size == 1 else page_size
 

@@ -62,7 +62,7 @@ class OpenedInEachProcess:
                 opened.stop(refused=refused)  # the system has no thread left: then here
 
     def _here(self) -> Opened:
-        """What is open in this process: a fork opens its own."""
+        """Return what is open in this process: a fork opens its own."""
         opened = self._opened
         if opened is None or opened.pid != os.getpid():
             with gate:
@@ -89,7 +89,7 @@ class OpenedInEachProcess:
 
 
 def _nothing(connection: Connection) -> None:
-    """What is asked of a thread only to see whether it can open the file."""
+    """Do nothing: asked of a thread only to see whether it can open the file."""
 
 
 def _never(connection: Connection) -> bool:

@@ -1,4 +1,4 @@
-"""What is asked of a connection's thread: a class for each kind."""
+"""Operations that a connection's thread is asked for: a class for each kind."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What the processes of one machine that share a file tell each other: who lives, who writes, that there is work.
+"""Signals between the processes of one machine that share a file: who lives, who writes, that there is work.
 
 Each process that has the file open keeps two files in the folder beside it, named by an id of its own: ``<id>.lock``,
 which it holds locked as long as it lives and in which it lists its workers, and the socket ``<id>.sock``. The kernel
@@ -139,7 +139,7 @@ class Mailbox:
         self._others: list[str] = []
 
     def open(self) -> bool:
-        """Whether it works here; where not, nothing is sent, and nothing comes."""
+        """Return False where it does not work: then nothing is sent, and nothing comes."""
         try:
             self._directory = os.open(self._folder, os.O_RDONLY)
             self._receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

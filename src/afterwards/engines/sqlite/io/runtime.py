@@ -1,4 +1,4 @@
-"""What an engine has in one process while it is open: its threads, a sign of life, a mailbox."""
+"""The parts of an engine in one process while it is open: its threads, a sign of life, a mailbox."""
 
 import os
 import sqlite3
@@ -25,13 +25,13 @@ from afterwards.engines.wakeup import Wakeup
 from afterwards.telemetry import log, once
 
 POLL = timedelta(seconds=0.7)
-"""How often to look for what others wrote, where they also say so."""
-POLL_UNTOLD = timedelta(milliseconds=50)
+"""Time between two looks for what others wrote, where they also send a wake-up."""
+POLL_WITHOUT_WAKEUPS = timedelta(milliseconds=50)
 """The same where they cannot: on Windows, or where the file system has no sockets."""
 TRIES = 5
-"""How often a write that is kept waiting looks who else waits by then: each waits as long as an engine's patience."""
+"""Number of times that a waiting write lets others join it within an engine's patience: each waits that long."""
 WATCH = timedelta(seconds=1)
-"""How often to see whether a thread is stuck."""
+"""Time between two checks whether a thread is stuck."""
 
 gate = threading.RLock()
 """Held while anything opens, closes, or forks."""
@@ -39,7 +39,7 @@ gate = threading.RLock()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How an engine was asked to be."""
+    """The options of an engine."""
 
     path: Path
     clock: Callable[[], datetime]
@@ -56,16 +56,16 @@ class Opened:
         self._folder, self._made_folder = folder, _ = make_folder(path)
         self.presence = Presence(folder)
         self._mailbox = Mailbox(folder, self.presence.socket_name)
-        told = self._mailbox.open()
+        is_woken = self._mailbox.open()
         self.writer = Writer(
             path,
             partial(connect, path, patience=settings.patience / TRIES),
             lock=WriteLock(folder),
             patience=settings.patience,
             clock=settings.clock,
-            poll=POLL if told else POLL_UNTOLD,
-            told=self._tell,
-            noticed=self.wakeup.set,
+            poll=POLL if is_woken else POLL_WITHOUT_WAKEUPS,
+            wake_all=self._wake_all,
+            wake_here=self.wakeup.set,
             go_on=go_on,
         )
         self.reader = Reader(path, partial(connect_to_read, path, patience=settings.patience), clock=settings.clock)
@@ -119,7 +119,7 @@ class Opened:
         self.presence.forget()
         self._mailbox.forget()
 
-    def _tell(self) -> None:
+    def _wake_all(self) -> None:
         self.wakeup.set()
         self._mailbox.send()
 

@@ -31,7 +31,7 @@ MOST_AT_ONCE = 1000
 
 
 class Signal(Enum):
-    """What a thread is told besides."""
+    """A signal to a thread, beside operations."""
 
     LOOK = auto()
     STOP = auto()
@@ -68,7 +68,7 @@ class ConnectionThread:
         self._queue.put((Signal.STOP,))
 
     def join(self, timeout: float = LONGEST_JOIN) -> bool:
-        """Whether the thread has ended."""
+        """Wait for the thread to end. Returns whether it has."""
         if self._thread is not None:
             self._thread.join(timeout)
         return self._thread is None or not self._thread.is_alive()
@@ -156,7 +156,7 @@ class ConnectionThread:
         _deliver(operations)
 
     def _next(self, pause: float | None) -> list[Operation[Any] | Signal]:
-        """What has queued up; nothing when the pause is over."""
+        """Return what has queued up; nothing when the pause is over."""
         found: list[Operation[Any] | Signal] = []
         with suppress(Empty):
             found += self._queue.get(timeout=pause)

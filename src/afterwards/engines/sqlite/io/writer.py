@@ -30,7 +30,7 @@ LONGEST_RESCUE = 2.0
 """Seconds that an open waits for a process that still has a deleted log open to write it back."""
 
 MOST_CHANGES = 3
-"""How often an operation is tried again because files were deleted or replaced."""
+"""Number of times that an operation is tried again because files were deleted or replaced."""
 
 
 class FilesChanged(Exception):
@@ -48,7 +48,7 @@ class OperationFailed(Exception):
 class Writer(ConnectionThread):
     """Writes many operations in one transaction, and notices what other processes write.
 
-    ``told`` is called after a commit that gave workers something to claim, ``noticed`` when another process may have.
+    ``wake_all`` wakes the waiting workers of all processes, ``wake_here`` those of this one.
     ``go_on`` makes the operation that goes on with what a transaction leaves undone.
     """
 
@@ -63,8 +63,8 @@ class Writer(ConnectionThread):
         clock: Callable[[], datetime],
         patience: timedelta,
         poll: timedelta,
-        told: Callable[[], None],
-        noticed: Callable[[], None],
+        wake_all: Callable[[], None],
+        wake_here: Callable[[], None],
         go_on: Callable[[], Operation[Any]],
     ) -> None:
         super().__init__(path, connect)
@@ -76,8 +76,8 @@ class Writer(ConnectionThread):
         self._poll = poll.total_seconds()
         self._next_look = 0.0
         self._version = -1
-        self._told = told
-        self._noticed = noticed
+        self._wake_all = wake_all
+        self._wake_here = wake_here
         self._go_on = go_on
         self._hold = Hold()
 
@@ -86,7 +86,7 @@ class Writer(ConnectionThread):
         self._version = -1
         until = time.monotonic() + LONGEST_RESCUE
         while (opened := self._opened(wait=time.monotonic() < until)) is None:
-            self._told()  # whoever has the deleted log open writes it back
+            self._wake_all()  # whoever has the deleted log open writes it back
             time.sleep(0.02)
         return opened
 
@@ -185,7 +185,7 @@ class Writer(ConnectionThread):
             self._failed(self._try_again(operations) if is_locked(error) else operations, error)
 
     def _accepts_odd_texts(self, error: Exception) -> bool:
-        """Whether the same can be tried again, as the connection reads texts from now on that are no UTF-8."""
+        """Return True when the same can be tried again, as the connection reads text that is no UTF-8 from now on."""
         return self._connection is not None and self._connection.accept_odd_texts(error)
 
     def _try_again(self, operations: Sequence[Operation[Any]]) -> list[Operation[Any]]:
@@ -206,7 +206,7 @@ class Writer(ConnectionThread):
             due = connection.look().next_due
         for operation, result in zip(wanted, results, strict=True):
             operation.result, operation.error = result, None
-        self._tell(connection, due)
+        self._after_commit(connection, due)
 
     def _is_any_needed(self, operations: Sequence[Operation[Any]]) -> bool:
         """Ask those that may find nothing to do, if no other one needs a transaction."""
@@ -231,13 +231,13 @@ class Writer(ConnectionThread):
                     connection.execute(ROLLBACK)
                 raise
 
-    def _tell(self, connection: Connection, due: int | None) -> None:
+    def _after_commit(self, connection: Connection, due: int | None) -> None:
         if connection.room_at is not None:
             self.room_at, connection.room_at = connection.room_at, None
         sooner = due is not None and (self.next_due is None or due < self.next_due)
         self.next_due = due
         if connection.queued or sooner:
-            self._told()
+            self._wake_all()
         if connection.left_behind:  # beside what is asked for meanwhile, and after it
             self.submit([self._go_on()])
         for one in connection.set_aside:
@@ -266,7 +266,7 @@ class Writer(ConnectionThread):
         if version != self._version:
             self._version = version
             [self.next_due] = self._connection.execute(NEXT_DUE).fetchone()
-            self._noticed()
+            self._wake_here()
 
 
 def _size(path: str) -> int:

@@ -34,7 +34,7 @@ SUCCEED = """
 
 # The same, unless one of them is not held, or has a limit that others may wait for: then none is changed.
 SUCCEED_ALL = f"""
-    {SUCCEED} AND limit_key = '' AND (
+    {SUCCEED} AND (
         SELECT count(*) FROM afterwards_tasks INDEXED BY afterwards_id
         WHERE id IN ({{places}}) AND attempt = ? AND state = 'running' AND limit_key = ''
     ) = ?

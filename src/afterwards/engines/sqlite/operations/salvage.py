@@ -1,4 +1,4 @@
-"""What can be shown of a row that cannot be read."""
+"""Shows what can be shown of a row that cannot be read."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -56,7 +56,7 @@ INNOCENT, SUSPECT = 0, 1
 
 
 class Lane(NamedTuple):
-    """What stands in one line: the best first, then the oldest."""
+    """Queued tasks in one order: the best first, then the oldest."""
 
     suspicion: int
     queue: str
@@ -81,13 +81,13 @@ class Bundle(NamedTuple):
             yield Lane(*self, limit_key)
 
     def first(self, connection: Connection, most: int) -> list[tuple[int, int, int, str]]:
-        """Those that stand first in all of them, as if they were one lane; each with its limit key."""
+        """Return the first tasks of all of them, as if they were one lane; each with its limit key."""
         found: list[tuple[int, int, int, str]] = connection.execute(BUNDLE, (*self, most)).fetchall()
         return found
 
 
 def is_any(connection: Connection, claim: Claim, look: Look, suspicion: int) -> bool:
-    """Whether anything is queued for the worker."""
+    """Return True when anything is queued for the worker."""
     return any(True for lines in (lanes, bundles) for _ in lines(connection, claim, look, suspicion))
 
 
@@ -120,7 +120,7 @@ def _served(
 def present(
     connection: Connection, statement: str, above: Sequence[object], wanted: frozenset[str] | None
 ) -> Iterator[str]:
-    """Those of the wanted values that an index holds (None: all of them), by one look per value."""
+    """Yield those of the wanted values that an index holds (None: all of them), by one look for each."""
     start = "" if wanted is None else next(iter(_ordered(wanted)), None)
     while start is not None and (row := connection.execute(statement, (*above, start)).fetchone()):
         [found] = row
@@ -133,7 +133,7 @@ def present(
 
 
 def _behind(found: str, wanted: frozenset[str] | None) -> str | None:
-    """Where to look next; None when nothing can be left."""
+    """Return the value to look for next; None when nothing can be left."""
     if wanted is None:
         return found + "\0"
     ordered = _ordered(wanted)

@@ -1,0 +1,194 @@
+"""The calls that were added to one BackgroundTasks object, in order, until they are stored or run."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import fastapi
+from starlette.background import BackgroundTask
+
+from afterwards import telemetry
+from afterwards.client.installations import the_client
+from afterwards.client.request import Publication
+from afterwards.client.session_call import Joining
+from afterwards.client.sqlalchemy import join
+from afterwards.client.uploads import UNSTORABLE
+from afterwards.core.called import called_already
+from afterwards.core.errors import EngineError, InvalidOption, NotAFunction, NotStored, QueueFull
+from afterwards.core.options import AS_CONFIGURED, DatabaseSession, Stored
+from afterwards.tasks.function import Call, TaskFunction
+from afterwards.tasks.wrapped import is_call, is_task_function, leads_to_call, refuse_wrapped
+from afterwards.web.idempotency import task_key
+from afterwards.web.phase import Phase
+from afterwards.web.plain_tasks import PlainTask
+from afterwards.web.stored_call import StoredCall, store
+
+
+class Buffer(fastapi.BackgroundTasks):
+    """A list of calls, ``tasks``, and how they are stored. Knows nothing of what FastAPI does with the list."""
+
+    # Most requests leave these as they are: as attributes of the class they cost nothing.
+    _publication: Publication | None = None  # the request that stores them; None for no request
+    _phase = Phase.HANDLING
+    _ordered: bool | None = None  # None: as the installation says
+    _session: DatabaseSession | None = None
+    _key: str | None = None  # makes the request's tasks idempotent
+    _keyed = 0  # tasks that were given a key
+    flushed_length = -1
+    """How many calls the flush at the handler's end has seen; -1 before it."""
+
+    def waiting(self) -> list[StoredCall]:
+        """Return the calls that are added and not stored, in the order added."""
+        waiting: list[StoredCall] = []
+        for place, added in enumerate(self.tasks):
+            task = added
+            if not isinstance(task, StoredCall):
+                task = self.tasks[place] = self._converted(task)  # somebody may have put it there by hand
+            if isinstance(task, StoredCall) and task.waits_for_flush:
+                waiting.append(task)
+        return waiting if len(waiting) < 2 else list(dict.fromkeys(waiting))  # a list may hold one twice
+
+    def _make(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BackgroundTask:
+        """Return the call of a task function or of a plain one. A call that was made before stays the same call."""
+        if is_task_function(func):
+            return self._stored_call(func, args, kwargs)
+        if isinstance(func, partial) and leads_to_call(func.func):
+            return self._make(func.func, (*func.args, *args), func.keywords | kwargs)
+        if is_call(func):
+            return self._make(func.__self__, args, kwargs)
+        if isinstance(func, BackgroundTask) and not (args or kwargs):
+            return self._converted(func)
+        refuse_wrapped(func)
+        _check_function(func)
+        return PlainTask(func, *args, **kwargs)
+
+    def _converted(self, task: BackgroundTask) -> BackgroundTask:
+        """Return the same call as one of ours, if it was made with Starlette's class."""
+        if isinstance(task, (StoredCall, PlainTask)):
+            return task
+        func = getattr(task, "func", None)
+        if type(task) is BackgroundTask or is_task_function(func):
+            return self._make(func, task.args, task.kwargs)
+        refuse_wrapped(func)
+        _check_function(task)
+        return PlainTask(task)  # a subclass may do anything: it is run as it is
+
+    def _stored_call(
+        self, func: TaskFunction[Any, Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> StoredCall:
+        if self._publication is None:  # outside a request, whose end nothing has to wait for
+            self._publication = Publication(the_client(f"task {func.name!r}"), at_once=True)
+        client = self._publication.client
+        ordered = client.options.ordered if self._ordered is None else self._ordered
+        chained = ordered and not func.settings.apart
+        session = self._session if func.session is AS_CONFIGURED else func.session
+        if func.settings.after is not None:
+            self._check_after(func, func.settings.after, joins=session is not None)
+        key = None if self._key is None else self._next_key(self._key)
+        late = self._phase is not Phase.HANDLING
+        call = StoredCall(func, args, kwargs, self._publication, chained=chained, late=late, key=key)
+        if session is not None:
+            if call.uploads and call.uploads.any:
+                raise InvalidOption(
+                    f"task {func.name!r}: an uploaded file cannot be stored by a session's commit: write "
+                    f"`await {func.name}.options(session=...).enqueue(...)`, or leave the session out for this task"
+                )
+            self._join(call, session)
+        return call
+
+    def _check_after(self, func: TaskFunction[Any, Any, Any], after: Stored, *, joins: bool) -> None:
+        """Raise NotStored for a task that comes after one which will not be stored before it."""
+        if after.stored:
+            return
+        assert self._publication is not None
+        added = (task for buffer in (self, *self._publication.buffers) for task in buffer.tasks)
+        before = next((task for task in added if isinstance(task, StoredCall) and task.handle is after), None)
+        if before is None:
+            func.calls.stored_after()
+        elif before.joining is not None and not joins:
+            raise NotStored(after.id, " before its session commits: give what comes after it the same session")
+
+    def _next_key(self, key: str) -> str:
+        self._keyed += 1
+        return task_key(key, self._keyed)
+
+    def _join(self, call: StoredCall, session: DatabaseSession) -> None:
+        """Have a call stored when the session commits."""
+        assert self._publication is not None
+        call.joining = Joining(call, self._released)
+        join(session, call.joining, self._publication)
+        if not self._publication.at_once:
+            self._publication.watch(call.joining)
+
+    def _released(self) -> None:
+        """Store a call whose session has committed on another database than that of the tasks."""
+        self.flushed_length = -1
+        if self._phase is not Phase.HANDLING:
+            self._store_soon()
+
+    def _store_soon(self) -> None:
+        assert self._publication is not None
+        self._publication.soon(self._flush_late)
+
+    async def _flush_late(self) -> None:
+        """Store what was added too late for a client to be refused: failures are logged."""
+        try:
+            await flush([self], self._publication)
+        except (EngineError, QueueFull) as error:
+            telemetry.not_stored(error, [call.func.name for call in self.waiting()], answered=True)
+        except UNSTORABLE as error:
+            failed = [call for call in self.waiting() if call.uploads and call.uploads.failed]
+            telemetry.not_stored(error, [call.func.name for call in failed], answered=True)
+            self.tasks[:] = [task for task in self.tasks if task not in failed]
+            await self._flush_late()
+
+
+async def flush(buffers: Sequence[Buffer], request: Publication | None) -> None:
+    """Store the calls of all these buffers, as one chain in the order added, all or none."""
+    if request is not None:
+        await store(buffers[0].waiting if len(buffers) == 1 else partial(_waiting_in, buffers), request)
+
+
+def anything_to_store(request: Publication) -> bool:
+    """Whether anything may have been added that the end of the handler has not stored."""
+    for buffer in request.buffers:  # noqa: SIM110  # `any` takes longer, in every request
+        if len(buffer.tasks) != buffer.flushed_length:
+            return True
+    return False
+
+
+async def flush_before_response(request: Publication) -> None:
+    """Store the calls of objects that nobody injected: Starlette runs those objects only after the response.
+
+    If the engine fails, all that was added is dropped: the request is refused. Raises EngineError, QueueFull.
+    """
+    try:
+        await flush(request.buffers, request)
+    except (EngineError, QueueFull, *UNSTORABLE) as error:
+        if isinstance(error, EngineError):
+            waiting = [call.func.name for buffer in request.buffers for call in buffer.waiting()]
+            telemetry.not_stored(error, waiting, answered=False)
+        drop(request)
+        request.discard()
+        raise
+
+
+def drop(request: Publication) -> None:
+    """Forget what was added in a request: its client is told that nothing was stored."""
+    request.refused = True
+    for buffer in request.buffers:
+        buffer.tasks.clear()
+
+
+def _waiting_in(buffers: Sequence[Buffer]) -> list[StoredCall]:
+    waiting = {call: None for buffer in buffers for call in buffer.waiting()}  # two lists may hold the same call
+    return sorted(waiting, key=lambda call: call.number)
+
+
+def _check_function(func: object) -> None:
+    """Raise NotAFunction for what cannot be called: FastAPI would find out after the response."""
+    if isinstance(func, Call):
+        name = func.function.name
+        raise NotAFunction(f"add_task: {name}.call(...) is for `chain`: write `add_task({name}, ...)`")
+    if not callable(func):
+        raise NotAFunction(f"add_task: {called_already(func, 'add_task({}(1))', 'add_task({}, 1)')}")

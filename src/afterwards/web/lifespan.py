@@ -1,0 +1,57 @@
+"""The application's own lifespan, with the worker in its middle."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from afterwards import telemetry
+from afterwards.client.client import Client, running_loop
+from afterwards.tasks.decorator import prepare
+from afterwards.tasks.process_main import refuse_to_serve
+from afterwards.tasks.registry import registry
+from afterwards.web.embedded_worker import Serving
+from afterwards.web.signals import Signals
+from afterwards.web.without_lifespan import WithoutLifespan
+
+
+class Lifespan:
+    """The application's own lifespan, with the worker in its middle."""
+
+    def __init__(
+        self,
+        serve: Callable[[Any], AbstractAsyncContextManager[Any]],
+        client: Client,
+        serving: Callable[[], Serving],
+        alone: WithoutLifespan,
+    ) -> None:
+        self._alone = alone
+        self._serve = serve
+        self._client = client
+        self._serving = serving
+        self._aside = False
+
+    def step_aside(self) -> None:
+        """Leave the worker to another one, which is outside this one."""
+        self._aside = True
+
+    def __call__(self, app: Any) -> AbstractAsyncContextManager[Any]:
+        return self._serve(app) if self._aside else self._work(app)
+
+    @asynccontextmanager
+    async def _work(self, app: Any) -> AsyncIterator[Any]:
+        refuse_to_serve()
+        running_loop()
+        self._alone.leave_to_lifespan()
+        self._client.served = True
+        runner = self._serving()
+        telemetry.make_visible()
+        for function in registry:
+            prepare(function)  # what is wrong with a task function shows now at last
+        try:
+            await self._client.open()
+            async with self._serve(app) as state:
+                with Signals(runner.drain):  # until the worker has ended
+                    async with runner.working(state or {}):
+                        yield state
+        finally:
+            await self._client.close()

@@ -1,0 +1,65 @@
+"""The answers to requests whose tasks cannot be stored."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+
+from afterwards import telemetry
+from afterwards.core.errors import EngineError, QueueFull, RefusedArgument, RefusedValue, TooLarge
+from afterwards.core.input import is_from_input
+from afterwards.core.text import shortened
+
+UNAVAILABLE = "The task store is unavailable"
+
+RETRY_AFTER = {"Retry-After": "1"}
+"""Seconds after which a client should try again when its tasks could not be stored."""
+
+RETRY_LATER = {"Retry-After": "5"}
+"""The same where a queue was full."""
+
+
+async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+    """Answer for a handler that could not enqueue."""
+    telemetry.refused_request(f"{request.method} {request.url.path}", error)
+    return unavailable()
+
+
+async def _full(request: Request, error: Exception) -> JSONResponse:
+    """Answer for a handler that could not enqueue because too many tasks wait."""
+    return too_many(error)
+
+
+async def _unprocessable(request: Request, error: Exception) -> JSONResponse:
+    """Answer for a value that the client may have sent, in the form of FastAPI's own."""
+    parameter = getattr(error, "parameter", "")
+    return JSONResponse({"detail": [{"type": "value_error", "loc": [parameter], "msg": shortened(str(error))}]}, 422)
+
+
+async def _too_large(request: Request, error: Exception) -> JSONResponse:
+    """Answer for a task that was larger than what is stored; what the code itself made so large is its error."""
+    if isinstance(error, TooLarge) and is_from_input(error, request.scope["headers"]):
+        return input_too_large(error)
+    raise error
+
+
+def input_too_large(error: TooLarge) -> JSONResponse:
+    return JSONResponse({"detail": f"too large: {error.size:,} bytes, the limit is {error.limit:,}"}, status_code=413)
+
+
+REFUSALS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[JSONResponse]]] = {
+    EngineError: _unavailable,
+    QueueFull: _full,
+    TooLarge: _too_large,
+    RefusedValue: _unprocessable,
+    RefusedArgument: _unprocessable,
+}
+"""How a request is answered whose handler raises what a call could not be stored for."""
+
+
+def too_many(error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, status_code=429, headers=RETRY_LATER)
+
+
+def unavailable() -> JSONResponse:
+    return JSONResponse({"detail": UNAVAILABLE}, status_code=503, headers=RETRY_AFTER)

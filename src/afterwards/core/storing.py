@@ -46,7 +46,7 @@ class Stored(NamedTuple):
 
     made: Sequence[Task]  # to be inserted, in this order
     aliases: Mapping[str, str]  # from now on these ids of calls stand for these tasks
-    answers: Sequence[Task]  # what stands for each of the calls, in their order
+    answers: list[Task]  # what stands for each of the calls, in their order
 
 
 def needed_ids(tasks: Sequence[NewTask]) -> list[str]:

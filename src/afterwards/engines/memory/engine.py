@@ -56,7 +56,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             for new in tasks:
                 if new.run_at and new.id in made:  # scheduled for an instant of the caller's own
                     self._tasks.waits_since.pop(new.id, None)
-            return [*stored.answers]
+            return stored.answers
 
     async def refuse_full(self, tasks: Sequence[NewTask]) -> None:
         with self._lock:

@@ -78,7 +78,7 @@ def enqueue(connection: Connection, tasks: Sequence[NewTask], claim: Claim | Non
     if stored.aliases:
         aliases = [(rows.key_to_store(id), rows.key(task)) for id, task in stored.aliases.items()]
         many.insert(connection, INSERT_ALIASES, aliases)
-    return [*stored.answers], stored.made
+    return stored.answers, stored.made
 
 
 def full_queue(connection: Connection, tasks: Sequence[NewTask]) -> QueueFull | None:

@@ -12,8 +12,8 @@ import pytest
 
 from afterwards import Afterwards, telemetry
 from afterwards.client.installations import installations
+from afterwards.core.process_state import afresh
 from afterwards.execution.process_wide import process_wide
-from afterwards.process_state import afresh
 from afterwards.tasks.function import TaskFunction
 from afterwards.tasks.registry import registry
 

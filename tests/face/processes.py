@@ -24,7 +24,7 @@ T = TypeVar("T")
 WARNINGS = ["-W", "error", "-W", "ignore:The anyio.abc.BlockingPortal alias:DeprecationWarning"]
 """As in pyproject.toml: the second is for the Starlette of the oldest FastAPI."""
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that anything may take which a test waits for."""
 
 ENVIRONMENT = {name: text for name, text in os.environ.items() if not name.startswith(("AFTERWARDS", "FASTAPI"))}

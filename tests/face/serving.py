@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from afterwards import Afterwards, Task, TaskHandle
 from afterwards.engine import Query
 
-PATIENCE = 10.0
+PATIENCE = 40.0
 """Seconds that anything may take which a test waits for."""
 
 

@@ -6,7 +6,7 @@ from weakref import WeakSet
 
 from afterwards.client.client import Client, current
 from afterwards.core.errors import NotInstalled
-from afterwards.process_state import ProcessState
+from afterwards.core.process_state import ProcessState
 
 
 class Installations(ProcessState):

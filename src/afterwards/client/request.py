@@ -16,7 +16,7 @@ from afterwards.core.lifecycle import asked_for
 from afterwards.core.task import NewTask, State, Task
 
 
-class Publication:
+class RequestTasks:
     """The tasks that one request has stored, held back until the request has ended."""
 
     # What most requests leave as it is costs nothing as an attribute of the class.
@@ -81,7 +81,7 @@ class Publication:
             self.held += held
             self.client.holding.add(self)
         elif held:  # the request has ended meanwhile
-            self.soon(partial(self._publish, held))
+            self.start_write(partial(self._publish, held))
 
     def watch(self, joining: Joining) -> None:
         """Tell at the end of the request if the session of a call was never committed."""
@@ -100,7 +100,7 @@ class Publication:
             if not joining.independent:
                 joining.drop()
 
-    def soon(self, write: Write) -> None:
+    def start_write(self, write: Write) -> None:
         """Start a write that is not awaited here; in a thread, wait for it."""
         self.used = True
         if writing := self.client.unawaited.start(write, self._loop):
@@ -151,7 +151,7 @@ class Publication:
             telemetry.engine_trouble("publish a request's tasks, which start within a minute", error, timedelta())
 
 
-def in_line(calls: Iterable[Call], request: Publication) -> Iterator[NewTask]:
+def in_line(calls: Iterable[Call], request: RequestTasks) -> Iterator[NewTask]:
     """Make the tasks of calls, each behind the one before it, but for those that left the chain."""
     last, held = request.last, request.holds
     for call in calls:
@@ -162,9 +162,9 @@ def in_line(calls: Iterable[Call], request: Publication) -> Iterator[NewTask]:
 
 def origin() -> str | None:
     """Return the current request, as ``POST /signup``; None outside a request."""
-    asked_by = publication.get()
+    asked_by = request_tasks.get()
     return asked_by.origin if asked_by else None
 
 
-publication: ContextVar[Publication | None] = ContextVar("afterwards_publication", default=None)
+request_tasks: ContextVar[RequestTasks | None] = ContextVar("afterwards_request_tasks", default=None)
 """The tasks of the current request."""

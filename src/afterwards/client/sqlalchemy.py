@@ -9,7 +9,7 @@ from weakref import ref
 from afterwards import engines, telemetry
 from afterwards.client.client import Client
 from afterwards.client.handle import TaskHandle
-from afterwards.client.request import Publication, in_line
+from afterwards.client.request import RequestTasks, in_line
 from afterwards.client.session_call import Joining, Standing
 from afterwards.core.errors import EngineError, InvalidOption, QueueFull
 from afterwards.core.task import NewTask, Task
@@ -43,7 +43,7 @@ def sync_session(session: Any) -> "Session":
     return made
 
 
-def join(session: Any, joining: Joining, request: Publication) -> None:
+def join(session: Any, joining: Joining, request: RequestTasks) -> None:
     """Register a call with the transaction that a session has open, or begins next: its commit stores the call."""
     found = sync_session(session)
     nested = found.get_nested_transaction()
@@ -51,7 +51,7 @@ def join(session: Any, joining: Joining, request: Publication) -> None:
     _attach(found).add(request, joining)
 
 
-def join_alone(session: Any, new: NewTask, handle: TaskHandle[Any], request: Publication) -> Joining:
+def join_alone(session: Any, new: NewTask, handle: TaskHandle[Any], request: RequestTasks) -> Joining:
     """Register a call that belongs to no request: the session's commit stores it."""
     alone = Alone(new, handle, request)
     joining = Joining(alone, alone.released, independent=True)
@@ -64,7 +64,7 @@ class Alone:
 
     chained = False
 
-    def __init__(self, new: NewTask, handle: TaskHandle[Any], request: Publication) -> None:
+    def __init__(self, new: NewTask, handle: TaskHandle[Any], request: RequestTasks) -> None:
         self._new = new
         self._handle = handle
         self._request = request
@@ -77,7 +77,7 @@ class Alone:
         return self._new
 
     def released(self) -> None:
-        self._request.soon(self._store)
+        self._request.start_write(self._store)
 
     async def _store(self) -> None:
         try:
@@ -93,7 +93,7 @@ class Alone:
 class Inserted:
     """The tasks of a request in the transaction that is being committed."""
 
-    request: Publication
+    request: RequestTasks
     joined: JoinedEngine
     joining: Sequence[Joining]
     tasks: Sequence[NewTask]
@@ -111,10 +111,10 @@ class Attached:
 
     def __init__(self, session: "Session") -> None:
         self.session = ref(session)  # not the session itself, which holds this
-        self._waiting: dict[Publication, list[Joining]] = {}
+        self._waiting: dict[RequestTasks, list[Joining]] = {}
         self._inserted: list[Inserted] = []
 
-    def add(self, request: Publication, joining: Joining) -> None:
+    def add(self, request: RequestTasks, joining: Joining) -> None:
         if request not in self._waiting:  # what others had begun may be over: a session may outlive many requests
             self._waiting = {one: some for one, some in self._waiting.items() if any(each.waits for each in some)}
         self._waiting.setdefault(request, []).append(joining)

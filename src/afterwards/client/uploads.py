@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from anyio import CancelScope
 
 from afterwards.client.client import Client
-from afterwards.client.request import publication
+from afterwards.client.request import request_tasks
 from afterwards.core.errors import EngineError, FileTooLarge, TooLarge, UnstorableArgument
 from afterwards.core.serialization.files import CHUNK, CHUNKS_AT_ONCE, StoredFile
 from afterwards.core.task import NewTask
@@ -51,8 +51,8 @@ async def files_stored(tasks: Sequence[NewTask], uploads: Sequence["Uploads"], c
         yield
     except EngineError:
         # The request is refused at once: an engine in trouble may need as long again to delete anything.
-        if (asked_by := publication.get()) and not asked_by.ended:
-            asked_by.soon(partial(delete_files, uploads, client))
+        if (asked_by := request_tasks.get()) and not asked_by.ended:
+            asked_by.start_write(partial(delete_files, uploads, client))
         raise
     except BaseException:  # refused, or cancelled
         with CancelScope(shield=True):

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from afterwards.core.process_state import ProcessState
 from afterwards.core.urls import parse, unsupported
 from afterwards.engine import Engine
-from afterwards.process_state import ProcessState
 
 DEFAULT_URL = "sqlite:///afterwards.db"
 

@@ -5,8 +5,8 @@ from collections.abc import Collection
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
+from afterwards.core.process_state import ProcessState
 from afterwards.core.task import Lease
-from afterwards.process_state import ProcessState
 
 if TYPE_CHECKING:  # handles enter themselves here
     from afterwards.execution.process_handle import ProcessHandle

@@ -5,7 +5,7 @@ from typing import Any
 
 from afterwards.client.handle import TaskHandle
 from afterwards.client.installations import the_client
-from afterwards.client.request import origin, publication
+from afterwards.client.request import origin, request_tasks
 from afterwards.client.uploads import Uploads, files_stored
 from afterwards.core.called import called_already
 from afterwards.core.errors import InvalidOption
@@ -23,7 +23,7 @@ async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
     """
     _check_calls(calls)
     client = the_client("a chain")
-    asked_by = publication.get()
+    asked_by = request_tasks.get()
     if asked_by and not asked_by.answered:
         client.must_work()
     tasks: list[NewTask] = []

@@ -15,7 +15,7 @@ from typing_extensions import ParamSpec
 from afterwards.client.client import Client
 from afterwards.client.handle import TaskHandle
 from afterwards.client.installations import the_client
-from afterwards.client.request import origin, publication
+from afterwards.client.request import origin, request_tasks
 from afterwards.client.sqlalchemy import check_session
 from afterwards.client.uploads import files_stored
 from afterwards.core.errors import InvalidTaskFunction, NotInjected
@@ -149,7 +149,7 @@ class TaskFunction(Generic[P, T, R]):
         Raises NotInstalled, EngineUnavailable, UnstorableArgument, TooLarge.
         """
         client = the_client(f"task {self.name!r}")
-        asked_by = publication.get()
+        asked_by = request_tasks.get()
         if asked_by and not asked_by.answered:
             client.must_work()
         calls, id = self.calls, client.new_id()

@@ -7,7 +7,7 @@ from typing import Any
 
 from afterwards.core.errors import DuplicateName, UnknownFunction
 from afterwards.core.limits import Limit
-from afterwards.process_state import ProcessState
+from afterwards.core.process_state import ProcessState
 from afterwards.tasks.function import TaskFunction
 
 

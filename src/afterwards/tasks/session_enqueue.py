@@ -6,7 +6,7 @@ from typing import Any
 
 from afterwards.client.client import Client
 from afterwards.client.handle import TaskHandle
-from afterwards.client.request import Publication, origin, publication
+from afterwards.client.request import RequestTasks, origin, request_tasks
 from afterwards.client.sqlalchemy import join_alone
 from afterwards.client.uploads import delete_files, files_stored
 from afterwards.tasks.call import CallBuilder, WrittenCall
@@ -22,8 +22,8 @@ def join_session(
     loop: asyncio.AbstractEventLoop | None,
 ) -> None:
     """Register a call with a session: its next commit stores it. ``loop`` is the caller's event loop, if any."""
-    asked_by = publication.get()
-    request = Publication(client, origin=origin(), at_once=True, loop=loop)
+    asked_by = request_tasks.get()
+    request = RequestTasks(client, origin=origin(), at_once=True, loop=loop)
     new = calls.new_task(client, written, id=handle.id, after=calls.stored_after(), origin=request.origin)
     joining = join_alone(session, new, handle, request)
     if written.uploads:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeGuard
 import anyio.from_thread
 
 from afterwards import environment, telemetry
-from afterwards.client.request import publication
+from afterwards.client.request import request_tasks
 from afterwards.core.errors import NativeBackgroundTasks
 
 _STARLETTE = "starlette.background"
@@ -32,7 +32,7 @@ def refuse_native(function: Any, name: str, caller: FrameType | None) -> None:
         return
     remedy = (
         "this application has no Afterwards that could store it: write `tasks = Afterwards(app)` where it is made"
-        if publication.get() is None
+        if request_tasks.get() is None
         else "add it to the BackgroundTasks that FastAPI injects, or to `afterwards.BackgroundTasks()`"
     )
     message = (

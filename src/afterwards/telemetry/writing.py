@@ -7,8 +7,8 @@ from contextlib import suppress
 from math import inf
 from time import monotonic
 
+from afterwards.core.process_state import ProcessState
 from afterwards.core.text import frames_of, printable, said_by, shortened, type_name, written
-from afterwards.process_state import ProcessState
 
 log = logging.getLogger("afterwards")
 

@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from afterwards import engines
 from afterwards.client.client import Client, current
 from afterwards.core.options import Options
+from afterwards.core.process_state import ProcessState
 from afterwards.core.task import Task
-from afterwards.process_state import ProcessState
 from afterwards.tasks.failure_notice import notice_maker
 from afterwards.tasks.registry import registry
 from afterwards.tasks.timetable import timetable

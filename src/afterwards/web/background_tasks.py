@@ -12,7 +12,7 @@ from typing_extensions import ParamSpec
 
 from afterwards import telemetry
 from afterwards.client.handle import TaskHandle
-from afterwards.client.request import Publication, publication
+from afterwards.client.request import RequestTasks, request_tasks
 from afterwards.client.sqlalchemy import check_session
 from afterwards.client.uploads import UNSTORABLE
 from afterwards.core.errors import EngineError, InvalidOption, QueueFull
@@ -50,9 +50,9 @@ class BackgroundTasks(Buffer):
 
     def __init__(self, tasks: Sequence[BackgroundTask] | None = None) -> None:
         super().__init__()
-        self._publication = publication.get()
-        if self._publication:
-            self._publication.buffers.append(self)
+        self._request_tasks = request_tasks.get()
+        if self._request_tasks:
+            self._request_tasks.buffers.append(self)
         for task in tasks or ():
             self._append(self._converted(task))
 
@@ -124,7 +124,7 @@ class BackgroundTasks(Buffer):
 
         Raises EngineUnavailable, which ``Afterwards`` answers with 503.
         """
-        await flush([self], self._publication)
+        await flush([self], self._request_tasks)
 
     async def __call__(self) -> None:
         """Store the durable tasks, unless the handler's end has done so, and run the plain ones."""
@@ -134,9 +134,9 @@ class BackgroundTasks(Buffer):
             if not isinstance(task, StoredCall):
                 await task()
 
-    def serve(self, request: Publication, connection: HTTPConnection) -> None:
+    def serve(self, request: RequestTasks, connection: HTTPConnection) -> None:
         """Become the tasks of a request."""
-        self._publication = request
+        self._request_tasks = request
         request.buffers.append(self)
         self._headers = connection.scope["headers"]
         self._stacks = ExitStacks(connection.scope)
@@ -158,20 +158,20 @@ class BackgroundTasks(Buffer):
         if kind is not None and not issubclass(kind, WebSocketDisconnect):
             self._discard()
             return
-        assert self._publication is not None
+        assert self._request_tasks is not None
         try:
             # Also what was added to objects made by hand, which Starlette calls only after the response. If this is
             # cancelled it has stored all or nothing, and what it stored becomes due by itself.
-            await flush(self._publication.buffers, self._publication)
+            await flush(self._request_tasks.buffers, self._request_tasks)
         except EngineError as error:
             telemetry.not_stored(error, [call.func.name for call in self.waiting()], answered=False)
-            self._refuse(self._publication)
+            self._refuse(self._request_tasks)
             raise HTTPException(503, UNAVAILABLE, headers=RETRY_AFTER) from error
         except QueueFull as error:
-            self._refuse(self._publication)
+            self._refuse(self._request_tasks)
             raise HTTPException(429, str(error), headers=RETRY_LATER) from error
         except UNSTORABLE:
-            self._refuse(self._publication)
+            self._refuse(self._request_tasks)
             raise
         conversed, self._phase = self._phase is Phase.CONVERSING, Phase.RETURNED
         self.flushed_length = len(self.tasks)
@@ -180,10 +180,10 @@ class BackgroundTasks(Buffer):
 
     async def _run_plain(self, *, conversed: bool, mixed: bool) -> None:
         """See that plain tasks run: FastAPI drops them in websockets, and if the response has a ``background``."""
-        assert self._publication is not None
+        assert self._request_tasks is not None
         assert self._stacks is not None
         if mixed:
-            telemetry.mixed(self._publication.origin)
+            telemetry.mixed(self._request_tasks.origin)
         if conversed:
             await self()
         else:
@@ -195,7 +195,7 @@ class BackgroundTasks(Buffer):
                 if isinstance(task, PlainTask) and not task.started:
                     await task()
 
-    def _refuse(self, request: Publication) -> None:
+    def _refuse(self, request: RequestTasks) -> None:
         """Store and run nothing that was added; what an exit of a dependency adds now is stored."""
         drop(request)
         request.discard()
@@ -203,11 +203,11 @@ class BackgroundTasks(Buffer):
 
     def _discard(self) -> None:
         """Store and run nothing, for the handler raised; what an exit of a dependency adds now is stored."""
-        assert self._publication is not None
+        assert self._request_tasks is not None
         if self._phase is Phase.HANDLING:  # what a websocket adds is stored at once: it may be stored already
             self.tasks.clear()
-            self._publication.buffers[:] = [self]  # nor anything of those made by hand
-        self._publication.discard()
+            self._request_tasks.buffers[:] = [self]  # nor anything of those made by hand
+        self._request_tasks.discard()
         self._phase = Phase.REFUSED
 
     def _append(self, task: BackgroundTask) -> None:
@@ -222,8 +222,8 @@ class BackgroundTasks(Buffer):
             self._stacks.after_everything(self._run_dropped)
 
     async def _settle(self, *_: object) -> None:
-        assert self._publication is not None
-        await self._publication.settled()
+        assert self._request_tasks is not None
+        await self._request_tasks.settled()
 
     def _join(self, call: StoredCall, session: DatabaseSession) -> None:
         super()._join(call, session)
@@ -233,8 +233,8 @@ class BackgroundTasks(Buffer):
 
     async def _see_raise(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and not issubclass(kind, WebSocketDisconnect):
-            assert self._publication is not None
-            self._publication.discard()
+            assert self._request_tasks is not None
+            self._request_tasks.discard()
 
     def _request_key(self) -> str | None:
         """Return the header's key, for this method and path: a client's key means one request, not several."""
@@ -244,4 +244,4 @@ class BackgroundTasks(Buffer):
                 "hand: let FastAPI inject them, or give the key itself"
             )
         found = key_from_header(self._headers)
-        return found and f"{self._publication.origin if self._publication else ''} {found}"
+        return found and f"{self._request_tasks.origin if self._request_tasks else ''} {found}"

@@ -9,7 +9,7 @@ from starlette.background import BackgroundTask
 
 from afterwards import telemetry
 from afterwards.client.installations import the_client
-from afterwards.client.request import Publication
+from afterwards.client.request import RequestTasks
 from afterwards.client.session_call import Joining
 from afterwards.client.sqlalchemy import join
 from afterwards.client.uploads import UNSTORABLE
@@ -28,7 +28,7 @@ class Buffer(fastapi.BackgroundTasks):
     """A list of calls, ``tasks``, and how they are stored. Knows nothing of what FastAPI does with the list."""
 
     # Most requests leave these as they are: as attributes of the class they cost nothing.
-    _publication: Publication | None = None  # the request that stores them; None for no request
+    _request_tasks: RequestTasks | None = None  # the request that stores them; None for no request
     _phase = Phase.HANDLING
     _ordered: bool | None = None  # None: as the installation says
     _session: DatabaseSession | None = None
@@ -76,9 +76,9 @@ class Buffer(fastapi.BackgroundTasks):
     def _stored_call(
         self, func: TaskFunction[Any, Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> StoredCall:
-        if self._publication is None:  # outside a request, whose end nothing has to wait for
-            self._publication = Publication(the_client(f"task {func.name!r}"), at_once=True)
-        client = self._publication.client
+        if self._request_tasks is None:  # outside a request, whose end nothing has to wait for
+            self._request_tasks = RequestTasks(the_client(f"task {func.name!r}"), at_once=True)
+        client = self._request_tasks.client
         ordered = client.options.ordered if self._ordered is None else self._ordered
         chained = ordered and not func.settings.apart
         session = self._session if func.session is AS_CONFIGURED else func.session
@@ -86,7 +86,7 @@ class Buffer(fastapi.BackgroundTasks):
             self._check_after(func, func.settings.after, joins=session is not None)
         key = None if self._key is None else self._next_key(self._key)
         late = self._phase is not Phase.HANDLING
-        call = StoredCall(func, args, kwargs, self._publication, chained=chained, late=late, key=key)
+        call = StoredCall(func, args, kwargs, self._request_tasks, chained=chained, late=late, key=key)
         if session is not None:
             if call.uploads and call.uploads.any:
                 raise InvalidOption(
@@ -100,8 +100,8 @@ class Buffer(fastapi.BackgroundTasks):
         """Raise NotStored for a task that comes after one which will not be stored before it."""
         if after.stored:
             return
-        assert self._publication is not None
-        added = (task for buffer in (self, *self._publication.buffers) for task in buffer.tasks)
+        assert self._request_tasks is not None
+        added = (task for buffer in (self, *self._request_tasks.buffers) for task in buffer.tasks)
         before = next((task for task in added if isinstance(task, StoredCall) and task.handle is after), None)
         if before is None:
             func.calls.stored_after()
@@ -114,11 +114,11 @@ class Buffer(fastapi.BackgroundTasks):
 
     def _join(self, call: StoredCall, session: DatabaseSession) -> None:
         """Have a call stored when the session commits."""
-        assert self._publication is not None
+        assert self._request_tasks is not None
         call.joining = Joining(call, self._released)
-        join(session, call.joining, self._publication)
-        if not self._publication.at_once:
-            self._publication.watch(call.joining)
+        join(session, call.joining, self._request_tasks)
+        if not self._request_tasks.at_once:
+            self._request_tasks.watch(call.joining)
 
     def _released(self) -> None:
         """Store a call whose session has committed on another database than that of the tasks."""
@@ -127,13 +127,13 @@ class Buffer(fastapi.BackgroundTasks):
             self._store_soon()
 
     def _store_soon(self) -> None:
-        assert self._publication is not None
-        self._publication.soon(self._flush_late)
+        assert self._request_tasks is not None
+        self._request_tasks.start_write(self._flush_late)
 
     async def _flush_late(self) -> None:
         """Store what was added too late for a client to be refused: failures are logged."""
         try:
-            await flush([self], self._publication)
+            await flush([self], self._request_tasks)
         except (EngineError, QueueFull) as error:
             telemetry.not_stored(error, [call.func.name for call in self.waiting()], answered=True)
         except UNSTORABLE as error:
@@ -143,13 +143,13 @@ class Buffer(fastapi.BackgroundTasks):
             await self._flush_late()
 
 
-async def flush(buffers: Sequence[Buffer], request: Publication | None) -> None:
+async def flush(buffers: Sequence[Buffer], request: RequestTasks | None) -> None:
     """Store the calls of all these buffers, as one chain in the order added, all or none."""
     if request is not None:
         await store(buffers[0].waiting if len(buffers) == 1 else partial(_waiting_in, buffers), request)
 
 
-def anything_to_store(request: Publication) -> bool:
+def anything_to_store(request: RequestTasks) -> bool:
     """Whether anything may have been added that the end of the handler has not stored."""
     for buffer in request.buffers:  # noqa: SIM110  # `any` takes longer, in every request
         if len(buffer.tasks) != buffer.flushed_length:
@@ -157,7 +157,7 @@ def anything_to_store(request: Publication) -> bool:
     return False
 
 
-async def flush_before_response(request: Publication) -> None:
+async def flush_before_response(request: RequestTasks) -> None:
     """Store the calls of objects that nobody injected: Starlette runs those objects only after the response.
 
     If the engine fails, all that was added is dropped: the request is refused. Raises EngineError, QueueFull.
@@ -173,7 +173,7 @@ async def flush_before_response(request: Publication) -> None:
         raise
 
 
-def drop(request: Publication) -> None:
+def drop(request: RequestTasks) -> None:
     """Forget what was added in a request: its client is told that nothing was stored."""
     request.refused = True
     for buffer in request.buffers:

@@ -16,13 +16,13 @@ from afterwards.client.client import Client, current
 from afterwards.client.installations import installations
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
+from afterwards.core.process_state import ProcessState
 from afterwards.engine import Files
 from afterwards.execution.dependencies import Resolver
 from afterwards.execution.process_pool import ProcessPool
 from afterwards.execution.retrying import keep_doing
 from afterwards.execution.surroundings import Surroundings
 from afterwards.execution.threads import Threads
-from afterwards.process_state import ProcessState
 from afterwards.tasks.failure_notice import notice_maker
 from afterwards.tasks.process_main import main
 from afterwards.tasks.registry import registry
@@ -121,6 +121,11 @@ class Embedded:
         self._told_to_end = True
         if self._worker is not None:
             self._worker.drain()
+
+    async def until_idle(self) -> None:
+        """Return when the worker has nothing to do, at once where there is none."""
+        if self._worker is not None:
+            await self._worker.until_idle()
 
     async def request_ended(self) -> None:
         """Nothing is to be done: the worker runs on its own."""

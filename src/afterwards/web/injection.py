@@ -13,7 +13,7 @@ from fastapi import Depends, FastAPI, params
 from starlette.requests import HTTPConnection
 
 from afterwards import telemetry
-from afterwards.client.request import publication
+from afterwards.client.request import request_tasks
 from afterwards.web.background_tasks import BackgroundTasks
 from afterwards.web.exit_stacks import FUNCTION_STACK
 from afterwards.web.routes import Overrides, asks_for_tasks, insertable, put_first, routes_of
@@ -72,7 +72,7 @@ class Injection:
 
 def _adopted(connection: HTTPConnection, native: fastapi.BackgroundTasks) -> BackgroundTasks | None:
     """Turn FastAPI's object into ours. Return None where nobody would publish its tasks, or it is not FastAPI's."""
-    request = publication.get()
+    request = request_tasks.get()
     if request is None or type(native) is not fastapi.BackgroundTasks:
         return None
     native.__class__ = BackgroundTasks

@@ -6,7 +6,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from afterwards.client.client import Client, current, running_loop
-from afterwards.client.request import Publication, publication
+from afterwards.client.request import RequestTasks, request_tasks
 from afterwards.core.errors import EngineError, QueueFull, TooLarge
 from afterwards.core.input import is_from_input
 from afterwards.core.text import is_unicode, shortened
@@ -45,14 +45,14 @@ class Boundary:
             self._alone.begin(loop)
         if not is_unicode(origin):
             origin = shortened(origin)
-        request = Publication(self._client, origin=origin, loop=loop)
-        client_before, request_before = current.set(self._client), publication.set(request)
+        request = RequestTasks(self._client, origin=origin, loop=loop)
+        client_before, request_before = current.set(self._client), request_tasks.set(request)
 
         outgoing = Outgoing(request, scope, receive, send)
         try:
             await self._app(scope, receive, outgoing.send)
         finally:
-            publication.reset(request_before)
+            request_tasks.reset(request_before)
             try:
                 await request.end()
                 if request.used:
@@ -66,7 +66,7 @@ class Outgoing:
 
     __slots__ = ("_receive", "_refused", "_request", "_scope", "_send")
 
-    def __init__(self, request: Publication, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, request: RequestTasks, scope: Scope, receive: Receive, send: Send) -> None:
         self._request = request
         self._scope = scope
         self._receive = receive

@@ -15,7 +15,7 @@ from typing_extensions import ParamSpec
 
 from afterwards import telemetry
 from afterwards.client.client import Client
-from afterwards.client.request import Publication, publication
+from afterwards.client.request import RequestTasks, request_tasks
 from afterwards.core.errors import EngineError
 from afterwards.core.names import NAME
 from afterwards.core.options import Options
@@ -37,11 +37,11 @@ class PlainTask(BackgroundTask):
     def __init__(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         super().__init__(func, *args, **kwargs)
         self.started = False
-        self._publication = publication.get()
+        self._request_tasks = request_tasks.get()
 
     async def __call__(self) -> None:
         self.started = True
-        client = self._publication.client if self._publication else None
+        client = self._request_tasks.client if self._request_tasks else None
         try:
             async with AsyncExitStack() as stack:
                 limits = _limits(client)
@@ -50,9 +50,9 @@ class PlainTask(BackgroundTask):
                     stack.callback(_within_another.reset, _within_another.set(True))
                 await self._run(limits.threads)
         except Exception as error:
-            if self._publication and self._publication.recorded is not error:
-                self._publication.recorded = error
-                await _record(self._publication, self.func, error)
+            if self._request_tasks and self._request_tasks.recorded is not error:
+                self._request_tasks.recorded = error
+                await _record(self._request_tasks, self.func, error)
             raise
 
     async def _run(self, threads: CapacityLimiter) -> None:
@@ -98,7 +98,7 @@ def _limits(client: Client | None) -> Limits:
     return known[client]
 
 
-async def _record(asked_by: Publication, function: Callable[..., Any], error: Exception) -> None:
+async def _record(asked_by: RequestTasks, function: Callable[..., Any], error: Exception) -> None:
     """Keep a plain function's failure beside those of tasks; without its arguments, which nobody declared."""
     client = asked_by.client
     failure = Failure(

@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 from starlette.background import BackgroundTask
 
 from afterwards.client.client import Client
-from afterwards.client.request import Publication, in_line
+from afterwards.client.request import RequestTasks, in_line
 from afterwards.client.session_call import Joining, Standing
 from afterwards.client.uploads import files_stored
 from afterwards.core.task import NewTask
@@ -39,7 +39,7 @@ class StoredCall(BackgroundTask):
         func: TaskFunction[Any, Any, Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        request: Publication,
+        request: RequestTasks,
         *,
         chained: bool,
         late: bool,
@@ -106,7 +106,7 @@ class StoredCall(BackgroundTask):
         return [self] if self.waits_for_flush else []
 
 
-async def store(waiting: Callable[[], Sequence[StoredCall]], request: Publication) -> None:
+async def store(waiting: Callable[[], Sequence[StoredCall]], request: RequestTasks) -> None:
     """Store the calls that are waiting when no other flush of the request goes on, as one chain, all or none.
 
     A call that was made in another request is stored by that one's flush, so that two never store the same.

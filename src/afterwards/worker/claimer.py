@@ -22,6 +22,9 @@ from afterwards.worker.slots import Slots
 LONGEST_WAIT = timedelta(seconds=5)
 """How long an idle worker waits before it looks by itself; engines wake it long before."""
 
+LOOK_EVERY = 0.02
+"""Seconds between two looks at whether a claim has been made."""
+
 
 class Claimer:
     """Claims for one worker, until it drains."""
@@ -48,6 +51,8 @@ class Claimer:
         self._taker = taker
         self._suspects = suspects
         self._draining = lifetime.draining
+        self._claimed = asyncio.Event()  # a claim was made
+        self._found = 0  # tasks, by the last claim
         self._again = suspects.cleared  # something can be claimed of which no engine tells
         self._made: dict[tuple[int, int], Claim] = {}  # by their limit and suspects
         self.ahead = ClaimAhead(
@@ -85,6 +90,14 @@ class Claimer:
         finally:
             self.ahead.cancel()
 
+    async def found_nothing(self) -> bool:
+        """Whether a claim that begins from now on finds nothing that could begin here."""
+        for _ in range(2):  # one may have begun before
+            self._claimed.clear()
+            self._again.set()
+            await first(self._claimed.wait(), self._draining.wait())
+        return self._found == 0
+
     async def bring_back(self, ids: Collection[str]) -> None:
         """Claim tasks that were set aside; those for which no slot is free are queued, for any worker."""
         if self._draining.is_set():
@@ -109,6 +122,8 @@ class Claimer:
                 tasks = await persist("claim tasks", partial(self._engine.claim, claim))
         finally:
             self._taker.take(tasks)  # none, too: what waits for the slots that were set aside may start
+        self._found = len(tasks)
+        self._claimed.set()
         self.ahead.note(tasks, queue_is_empty=len(tasks) < slots)
         if len(tasks) < slots:
             await first(self._engine.wait(LONGEST_WAIT), self._draining.wait(), self._again.wait())

@@ -33,6 +33,9 @@ from afterwards.worker.spawner import Spawner
 from afterwards.worker.stopping import Stopping
 from afterwards.worker.unstarted import Unstarted
 
+IDLE_LOOK_EVERY = 0.02
+"""Seconds between two looks at whether a worker is idle."""
+
 
 class Worker:
     """Runs tasks in this process, on the event loop that enters it."""
@@ -139,6 +142,11 @@ class Worker:
         Called on the event loop.
         """
         self._shutdown.drain()
+
+    async def until_idle(self) -> None:
+        """Return when nothing runs here and nothing that is stored could begin here now. Later it may."""
+        while self._leases or not await self._claimer.found_nothing():  # noqa: ASYNC110  # only a burst asks
+            await asyncio.sleep(IDLE_LOOK_EVERY)
 
     # What senders of this process ask for (client.LocalWorker).
 

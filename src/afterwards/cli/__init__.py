@@ -1,0 +1,1 @@
+"""The command line, ``afterwards``: one command, one file."""

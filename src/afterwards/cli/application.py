@@ -1,0 +1,134 @@
+"""Find the FastAPI application that a command is for, as ``fastapi run`` finds it."""
+
+import importlib
+import sys
+import tomllib
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from fastapi import FastAPI
+
+from afterwards.cli.errors import UsageError
+
+DEFAULTS = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
+"""Files in which ``fastapi run`` looks for an application when none is named."""
+
+USUAL_NAMES = ("app", "api")
+
+
+class Place(NamedTuple):
+    """Where an application is: a module, its attribute ('' when it is to be found), the folder to import from."""
+
+    module: str
+    attribute: str
+    folder: Path
+
+
+def load(given: str | None) -> FastAPI:
+    """Import the application. Raises UsageError, which says what was looked for, and where.
+
+    ``given`` is ``module:attribute``, a module or a file. Without it ``entrypoint`` of ``[tool.fastapi]`` in
+    pyproject.toml decides, then the files in which ``fastapi run`` looks. The working folder is importable.
+    """
+    place = _place(given)
+    for folder in (str(Path.cwd()), str(place.folder)):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    module = _import(place.module)
+    return _attribute(module, place.attribute) if place.attribute else _only_application(module)
+
+
+def _place(given: str | None) -> Place:
+    named = given or _entrypoint()
+    if named is None:
+        return _of_file(_default_file(), "")
+    before, colon, attribute = named.rpartition(":")
+    name, attribute = (before, attribute) if colon and attribute.isidentifier() else (named, "")
+    if name.endswith(".py") or "/" in name or Path(name).is_dir():
+        return _of_file(Path(name), attribute)
+    return Place(name, attribute, Path.cwd())
+
+
+def _entrypoint() -> str | None:
+    """The ``entrypoint`` of ``[tool.fastapi]`` in the working folder's pyproject.toml."""
+    path = Path("pyproject.toml")
+    if not path.is_file():
+        return None
+    try:
+        entrypoint = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("fastapi", {}).get("entrypoint")
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"pyproject.toml cannot be read: {error}") from error
+    if not isinstance(entrypoint, str | None):
+        raise UsageError(f'pyproject.toml, [tool.fastapi] entrypoint: give a text, as "main:app", not {entrypoint!r}')
+    return entrypoint
+
+
+def _default_file() -> Path:
+    for name in DEFAULTS:
+        if (path := Path(name)).is_file():
+            return path
+    raise UsageError(
+        f"no application is named, and {Path.cwd()} has none of {', '.join(DEFAULTS)}: give module:attribute"
+    )
+
+
+def _of_file(path: Path, attribute: str) -> Place:
+    """The module that a file is, inside the packages that its folders are."""
+    found = path.resolve()
+    if found.is_dir():
+        found /= "__init__.py"
+    if not found.is_file():
+        raise UsageError(f"{path}: there is no such file")
+    parts = [] if found.stem == "__init__" else [found.stem]
+    folder = found.parent
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return Place(".".join(parts), attribute, folder)
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise UsageError(f"there is no module {error.name!r} in {Path.cwd()}: give module:attribute") from error
+        raise _import_failed(name, error) from error
+    except Exception as error:  # of the application's own code
+        raise _import_failed(name, error) from error
+
+
+def _import_failed(name: str, error: Exception) -> UsageError:
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return UsageError(f"importing {name!r} failed: {type(error).__name__}: {error}{place}")
+
+
+def _attribute(module: ModuleType, name: str) -> FastAPI:
+    found = getattr(module, name, None)
+    if isinstance(found, FastAPI):
+        return found
+    if found is None:
+        raise UsageError(f"{module.__name__!r} has no attribute {name!r}{_instead(module)}")
+    raise UsageError(
+        f"{module.__name__}:{name} is no FastAPI application, but {type(found).__name__}{_instead(module)}"
+    )
+
+
+def _only_application(module: ModuleType) -> FastAPI:
+    applications = _applications(module)
+    for name in (*USUAL_NAMES, *applications):
+        if name in applications:
+            return applications[name]
+    raise UsageError(f"{module.__name__!r} has no FastAPI application: give module:attribute")
+
+
+def _applications(module: ModuleType) -> dict[str, FastAPI]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, FastAPI)}
+
+
+def _instead(module: ModuleType) -> str:
+    names = [f"{module.__name__}:{name}" for name in _applications(module)]
+    return f"; did you mean {' or '.join(names)}?" if names else ""

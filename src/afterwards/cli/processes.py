@@ -1,0 +1,192 @@
+"""A supervisor of worker processes: one that dies is replaced, all of them are told to end together."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+
+from afterwards.cli.errors import ExitCode
+from afterwards.cli.health import Health, Verdict, serve_health
+from afterwards.telemetry import log, make_visible
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds before a process that died is replaced: the first pause, and what it doubles up to."""
+
+LONG_ENOUGH = 10.0
+"""Seconds that a process must have lived for its end to count as the first one again."""
+
+REPORT_EVERY, SILENT_AFTER = 1.0, 15.0
+"""Seconds between two reports of a process on its health, and after which a silent one counts as hanging."""
+
+REPORTS_TO = "AFTERWARDS_WORKER_REPORTS_TO"
+"""The environment variable that names the descriptor on which a process reports."""
+
+
+def supervise(arguments: Sequence[str], *, processes: int, reload: bool, health: tuple[str, int] | None) -> ExitCode:
+    """Run ``afterwards worker`` with these arguments in so many processes, until told to end."""
+    make_visible()
+    return asyncio.run(_Supervisor(arguments, processes).run(reload=reload, address=health))
+
+
+class _Supervisor:
+    def __init__(self, arguments: Sequence[str], processes: int) -> None:
+        self._command = [sys.executable, "-m", "afterwards", "worker", *arguments]
+        self._places = [_Place(number) for number in range(processes)]
+        self._ending = asyncio.Event()
+        self._code = ExitCode.DONE
+
+    async def run(self, *, reload: bool, address: tuple[str, int] | None) -> ExitCode:
+        health = Health()
+        health.live, health.ready = self._live, self._ready
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._told, number)
+        async with serve_health(health, address):
+            keeping = [asyncio.create_task(self._keep(place)) for place in self._places]
+            watching = asyncio.create_task(self._restart_at_changes()) if reload else None
+            await asyncio.gather(*keeping)
+            if watching is not None:
+                watching.cancel()
+        return self._code
+
+    def _told(self, number: int) -> None:
+        """Pass a signal on; from now on nothing is replaced."""
+        self._ending.set()
+        for place in self._places:
+            place.signal(number)
+
+    async def _keep(self, place: "_Place") -> None:
+        """Keep one process running. It is not replaced when all end, or when it has done what it was for."""
+        pause = FIRST_PAUSE
+        while not self._ending.is_set():
+            began = monotonic()
+            code = await place.run(self._command)
+            if place.restarting or self._ending.is_set():
+                continue
+            if code in (ExitCode.DONE, ExitCode.USAGE):  # another one would end in the same way
+                self._code = max(self._code, ExitCode(code))
+                return
+            pause = FIRST_PAUSE if monotonic() - began > LONG_ENOUGH else min(2 * pause, LONGEST_PAUSE)
+            log.error(f"worker process {place.number + 1} {_ended(code)}; another one starts in {pause:g} s")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), pause)
+
+    async def _restart_at_changes(self) -> None:
+        from watchfiles import PythonFilter, awatch
+
+        async for changes in awatch(Path.cwd(), watch_filter=PythonFilter()):
+            names = sorted({Path(path).name for _, path in changes})
+            log.info(f"{', '.join(names[:3])} changed: the worker starts again")
+            for place in self._places:
+                place.restart()
+
+    async def _live(self) -> Verdict:
+        return _all(place.live() for place in self._places)
+
+    async def _ready(self) -> Verdict:
+        return _all(place.ready() for place in self._places)
+
+
+class _Place:
+    """A process and those that replace it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.restarting = False
+        self._process: asyncio.subprocess.Process | None = None
+        self._to_send: int | None = None  # a signal that came while the process was being started
+        self._reported_at = monotonic()
+        self._report = {"live": True, "ready": False, "reason": "it is starting"}
+
+    async def run(self, command: Sequence[str]) -> int:
+        """Run one process to its end. Returns its exit code, negative when a signal ended it."""
+        self.restarting, self._to_send = False, None
+        self._reported_at = monotonic()
+        ours, theirs = os.pipe()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                env=os.environ | {REPORTS_TO: str(theirs)},
+                pass_fds=[theirs],
+                start_new_session=True,  # Ctrl-C in a terminal reaches the supervisor, which passes it on
+            )
+        finally:
+            os.close(theirs)
+        if self._to_send is not None:
+            self.signal(self._to_send)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(ours, self._read, ours)
+        try:
+            return await self._process.wait()
+        finally:
+            loop.remove_reader(ours)
+            os.close(ours)
+            self._process = None
+            self._report = {"live": True, "ready": False, "reason": "it has ended, and is started again"}
+
+    def restart(self) -> None:
+        """End the process; the next one takes its place at once."""
+        self.restarting = True
+        self.signal(signal.SIGTERM)
+
+    def signal(self, number: int) -> None:
+        self._to_send = number
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    def live(self) -> Verdict:
+        silent = monotonic() - self._reported_at
+        if silent > SILENT_AFTER:
+            return Verdict(False, f"process {self.number + 1}: silent for {silent:.0f} s")
+        return self._verdict("live")
+
+    def ready(self) -> Verdict:
+        alive = self.live()
+        return self._verdict("ready") if alive.well else alive
+
+    def _verdict(self, kind: str) -> Verdict:
+        return Verdict(bool(self._report[kind]), f"process {self.number + 1}: {self._report['reason']}")
+
+    def _read(self, descriptor: int) -> None:
+        lines = os.read(descriptor, 65536).splitlines()
+        if lines:
+            self._reported_at = monotonic()
+            with suppress(ValueError):  # the end of a long line comes with the next read
+                self._report = json.loads(lines[-1])
+
+
+async def report(health: Health) -> None:
+    """Report to a supervisor for as long as this runs, if there is one."""
+    descriptor = os.environ.get(REPORTS_TO)
+    if descriptor is None:
+        return
+    while True:
+        live, ready = await health.live(), await health.ready()
+        line = json.dumps({"live": live.well, "ready": ready.well, "reason": (ready if live.well else live).reason})
+        try:
+            os.write(int(descriptor), line.encode() + b"\n")
+        except OSError:  # the supervisor was killed: nobody would replace this process, or end it
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        await asyncio.sleep(REPORT_EVERY)
+
+
+def _all(verdicts: Iterable[Verdict]) -> Verdict:
+    """The first bad one, or else the last."""
+    verdict = Verdict(True, "")
+    for verdict in verdicts:
+        if not verdict.well:
+            break
+    return verdict
+
+
+def _ended(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"

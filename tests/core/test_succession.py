@@ -95,3 +95,12 @@ def test_only_keys_and_limits_of_queues_ask_for_what_is_stored() -> None:
     assert not has_rules(new("1"))
     assert all(has_rules(new("1", **{field: "k"})) for field in ("unique_key", "idempotency_key"))
     assert has_rules(new("1", max_queued=1))
+
+
+def test_what_was_cancelled_by_hand_is_not_cancelled_again_for_another_one_s_sake() -> None:
+    first, second = chain("1", "2")
+    changed = succession.cancel_all([second, first], [second], "not wanted", START)
+    assert {task.id: (task.reason, task.cause) for task in changed} == {
+        "1": ("not wanted", None),
+        "2": ("not wanted", None),
+    }

@@ -13,7 +13,7 @@ from afterwards import engines, environment
 from afterwards.client.client import Client
 from afterwards.client.handle import TaskHandle
 from afterwards.client.installations import installations
-from afterwards.core.errors import InvalidOption, UnknownFunction, UnknownTask
+from afterwards.core.errors import EngineError, InvalidOption, UnknownFunction, UnknownTask
 from afterwards.core.keys import as_key
 from afterwards.core.names import check_name
 from afterwards.core.options import Options, lease_of
@@ -23,7 +23,7 @@ from afterwards.core.spans import as_span
 from afterwards.core.spelling import check_names
 from afterwards.core.task import Task
 from afterwards.core.text import shown
-from afterwards.engine import Paused
+from afterwards.engine import InAFile, Paused
 from afterwards.tasks import compatibility
 from afterwards.tasks.function import TaskFunction
 from afterwards.tasks.registry import registry
@@ -154,7 +154,13 @@ class Afterwards:
         Requests and workers go on meanwhile. To copy the file itself would leave out what is in its log. Raises
         EngineError for ``memory://``, and where the copy cannot be written.
         """
-        await (await self.client.open()).backup(Path(path))
+        engine = await self.client.open()
+        if not isinstance(engine, InAFile):
+            where = engines.shown(self.client.url)
+            raise EngineError(
+                f"tasks in {where} are in no file, so none can be copied to {path}: give sqlite:///file.db"
+            )
+        await engine.backup(Path(path))
 
     async def check(self) -> list[Problem]:
         """Whether the task functions that this process has imported could run what is stored and has not finished.

@@ -1,50 +1,43 @@
-"""What an engine is: where tasks are kept. The protocols, and the values they exchange."""
+"""An engine keeps tasks: its protocols, and the values that they exchange.
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+**Lists.** Every method takes all that there is to do at once, and does it in a bounded number of statements, however
+long the list. An empty list is allowed, and does nothing.
+
+**Atomic.** What one call does is done as a whole, or not at all, and other calls see it as a whole; where a method says
+"in pieces", each piece is. A call that raises EngineUnavailable may have been done all the same: every method may be
+called again with the same arguments (ids are the caller's, leases fence).
+
+**Errors.** EngineUnavailable for a store that is away for now, EngineError for what waiting does not mend, QueueFull
+where it is named. Errors of a driver do not get out. A record that cannot be read hinders no other one.
+
+**Rules** are in ``core``: an engine loads a set, applies one, and stores what it returns. A statement that decides by
+itself is a translation of such a rule.
+
+**Time.** The engine has a clock of its own, and all instants that it stores are of that one. It may be put back.
+
+**Threads and loops.** Any thread and any event loop may call any method, also several at a time: requests come on the
+server's loop, heartbeats from a thread with a loop of its own, tests and scripts on loops that are gone after one
+call. So nothing of an engine may belong to the loop of a caller. An engine whose driver has connections that belong
+to a loop runs one private loop, in a thread of its own, and hands each call over to it, as the SQLite engine hands
+them to the thread that writes. That costs 0.1 to 0.3 ms of latency for a call, less than a round trip over a
+network. A pool for each loop would save it, and cost connections for each, which nobody could close after a loop was
+closed; and calls of many requests would no longer meet in one place, where they share a transaction.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
-from afterwards.core.lifecycle import Settled
-from afterwards.core.limits import Limit
+from afterwards.core.claim import Claim as Claim  # where an engine's callers look for them
+from afterwards.core.claim import Paused as Paused
+from afterwards.core.lifecycle import Settled, Start
 from afterwards.core.progress import Progress
-from afterwards.core.routing import Backlog, LiveWorker, Route
+from afterwards.core.routing import LiveWorker, Unroutable
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, State, Task
-
-NO_TIMES: Mapping[Lease, datetime] = MappingProxyType({})
-"""No published task has a time of its own to wait for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """What a worker can take now."""
-
-    worker: str  # a new id for every start of a process
-    limit: int  # free slots
-    lease: timedelta
-    names: frozenset[str]  # the task functions it knows; it is never given another one
-    queues: frozenset[str] | None = None  # None: all
-    suspects: int = 1  # how many of the tasks may have been running when a worker was lost
-    limits: Mapping[str, Limit] = field(default_factory=dict)  # of those task functions that have any
-    ids: frozenset[str] | None = None  # these tasks only; what of them is set aside is brought back first
-
-    def serves(self, task: NewTask | Task) -> bool:
-        """Whether the worker may take this task."""
-        return (
-            task.name in self.names
-            and (self.queues is None or task.queue in self.queues)
-            and (self.ids is None or task.id in self.ids)
-        )
-
-    def could_lease(self, task: NewTask) -> bool:
-        """Whether the worker may have a task leased as it is stored: what is limited has to be claimed.
-
-        Nor what a crash ends, for between the storing and the end of its request it has not begun.
-        """
-        return self.serves(task) and task.name not in self.limits and task.rerun_after_crash
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +119,6 @@ class Joined(Protocol):
         ...
 
 
-class Joinable(Protocol):
-    """An engine whose tasks may lie beside the application's own rows."""
-
-    def join(self, transaction: Transaction) -> Joined | None:
-        """Take part in a transaction; None when it is on another database than the tasks. May be called in any thread.
-
-        The engine need not be open. Called when the transaction is about to be committed.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Fire:
     """One instant of a schedule, and the task that it stands for."""
@@ -147,7 +129,7 @@ class Fire:
 
 
 class Sender(Protocol):
-    """What a process needs that adds tasks and asks about them. Every method is atomic."""
+    """What a process needs that adds tasks and asks about them."""
 
     async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
         """Store tasks, all or none, in this order; one whose id is stored already is left as it is.
@@ -163,13 +145,10 @@ class Sender(Protocol):
         """Raise QueueFull if ``enqueue`` would, and store nothing: asked before what a task needs is written."""
         ...
 
-    async def publish(
-        self, leases: Sequence[Lease], *, held: bool = False, run_at: Mapping[Lease, datetime] = NO_TIMES
-    ) -> None:
-        """Queue held tasks, for their request has ended; with ``held``, keep them back for another minute.
+    async def publish(self, starts: Sequence[tuple[Lease, Start]]) -> None:
+        """Queue held tasks, for their request has ended: at once, or when they shall start, if that is to come.
 
-        Those in ``run_at`` are scheduled for their instant, if it is still to come. A lease that is not the task's any
-        more is passed over.
+        A span keeps a task back whose request still goes on. A lease that is not the task's any more is passed over.
         """
         ...
 
@@ -191,36 +170,103 @@ class Sender(Protocol):
     ) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paused:
-    """What no worker may begin now: the tasks of queues, and of task functions."""
+class Leasing(Protocol):
+    """What a worker needs. Every write names its lease, and is refused when the task has moved on."""
 
-    queues: frozenset[str] = frozenset()
-    names: frozenset[str] = frozenset()
+    async def claim(self, claim: Claim) -> list[Task]:
+        """Take due tasks, higher priority first, then in the order stored; each attempt is counted here.
 
-    def __or__(self, other: Self) -> Self:
-        return replace(self, queues=self.queues | other.queues, names=self.names | other.names)
+        What is paused or set aside is left alone, no limit is passed, and what has expired is cancelled, with those
+        behind it. A record that cannot be read is set aside, and the others are taken. Returned without failures.
+        """
+        ...
 
-    def __sub__(self, other: Self) -> Self:
-        return replace(self, queues=self.queues - other.queues, names=self.names - other.names)
+    async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
+        """Renew leases. What is not in the answer is lost."""
+        ...
 
-    def stops(self, task: NewTask | Task | Route) -> bool:
-        return task.queue in self.queues or task.name in self.names
+    async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
+        """Store how attempts ended, and what that means for the tasks behind them. Returns the refused leases.
+
+        Where very many come behind them, some of those may be decided on a little later.
+        """
+        ...
+
+    async def expired(self, limit: int) -> list[Task]:
+        """Running tasks whose lease has run out, or whose worker is known to be dead: its leases end at LEASE_ENDED.
+
+        An engine that cannot know of dead workers waits for their leases. Without their failures.
+        """
+        ...
+
+    async def put_right(self, lease: timedelta) -> bool:
+        """Bring back what was written while the clock was more than three hours ahead (``core.correction``).
+
+        Waits, leases and schedules go on from now; no other lease is longer than this one. Returns whether there was
+        anything. Cheap where there is not.
+        """
+        ...
+
+    async def wait(self, timeout: timedelta) -> None:
+        """Return when there may be something to claim: since the last claim, or from now on. Only a hint."""
+        ...
 
 
 class Controls(Protocol):
-    """What people stop and start by hand. What runs already goes on."""
+    """What people ask, stop and start by hand. What runs already goes on."""
+
+    async def find(self, query: Query) -> list[Task]:
+        """List tasks, newest first. Their failures come without tracebacks, for which ``get`` is asked."""
+        ...
+
+    async def stats(self) -> Stats:
+        """Count tasks."""
+        ...
+
+    async def requeue(self, ids: Sequence[str]) -> list[Task]:
+        """Queue finished tasks again, and bring back those cancelled for their sake. Returns the queued ones.
+
+        Not those whose unique key another task has meanwhile. Many are queued in pieces, each of them atomic.
+        """
+        ...
+
+    async def prune(self, limit: int) -> int:
+        """Delete finished tasks whose retention is over, at most ``limit``, and their files. Returns how many tasks.
+
+        In pieces. Also deletes files whose task never came, and forgets workers that were not seen for a day.
+        """
+        ...
 
     async def pause(self, paused: Paused) -> None:
-        """Pause these, too."""
+        """Pause these, too. A schedule that is not kept is passed over; what one has stored already is left alone."""
         ...
 
     async def resume(self, paused: Paused) -> None:
-        """Pause these no longer."""
+        """Pause these no longer. Schedules fire from now on: what was missed meanwhile is over with."""
         ...
 
     async def paused(self) -> Paused:
         """All that is paused."""
+        ...
+
+
+class Schedules(Protocol):
+    """The schedules of task functions, by the function's name."""
+
+    async def register_schedules(self, expressions: Mapping[str, str]) -> list[StoredSchedule]:
+        """Keep these schedules, too. Returns all that are kept, by name.
+
+        One that is new, or has another expression, begins now; the others stay as they are. Cheap where nothing is
+        new: whoever only wants to know gives none.
+        """
+        ...
+
+    async def fire(self, fires: Sequence[Fire]) -> list[Task]:
+        """Store the task of each fire that is later than all before it, unless the schedule is paused.
+
+        Both in one transaction, so that any number of processes may try: each fire time has one task at most, also
+        after that was pruned. Returns the tasks that were stored.
+        """
         ...
 
 
@@ -234,138 +280,61 @@ class Files(Protocol):
         """
         ...
 
-    async def delete_files(self, tasks: Sequence[str]) -> None:
-        """Delete the files of tasks that were refused. Those of a task that is stored are kept."""
-        ...
-
     async def read_chunks(self, file: str, *, start: int, limit: int) -> list[bytes]:
         """The contents of a file's chunks from this number on, in order. None of them: no such file, or its end."""
         ...
 
-
-class Schedules(Protocol):
-    """The schedules of task functions, by the function's name. Every method is atomic."""
-
-    async def register_schedules(self, expressions: Mapping[str, str]) -> None:
-        """Keep schedules. One that is new, or has another expression, begins now; the others stay as they are."""
-        ...
-
-    async def schedules(self, names: Collection[str]) -> list[StoredSchedule]:
-        """Those of them that are kept, by name."""
-        ...
-
-    async def fire(self, fires: Sequence[Fire]) -> list[Task]:
-        """Store the task of each fire that is later than all before it, unless the schedule is paused.
-
-        Both in one transaction, so that any number of processes may try: each fire time has one task at most, also
-        after that was pruned. Returns the tasks that were stored.
-        """
-        ...
-
-    async def pause_schedules(self, names: Collection[str]) -> None:
-        """Fire them no more. What they have stored already is left alone."""
-        ...
-
-    async def resume_schedules(self, names: Collection[str]) -> None:
-        """Fire paused ones again, from now on: what was missed meanwhile is over with."""
+    async def delete_files(self, tasks: Sequence[str]) -> None:
+        """Delete the files of tasks that were refused. Those of a task that is stored are kept."""
         ...
 
 
-class Roster(Protocol):
+class Workers(Protocol):
     """The workers that live, and what waits for one."""
 
-    async def sign_in(self, workers: Sequence[LiveWorker]) -> None:
-        """Note that these workers live now; one that is known is noted as it is now."""
+    async def announce(self, workers: Sequence[LiveWorker]) -> None:
+        """Note that these workers are seen now, or have just left; one that is known is noted as it is now.
+
+        ``prune`` forgets them after a day.
+        """
         ...
 
-    async def sign_out(self, ids: Collection[str]) -> None:
-        """These workers have left. They count as seen now; ``prune`` forgets them, and the dead, after a day."""
+    async def workers(self, since: timedelta) -> list[LiveWorker]:
+        """Those that were seen within this span, in the order in which they started; also those that have left."""
         ...
 
-    async def live_workers(self, since: timedelta) -> list[LiveWorker]:
-        """Those that signed in within this span and have not left, in the order in which they started."""
-        ...
+    async def unroutable(self, waited: timedelta) -> list[Unroutable]:
+        """What could have been claimed for at least so long, and no worker that was seen meanwhile would take.
 
-    async def seen_workers(self, since: timedelta) -> list[LiveWorker]:
-        """As ``live_workers``, with those that have left within the span."""
-        ...
-
-    async def routes(self) -> list[Route]:
-        """Where anything waits for nothing but a worker: queued, or scheduled and due. Cheap, however much it is."""
-        ...
-
-    async def backlog(self, routes: Collection[Route], waited: timedelta) -> list[Backlog]:
-        """What waits in these routes and could have been claimed for at least so long. Counts: for few routes.
-
-        Since when: for a delayed task since it was due, for one behind another since that one succeeded, for one that
-        was given back or requeued since then.
+        The longest waiting first; what is paused or set aside is left out. Since when: for a delayed task since it was
+        due, for one behind another since that one succeeded, for one that was given back or requeued since then.
+        Cheap where all is served, however much waits.
         """
         ...
 
 
-class Engine(Sender, Controls, Schedules, Joinable, Files, Roster, Protocol):
-    """What a worker needs. Every write names its lease, and is refused when the task has moved on."""
+class Joinable(Protocol):
+    """An engine whose tasks may lie beside the application's own rows."""
 
-    async def claim(self, claim: Claim) -> list[Task]:
-        """Take due tasks, higher priority first, then in the order stored; each attempt is counted here.
+    def join(self, transaction: Transaction) -> Joined | None:
+        """Take part in a transaction; None when it is on another database than the tasks. May be called in any thread.
 
-        What is paused or set aside is left alone, no limit is passed, and what has expired is cancelled, with those
-        behind it. A record that cannot be read is set aside, and the others are taken. Returned without failures.
+        The engine need not be open. Called when the transaction is about to be committed.
         """
         ...
 
-    async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
-        """Renew leases. What is not in the answer is lost. May be called from another thread and event loop."""
-        ...
 
-    async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
-        """Store how attempts ended, and what that means for the tasks behind them. Returns the refused leases.
+class Engine(Sender, Leasing, Controls, Schedules, Files, Workers, Joinable, Protocol):
+    """Where tasks are kept."""
 
-        Where very many come behind them, some of those may be decided on a little later.
-        """
-        ...
 
-    async def expired(self, limit: int) -> list[Task]:
-        """Running tasks whose lease has run out, or whose worker is known to be dead: its leases end at LEASE_ENDED.
-
-        Without their failures.
-        """
-        ...
-
-    async def put_right(self, lease: timedelta) -> bool:
-        """Bring back what was written while the clock was more than three hours ahead (``core.correction``).
-
-        Waits, leases and schedules go on from now; no other lease is longer than this one. Returns whether there was
-        anything. Cheap where there is not.
-        """
-        ...
-
-    async def requeue(self, ids: Sequence[str]) -> list[Task]:
-        """Queue finished tasks again, and bring back those cancelled for their sake. Returns the queued ones.
-
-        Not those whose unique key another task has meanwhile. Many are queued in pieces, each of them atomic.
-        """
-        ...
-
-    async def find(self, query: Query) -> list[Task]:
-        """List tasks, newest first. Their failures come without tracebacks, for which ``get`` is asked."""
-        ...
-
-    async def stats(self) -> Stats:
-        """Count tasks."""
-        ...
-
-    async def prune(self, limit: int) -> int:
-        """Delete finished tasks whose retention is over, at most ``limit``, and their files. Returns how many tasks."""
-        ...
+@runtime_checkable
+class InAFile(Protocol):
+    """An engine that keeps its tasks in a file. No server does: its own tools copy what it has."""
 
     async def backup(self, path: Path) -> None:
         """Write a copy of all tasks as they stand at one instant to a file, which replaces one that is there.
 
-        Raises EngineError: for the path of the tasks themselves, and where tasks are kept in no file.
+        Raises EngineError for the path of the tasks themselves.
         """
-        ...
-
-    async def wait(self, timeout: timedelta) -> None:
-        """Return when there may be something to claim: since the last claim, or from now on. Only a hint."""
         ...

@@ -146,7 +146,7 @@ class TestBeforeAnAttempt:
 
     def test_holding_counts_from_now(self) -> None:
         held = lifecycle.store(new(held=True), None, NOW)
-        assert lifecycle.hold(held, NOW + SOON) == replace(held, run_at=NOW + SOON + HOLD)
+        assert lifecycle.publish(held, NOW + SOON, HOLD) == replace(held, run_at=NOW + SOON + HOLD)
 
     def test_a_task_is_due_at_its_instant(self) -> None:
         scheduled = task(State.SCHEDULED, run_at=NOW)

@@ -1,5 +1,6 @@
 """How SQLite looks for tasks: always by the index that was made for it."""
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -8,20 +9,26 @@ from pathlib import Path
 
 import pytest
 
+from afterwards.core.storing import KeyKind
 from afterwards.core.task import State
 from afterwards.engines.sqlite import io, operations, placeholders
 from afterwards.engines.sqlite.io.connection import LOOK, Connection
 from afterwards.engines.sqlite.io.schema import connect
-from afterwards.engines.sqlite.operations import reading
+from afterwards.engines.sqlite.operations import (
+    changing,
+    claiming,
+    clock_correction,
+    files,
+    pausing,
+    pruning,
+    reading,
+    scheduling,
+    storing,
+    successors,
+)
 
 BY_INDEX = {
-    "reading.GET": "afterwards_id",
-    "storing.PUBLISH": "afterwards_id",
-    "storing.HOLD": "afterwards_id",
-    "claiming.HEARTBEAT": "afterwards_id",
     "changing.UPDATE": "afterwards_id",
-    "pruning.DELETE": "afterwards_id",
-    "claiming.QUEUED_BY_ID": "afterwards_id",
     "skip_scan.NEXT_QUEUE": "afterwards_queued (suspect=? AND queue>?)",
     "skip_scan.NEXT_NAME": "afterwards_queued (suspect=? AND queue=? AND name>?)",
     "skip_scan.LANE": "afterwards_queued (suspect=? AND queue=? AND name=?)",
@@ -31,36 +38,57 @@ BY_INDEX = {
     "skip_scan.LIMITED_LANE": "afterwards_limited (suspect=? AND queue=? AND name=? AND limit_key=?)",
     "skip_scan.BUNDLE": "afterwards_limited_first (suspect=? AND queue=? AND name=?)",
     "registration.LIMITED_BACKLOG": "afterwards_limited (suspect=? AND queue=? AND name=?)",
-    "duplicates.UNFINISHED_LIKE": "afterwards_unique (unique_key=?)",
-    "duplicates.IDEMPOTENT_LIKE": "afterwards_idempotent (idempotency_key=?)",
     "limiting.STARTS": "afterwards_started (name=? AND limit_key=? AND at>?)",
     "pruning.DELETE_STARTS": "afterwards_start_over (until<?)",
-    "pruning.DELETE_ALIASES": "afterwards_alias_task (task=?)",
     "claiming.PROMOTE": "afterwards_scheduled (run_at<?)",
     "writer.NEXT_DUE": "afterwards_scheduled",
     "reading.EXPIRED": "afterwards_running (lease_until<?)",
-    "claiming.EXPIRE": "afterwards_running (lease_until>?)",
-    "successors.WAITING_BEHIND": "afterwards_waiting (after=?)",
-    "successors.CANCELLED_BEHIND": "afterwards_cancelled_for_another (after=? AND rowid>?)",
     "pruning.ANY_OVER": "afterwards_over (<expr><?)",
     "pruning.OVER": "afterwards_over (<expr><?)",
-    "scheduling.IS_REGISTERED": "PRIMARY KEY (name=?)",
-    "scheduling.SCHEDULE": "PRIMARY KEY (name=?)",
-    "scheduling.MAY_FIRE": "PRIMARY KEY (name=?)",
-    "scheduling.PAUSE_SCHEDULE": "PRIMARY KEY (name=?)",
-    "scheduling.RESUME_SCHEDULE": "PRIMARY KEY (name=?)",
     "registration.DUE_BACKLOG": "afterwards_scheduled (run_at<?)",
     "registration.BACKLOG": "afterwards_queued (suspect=? AND queue=? AND name=?)",
-    "registration.SIGN_OUT": "PRIMARY KEY (id=?)",
-    "reading.FAILURES": "afterwards_failed (task=?)",
-    "pruning.DELETE_FAILURES": "afterwards_failed (task=?)",
     "files.CHUNKS": "afterwards_chunk (file=? AND number>? AND number<?)",
-    "files.RELEASE_FILES": "afterwards_files_of (task=?)",
     "files.ANY_FILE_OVER": "afterwards_files_over (until<?)",
     "files.FILES_OVER": "afterwards_files_over (until<?)",
-    "files.KEEP_FILE": "afterwards_file (id=?)",
-    "files.DELETE_CHUNKS": "afterwards_chunk (file=?)",
-    "files.DELETE_FILE": "afterwards_file (id=?)",
+}
+
+
+FOR_MANY = {
+    reading.GET_ALL: "afterwards_id (id=?)",
+    reading.PLACES: "afterwards_id (id=?)",
+    reading.ALIASES: "PRIMARY KEY (id=?)",
+    reading.FAILURES: "afterwards_failed (task=?)",
+    storing.LIKE[KeyKind.IDEMPOTENCY]: "afterwards_idempotent (idempotency_key=?)",
+    storing.LIKE[KeyKind.UNIQUE]: "afterwards_unique (unique_key=?)",
+    storing.WAITING_IN: "afterwards_queued (suspect=? AND queue=?)",
+    storing.PUBLISH_ALL: "afterwards_id (id=?)",
+    storing.SCHEDULE_ALL: "afterwards_id (id=?)",
+    claiming.HELD: "afterwards_id (id=?)",
+    claiming.RENEW: "afterwards_id (id=?)",
+    claiming.SET_PROGRESS: "afterwards_id (id=?)",
+    claiming.END_LEASES: "afterwards_running (lease_until>?)",
+    claiming.QUEUED_BY_ID: "afterwards_id (id=?)",
+    changing.UPDATE_ALL: "afterwards_id (id=?)",
+    changing.COUNT_LEFT_OUT: "afterwards_failed (task=?)",
+    changing.TRIM_FAILURES: "afterwards_failed (task=?)",
+    successors.NEXT_BEHIND: "afterwards_waiting (after=?)",
+    successors.ALL_BEHIND: "afterwards_waiting (after=?)",
+    successors.BEHIND_WHICH_ANY_WAIT: "afterwards_waiting (after=?)",
+    successors.ALL_CANCELLED_BEHIND: "afterwards_cancelled_for_another (after=? AND rowid>?)",
+    successors.LAST_CANCELLED_BEHIND: "afterwards_cancelled_for_another (after=?)",
+    successors.TAKEN_KEYS: "afterwards_unique (unique_key=?)",
+    pruning.DELETE_TASKS: "afterwards_id (id=?)",
+    pruning.DELETE_FAILURES: "afterwards_failed (task=?)",
+    pruning.DELETE_ALIASES: "afterwards_alias_task (task=?)",
+    files.RELEASE_FILES: "afterwards_files_of (task=?)",
+    files.KEEP_FILES: "afterwards_file (id=?)",
+    files.DELETE_CHUNKS: "afterwards_chunk (file=?)",
+    files.DELETE_EMPTY_FILES: "afterwards_file (id=?)",
+    clock_correction.PUT_TASKS_RIGHT: "afterwards_id (id=?)",
+    scheduling.FIRE_ALL: "PRIMARY KEY (name=?)",
+    pausing.PAUSE_SCHEDULES: "PRIMARY KEY (name=?)",
+    pausing.RESUME_SCHEDULES: "PRIMARY KEY (name=?)",
+    pausing.RESUME: "PRIMARY KEY (kind=? AND name=?)",
 }
 
 
@@ -89,6 +117,15 @@ def test_a_statement_uses_its_index_and_sorts_nothing(connection: Connection, na
     assert f"INDEX {index}" in found or f"USING {index}" in found
     assert "TEMP B-TREE" not in found
     assert "AUTOMATIC" not in found
+
+
+@pytest.mark.parametrize("statement", FOR_MANY)
+def test_a_statement_for_many_looks_each_of_them_up(connection: Connection, statement: str) -> None:
+    width = 1 + statement.split("AS (VALUES")[0].count(",") if "{rows}" in statement else 0
+    row = f"({', '.join('?' * width)})"
+    found = plan(connection, statement.replace("{places}", "?, ?, ?").replace("{rows}", f"{row}, {row}, {row}"))
+    assert f"INDEX {FOR_MANY[statement]}" in found or f"USING {FOR_MANY[statement]}" in found
+    assert not re.search(r"SCAN afterwards_\w+$", found, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["finishing.STILL_HELD", "finishing.SUCCEED", "finishing.SUCCEED_ALL"])

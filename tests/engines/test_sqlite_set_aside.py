@@ -136,7 +136,7 @@ async def test_a_row_that_cannot_be_read_is_set_aside_and_all_others_go_on(
     assert shown.unreadable and shown.set_aside and not shown.state.finished
     assert [task.unreadable for task in await engine.find(Query(set_aside=True))] == [shown.unreadable]
     assert sum((await engine.stats()).counts.values()) == 5
-    assert await engine.backlog(await engine.routes(), timedelta()) == []
+    assert await engine.unroutable(timedelta()) == []
 
 
 @pytest.mark.parametrize("state", ["'paused'", "x'ff'"])
@@ -341,7 +341,7 @@ async def test_other_schedules_fire_beside_one_that_cannot_be_read(
 ) -> None:
     await engine.register_schedules({"greet": "a", "thank": "b"})
     change(path, f"UPDATE afterwards_schedules SET {how} WHERE name = 'greet'")
-    assert [one.name for one in await engine.schedules(NAMES)] == ["thank"]
+    assert [one.name for one in await engine.register_schedules({})] == ["thank"]
     clock.advance(MINUTE)
     fires = [Fire("greet", clock(), new()), Fire("thank", clock(), thank := new())]
     assert ids(await engine.fire(fires)) == [thank.id]
@@ -353,12 +353,11 @@ async def test_other_schedules_fire_beside_one_that_cannot_be_read(
 async def test_other_workers_are_seen_beside_one_whose_row_cannot_be_read(
     engine: SQLiteEngine, path: Path, how: str
 ) -> None:
-    await engine.sign_in(
+    await engine.announce(
         [LiveWorker(id=id, host="here", pid="1", started_at=START, names=NAMES) for id in ("one", "two")]
     )
     change(path, f"UPDATE afterwards_workers SET {how} WHERE id = 'one'")
-    assert [one.id for one in await engine.live_workers(MINUTE)] == ["two"]
-    assert [one.id for one in await engine.seen_workers(MINUTE)] == ["two"]
+    assert [one.id for one in await engine.workers(MINUTE)] == ["two"]
 
 
 async def test_a_pause_that_cannot_be_read_pauses_nothing_else(engine: SQLiteEngine, path: Path) -> None:

@@ -337,7 +337,7 @@ async def test_a_repeated_call_finds_no_lease_that_is_being_given_back(engine: S
     await engine.enqueue([new()])  # behind the giving back
     [found] = await engine.get([task.id])
     assert (stored.state, found.state) == (State.SCHEDULED, State.SCHEDULED)
-    await engine.publish([stored.lease])
+    await engine.publish([(stored.lease, None)])
     assert task.id in {one.id for one in await engine.claim(claim())}
 
 

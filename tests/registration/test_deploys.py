@@ -38,7 +38,7 @@ ELEVEN_MINUTES = 11 * 60 * 1_000_000
 def live(folder: Path, since: timedelta) -> list[LiveWorker]:
     async def ask() -> list[LiveWorker]:
         async with SQLiteEngine(folder / "afterwards.db") as engine:
-            return await engine.live_workers(since)
+            return [worker for worker in await engine.workers(since) if not worker.has_left]
 
     return asyncio.run(ask())
 

@@ -1,6 +1,7 @@
 """What no worker would take is shown, logged once, and left alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -44,7 +45,7 @@ def engine(clock: FakeClock) -> MemoryEngine:
 
 async def test_what_nobody_knows_for_ten_minutes_is_unroutable(engine: MemoryEngine, clock: FakeClock) -> None:
     await engine.enqueue([NewTask(id="1", name="f", arguments="{}"), NewTask(id="2", name="g", arguments="{}")])
-    await engine.sign_in([worker("new", "g")])
+    await engine.announce([worker("new", "g")])
     clock.advance(MINUTE * 10 - timedelta(seconds=1))
     assert await shown(engine) == []
     clock.advance(1)
@@ -55,14 +56,13 @@ async def test_while_the_old_worker_is_away_for_less_its_backlog_is_not_unroutab
     engine: MemoryEngine, clock: FakeClock
 ) -> None:
     await engine.enqueue([NewTask(id="1", name="f", arguments="{}")])
-    await engine.sign_in([worker("old", "f")])
+    await engine.announce([worker("old", "f")])
     clock.advance(MINUTE * 60)
-    await engine.sign_in([worker("old", "f"), worker("new", "g")])
-    await engine.sign_out(["old"])
+    await engine.announce([replace(worker("old", "f"), has_left=True), worker("new", "g")])
     clock.advance(MINUTE * 10)
     assert await shown(engine) == []
     clock.advance(1)
-    await engine.sign_in([worker("new", "g")])
+    await engine.announce([worker("new", "g")])
     [found] = await find_unroutable(engine)
     assert (found.reason, found.since) == ("no live worker knows it", START)
 
@@ -70,7 +70,7 @@ async def test_while_the_old_worker_is_away_for_less_its_backlog_is_not_unroutab
 async def test_the_queue_that_nobody_serves_is_named(engine: MemoryEngine, clock: FakeClock) -> None:
     await engine.enqueue([NewTask(id=str(n), name="f", arguments="{}", queue="mail") for n in range(3)])
     clock.advance(MINUTE * 10)
-    await engine.sign_in([worker("w", "f", queues=frozenset({"default"}))])
+    await engine.announce([worker("w", "f", queues=frozenset({"default"}))])
     assert await shown(engine) == [("f", "mail", 3, "no live worker that knows it serves queue mail")]
 
 
@@ -123,27 +123,21 @@ class Moody(MemoryEngine):
 
     away = False
 
-    async def sign_in(self, workers: Sequence[LiveWorker]) -> None:
+    async def announce(self, workers: Sequence[LiveWorker]) -> None:
         if self.away:
             raise EngineUnavailable("away")
-        await super().sign_in(workers)
-
-    async def sign_out(self, ids: object) -> None:
-        if self.away:
-            raise EngineUnavailable("away")
-        await super().sign_out(ids)  # type: ignore[arg-type]
+        await super().announce(workers)
 
 
 async def test_a_worker_is_in_the_roster_as_long_as_it_lives(said: list[str]) -> None:
     engine = Moody()
     with engines.replaced(lambda url: engine):
         async with working("memory://", concurrency=3, queues={"default", "mail"}):
-            await until_async(lambda: engine.live_workers(MINUTE))
-            [listed] = await engine.live_workers(MINUTE)
+            await until_async(lambda: engine.workers(MINUTE))
+            [listed] = await engine.workers(MINUTE)
             assert {"note", "take"} <= listed.names == registry.names
             assert (listed.queues, listed.slots) == ({"default", "mail"}, 3)
-        assert await engine.live_workers(MINUTE) == []
-        assert [one.id for one in await engine.seen_workers(MINUTE)] == [listed.id]
+        assert [(one.id, one.has_left) for one in await engine.workers(MINUTE)] == [(listed.id, True)]
 
 
 async def test_an_idle_worker_goes_on_signing_in_and_looking(
@@ -155,10 +149,10 @@ async def test_an_idle_worker_goes_on_signing_in_and_looking(
     engine = MemoryEngine(clock=clock)
     with engines.replaced(lambda url: engine):
         async with working("memory://"):
-            await until_async(lambda: engine.live_workers(MINUTE))
+            await until_async(lambda: engine.workers(MINUTE))
             await engine.enqueue([NewTask(id="1", name="f", arguments="{}")])
             clock.advance(MINUTE * 20)
-            await until_async(lambda: engine.live_workers(MINUTE))
+            await until_async(lambda: engine.workers(MINUTE))
             await until(lambda: "unroutable: 1 task waits" in caplog.text)
 
 
@@ -169,6 +163,6 @@ async def test_a_store_that_is_away_for_the_roster_hurts_no_task(said: list[str]
         async with working("memory://"):
             assert await (await note.enqueue("here")).result(timeout=10) == "here"
             engine.away = False
-            await until_async(lambda: engine.live_workers(MINUTE))
+            await until_async(lambda: engine.workers(MINUTE))
             engine.away = True
-    assert len(await engine.live_workers(MINUTE)) == 1  # nobody could note that it has left
+    assert [one.has_left for one in await engine.workers(MINUTE)] == [False]  # nobody could note that it has left

@@ -15,7 +15,7 @@ from afterwards.client.ids import randomness
 from afterwards.core.errors import EngineUnavailable
 from afterwards.core.schedule import Every, Missed
 from afterwards.core.task import NewTask, Task, task_id
-from afterwards.engine import Fire, Query
+from afterwards.engine import Fire, Paused, Query
 from afterwards.engines.memory import MemoryEngine
 from afterwards.testing.clock import START, FakeClock
 from afterwards.web import embedded_worker
@@ -117,10 +117,10 @@ async def test_a_paused_schedule_fires_nothing_and_keeps_nobody_busy() -> None:
     engine = MemoryEngine(clock=clock)
     scheduler = Scheduler(engine, lambda: [replace(HOURLY, missed=Missed.ALL)], clock=clock)
     await scheduler.fire()
-    await engine.pause_schedules(["hourly"])
+    await engine.pause(Paused(schedules=frozenset({"hourly"})))
     clock.advance(500 * HOUR)
     assert await scheduler.fire() > clock()
-    await engine.resume_schedules(["hourly"])
+    await engine.resume(Paused(schedules=frozenset({"hourly"})))
     assert await scheduler.fire() > clock()
     assert engine.tasks == []
 
@@ -158,7 +158,7 @@ async def test_a_store_that_was_replaced_is_told_anew() -> None:
     await scheduler.fire()
     engine.__init__(clock=clock)  # type: ignore[misc]
     await scheduler.fire()
-    assert [one.name for one in await engine.schedules(["hourly"])] == ["hourly"]
+    assert [one.name for one in await engine.register_schedules({})] == ["hourly"]
 
 
 async def test_what_is_passed_over_is_said_once(caplog: pytest.LogCaptureFixture) -> None:

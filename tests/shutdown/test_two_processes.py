@@ -207,7 +207,7 @@ def test_a_kill_after_the_grace_period_is_no_crash(tmp_path: Path) -> None:
 def _signed_out(folder: Path) -> bool:
     async def ask() -> bool:
         async with SQLiteEngine(folder / "afterwards.db") as engine:
-            return any(worker.has_left for worker in await engine.seen_workers(timedelta(days=1)))
+            return any(worker.has_left for worker in await engine.workers(timedelta(days=1)))
 
     return asyncio.run(ask())
 

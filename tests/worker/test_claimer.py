@@ -124,7 +124,7 @@ async def test_what_is_queued_in_the_same_turn_is_among_it(engine: SQLiteEngine)
     held = await engine.enqueue([new(held=True)])
     worker = Worker(engine, slots=5, ended=3)
     worker.claimer.ahead.expect(1)
-    await engine.publish([one.lease for one in held])
+    await engine.publish([(one.lease, None) for one in held])
     await worker.claimed()
     assert [one.id for one in worker.taken] == [one.id for one in held]
 

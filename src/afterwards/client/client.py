@@ -185,17 +185,16 @@ class Client:
     async def publish(self, held: Sequence[HeldBack]) -> None:
         """Queue what was held back, or schedule what has a time of its own."""
         engine = await self.open()
-        later = {one.lease: one.run_at for one in held if one.run_at is not None}
-        if (at_once := len(held) - len(later)) and (worker := self._local) is not None:
+        if (at_once := sum(one.run_at is None for one in held)) and (worker := self._local) is not None:
             worker.expect(at_once)
-        await engine.publish([one.lease for one in held], run_at=later)
+        await engine.publish([(one.lease, one.run_at) for one in held])
 
     async def keep_back(self, held: Sequence[HeldBack]) -> None:
         """Hold tasks for another minute: their request still goes on."""
         soon = self._clock() + HOLD
-        leases = [one.lease for one in held if one.run_at is None or one.run_at < soon]
-        if leases:
-            await (await self.open()).publish(leases, held=True)
+        kept = [(one.lease, HOLD) for one in held if one.run_at is None or one.run_at < soon]
+        if kept:
+            await (await self.open()).publish(kept)
 
     async def get(self, id: str) -> Task:
         """Return the record of a task. Raises UnknownTask."""
@@ -221,7 +220,7 @@ class Client:
         if not engines.is_file(self.url):
             return
         with suppress(EngineError):  # the tasks are stored
-            if not await engine.seen_workers(LONGEST_SPAN) and not await engine.find(WORKED_OFF):
+            if not await engine.workers(LONGEST_SPAN) and not await engine.find(WORKED_OFF):
                 telemetry.no_worker(engines.shown(self.url))
 
     @property

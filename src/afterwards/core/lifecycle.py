@@ -3,8 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 
+from afterwards.core.claim import Claim
 from afterwards.core.correction import corrected, put_back
 from afterwards.core.fast_frozen import draft_of, frozen
 from afterwards.core.progress import Progress
@@ -22,6 +23,9 @@ SUSPECTED_AFTER = 2
 """Losses in a row that make a suspect of a task that was lost together with others."""
 
 NOW = timedelta()
+
+Start = datetime | timedelta | None
+"""When a held task shall start: at an instant, after a span from the engine's now, or at once."""
 
 EXPIRED = "it expired before an attempt could begin"
 
@@ -103,17 +107,29 @@ class Settled:
 
 
 _Draft = draft_of(Settled)
+_TaskDraft = draft_of(Task)
 
 
-def store(new: NewTask, before: Task | None, now: datetime) -> Task:
+def store(new: NewTask, before: Task | None, now: datetime, claim: Claim | None = None) -> Task:
     """The record of a new task; ``before`` is the task that it comes after, where the engine still has it.
 
     The absence of that task is no success: a new one that asked to come after it is cancelled. The order of a request
-    alone goes on, for its tasks were there, and their records may be gone before a long request ends.
+    alone goes on, for its tasks were there, and their records may be gone before a long request ends. With ``claim``,
+    a task that waits for nothing but the end of its request is leased.
     """
+    asked = asked_for(new, now)
     goes_on = before.state is State.SUCCEEDED if before else new.after is None or new.chained
-    state, run_at = _standing(new, now) if goes_on else (State.WAITING, asked_for(new, now))
-    task = Task(
+    leased = claim if claim and goes_on and asked <= now and not new.failure else None
+    due: datetime | None = asked
+    if leased:
+        state, due = State.RUNNING, None
+    elif not goes_on:
+        state = State.WAITING
+    elif new.held:
+        state, due = State.SCHEDULED, max(asked, _so_long_after(now, HOLD))
+    else:
+        state, due = (State.SCHEDULED, asked) if asked > now else (State.QUEUED, None)
+    draft = _TaskDraft(  # most of what a request costs an engine is this
         id=new.id,
         name=new.name,
         arguments=new.arguments,
@@ -125,37 +141,27 @@ def store(new: NewTask, before: Task | None, now: datetime) -> Task:
         retention=new.retention,
         origin=new.origin,
         after=new.after,
-        run_at=run_at,
         expires_at=None if new.expires is None else now + new.expires,
         unique_key=new.unique_key,
         idempotency_key=new.idempotency_key,
         limit_key=new.limit_key,
         rerun_after_crash=new.rerun_after_crash,
         context=new.context,
+        attempt=1 if leased else 0,
+        run_at=due,
+        worker=leased.worker if leased else None,
+        lease_until=_so_long_after(now, leased.lease) if leased else None,
+        started_at=now if leased else None,
     )
+    task = frozen(draft, Task)
     if new.failure:
-        return replace(
-            task,
-            state=State.FAILED,
-            plain=True,
-            attempt=1,
-            failed=1,
-            run_at=None,
-            finished_at=now,
-            failures=(new.failure,),
-        )
+        return _recorded(task, new.failure, now)
     return task if goes_on else follow(task, before, now)
 
 
 def asked_for(new: NewTask, now: datetime) -> datetime:
     """When a task shall start, by itself: now, if it asks for no other time."""
-    return new.run_at or now + new.wait
-
-
-def could_start(new: NewTask, stored: Task) -> bool:
-    """Whether a task just stored waits for nothing but the end of its request."""
-    at_once = stored.state is State.SCHEDULED and new.held and asked_for(new, stored.created_at) <= stored.created_at
-    return at_once or stored.state is State.QUEUED
+    return new.run_at or (now + new.wait if new.wait else now)
 
 
 def follow(task: Task, before: Task | None, now: datetime) -> Task:
@@ -178,14 +184,14 @@ def proceed(task: Task, now: datetime) -> Task:
     return _due(task, now)
 
 
-def publish(task: Task, now: datetime, run_at: datetime | None = None) -> Task:
-    """The held task whose request has ended; it may have a time of its own to wait for."""
-    return _due(replace(task, run_at=run_at), now)
+def publish(task: Task, now: datetime, start: Start = None) -> Task:
+    """The held task whose request has ended, or goes on for another span; it may have a time of its own to wait for."""
+    return _due(replace(task, run_at=start_at(start, now)), now)
 
 
-def hold(task: Task, now: datetime) -> Task:
-    """The held task whose request still goes on."""
-    return replace(task, run_at=now + HOLD)
+def start_at(start: Start, now: datetime) -> datetime | None:
+    """The instant at which a held task starts; None is at once."""
+    return now + start if isinstance(start, timedelta) else start
 
 
 def due(task: Task, now: datetime) -> Task:
@@ -380,10 +386,23 @@ def cancelled_for_another(task: Task) -> bool:
     return task.state is State.CANCELLED and task.cause is not None
 
 
-def _standing(new: NewTask, now: datetime) -> tuple[State, datetime | None]:
-    """Where a task that waits for no other one begins."""
-    run_at = max(asked_for(new, now), now + HOLD if new.held else now)
-    return (State.SCHEDULED, run_at) if run_at > now else (State.QUEUED, None)
+@lru_cache(64)  # what is stored together shares its instants, which engines write faster where they are one object
+def _so_long_after(now: datetime, span: timedelta) -> datetime:
+    return now + span
+
+
+def _recorded(task: Task, failure: Failure, now: datetime) -> Task:
+    """The record of a plain function's failure."""
+    return replace(
+        task,
+        state=State.FAILED,
+        plain=True,
+        attempt=1,
+        failed=1,
+        run_at=None,
+        finished_at=now,
+        failures=(failure,),
+    )
 
 
 def _raised(task: Task, raised: Raised, retry: Retry, *, worker: str, now: datetime, random: float) -> Settled:

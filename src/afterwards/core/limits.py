@@ -84,9 +84,46 @@ def room(limit: Limit, used: Used, now: datetime) -> Room:
     return Room(count, more_at)
 
 
+def rooms(
+    groups: Iterable[Group],
+    limits: Mapping[str, Limit],
+    running: Mapping[Group, int],
+    began: Mapping[Group, Sequence[datetime]],
+    now: datetime,
+) -> dict[Group, Room]:
+    """Return what the limits leave to groups, by what runs of each and when its last ones began."""
+    by_name = by_group(limits)
+    return {
+        group: room(by_name[group[0]], Used(running.get(group, 0), began.get(group, ())), now)
+        for group in groups
+        if group[0] in by_name
+    }
+
+
 def next_room(rooms: Iterable[Room]) -> datetime | None:
     """When the first of those that are used up by their rate has room again."""
     return min((room.more_at for room in rooms if room.count == 0 and room.more_at), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A start that counts against a rate, and until when it does."""
+
+    group: Group
+    at: datetime
+    until: datetime
+
+
+def starts(groups: Iterable[tuple[str, Group]], limits: Mapping[str, Limit], now: datetime) -> list[Start]:
+    """Return what is to be remembered of tasks that start now: those of functions with a rate.
+
+    Each is given as its name, and what it counts with.
+    """
+    return [
+        Start(group, now, now + limit.rate.per)
+        for name, group in groups
+        if (limit := limits.get(name)) is not None and limit.rate is not None
+    ]
 
 
 def group_of(name: str, limit_key: str, limits: Mapping[str, Limit]) -> Group:

@@ -9,6 +9,7 @@ from afterwards.client.client import Client, current
 from afterwards.client.handle import TaskHandle
 from afterwards.core.errors import InvalidOption, NotScheduled
 from afterwards.core.schedule import Cron, Schedule, StoredSchedule, next_fire
+from afterwards.engine import Paused
 from afterwards.tasks.function import TaskFunction
 from afterwards.tasks.registry import registry
 
@@ -43,7 +44,7 @@ class ScheduleDesk:
         """The schedules of the task functions that this process knows, by name."""
         known = [(function.name, function.identity, function.schedule) for function in registry if function.schedule]
         engine = await self._client.open()
-        stored = {one.name: one for one in await engine.schedules([identity for _, identity, _ in known])}
+        stored = {one.name: one for one in await engine.register_schedules({})}
         now = self._client.now()
         return [
             _record(name, schedule, stored.get(identity), now)
@@ -58,12 +59,12 @@ class ScheduleDesk:
         found, schedule = _find(function)
         engine = await self._client.open()
         await engine.register_schedules({found.identity: str(schedule)})  # no worker may have seen it yet
-        await engine.pause_schedules([found.identity])
+        await engine.pause(Paused(schedules=frozenset({found.identity})))
 
     async def resume(self, function: AnyFunction) -> None:
         """Fire it again, from now on: what was missed meanwhile is not made up for. Raises as ``pause``."""
         found, _ = _find(function)
-        await (await self._client.open()).resume_schedules([found.identity])
+        await (await self._client.open()).resume(Paused(schedules=frozenset({found.identity})))
 
     @overload
     async def run_now(self, function: TaskFunction[Any, Any, R]) -> TaskHandle[R]: ...

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from afterwards.core import lifecycle, schedule
+from afterwards.core import lifecycle
+from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import NewTask, Task
 from afterwards.engine import Claim
 from afterwards.engines.memory import MemoryEngine
@@ -28,9 +29,6 @@ class EngineOfATest(MemoryEngine):
             self._asked_for.setdefault(new.id, lifecycle.asked_for(new, now))
         return stored
 
-    async def register_schedules(self, expressions: Mapping[str, str]) -> None:
+    async def register_schedules(self, expressions: Mapping[str, str]) -> list[StoredSchedule]:
         """As a worker would have done that started with the test."""
-        with self._lock:
-            for name, expression in expressions.items():
-                known = self._schedules.get(name)
-                self._schedules[name] = schedule.registered(known, name, expression, self._begun)
+        return self._registered(expressions, self._begun)

@@ -74,4 +74,4 @@ class Ends:
         self._spawner.start_and_keep(call_on_failure(function, failed, self._threads))
 
     async def _publish(self, lease: Lease) -> None:
-        await persist("publish a task", partial(self._engine.publish, [lease]))
+        await persist("publish a task", partial(self._engine.publish, [(lease, None)]))

@@ -112,7 +112,7 @@ class Maintenance:
     async def _settled(self, tasks: Sequence[Task]) -> dict[Lease, Settled]:
         """Decide how lost tasks go on, by their leases."""
         now = self._clock()
-        left = {worker.id for worker in await self._engine.seen_workers(FORGOTTEN_AFTER) if worker.has_left}
+        left = {worker.id for worker in await self._engine.workers(FORGOTTEN_AFTER) if worker.has_left}
         behind = [lifecycle.left_behind(task, now=now) for task in tasks if task.worker in left]
         lost = lifecycle.lose_all([task for task in tasks if task.worker not in left], now=now)
         return {settled.lease: settled for settled in (*behind, *lost)}

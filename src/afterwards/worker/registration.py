@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from afterwards import telemetry
 from afterwards.core.options import Options
-from afterwards.core.routing import UNROUTABLE_AFTER, LiveWorker, Route, Unroutable, unroutable, unserved
+from afterwards.core.routing import UNROUTABLE_AFTER, LiveWorker, Route, Unroutable
 from afterwards.engine import Engine
 from afterwards.execution.function import Functions
 from afterwards.execution.retrying import keep_doing
@@ -44,10 +44,10 @@ class Registration:
             group.create_task(self._keep_looking())
 
     async def sign_in(self) -> None:
-        await self._engine.sign_in([replace(self._myself, names=self._functions.names)])
+        await self._engine.announce([replace(self._myself, names=self._functions.names)])
 
     async def sign_out(self) -> None:
-        await self._engine.sign_out([self._myself.id])
+        await self._engine.announce([replace(self._myself, names=self._functions.names, has_left=True)])
 
     async def look(self) -> None:
         """Log tasks that no worker would take: once, until they are gone."""
@@ -63,7 +63,4 @@ class Registration:
 
 async def find_unroutable(engine: Engine) -> list[Unroutable]:
     """Find tasks that have waited for ten minutes, and that no worker seen in them would take; none that is paused."""
-    paused = await engine.paused()
-    routes = [route for route in await engine.routes() if not paused.stops(route)]
-    reasons = unserved(routes, await engine.seen_workers(UNROUTABLE_AFTER)) if routes else {}
-    return unroutable(await engine.backlog(reasons, UNROUTABLE_AFTER), reasons) if reasons else []
+    return await engine.unroutable(UNROUTABLE_AFTER)

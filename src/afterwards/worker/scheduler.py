@@ -78,12 +78,12 @@ class Scheduler:
 
     async def _kept(self, timetable: Mapping[str, Scheduled]) -> list[StoredSchedule]:
         """The schedules as the engine keeps them, once this deploy has told it what they are."""
-        stored = await self._engine.schedules(timetable) if self._registered else []
-        if len(stored) < len(timetable):  # at the start, or after the store was deleted or replaced
-            await self._engine.register_schedules({name: str(one.schedule) for name, one in timetable.items()})
+        stored = await self._engine.register_schedules({}) if self._registered else []
+        if not timetable.keys() <= {one.name for one in stored}:  # at the start, or after the store was replaced
+            expressions = {name: str(one.schedule) for name, one in timetable.items()}
+            stored = await self._engine.register_schedules(expressions)
             self._registered = True
-            stored = await self._engine.schedules(timetable)
-        return stored
+        return [one for one in stored if one.name in timetable]
 
     def _log_passed_over(self, kept: StoredSchedule, missed: Missed) -> None:
         """Say once that fires are passed over: nothing is dropped in silence."""

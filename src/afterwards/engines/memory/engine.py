@@ -1,25 +1,25 @@
-"""The engine for tests, and the reference for the others: a dictionary."""
+"""The engine for tests, and the reference for the others: dictionaries, and the rules of ``core``."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import dropwhile, islice
-from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
-from afterwards.core import lifecycle, limits
-from afterwards.core.correction import corrected, put_back
-from afterwards.core.errors import EngineError
-from afterwards.core.lifecycle import Settled
-from afterwards.core.limits import Group, Room, Used
-from afterwards.core.routing import Backlog, Route
+from afterwards.core import lifecycle, limits, storing, succession
+from afterwards.core.claim import Claim, Paused
+from afterwards.core.correction import corrected
+from afterwards.core.lifecycle import Settled, Start
+from afterwards.core.limits import UNLIMITED, Group
+from afterwards.core.routing import Backlog, Route, Unroutable, unroutable, unserved
+from afterwards.core.storing import Loaded, Stored
 from afterwards.core.task import Lease, NewTask, State, Task
-from afterwards.engine import NO_TIMES, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
+from afterwards.engine import Fire, Heartbeat, Held, Query, Stats, Transaction
 from afterwards.engines.memory.files import KeptFiles
 from afterwards.engines.memory.schedules import KeptSchedules
-from afterwards.engines.memory.storing import Storing, refuse_full, unfinished
+from afterwards.engines.memory.tasks import Tasks
 from afterwards.engines.memory.workers import KeptWorkers
 from afterwards.engines.wakeup import Wakeup
 
@@ -29,237 +29,217 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
 
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(clock=clock)
-        self._tasks: dict[str, Task] = {}  # in the order stored
-        self._followers: dict[str, list[str]] = {}  # those behind each task, in the order stored
+        self._tasks = Tasks()
         self._aliases: dict[str, str] = {}  # ids of calls that a uniqueness rule answered
-        self._starts: dict[Group, list[Start]] = {}  # of functions with a rate, the oldest first
+        self._starts: dict[Group, list[limits.Start]] = {}  # of functions with a rate, the oldest first
         self._paused = Paused()
         self._room_at: datetime | None = None  # when a rate that was used up lets another one start
-        self._queued_at: dict[str, datetime] = {}  # of the queued tasks
-        self._waits_since: dict[str, datetime] = {}  # of the scheduled ones that wait for no instant of the caller's
         self._wakeup = Wakeup()
 
     @property
     def tasks(self) -> list[Task]:
         """All tasks, in the order stored."""
         with self._lock:
-            return list(self._tasks.values())
+            return list(self._tasks.by_id.values())
+
+    # For senders.
 
     async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
         with self._lock:
             now = self._clock()
-            storing = self._made(tasks, claim, now)
-            refuse_full(tasks, storing)
-            self._aliases.update(storing.aliases.maps[0])
-            for task in storing.tasks.maps[0].values():
-                self._put(task)
-                if task.after is not None:
-                    self._followers.setdefault(task.after, []).append(task.id)
+            if claim and self._anything_for(claim, now):
+                claim = None  # what is stored already comes first
+            stored = self._planned(tasks, claim, now)
+            self._aliases |= stored.aliases
+            self._put(stored.made, now)
+            made = {task.id for task in stored.made}
             for new in tasks:
-                if new.run_at and new.id in storing.tasks.maps[0]:  # scheduled for an instant of the caller's own
-                    self._waits_since.pop(new.id, None)
-            return [self._tasks[self._resolved(new.id)] for new in tasks]
+                if new.run_at and new.id in made:  # scheduled for an instant of the caller's own
+                    self._tasks.waits_since.pop(new.id, None)
+            return stored.answers
 
     async def refuse_full(self, tasks: Sequence[NewTask]) -> None:
         with self._lock:
-            refuse_full(tasks, self._made(tasks, None, self._clock()))
+            self._planned(tasks, None, self._clock())
 
-    def _made(self, tasks: Sequence[NewTask], claim: Claim | None, now: datetime) -> Storing:
-        """Make the records of new tasks, apart from what is stored: all are stored, or none."""
-        slots = claim.limit if claim and not self._anything_for(claim, now) else 0
-        storing = Storing(self._tasks, self._aliases)
-        for asked in tasks:
-            new = storing.wanted(asked)
-            if new is None:
-                continue
-            task = lifecycle.store(new, storing.tasks.get(new.after or ""), now)
-            if claim and slots and self._could_lease(claim, new, task):
-                task = lifecycle.claim(task, claim.worker, claim.lease, now)
-                slots -= 1
-            storing.tasks[new.id] = task
-        return storing
-
-    async def delete_files(self, tasks: Sequence[str]) -> None:
+    async def publish(self, starts: Sequence[tuple[Lease, Start]]) -> None:
         with self._lock:
-            self._delete_files(frozenset(tasks), self._tasks)
-
-    def join(self, transaction: Transaction) -> None:
-        """Tasks in memory lie beside nobody's rows."""
-
-    async def publish(
-        self, leases: Sequence[Lease], *, held: bool = False, run_at: Mapping[Lease, datetime] = NO_TIMES
-    ) -> None:
-        with self._lock:
-            for lease in leases:
-                task = self._tasks.get(lease.task_id)
+            for lease, start in starts:
+                task = self._tasks.by_id.get(lease.task_id)
                 if task and task.attempt == lease.attempt and task.state is State.SCHEDULED:
-                    now, relative = self._clock(), lease.task_id in self._waits_since
-                    self._put(lifecycle.hold(task, now) if held else lifecycle.publish(task, now, run_at.get(lease)))
+                    now, relative = self._clock(), lease.task_id in self._tasks.waits_since
+                    self._put([lifecycle.publish(task, now, start)], now)
                     if not relative:  # held for an instant of the caller's own
-                        self._waits_since.pop(lease.task_id, None)
+                        self._tasks.waits_since.pop(lease.task_id, None)
 
     async def get(self, ids: Sequence[str]) -> list[Task]:
         with self._lock:
-            return [self._tasks[id] for id in map(self._resolved, ids) if id in self._tasks]
+            return self._get(ids)
 
     async def cancel(self, ids: Sequence[str], reason: str) -> list[Task]:
         with self._lock:
-            for id in map(self._resolved, ids):
-                if id in self._tasks:
-                    self._put(lifecycle.cancel(self._tasks[id], reason, self._clock()))
-            return await self.get(ids)
+            now, named = self._clock(), self._get(ids)
+            waiting = self._tasks.behind((task.id for task in named), _waits)
+            self._put(succession.cancel_all(named, waiting, reason, now), now)
+            return self._get(ids)
+
+    # For workers.
 
     async def claim(self, claim: Claim) -> list[Task]:
         self._wakeup.clear()
         with self._lock:
             now = self._clock()
-            self._bring_back(claim.ids or ())
+            self._bring_back(self._get([*(claim.ids or ())]), now)
             self._expire(now)
-            candidates = self._candidates(claim, now)
-            rooms = self._rooms(claim, candidates, now)
-            chosen = limits.admit(
-                [(task, task.suspect, _group(task, claim)) for task in candidates],
-                rooms,
-                limit=claim.limit,
-                suspects=claim.suspects,
+            self._promote(now)
+            lanes = self._tasks.lanes(claim, self._paused)
+            groups = {limits.group_of(lane.name, lane.limit_key, claim.limits) for lane in lanes}
+            rooms = self._rooms(groups, claim, now)
+            open_lanes = (
+                lane
+                for lane in lanes
+                if (room := rooms.get(limits.group_of(lane.name, lane.limit_key, claim.limits))) is None or room.count
             )
+            candidates = (
+                (task, task.suspect, _group(task, claim)) for task in self._tasks.first(open_lanes, claim.ids)
+            )
+            chosen = [*limits.admit(candidates, rooms, limit=claim.limit, suspects=claim.suspects)]
             taken = [lifecycle.claim(task, claim.worker, claim.lease, now) for task in chosen]
-            for task in taken:
-                self._put(task)
-            taken = [replace(task, failures=()) for task in taken]
-            self._note_starts(claim, taken, now)
-            self._room_at = limits.next_room(self._rooms(claim, candidates, now).values())
-            return taken
+            self._put(taken, now)
+            for start in limits.starts(((task.name, _group(task, claim)) for task in taken), claim.limits, now):
+                self._starts.setdefault(start.group, []).append(start)
+            self._room_at = limits.next_room(self._rooms(groups, claim, now).values())
+            return [replace(task, failures=()) for task in taken]
 
     async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
         held = []
         with self._lock:
+            now = self._clock()
             for beat in beats:
-                task = self._tasks.get(beat.lease.task_id)
+                task = self._tasks.by_id.get(beat.lease.task_id)
                 if task and task.state is State.RUNNING and task.attempt == beat.lease.attempt:
                     progress = task.progress if beat.progress is None else beat.progress
-                    self._put(replace(task, lease_until=self._clock() + lease, progress=progress))
+                    self._put([replace(task, lease_until=now + lease, progress=progress)], now)
                     held.append(Held(beat.lease, task.cancel_requested))
         return held
 
     async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
-        refused = []
         with self._lock:
-            for one in settled:
-                stored = self._tasks.get(one.lease.task_id)
-                after = stored and lifecycle.finish(stored, one, self._clock())
-                if after:
-                    self._put(after)
-                    if one.then:
-                        await self.enqueue([one.then])
-                else:
-                    refused.append(one.lease)
-        return refused
+            now = self._clock()
+            finished = succession.finish_all(self._tasks.by_id, settled, now)
+            ended = {task.id: task for task in finished.changed if task.state.finished}
+            waiting = self._tasks.behind(ended, _waits)
+            self._put([*finished.changed, *succession.follow_all(ended, waiting, now)], now)
+            await self.enqueue([one.then for one in finished.accepted if one.then])
+            return [*finished.refused]
 
     async def expired(self, limit: int) -> list[Task]:
         with self._lock:
             now = self._clock()
-            running = (task for task in self._tasks.values() if task.state is State.RUNNING)
-            lost = (task for task in running if task.lease_until and task.lease_until <= now)
+            lost = (task for task in self._tasks.running if task.lease_until and task.lease_until <= now)
             return [replace(task, failures=()) for task in islice(lost, limit)]
 
     async def put_right(self, lease: timedelta) -> bool:
         with self._lock:
             now, any_wrong = self._clock(), False
-            for task in list(self._tasks.values()):
-                since = self._waits_since.get(task.id)
-                right = lifecycle.put_right(task, since, now, lease)
+            for task in self.tasks:
+                waits_since = self._tasks.waits_since.get(task.id)
+                queued_since = self._tasks.queued_since.get(task.id)
+                right = lifecycle.put_right(task, waits_since, now, lease)
                 if right != task:
-                    any_wrong, queued_at = True, self._queued_at.get(task.id)
-                    self._put(right)
-                    if queued_at:
-                        self._queued_at[task.id] = queued_at
-                if since and put_back(since, now):
-                    self._waits_since[task.id] = now
-            self._queued_at = {id: corrected(since, now) for id, since in self._queued_at.items()}
+                    any_wrong = True
+                    self._put([right], now)
+                if waits_since:
+                    self._tasks.waits_since[task.id] = corrected(waits_since, now)
+                if queued_since:
+                    self._tasks.queued_since[task.id] = corrected(queued_since, now)
             self._put_workers_right(now)
             return self._put_schedules_right(now) or any_wrong
 
-    async def requeue(self, ids: Sequence[str]) -> list[Task]:
+    async def wait(self, timeout: timedelta) -> None:
         with self._lock:
-            wanted, queued = set(map(self._resolved, ids)), []
-            for id in [id for id in self._tasks if id in wanted]:  # as stored: a task before those behind it
-                task = self._tasks[id]
-                if task.state.finished and not task.plain and self._is_free(task):
-                    queued.append(id)
-                    self._put(lifecycle.requeue(task, self._clock()))
-                    self._revive_behind(task)
-            return await self.get(queued)
+            coming = [at for at in (self._tasks.next_due, self._room_at) if at]
+        until = min(coming) - self._clock() if coming else timeout
+        await self._wakeup.wait(max(timedelta(), min(timeout, until)))
+
+    # For people.
 
     async def find(self, query: Query) -> list[Task]:
         with self._lock:
-            newest = list(reversed(self._tasks.values()))
-        if query.before is not None:
-            newest = list(dropwhile(lambda task: task.id != query.before, newest))[1:]
-        return [_listed(task) for task in islice((task for task in newest if _matches(task, query)), query.limit)]
+            newest: Iterable[Task] = reversed(self._tasks.by_id.values())
+            if query.before is not None:
+                newest = islice(dropwhile(lambda task: task.id != query.before, newest), 1, None)
+            return [_listed(task) for task in islice((task for task in newest if _matches(task, query)), query.limit)]
 
     async def stats(self) -> Stats:
-        counts: dict[tuple[str, State], int] = {}
         with self._lock:
-            for task in self._tasks.values():
-                key = task.queue, task.state
-                counts[key] = counts.get(key, 0) + 1
-            queued = [t.created_at for t in self._tasks.values() if t.state is State.QUEUED and t.set_aside is None]
-        return Stats(counts=counts, oldest=self._clock() - min(queued) if queued else None)
+            counts = {place: count for place, count in self._tasks.counts.items() if count}
+            oldest = min((task.created_at for task in self._tasks.queued), default=None)
+        return Stats(counts=counts, oldest=self._clock() - oldest if oldest else None)
+
+    async def requeue(self, ids: Sequence[str]) -> list[Task]:
+        with self._lock:
+            now, named = self._clock(), self._tasks.in_order(map(self._resolved, ids))
+            cancelled = self._tasks.behind((task.id for task in named), lifecycle.cancelled_for_another)
+            keys = {key for task in (*named, *cancelled) for key in storing.keys_of(task)}
+            taken = {key.text for key in keys if key.kind is storing.KeyKind.UNIQUE and self._tasks.with_key(key)}
+            requeued = succession.requeue_all(named, cancelled, taken, now)
+            self._put(requeued.changed, now)
+            return self._get(requeued.queued)
 
     async def prune(self, limit: int) -> int:
         with self._lock:
             now = self._clock()
-            over = (t.id for t in self._tasks.values() if t.finished_at and now - t.finished_at >= t.retention)
-            doomed = list(islice(over, limit))
-            for id in doomed:
-                del self._tasks[id]
-                self._followers.pop(id, None)
-                self._waits_since.pop(id, None)
-            self._aliases = {id: task for id, task in self._aliases.items() if task in self._tasks}
-            self._starts = {
-                group: left for group, starts in self._starts.items() if (left := [s for s in starts if s.until > now])
-            }
-            self._prune_files(frozenset(doomed), self._tasks, now)
+            pruned = self._tasks.over(now, limit)
+            for id in pruned:
+                self._tasks.delete(id)
+            if pruned:
+                self._aliases = {id: task for id, task in self._aliases.items() if task in self._tasks.by_id}
+            kept = {group: [start for start in starts if start.until > now] for group, starts in self._starts.items()}
+            self._starts = {group: starts for group, starts in kept.items() if starts}
+            self._prune_files(frozenset(pruned), self._tasks.by_id, now)
             self._prune_workers(now)
-            return len(doomed)
-
-    async def backup(self, path: Path) -> None:
-        raise EngineError(f"tasks in memory are in no file, so none can be copied to {path}: give sqlite:///file.db")
-
-    async def wait(self, timeout: timedelta) -> None:
-        with self._lock:
-            coming = [t.run_at for t in self._tasks.values() if t.state is State.SCHEDULED and t.run_at]
-            coming += [self._room_at] if self._room_at else []
-        until = min(coming) - self._clock() if coming else timeout
-        await self._wakeup.wait(max(timedelta(), min(timeout, until)))
+            return len(pruned)
 
     async def pause(self, paused: Paused) -> None:
         with self._lock:
-            self._paused |= paused
+            self._paused |= replace(paused, schedules=frozenset())
+            self._pause_schedules(paused.schedules)
 
     async def resume(self, paused: Paused) -> None:
         with self._lock:
             self._paused -= paused
+            self._resume_schedules(paused.schedules)
             self._wakeup.set()
 
     async def paused(self) -> Paused:
-        return self._paused
+        with self._lock:
+            return replace(self._paused, schedules=self._paused_schedules)
+
+    # For schedules, files, and what waits for workers; more in the classes above.
 
     async def fire(self, fires: Sequence[Fire]) -> list[Task]:
         with self._lock:
             return await self.enqueue(self._advanced(fires))
 
-    async def routes(self) -> list[Route]:
-        return sorted({route for route, _ in self._claimable()})
+    async def delete_files(self, tasks: Sequence[str]) -> None:
+        with self._lock:
+            self._delete_files(frozenset(tasks), self._tasks.by_id)
 
-    async def backlog(self, routes: Collection[Route], waited: timedelta) -> list[Backlog]:
-        latest = self._clock() - waited
-        found: dict[Route, list[datetime]] = {}
-        for route, since in self._claimable():
-            if route in routes and since <= latest:
-                found.setdefault(route, []).append(since)
-        return [Backlog(route=route, count=len(found[route]), since=min(found[route])) for route in sorted(found)]
+    async def unroutable(self, waited: timedelta) -> list[Unroutable]:
+        workers = await self.workers(waited)
+        with self._lock:
+            now = self._clock()
+            found: dict[Route, list[datetime]] = {}
+            for task, since in self._tasks.claimable(now):
+                if since <= now - waited and not self._paused.stops(task):
+                    found.setdefault(Route(task.name, task.queue), []).append(since)
+        reasons = unserved(found, workers)
+        backlog = [Backlog(route=route, count=len(found[route]), since=min(found[route])) for route in reasons]
+        return unroutable(backlog, reasons)
+
+    def join(self, transaction: Transaction) -> None:
+        """Tasks in memory lie beside nobody's rows."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -269,104 +249,62 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
     ) -> None:
         """Keep the tasks: the same engine may be opened again."""
 
-    def _put(self, task: Task) -> None:
-        """Store a task; when that finishes it, decide on those behind it."""
-        changed = [task]
-        for task in changed:
-            self._tasks[task.id] = task
-            self._queued_at.pop(task.id, None)
-            self._waits_since.pop(task.id, None)
-            if task.state is State.SCHEDULED:
-                self._waits_since[task.id] = self._clock()
-            if task.state is State.QUEUED:
-                self._queued_at[task.id] = self._clock()
-            if (
-                task.state in (State.QUEUED, State.SCHEDULED) and task.set_aside is None
-            ):  # or what is due next has come nearer
+    def _put(self, tasks: Iterable[Task], now: datetime) -> None:
+        """Store tasks as they stand from now on, and wake whoever may claim one now."""
+        for task in tasks:
+            self._tasks.put(task, now)
+            # What is due next may have come nearer; a task that has a limit may have been what others waited for.
+            claimable = task.state in (State.QUEUED, State.SCHEDULED) and task.set_aside is None
+            if claimable or (task.limit_key != UNLIMITED and task.state is not State.RUNNING):
                 self._wakeup.set()
-            if task.limit_key != limits.UNLIMITED and task.state is not State.RUNNING:  # others may have waited for it
-                self._wakeup.set()
-            if task.state.finished:
-                waiting = (behind for behind in self._behind(task) if behind.state is State.WAITING)
-                changed += [lifecycle.follow(behind, task, self._clock()) for behind in waiting]
 
-    def _claimable(self) -> list[tuple[Route, datetime]]:
-        """What waits for nothing but a worker, and since when."""
-        with self._lock:
-            now = self._clock()
-            coming = {task.id: task.run_at for task in self._tasks.values() if task.state is State.SCHEDULED}
-            due = {id: run_at for id, run_at in coming.items() if run_at and run_at <= now}
-            found = [(self._tasks[id], since) for id, since in (self._queued_at | due).items()]
-            found = [(task, since) for task, since in found if task.set_aside is None]
-            return [(Route(task.name, task.queue), since) for task, since in found]
+    def _planned(self, tasks: Sequence[NewTask], claim: Claim | None, now: datetime) -> Stored:
+        """What an enqueue stores. Raises QueueFull."""
+        by_id = {id: task for id in storing.needed_ids(tasks) for task in self._get([id])}
+        keys = {key for new in tasks for key in storing.keys_of(new)}
+        by_key = {key: task for key in keys if (task := self._tasks.with_key(key))}
+        stored = storing.store_all(tasks, Loaded(by_id=by_id, by_key=by_key), now, claim=claim, paused=self._paused)
+        waiting = {queue: self._tasks.waiting_in(queue) for queue in storing.limited_queues(tasks)}
+        if full := storing.full_queue(tasks, stored.made, waiting):
+            raise full
+        return stored
 
-    def _revive_behind(self, task: Task) -> None:
-        revived = [task]
-        for task in revived:
-            for behind in filter(self._is_free, filter(lifecycle.cancelled_for_another, self._behind(task))):
-                self._put(lifecycle.revive(behind))
-                revived.append(behind)
-
-    def _behind(self, task: Task) -> list[Task]:
-        return [self._tasks[id] for id in self._followers.get(task.id, ()) if id in self._tasks]
+    def _get(self, ids: Iterable[str]) -> list[Task]:
+        return [self._tasks.by_id[id] for id in map(self._resolved, ids) if id in self._tasks.by_id]
 
     def _resolved(self, id: str) -> str:
         return self._aliases.get(id, id)
 
-    def _is_free(self, task: Task) -> bool:
-        """Whether a finished task may come back: no other one has its unique key now."""
-        return task.unique_key is None or not unfinished(self._tasks.values(), task.unique_key)
-
-    def _candidates(self, claim: Claim, now: datetime) -> list[Task]:
-        """What the worker could take, best first; due tasks are queued on the way."""
-        for task in list(self._tasks.values()):
-            if task.state is State.SCHEDULED and lifecycle.due(task, now).state is State.QUEUED:
-                self._put(lifecycle.due(task, now))
-                self._queued_at[task.id] = task.run_at or now
-        queued = (task for task in self._tasks.values() if task.state is State.QUEUED and task.set_aside is None)
-        queued = (task for task in queued if claim.serves(task))
-        return sorted((task for task in queued if not self._paused.stops(task)), key=lambda task: -task.priority)
-
     def _anything_for(self, claim: Claim, now: datetime) -> bool:
         """Whether something without limits is there for the worker, which comes before what is stored now."""
-        return any(task.name not in claim.limits for task in self._candidates(claim, now))
+        self._promote(now)
+        lanes = (lane for lane in self._tasks.lanes(claim, self._paused) if lane.name not in claim.limits)
+        return any(True for _ in self._tasks.first(lanes, claim.ids))
 
-    def _could_lease(self, claim: Claim, new: NewTask, stored: Task) -> bool:
-        return lifecycle.could_start(new, stored) and claim.could_lease(new) and not self._paused.stops(new)
+    def _promote(self, now: datetime) -> None:
+        for task in self._tasks.due(now):
+            self._put([lifecycle.due(task, now)], now)
+            self._tasks.queued_since[task.id] = task.run_at or now
 
     def _expire(self, now: datetime) -> None:
-        for id in list(self._tasks):  # as stored: a task before those behind it
-            if lifecycle.overdue(self._tasks[id], now):
-                self._put(lifecycle.expire(self._tasks[id], now))
+        overdue = self._tasks.overdue(now)
+        waiting = self._tasks.behind((task.id for task in overdue), _waits)
+        self._put(succession.expire_all(overdue, waiting, now), now)
 
-    def _bring_back(self, ids: Collection[str]) -> None:
-        for task in [self._tasks[id] for id in ids if id in self._tasks]:
-            if task.set_aside is not None:
-                self._put(lifecycle.bring_back(task))
+    def _bring_back(self, tasks: Sequence[Task], now: datetime) -> None:
+        before = {task.after: one for task in tasks if task.after for one in self._get([task.after])}
+        self._put(succession.bring_back_all(tasks, before, now), now)
 
-    def _rooms(self, claim: Claim, candidates: Sequence[Task], now: datetime) -> dict[Group, Room]:
-        """What the limits leave to the tasks that could be taken."""
-        groups = {_group(task, claim) for task in candidates if task.name in claim.limits}
-        running = Counter(_group(task, claim) for task in self._tasks.values() if task.state is State.RUNNING)
-        by_group = limits.by_group(claim.limits)
-        rooms = {}
-        for group in groups:
-            starts = [start.at for start in self._starts.get(group, ())]
-            rooms[group] = limits.room(by_group[group[0]], Used(running[group], starts), now)
-        return rooms
-
-    def _note_starts(self, claim: Claim, taken: Sequence[Task], now: datetime) -> None:
-        for task in taken:
-            limit = claim.limits.get(task.name)
-            if limit and limit.rate:
-                self._starts.setdefault(_group(task, claim), []).append(Start(now, now + limit.rate.per))
+    def _rooms(self, groups: Iterable[Group], claim: Claim, now: datetime) -> dict[Group, limits.Room]:
+        if not claim.limits:
+            return {}
+        running = Counter(_group(task, claim) for task in self._tasks.running)
+        began = {group: [start.at for start in starts] for group, starts in self._starts.items()}
+        return limits.rooms(groups, claim.limits, running, began, now)
 
 
-class Start(NamedTuple):
-    """That a task of a function with a rate was started, and until when that counts."""
-
-    at: datetime
-    until: datetime
+def _waits(task: Task) -> bool:
+    return task.state is State.WAITING
 
 
 def _group(task: Task, claim: Claim) -> Group:

@@ -18,20 +18,24 @@ class KeptSchedules(Kept):
         super().__init__(clock=clock)
         self._schedules: dict[str, StoredSchedule] = {}
 
-    async def register_schedules(self, expressions: Mapping[str, str]) -> None:
+    async def register_schedules(self, expressions: Mapping[str, str]) -> list[StoredSchedule]:
+        return self._registered(expressions, self._clock())
+
+    def _registered(self, expressions: Mapping[str, str], now: datetime) -> list[StoredSchedule]:
         with self._lock:
             for name, expression in expressions.items():
                 known = self._schedules.get(name)
-                self._schedules[name] = schedule.registered(known, name, expression, self._clock())
+                self._schedules[name] = schedule.registered(known, name, expression, now)
+            return [stored for _, stored in sorted(self._schedules.items())]
 
-    async def schedules(self, names: Collection[str]) -> list[StoredSchedule]:
-        with self._lock:
-            return [self._schedules[name] for name in sorted(set(names)) if name in self._schedules]
+    @property
+    def _paused_schedules(self) -> frozenset[str]:
+        return frozenset(name for name, stored in self._schedules.items() if stored.paused)
 
-    async def pause_schedules(self, names: Collection[str]) -> None:
+    def _pause_schedules(self, names: Collection[str]) -> None:
         self._change_schedules(names, schedule.paused)
 
-    async def resume_schedules(self, names: Collection[str]) -> None:
+    def _resume_schedules(self, names: Collection[str]) -> None:
         self._change_schedules(names, partial(schedule.resumed, now=self._clock()))
 
     def _put_schedules_right(self, now: datetime) -> bool:
@@ -51,6 +55,5 @@ class KeptSchedules(Kept):
         return tasks
 
     def _change_schedules(self, names: Collection[str], change: Callable[[StoredSchedule], StoredSchedule]) -> None:
-        with self._lock:
-            for stored in [self._schedules[name] for name in names if name in self._schedules]:
-                self._schedules[stored.name] = change(stored)
+        for stored in [self._schedules[name] for name in names if name in self._schedules]:
+            self._schedules[stored.name] = change(stored)

@@ -1,6 +1,6 @@
 """The workers that live, in memory."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -16,20 +16,12 @@ class KeptWorkers(Kept):
         super().__init__(clock=clock)
         self._workers: dict[str, LiveWorker] = {}
 
-    async def sign_in(self, workers: Sequence[LiveWorker]) -> None:
+    async def announce(self, workers: Sequence[LiveWorker]) -> None:
         with self._lock:
             for worker in workers:
                 self._workers[worker.id] = replace(worker, seen_at=self._clock())
 
-    async def sign_out(self, ids: Collection[str]) -> None:
-        with self._lock:
-            for id in self._workers.keys() & set(ids):
-                self._workers[id] = replace(self._workers[id], seen_at=self._clock(), has_left=True)
-
-    async def live_workers(self, since: timedelta) -> list[LiveWorker]:
-        return [worker for worker in await self.seen_workers(since) if not worker.has_left]
-
-    async def seen_workers(self, since: timedelta) -> list[LiveWorker]:
+    async def workers(self, since: timedelta) -> list[LiveWorker]:
         with self._lock:
             earliest = self._clock() - since
             seen = [worker for worker in self._workers.values() if worker.seen_at and worker.seen_at >= earliest]

@@ -2,17 +2,17 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 from afterwards.core.errors import InvalidOption, QueueFull
-from afterwards.core.lifecycle import Settled
-from afterwards.core.routing import Backlog, LiveWorker, Route
+from afterwards.core.lifecycle import Settled, Start
+from afterwards.core.routing import LiveWorker, Unroutable
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import Lease, NewTask, Task
-from afterwards.engine import NO_TIMES, Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
+from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.sqlite import rows
 from afterwards.engines.sqlite.io import backup
 from afterwards.engines.sqlite.io.connection import Connection
@@ -24,7 +24,7 @@ from afterwards.engines.sqlite.operations import (
     clock_correction,
     files,
     finishing,
-    limiting,
+    pausing,
     pruning,
     reading,
     registration,
@@ -89,11 +89,9 @@ class SQLiteEngine(OpenedInEachProcess):
             joined.prepare(self._settings.path)
         return joined
 
-    async def publish(
-        self, leases: Sequence[Lease], *, held: bool = False, run_at: Mapping[Lease, datetime] = NO_TIMES
-    ) -> None:
-        if leases:
-            await self._here().writer.call(partial(storing.publish, leases=leases, held=held, run_at=run_at))
+    async def publish(self, starts: Sequence[tuple[Lease, Start]]) -> None:
+        if starts:
+            await self._here().writer.call(partial(storing.publish, starts=starts))
 
     async def get(self, ids: Sequence[str]) -> list[Task]:
         return await self._here().reader.call(partial(reading.get, ids=ids)) if ids else []
@@ -186,9 +184,9 @@ class SQLiteEngine(OpenedInEachProcess):
         return pruned
 
     async def delete_files(self, tasks: Sequence[str]) -> None:
-        keys = [(rows.key(task),) for task in tasks]
-        await self._here().writer.call(partial(files.release, tasks=keys))
-        await self._delete_files_over()
+        if tasks:
+            await self._here().writer.call(partial(files.release, tasks=[rows.key(task) for task in tasks]))
+            await self._delete_files_over()
 
     async def _delete_files_over(self) -> None:
         """In several transactions, if there are many: each leaves the others a turn."""
@@ -219,25 +217,24 @@ class SQLiteEngine(OpenedInEachProcess):
         await opened.wakeup.wait(max(timedelta(), timeout))
 
     async def pause(self, paused: Paused) -> None:
-        await self._here().writer.call(partial(limiting.pause, paused=paused))
+        await self._here().writer.call(partial(pausing.pause, paused=paused))
 
     async def resume(self, paused: Paused) -> None:
-        await self._here().writer.call(partial(limiting.resume, paused=paused))
+        await self._here().writer.call(partial(pausing.resume, paused=paused))
 
     async def paused(self) -> Paused:
-        return await self._here().reader.call(_paused)
+        return await self._here().reader.call(pausing.paused)
 
-    async def register_schedules(self, expressions: Mapping[str, str]) -> None:
-        await self._here().writer.ask(
-            CallIfNeeded(
-                partial(scheduling.register, expressions=expressions),
-                needed=partial(scheduling.is_any_new, expressions=expressions),
-                otherwise=None,
+    async def register_schedules(self, expressions: Mapping[str, str]) -> list[StoredSchedule]:
+        if expressions:
+            await self._here().writer.ask(
+                CallIfNeeded(
+                    partial(scheduling.register, expressions=expressions),
+                    needed=partial(scheduling.is_any_new, expressions=expressions),
+                    otherwise=None,
+                )
             )
-        )
-
-    async def schedules(self, names: Collection[str]) -> list[StoredSchedule]:
-        return await self._here().reader.call(partial(scheduling.schedules, names=names)) if names else []
+        return await self._here().reader.call(scheduling.schedules)
 
     async def fire(self, fires: Sequence[Fire]) -> list[Task]:
         if not fires:
@@ -250,47 +247,21 @@ class SQLiteEngine(OpenedInEachProcess):
             )
         )
 
-    async def pause_schedules(self, names: Collection[str]) -> None:
-        if names:
-            await self._here().writer.call(partial(scheduling.pause, names=names))
-
-    async def resume_schedules(self, names: Collection[str]) -> None:
-        if names:
-            await self._here().writer.call(partial(scheduling.resume, names=names))
-
-    async def sign_in(self, workers: Sequence[LiveWorker]) -> None:
+    async def announce(self, workers: Sequence[LiveWorker]) -> None:
         if workers:
-            await self._here().writer.call(partial(registration.sign_in, workers=workers))
+            await self._here().writer.call(partial(registration.announce, workers=workers))
 
-    async def sign_out(self, ids: Collection[str]) -> None:
-        if ids:
-            await self._here().writer.call(partial(registration.sign_out, ids=ids))
+    async def workers(self, since: timedelta) -> list[LiveWorker]:
+        return await self._here().reader.call(partial(registration.workers, since=since))
 
-    async def live_workers(self, since: timedelta) -> list[LiveWorker]:
-        return await self._here().reader.call(partial(registration.live_workers, since=since))
-
-    async def seen_workers(self, since: timedelta) -> list[LiveWorker]:
-        return await self._here().reader.call(partial(registration.seen_workers, since=since))
-
-    async def routes(self) -> list[Route]:
-        return await self._here().reader.call(registration.routes)
-
-    async def backlog(self, routes: Collection[Route], waited: timedelta) -> list[Backlog]:
-        return (
-            await self._here().reader.call(partial(registration.backlog, routes=routes, waited=waited))
-            if routes
-            else []
-        )
+    async def unroutable(self, waited: timedelta) -> list[Unroutable]:
+        return await self._here().reader.call(partial(registration.unroutable, waited=waited))
 
     def _announce(self) -> None:
         """Tell the waiting workers of all processes that a transaction has queued something."""
         opened = self._opened
         if opened is not None and opened.pid == os.getpid():
             opened.writer.submit([Call(_something_is_queued)])
-
-
-def _paused(connection: Connection) -> Paused:
-    return connection.paused
 
 
 def _something_is_queued(connection: Connection) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from afterwards.core.errors import EngineError
 from afterwards.core.fast_frozen import draft_of
 from afterwards.core.limits import UNLIMITED
-from afterwards.core.task import Failure, NewTask, State, Task
+from afterwards.core.task import Failure, State, Task
 
 Row = tuple[Any, ...]
 
@@ -174,7 +174,7 @@ def _standing(task: Task) -> Row:
     )
 
 
-def has_more(task: Task | NewTask) -> bool:
+def has_more(task: Task) -> bool:
     """Whether a task was asked for in a way in which few are: one look, so that the others pay no more."""
     return not (
         task.overrides is None
@@ -183,15 +183,8 @@ def has_more(task: Task | NewTask) -> bool:
         and task.context is None
         and task.limit_key == UNLIMITED
         and task.rerun_after_crash
-        and (task.expires_at if isinstance(task, Task) else task.expires) is None
+        and task.expires_at is None
     )
-
-
-def take_over(draft: Any, new: NewTask, now: datetime) -> None:
-    """Give a draft what few tasks have."""
-    for name in (*MORE, "overrides"):
-        setattr(draft, name, getattr(new, name))
-    draft.expires_at = None if new.expires is None else now + new.expires
 
 
 def _more(task: Task) -> Iterator[tuple[str, Any]]:

@@ -49,7 +49,7 @@ class SettingAside(Conformance):
 
     async def test_it_counts_as_waiting_neither_for_a_worker_nor_for_a_full_queue(self, engine: Engine) -> None:
         await self.set_aside(engine)
-        assert await engine.backlog(await engine.routes(), timedelta()) == []
+        assert await engine.unroutable(timedelta()) == []
         assert (await engine.stats()).oldest is None
         await engine.enqueue([self.task(max_queued=1)])
 

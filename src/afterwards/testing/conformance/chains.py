@@ -214,7 +214,7 @@ class Chains(ChainHelpers):
             claim=claim,
         )
         assert [task.state for task in (plain, held, late)] == [State.CANCELLED] * 3
-        await engine.publish([held.lease])
+        await engine.publish([(held.lease, None)])
         assert await self.states(engine, held) == [State.CANCELLED]
 
     async def test_one_cancelled_for_a_record_that_is_gone_can_be_requeued_by_hand(self, engine: Engine) -> None:

@@ -47,7 +47,7 @@ class Correcting(Conformance):
         later, at = self.task(run_at=START + AHEAD * 3, held=True), START + AHEAD * 3
         clock.advance(AHEAD)
         [held] = await engine.enqueue([later])
-        await engine.publish([held.lease], run_at={held.lease: at})
+        await engine.publish([(held.lease, at)])
         clock.advance(-AHEAD)
         await engine.put_right(LEASE)
         assert (await self.one(engine, later)).run_at == at
@@ -81,7 +81,7 @@ class Correcting(Conformance):
         await engine.register_schedules({"greet": str(Every(SOON))})
         await engine.fire([Fire("greet", START + AHEAD, self.task())])
         assert await engine.put_right(LEASE)
-        [kept] = await engine.schedules(["greet"])
+        [kept] = await engine.register_schedules({})
         assert kept.after == START
         assert len(await engine.fire([Fire("greet", START + SOON, self.task())])) == 1
 
@@ -90,8 +90,8 @@ class Correcting(Conformance):
     ) -> None:
         clock.advance(AHEAD)
         names = frozenset({"greet"})
-        await engine.sign_in([LiveWorker(id="w", host="h", pid="1", started_at=clock(), names=names, slots=1)])
+        await engine.announce([LiveWorker(id="w", host="h", pid="1", started_at=clock(), names=names, slots=1)])
         clock.advance(-AHEAD)
         await engine.put_right(LEASE)
         clock.advance(SOON * 2)
-        assert await engine.live_workers(SOON) == []
+        assert await engine.workers(SOON) == []

@@ -22,7 +22,7 @@ from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Released, SetA
 from afterwards.core.limits import Group, Limit, Rate, group_of
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
-from afterwards.core.routing import Route
+from afterwards.core.routing import LiveWorker
 from afterwards.core.task import FIRST_FAILURES, Failure, FailureKind, Lease, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine, Fire, Heartbeat, Paused, Query
 from afterwards.engines.memory import MemoryEngine
@@ -41,7 +41,6 @@ PAUSED = (
     Paused(names=frozenset({"thank"}), queues=frozenset({"default"})),
 )
 FIRES = 10 * SECOND
-ROUTES = [Route(name, queue) for name in ("greet", "thank") for queue in ("default", "mail")]
 FAILURE = Failure(attempt=1, at=START, worker="w", kind=FailureKind.RAISED, type="ValueError", message="no")
 
 
@@ -86,12 +85,12 @@ class World:
         stored = await self._both(lambda engine: _or_full(engine.enqueue(tasks, claim=claim)))
         self.attempts += [task for task in stored or [] if task.state is State.RUNNING]
 
-    async def publish(self, numbers: list[int], attempt: int, held: bool, wait: int | None) -> None:
+    async def publish(self, numbers: list[int], attempt: int, start: int | timedelta | None) -> None:
         not_due = [task for task in self._tasks(numbers) if not (task.run_at and task.run_at <= self.clock())]
-        leases = [Lease(task.id, attempt) for task in not_due]
-        until = None if wait is None else self.clock() + timedelta(seconds=wait)
-        run_at = {lease: until for lease in leases[::2] if until is not None}
-        await self._both(lambda engine: engine.publish(leases, held=held, run_at=run_at))
+        until = self.clock() + timedelta(seconds=start) if isinstance(start, int) else start
+        # Some are not to wait: what is published together may have different times.
+        starts = [(Lease(task.id, attempt), None if number % 2 else until) for number, task in enumerate(not_due)]
+        await self._both(lambda engine: engine.publish(starts))
 
     async def claim(
         self,
@@ -178,10 +177,16 @@ class World:
                 self.fired.add((fire.schedule, fire.at))
 
     async def pause_schedules(self, names: frozenset[str]) -> None:
-        await self._both(lambda engine: engine.pause_schedules(names))
+        await self.pause(Paused(schedules=names))
 
     async def resume_schedules(self, names: frozenset[str]) -> None:
-        await self._both(lambda engine: engine.resume_schedules(names))
+        await self.resume(Paused(schedules=names))
+
+    async def announce(self, names: frozenset[str], queues: frozenset[str] | None, has_left: bool) -> None:
+        worker = LiveWorker(
+            id="worker", host="here", pid="1", started_at=START, names=names, queues=queues, has_left=has_left
+        )
+        await self._both(lambda engine: engine.announce([worker]))
 
     async def time_passes(self, seconds: int) -> None:
         self.clock.advance(seconds)
@@ -203,9 +208,9 @@ class World:
         stored = await self._both(lambda engine: engine.get(self.ids))
         await self._both(_counts)
         await self._both(lambda engine: engine.paused())
-        await self._both(lambda engine: engine.schedules(NAMES))
-        await self._both(lambda engine: engine.routes())
-        await self._both(lambda engine: engine.backlog(ROUTES, 10 * SECOND))
+        await self._both(lambda engine: engine.register_schedules({}))
+        await self._both(lambda engine: engine.workers(60 * SECOND))
+        await self._both(lambda engine: engine.unroutable(10 * SECOND))
         before, self.stored = self.stored, {task.id: task for task in stored}  # one may stand for several ids
         _check_limits(self.stored.values(), self.starts)
         _check_uniqueness(self.stored.values())
@@ -303,6 +308,10 @@ class GeneratedConformance:
         """A new, empty engine that reads the clock; leaving the context removes it."""
         raise NotImplementedError("open your engine here")
 
+    def reference(self, clock: FakeClock) -> Engine:
+        """The engine that it is compared with."""
+        return MemoryEngine(clock=clock)
+
     async def test_whatever_is_done_leaves_what_it_leaves_in_memory(self) -> None:
         for seed in self._seeds():
             random = Random(seed)
@@ -325,7 +334,7 @@ class GeneratedConformance:
     async def _difference(self, steps: Sequence[Step]) -> Exception | None:
         clock = FakeClock()
         async with self.open(clock) as engine:
-            world = World(engine, MemoryEngine(clock=clock), clock)
+            world = World(engine, self.reference(clock), clock)
             try:
                 for step in steps:
                     await step.take(world)
@@ -411,8 +420,7 @@ STEPS: list[tuple[int, Callable[..., Awaitable[None]], dict[str, Draw]]] = [
         {
             "numbers": _numbers,
             "attempt": _among(0, 0, 1),
-            "held": _among(False, True),
-            "wait": _among(None, None, -1, 30),
+            "start": _among(None, None, -1, 30, lifecycle.HOLD, lifecycle.HOLD),
         },
     ),
     (4, World.claim, {"suspects": _among(0, 1, 2)}),
@@ -438,6 +446,7 @@ STEPS: list[tuple[int, Callable[..., Awaitable[None]], dict[str, Draw]]] = [
     (3, World.fire, {"calls": _several(_call, most=3), "slots": _several(_among(-2, -1, 0, 0, 1), most=3)}),
     (1, World.pause_schedules, {"names": _names}),
     (1, World.resume_schedules, {"names": _names}),
+    (1, World.announce, {"names": _names, "queues": _maybe(_queues), "has_left": _among(False, True)}),
     (3, World.time_passes, {"seconds": _among(1, 10, 29, 30, 31, 60, 100)}),
     (
         2,

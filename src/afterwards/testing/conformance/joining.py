@@ -114,7 +114,7 @@ class TransactionConformance(Conformance):
         transaction.connection.commit()
         assert (told.state, told.run_at) == (State.SCHEDULED, START + HOLD)
         assert await self.claim(engine) == []
-        await engine.publish([told.lease])
+        await engine.publish([(told.lease, None)])
         assert await self.states(engine, new) == [State.QUEUED]
 
     async def test_one_that_comes_after_another_waits(self, engine: Engine, transaction: DriverTransaction) -> None:

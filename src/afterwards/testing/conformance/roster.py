@@ -3,8 +3,10 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from afterwards.core.routing import Backlog, LiveWorker, Route
-from afterwards.engine import Engine
+import pytest
+
+from afterwards.core.routing import LiveWorker, Route, Unroutable
+from afterwards.engine import Engine, Paused
 from afterwards.testing.clock import START, FakeClock
 from afterwards.testing.conformance.support import FAILURE, MOMENT, RELEASE, RETRY, SOON, Conformance
 
@@ -13,73 +15,72 @@ GREET = Route("greet", "default")
 
 
 class LivingWorkers(Conformance):
-    """Sign in, sign out, and be forgotten."""
+    """Be announced, leave, and be forgotten."""
 
-    async def test_a_worker_is_listed_as_it_signed_in(self, engine: Engine, clock: FakeClock) -> None:
+    async def test_a_worker_is_listed_as_it_was_announced(self, engine: Engine, clock: FakeClock) -> None:
         ada = self.worker("ada", queues=frozenset({"mail", "default"}), slots=7, started_at=START - MOMENT)
         clock.advance(SOON)
-        await engine.sign_in([ada])
-        [listed] = await engine.live_workers(SOON)
+        await engine.announce([ada])
+        [listed] = await engine.workers(SOON)
         assert listed == self.seen(ada, clock())
         assert (listed.queues, listed.slots, listed.host, listed.pid) == (ada.queues, 7, "host", "17")
 
     async def test_all_queues_and_no_queue_are_told_apart(self, engine: Engine) -> None:
-        await engine.sign_in([self.worker("all"), self.worker("none", queues=frozenset(), names=frozenset())])
-        everywhere, nowhere = await engine.live_workers(SOON)
+        await engine.announce([self.worker("all"), self.worker("none", queues=frozenset(), names=frozenset())])
+        everywhere, nowhere = await engine.workers(SOON)
         assert (everywhere.queues, nowhere.queues, nowhere.names) == (None, frozenset(), frozenset())
 
-    async def test_signing_in_again_notes_what_has_changed(self, engine: Engine, clock: FakeClock) -> None:
-        await engine.sign_in([self.worker("ada")])
+    async def test_announcing_it_again_notes_what_has_changed(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.announce([self.worker("ada")])
         clock.advance(SOON)
         changed = self.worker("ada", names=frozenset({"greet", "thank"}))
-        await engine.sign_in([changed])
-        assert await engine.live_workers(timedelta()) == [self.seen(changed, clock())]
+        await engine.announce([changed])
+        assert await engine.workers(timedelta()) == [self.seen(changed, clock())]
 
     async def test_workers_are_listed_in_the_order_in_which_they_started(self, engine: Engine) -> None:
         young, old = self.worker("a"), self.worker("b", started_at=START - SOON)
-        await engine.sign_in([young, old])
-        await engine.sign_in([old])
-        assert [one.id for one in await engine.live_workers(SOON)] == ["b", "a"]
+        await engine.announce([young, old])
+        await engine.announce([old])
+        assert [one.id for one in await engine.workers(SOON)] == ["b", "a"]
 
     async def test_who_was_not_seen_for_longer_is_not_listed(self, engine: Engine, clock: FakeClock) -> None:
-        await engine.sign_in([self.worker("dead"), self.worker("ada")])
+        await engine.announce([self.worker("dead"), self.worker("ada")])
         clock.advance(SOON)
-        await engine.sign_in([self.worker("ada")])
-        assert [one.id for one in await engine.live_workers(SOON)] == ["ada", "dead"]
-        assert [one.id for one in await engine.live_workers(SOON - MOMENT)] == ["ada"]
+        await engine.announce([self.worker("ada")])
+        assert [one.id for one in await engine.workers(SOON)] == ["ada", "dead"]
+        assert [one.id for one in await engine.workers(SOON - MOMENT)] == ["ada"]
 
-    async def test_who_signed_out_does_not_live_and_was_seen(self, engine: Engine, clock: FakeClock) -> None:
+    async def test_who_has_left_is_seen_as_having_left(self, engine: Engine, clock: FakeClock) -> None:
         ada, eve = self.worker("ada"), self.worker("eve")
-        await engine.sign_in([ada, eve])
+        await engine.announce([ada, eve])
         clock.advance(SOON)
-        await engine.sign_out(["ada", "unknown"])
-        assert await engine.live_workers(SOON) == [self.seen(eve, START)]
-        assert await engine.seen_workers(timedelta()) == [replace(self.seen(ada, clock()), has_left=True)]
-        assert len(await engine.seen_workers(SOON)) == 2
+        await engine.announce([replace(ada, has_left=True)])
+        left = replace(self.seen(ada, clock()), has_left=True)
+        assert await engine.workers(timedelta()) == [left]
+        assert await engine.workers(SOON) == [left, self.seen(eve, START)]
         clock.advance(MOMENT)
-        assert await engine.seen_workers(timedelta()) == []
+        assert await engine.workers(timedelta()) == []
 
-    async def test_who_signs_in_after_it_had_left_lives(self, engine: Engine) -> None:
-        await engine.sign_in([self.worker("ada")])
-        await engine.sign_out(["ada"])
-        await engine.sign_in([self.worker("ada")])
-        assert len(await engine.live_workers(SOON)) == 1
+    async def test_who_is_back_after_it_had_left_lives(self, engine: Engine) -> None:
+        ada = self.worker("ada")
+        await engine.announce([ada])
+        await engine.announce([replace(ada, has_left=True)])
+        await engine.announce([ada])
+        assert [one.has_left for one in await engine.workers(SOON)] == [False]
 
-    async def test_signing_nobody_in_or_out_is_fine(self, engine: Engine) -> None:
-        await engine.sign_in([])
-        await engine.sign_out([])
-        assert await engine.live_workers(SOON) == []
+    async def test_announcing_nobody_is_fine(self, engine: Engine) -> None:
+        await engine.announce([])
+        assert await engine.workers(SOON) == []
 
     async def test_who_was_not_seen_for_a_day_is_forgotten(self, engine: Engine, clock: FakeClock) -> None:
-        await engine.sign_in([self.worker("dead"), self.worker("gone"), self.worker("ada")])
-        await engine.sign_out(["gone"])
+        await engine.announce([self.worker("dead"), self.worker("gone", has_left=True), self.worker("ada")])
         clock.advance(DAY - MOMENT)
-        await engine.sign_in([self.worker("ada")])
+        await engine.announce([self.worker("ada")])
         await engine.prune(limit=10)
-        assert len(await engine.seen_workers(DAY * 2)) == 3
+        assert len(await engine.workers(DAY * 2)) == 3
         clock.advance(MOMENT)
         assert await engine.prune(limit=10) == 0  # workers are no tasks
-        assert [one.id for one in await engine.seen_workers(DAY * 2)] == ["ada"]
+        assert [one.id for one in await engine.workers(DAY * 2)] == ["ada"]
 
     def worker(self, id: str, **fields: object) -> LiveWorker:
         known = {"host": "host", "pid": "17", "started_at": START, "names": frozenset({"greet"})}
@@ -101,26 +102,52 @@ class LivingWorkers(Conformance):
 class WaitingForWorkers(Conformance):
     """What could be claimed, and since when."""
 
-    async def test_routes_are_where_anything_could_be_claimed(self, engine: Engine, clock: FakeClock) -> None:
+    async def test_all_that_could_be_claimed_is_unroutable_where_no_worker_lives(
+        self, engine: Engine, clock: FakeClock
+    ) -> None:
         first = self.task("thank", queue="mail")
         await engine.enqueue([first, self.task("thank", queue="mail"), self.task(), self.task("thank")])
         await engine.enqueue([self.task("later", wait=SOON), self.task("held", held=True)])
         await engine.enqueue([self.task("behind", after=first.id)])
         await self.ended(engine, name="ended")
         await self.running(engine, name="running")
-        assert await engine.routes() == [GREET, Route("thank", "default"), Route("thank", "mail")]
+        assert await self.routes(engine) == {GREET, Route("thank", "default"), Route("thank", "mail")}
 
-    async def test_there_are_no_routes_where_nothing_is(self, engine: Engine) -> None:
-        assert await engine.routes() == []
-        assert await engine.backlog([GREET], timedelta()) == []
-        assert await engine.backlog([], timedelta()) == []
+    async def test_nothing_is_unroutable_where_nothing_is(self, engine: Engine) -> None:
+        assert await engine.unroutable(timedelta()) == []
+
+    async def test_what_a_worker_would_take_is_routable(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.enqueue([self.task(), self.task(queue="mail"), self.task("thank"), self.task("thank")])
+        worker = LiveWorker(id="w", host="h", pid="1", started_at=START, names=frozenset({"greet"}))
+        await engine.announce([replace(worker, queues=frozenset({"default"}))])
+        assert [(one.name, one.queue, one.count, one.reason) for one in await engine.unroutable(timedelta())] == [
+            ("greet", "mail", 1, "no live worker that knows it serves queue mail"),
+            ("thank", "default", 2, "no live worker knows it"),
+        ]
+        clock.advance(SOON)
+        assert len(await engine.unroutable(SOON)) == 2  # it was seen within so long
+        assert len(await engine.unroutable(SOON - MOMENT)) == 3
+
+    async def test_who_has_left_within_the_span_may_come_back(self, engine: Engine) -> None:
+        await engine.enqueue([self.task()])
+        left = LiveWorker(id="w", host="h", pid="1", started_at=START, names=frozenset({"greet"}), has_left=True)
+        await engine.announce([left])
+        assert await engine.unroutable(timedelta()) == []
+
+    @pytest.mark.parametrize("paused", [Paused(names=frozenset({"greet"})), Paused(queues=frozenset({"default"}))])
+    async def test_what_is_paused_is_left_out(self, engine: Engine, paused: Paused) -> None:
+        await engine.enqueue([self.task()])
+        await engine.pause(paused)
+        assert await engine.unroutable(timedelta()) == []
+        await engine.resume(paused)
+        assert len(await engine.unroutable(timedelta())) == 1
 
     async def test_what_is_due_has_a_route_although_nobody_claims(self, engine: Engine, clock: FakeClock) -> None:
         await engine.enqueue([self.task(wait=SOON)])
         clock.advance(SOON - MOMENT)
-        assert await engine.routes() == []
+        assert await self.routes(engine) == set()
         clock.advance(MOMENT)
-        assert await engine.routes() == [GREET]
+        assert await self.routes(engine) == {GREET}
         assert await self.backlog(engine) == (1, START + SOON)
 
     async def test_a_suspect_has_a_route(self, engine: Engine, clock: FakeClock) -> None:
@@ -128,15 +155,20 @@ class WaitingForWorkers(Conformance):
         clock.advance(timedelta(minutes=1))
         assert await self.lose(engine, [await self.one(engine, lost)]) == []
         await self.claim(engine, names=["other"])
-        assert await engine.routes() == [GREET]
+        assert await self.routes(engine) == {GREET}
         assert await self.backlog(engine) == (1, clock())
 
-    async def test_the_backlog_counts_only_what_was_asked_for(self, engine: Engine) -> None:
-        await engine.enqueue([self.task(), self.task(), self.task("thank"), self.task(queue="mail")])
-        found = await engine.backlog([Route("thank", "default"), GREET, GREET, Route("no", "default")], timedelta())
-        assert found == [
-            Backlog(route=GREET, count=2, since=START),
-            Backlog(route=Route("thank", "default"), count=1, since=START),
+    async def test_what_waits_longest_comes_first(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.enqueue([self.task("thank")])
+        clock.advance(SOON)
+        await engine.enqueue([self.task(), self.task(), self.task(queue="mail")])
+        assert await engine.unroutable(timedelta()) == [
+            Unroutable(name=name, queue=queue, count=count, since=since, reason="no worker lives")
+            for name, queue, count, since in (
+                ("thank", "default", 1, START),
+                ("greet", "default", 2, clock()),
+                ("greet", "mail", 1, clock()),
+            )
         ]
 
     async def test_only_what_has_waited_for_so_long_counts(self, engine: Engine, clock: FakeClock) -> None:
@@ -160,7 +192,7 @@ class WaitingForWorkers(Conformance):
     async def test_a_held_task_waits_since_it_was_published(self, engine: Engine, clock: FakeClock) -> None:
         [held] = await engine.enqueue([self.task(held=True)])
         clock.advance(SOON)
-        await engine.publish([held.lease])
+        await engine.publish([(held.lease, None)])
         assert await self.backlog(engine) == (1, clock())
 
     async def test_a_task_behind_another_waits_since_that_succeeded(self, engine: Engine, clock: FakeClock) -> None:
@@ -193,19 +225,22 @@ class WaitingForWorkers(Conformance):
         await engine.cancel([cancelled.id], "no")
         assert await self.backlog(engine) == (1, START)
         await self.claim(engine)
-        assert await engine.routes() == []
+        assert await self.routes(engine) == set()
         assert await self.backlog(engine) is None
 
     async def test_looking_changes_nothing(self, engine: Engine, clock: FakeClock) -> None:
         new = [self.task(), self.task(wait=SOON)]
         stored = await engine.enqueue(new)
         clock.advance(SOON * 2)
-        await engine.routes()
         await self.backlog(engine)
         assert await engine.get([task.id for task in new]) == stored
 
+    async def routes(self, engine: Engine) -> set[Route]:
+        return {Route(one.name, one.queue) for one in await engine.unroutable(timedelta())}
+
     async def backlog(self, engine: Engine, waited: timedelta = timedelta()) -> tuple[int, datetime] | None:
         """How many greetings wait, and since when."""
-        for found in await engine.backlog([GREET], waited):
-            return found.count, found.since
+        for found in await engine.unroutable(waited):
+            if (found.name, found.queue) == GREET:
+                return found.count, found.since
         return None

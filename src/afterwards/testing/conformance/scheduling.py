@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import State, Task
-from afterwards.engine import Engine, Fire
+from afterwards.engine import Engine, Fire, Paused
 from afterwards.testing.clock import START, FakeClock
 from afterwards.testing.conformance.support import MOMENT, SOON, Conformance, ids
 
@@ -37,20 +37,27 @@ class Scheduling(Conformance):
     async def test_a_changed_expression_begins_anew_and_stays_paused(self, engine: Engine, clock: FakeClock) -> None:
         await engine.register_schedules(NIGHTLY)
         await self.fire(engine, START + SOON)
-        await engine.pause_schedules(["greet"])
+        await self.pause(engine, "greet")
         clock.advance(HOUR)
         await engine.register_schedules({"greet": "every 0:01:00"})
         assert await self.kept(engine) == StoredSchedule(
             name="greet", expression="every 0:01:00", after=clock(), last_fire=START + SOON, paused=True
         )
 
-    async def test_schedules_are_listed_by_name_and_only_those_asked_for(self, engine: Engine) -> None:
-        await engine.register_schedules({"thank": "a", "greet": "b", "other": "c"})
-        assert [one.name for one in await engine.schedules(["thank", "unknown", "greet", "thank"])] == [
-            "greet",
-            "thank",
-        ]
-        assert await engine.schedules([]) == []
+    async def test_all_that_are_kept_are_listed_by_name(self, engine: Engine) -> None:
+        assert await engine.register_schedules({}) == []
+        kept = await engine.register_schedules({"thank": "a", "greet": "b"})
+        assert [(one.name, one.expression) for one in kept] == [("greet", "b"), ("thank", "a")]
+        assert [one.name for one in await engine.register_schedules({"other": "c"})] == ["greet", "other", "thank"]
+        assert kept == [one for one in await engine.register_schedules({}) if one.name != "other"]
+
+    async def test_what_is_paused_can_be_asked_for(self, engine: Engine) -> None:
+        await engine.register_schedules({"greet": "a", "thank": "b"})
+        await self.pause(engine, "greet", "thank")
+        await self.resume(engine, "thank")
+        assert await engine.paused() == Paused(schedules=frozenset({"greet"}))
+        [task] = await engine.enqueue([self.task()], claim=self.claim_for())
+        assert task.state is State.RUNNING  # what it has stored, and all else, goes on
 
     async def test_a_fire_stores_its_task_and_is_noted(self, engine: Engine) -> None:
         await engine.register_schedules(NIGHTLY)
@@ -124,30 +131,30 @@ class Scheduling(Conformance):
 
     async def test_a_paused_schedule_does_not_fire(self, engine: Engine) -> None:
         await engine.register_schedules({"greet": "a", "thank": "b"})
-        await engine.pause_schedules(["greet", "unknown"])
+        await self.pause(engine, "greet", "unknown")
         assert await self.fire(engine, START + SOON) == []
         assert len(await self.fire(engine, START + SOON, name="thank")) == 1
         assert (await self.kept(engine)).last_fire is None
 
     async def test_a_paused_schedule_does_not_fire_beside_one_that_does(self, engine: Engine) -> None:
         await engine.register_schedules({"greet": "a", "thank": "b"})
-        await engine.pause_schedules(["greet"])
+        await self.pause(engine, "greet")
         greet, thank = self.task("greet"), self.task("thank")
         fires = [Fire("greet", START + SOON, greet), Fire("thank", START + SOON, thank)]
         assert ids(await engine.fire(fires)) == [thank.id]
 
     async def test_a_resumed_schedule_makes_up_for_nothing(self, engine: Engine, clock: FakeClock) -> None:
         await engine.register_schedules(NIGHTLY)
-        await engine.pause_schedules(["greet"])
+        await self.pause(engine, "greet")
         clock.advance(HOUR)
-        await engine.resume_schedules(["greet", "unknown"])
+        await self.resume(engine, "greet", "unknown")
         assert await self.fire(engine, START + SOON, clock()) == []
         assert len(await self.fire(engine, clock() + MOMENT)) == 1
 
     async def test_resuming_what_is_not_paused_passes_over_nothing(self, engine: Engine, clock: FakeClock) -> None:
         await engine.register_schedules(NIGHTLY)
         clock.advance(HOUR)
-        await engine.resume_schedules(["greet"])
+        await self.resume(engine, "greet")
         assert len(await self.fire(engine, START + SOON)) == 1
 
     async def test_a_clock_that_was_put_back_doubles_nothing(self, engine: Engine, clock: FakeClock) -> None:
@@ -155,14 +162,14 @@ class Scheduling(Conformance):
         await self.fire(engine, START + SOON)
         clock.advance(-HOUR)
         await engine.register_schedules(NIGHTLY)
-        await engine.pause_schedules(["greet"])
-        await engine.resume_schedules(["greet"])
+        await self.pause(engine, "greet")
+        await self.resume(engine, "greet")
         assert await self.fire(engine, START + SOON) == []
 
     async def test_pausing_and_resuming_nothing_is_fine(self, engine: Engine) -> None:
         await engine.register_schedules({})
-        await engine.pause_schedules([])
-        await engine.resume_schedules([])
+        await self.pause(engine)
+        await self.resume(engine)
 
     async def test_a_waiting_worker_is_told_of_a_fire(self, engine: Engine) -> None:
         await engine.register_schedules(NIGHTLY)
@@ -174,6 +181,12 @@ class Scheduling(Conformance):
     async def fire(self, engine: Engine, *at: datetime, name: str = "greet", **fields: object) -> list[Task]:
         return await engine.fire([Fire(name, one, self.task(name, **fields)) for one in at])
 
+    async def pause(self, engine: Engine, *names: str) -> None:
+        await engine.pause(Paused(schedules=frozenset(names)))
+
+    async def resume(self, engine: Engine, *names: str) -> None:
+        await engine.resume(Paused(schedules=frozenset(names)))
+
     async def kept(self, engine: Engine) -> StoredSchedule:
-        [stored] = await engine.schedules(["greet"])
+        [stored] = [one for one in await engine.register_schedules({}) if one.name == "greet"]
         return stored

@@ -153,7 +153,7 @@ class Publishing(Conformance):
 
     async def test_a_published_task_can_be_claimed(self, engine: Engine) -> None:
         [task] = await engine.enqueue([self.task(held=True)])
-        await engine.publish([task.lease])
+        await engine.publish([(task.lease, None)])
         stored = await self.one(engine, task)
         assert (stored.state, stored.run_at) == (State.QUEUED, None)
         assert ids(await self.claim(engine)) == [task.id]
@@ -170,18 +170,18 @@ class Publishing(Conformance):
         soon, late = await engine.enqueue([self.task(held=True, wait=SOON), self.task(held=True, wait=2 * HOLD)])
         assert (soon.state, soon.run_at) == (State.SCHEDULED, clock() + HOLD)
         assert (late.state, late.run_at) == (State.SCHEDULED, clock() + 2 * HOLD)
-        await engine.publish([soon.lease], run_at={soon.lease: clock() + SOON})
+        await engine.publish([(soon.lease, clock() + SOON)])
         stored = await self.one(engine, soon)
         assert (stored.state, stored.run_at) == (State.SCHEDULED, clock() + SOON)
         clock.advance(SOON)
-        await engine.publish([late.lease], run_at={late.lease: clock() - SOON})
+        await engine.publish([(late.lease, clock() - SOON)])
         assert sorted(ids(await self.claim(engine))) == sorted([soon.id, late.id])
 
     async def test_what_is_published_together_may_have_different_times(self, engine: Engine, clock: FakeClock) -> None:
         asked = [self.task(held=True, wait=number * SOON) for number in (0, 1, 0, 2)]
         now, soon, at_once, late = await engine.enqueue(asked)
-        times = {soon.lease: clock() + SOON, late.lease: clock() + 2 * SOON}
-        await engine.publish([task.lease for task in (now, soon, at_once, late)], run_at=times)
+        times = [(soon.lease, clock() + SOON), (at_once.lease, None), (late.lease, 2 * SOON)]
+        await engine.publish([(now.lease, None), *times])
         assert [task.run_at for task in await engine.get(ids(asked))] == [
             None,
             clock() + SOON,
@@ -194,10 +194,10 @@ class Publishing(Conformance):
         clock.advance(SOON)
         assert ids(await self.claim(engine)) == [late.id]
 
-    async def test_what_is_kept_back_waits_a_minute_whatever_its_time(self, engine: Engine, clock: FakeClock) -> None:
+    async def test_what_is_kept_back_waits_from_now_on(self, engine: Engine, clock: FakeClock) -> None:
         [task] = await engine.enqueue([self.task(held=True, wait=SOON)])
         clock.advance(SOON)
-        await engine.publish([task.lease], held=True, run_at={task.lease: clock() + SOON})
+        await engine.publish([(task.lease, HOLD)])
         assert (await self.one(engine, task)).run_at == clock() + HOLD
 
     async def test_a_held_task_with_a_time_of_its_own_is_leased_to_nobody(self, engine: Engine) -> None:
@@ -207,7 +207,7 @@ class Publishing(Conformance):
     async def test_a_held_task_can_be_kept_back_for_another_minute(self, engine: Engine, clock: FakeClock) -> None:
         [task] = await engine.enqueue([self.task(held=True)])
         clock.advance(HOLD / 2)
-        await engine.publish([task.lease], held=True)
+        await engine.publish([(task.lease, HOLD)])
         clock.advance(HOLD - MOMENT)
         assert await self.claim(engine) == []
         clock.advance(MOMENT)
@@ -215,37 +215,39 @@ class Publishing(Conformance):
 
     async def test_a_task_kept_back_can_still_be_published(self, engine: Engine) -> None:
         [task] = await engine.enqueue([self.task(held=True)])
-        await engine.publish([task.lease], held=True)
-        await engine.publish([task.lease])
+        await engine.publish([(task.lease, HOLD)])
+        await engine.publish([(task.lease, None)])
         assert ids(await self.claim(engine)) == [task.id]
 
     async def test_publishing_twice_or_something_unknown_changes_nothing(self, engine: Engine) -> None:
         [task] = await engine.enqueue([self.task(held=True)])
-        await engine.publish([task.lease, task.lease, Lease(self.task().id, 0)])
+        await engine.publish([(task.lease, None), (task.lease, None), (Lease(self.task().id, 0), None)])
         published = await self.one(engine, task)
-        await engine.publish([task.lease])
-        await engine.publish([task.lease], held=True)
+        await engine.publish([(task.lease, None)])
+        await engine.publish([(task.lease, HOLD)])
         assert await self.one(engine, task) == published
 
-    @pytest.mark.parametrize("held", [False, True])
+    @pytest.mark.parametrize("start", [None, HOLD])
     async def test_publishing_is_refused_once_the_task_was_claimed(
-        self, engine: Engine, clock: FakeClock, held: bool
+        self, engine: Engine, clock: FakeClock, start: timedelta | None
     ) -> None:
         [sent] = await engine.enqueue([self.task(held=True)])
         clock.advance(HOLD)
         [task] = await self.claim(engine)
-        await engine.publish([sent.lease], held=held)
+        await engine.publish([(sent.lease, start)])
         assert await self.one(engine, task) == task
         await self.finish(engine, task, RETRY)
         retrying = await self.one(engine, task)
-        await engine.publish([sent.lease], held=held)
+        await engine.publish([(sent.lease, start)])
         assert await self.one(engine, task) == retrying
 
-    @pytest.mark.parametrize("held", [False, True])
-    async def test_publishing_does_not_bring_back_a_cancelled_task(self, engine: Engine, held: bool) -> None:
+    @pytest.mark.parametrize("start", [None, HOLD])
+    async def test_publishing_does_not_bring_back_a_cancelled_task(
+        self, engine: Engine, start: timedelta | None
+    ) -> None:
         [task] = await engine.enqueue([self.task(held=True)])
         [cancelled] = await engine.cancel([task.id], "no")
-        await engine.publish([task.lease], held=held)
+        await engine.publish([(task.lease, start)])
         assert await self.one(engine, task) == cancelled
 
     async def test_a_held_task_behind_a_held_one_follows_it_without_another_wait(self, engine: Engine) -> None:
@@ -253,7 +255,7 @@ class Publishing(Conformance):
         second = self.task(held=True, after=first.id)
         stored = await engine.enqueue([first, second])
         assert [task.state for task in stored] == [State.SCHEDULED, State.WAITING]
-        await engine.publish([task.lease for task in stored])
+        await engine.publish([(task.lease, None) for task in stored])
         assert await self.states(engine, first, second) == [State.QUEUED, State.WAITING]
         [task] = await self.claim(engine)
         await self.succeed(engine, task)
@@ -263,7 +265,7 @@ class Publishing(Conformance):
         first = await self.ended(engine)
         [task] = await engine.enqueue([self.task(held=True, after=first.id)])
         assert await self.claim(engine) == []
-        await engine.publish([task.lease])
+        await engine.publish([(task.lease, None)])
         assert ids(await self.claim(engine)) == [task.id]
 
 

@@ -29,7 +29,7 @@ class Waiting(Conformance):
 
     async def test_it_ends_when_a_held_task_is_published(self, engine: Engine) -> None:
         [task] = await engine.enqueue([self.task(held=True)])
-        await self.hints(engine, engine.publish([task.lease]))
+        await self.hints(engine, engine.publish([(task.lease, None)]))
 
     async def test_it_ends_when_a_task_is_released(self, engine: Engine) -> None:
         task = await self.running(engine)

@@ -100,7 +100,6 @@ class Connection:
     _look: Look = NOTHING
     _looked_at: int = -1  # the total of changes up to which the look holds
     _paused: Paused | None = None
-    _ahead: tuple[timedelta, datetime] | None = None
 
     def begin(self, now: datetime, *, careful: bool = False) -> None:
         self.now = now
@@ -114,7 +113,6 @@ class Connection:
         self.set_aside = []
         self._looked_at = -1
         self._paused = None
-        self._ahead = None
 
     def look(self) -> Look:
         """Return what there is to do now; looked up again after this connection changed anything that may matter."""
@@ -165,12 +163,6 @@ class Connection:
             insert = self.execute_unseen if rows.is_leased(columns) else self.execute
             for some in in_pieces(values, MOST_VALUES // len(columns)):
                 insert(placeholders.insert(columns, len(some)), [*chain.from_iterable(some)])
-
-    def ahead(self, span: timedelta) -> datetime:
-        """So long after now: one object for all that ask for the same."""
-        if self._ahead is None or self._ahead[0] != span:
-            self._ahead = span, self.now + span
-        return self._ahead[1]
 
     def after(self, span: timedelta) -> int:
         """The instant so long after now."""

@@ -1,24 +1,13 @@
-"""Store tasks as they stand after a change. Every function runs in a transaction that others share."""
+"""Store tasks as they stand after a rule. Every function runs in a transaction that others share."""
+
+from collections.abc import Iterable, Sequence
 
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, Failure, State, Task
-from afterwards.engines.sqlite import rows
+from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.io.connection import Connection
 
-INSERT_FAILURE = """
-    INSERT INTO afterwards_failures (task, attempt, at, worker, kind, type, message, traceback)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-"""
-
-COUNT_FAILURES = "SELECT count(*) FROM afterwards_failures WHERE task = ?"
-
-TRIM_FAILURES = """
-    DELETE FROM afterwards_failures WHERE rowid IN (
-        SELECT rowid FROM afterwards_failures WHERE task = ? ORDER BY rowid LIMIT ? OFFSET ?
-    )
-"""
-
-COUNT_LEFT_OUT = "UPDATE afterwards_tasks SET failures_left_out = failures_left_out + ? WHERE id = ?"
+MOST_FAILURES = FIRST_FAILURES + LAST_FAILURES
 
 UPDATE = """
     UPDATE afterwards_tasks SET
@@ -28,29 +17,60 @@ UPDATE = """
     WHERE id = ?
 """
 
-MOST_FAILURES = FIRST_FAILURES + LAST_FAILURES
+STANDING = """
+    state, attempt, failed, crashed, suspect, losses, run_at, worker, lease_until, started_at, finished_at,
+    cancel_requested, reason, cause, progress, result, expires_at, aside_from, set_aside, queued_at
+"""
+
+UPDATE_ALL = f"""
+    WITH new ({STANDING}, id) AS (VALUES {{rows}})
+    UPDATE afterwards_tasks SET ({STANDING}) = (SELECT {STANDING} FROM new WHERE new.id = afterwards_tasks.id)
+    WHERE id IN (SELECT id FROM new)
+"""
+
+INSERT_FAILURES = """
+    INSERT INTO afterwards_failures (task, attempt, at, worker, kind, type, message, traceback) VALUES {rows}
+"""
+
+COUNT_LEFT_OUT = f"""
+    UPDATE afterwards_tasks SET failures_left_out = failures_left_out - {MOST_FAILURES} + (
+        SELECT count(*) FROM afterwards_failures WHERE task = afterwards_tasks.id
+    )
+    WHERE id IN ({{places}})
+        AND (SELECT count(*) FROM afterwards_failures WHERE task = afterwards_tasks.id) > {MOST_FAILURES}
+"""
+
+TRIM_FAILURES = f"""
+    DELETE FROM afterwards_failures WHERE rowid IN (
+        SELECT one.rowid FROM afterwards_failures AS one
+        WHERE one.task IN ({{places}})
+            AND {FIRST_FAILURES} <= (
+                SELECT count(*) FROM afterwards_failures WHERE task = one.task AND rowid < one.rowid
+            )
+            AND {LAST_FAILURES} <= (
+                SELECT count(*) FROM afterwards_failures WHERE task = one.task AND rowid > one.rowid
+            )
+    )
+"""
 
 
-def put(connection: Connection, task: Task) -> None:
-    """Store a task as it stands now, but for its failures."""
-    connection.execute(UPDATE, rows.changed(task, connection.instant))
-    connection.queued |= (task.state is State.QUEUED and task.set_aside is None) or (
-        task.limit_key != UNLIMITED and task.state is not State.RUNNING  # others may have waited for it
+def put_all(connection: Connection, tasks: Sequence[Task]) -> None:
+    """Store tasks as they stand now, but for their failures."""
+    if len(tasks) == 1:  # as most often
+        connection.execute(UPDATE, rows.changed(tasks[0], connection.instant))
+    else:
+        many.update(connection, UPDATE_ALL, [rows.changed(task, connection.instant) for task in tasks])
+    connection.queued |= any(
+        (task.state is State.QUEUED and task.set_aside is None)
+        or (task.limit_key != UNLIMITED and task.state is not State.RUNNING)  # others may have waited for it
+        for task in tasks
     )
 
 
-def insert_failures(connection: Connection, task: Task) -> None:
-    """Store all failures of a new task."""
-    connection.executemany(INSERT_FAILURE, [rows.from_failure(task.id, failure) for failure in task.failures])
-
-
-def add_failure(connection: Connection, task: Task, failure: Failure) -> None:
-    """What ``lifecycle.with_failure`` says."""
-    connection.execute(INSERT_FAILURE, rows.from_failure(task.id, failure))
-    if task.attempt <= MOST_FAILURES:  # as most often
-        return
-    key = rows.key(task.id)
-    [count] = connection.execute(COUNT_FAILURES, (key,)).fetchone()
-    if count > MOST_FAILURES:
-        connection.execute(TRIM_FAILURES, (key, count - MOST_FAILURES, FIRST_FAILURES))
-        connection.execute(COUNT_LEFT_OUT, (count - MOST_FAILURES, key))
+def add_failures(connection: Connection, failures: Iterable[tuple[Task, Failure]]) -> None:
+    """Store failures as ``lifecycle.with_failure`` adds them, each to the task as it stands after it."""
+    added = [*failures]
+    many.insert(connection, INSERT_FAILURES, [rows.from_failure(task.id, failure) for task, failure in added])
+    if numerous := [rows.key(task.id) for task, _ in added if task.attempt > MOST_FAILURES]:
+        many.change(connection, COUNT_LEFT_OUT, numerous)
+        many.change(connection, TRIM_FAILURES, numerous)

@@ -7,9 +7,10 @@ from typing import cast
 
 from afterwards.core import limits
 from afterwards.core.limits import Candidate, Group
-from afterwards.core.task import LEASE_ENDED, Task
+from afterwards.core.routing import Route
+from afterwards.core.task import LEASE_ENDED, Lease, Task
 from afterwards.engine import Claim, Heartbeat, Held
-from afterwards.engines.sqlite import parsing, placeholders, rows, shapes
+from afterwards.engines.sqlite import many, parsing, placeholders, rows, shapes
 from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection, Look
 from afterwards.engines.sqlite.operations import set_aside
@@ -21,10 +22,6 @@ PROMOTE = """
     UPDATE afterwards_tasks SET state = 'queued', queued_at = run_at, run_at = NULL WHERE seq IN (
         SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= ? ORDER BY run_at LIMIT ?
     )
-"""
-
-QUEUED_BY_ID = """
-    SELECT -priority, seq, suspect, queue, name, limit_key FROM afterwards_tasks WHERE id = ? AND state = 'queued'
 """
 
 TO_TAKE = {
@@ -49,16 +46,6 @@ TAKEN = f"""
     FROM afterwards_tasks WHERE seq IN ({{places}})
 """
 
-HEARTBEAT = """
-    UPDATE afterwards_tasks SET lease_until = ? WHERE id = ? AND attempt = ? AND state = 'running'
-"""
-
-PROGRESS = "UPDATE afterwards_tasks SET progress = ? WHERE id = ?"
-
-CANCEL_REQUESTED = "SELECT cancel_requested FROM afterwards_tasks WHERE id = ?"
-
-EXPIRE = "UPDATE afterwards_tasks SET lease_until = ? WHERE state = 'running' AND worker = ? AND lease_until > ?"
-
 FIRST = 100
 """How many of a function's tasks that have a limit are looked at before each of its limit keys is."""
 
@@ -70,6 +57,26 @@ MOST_SET_ASIDE = 1000
 
 Place = tuple[int, int, int, Group]
 """Where a queued task stands: minus its priority, its seq, whether it is a suspect; and what it counts with."""
+
+
+HELD = "SELECT id, attempt, cancel_requested FROM afterwards_tasks WHERE id IN ({places}) AND state = 'running'"
+
+RENEW = "UPDATE afterwards_tasks SET lease_until = ? WHERE id IN ({places}) AND state = 'running'"
+
+SET_PROGRESS = """
+    WITH new (id, progress) AS (VALUES {rows})
+    UPDATE afterwards_tasks SET progress = (SELECT progress FROM new WHERE new.id = afterwards_tasks.id)
+    WHERE id IN (SELECT id FROM new)
+"""
+
+END_LEASES = """
+    UPDATE afterwards_tasks SET lease_until = ? WHERE state = 'running' AND lease_until > ? AND worker IN ({places})
+"""
+
+QUEUED_BY_ID = """
+    SELECT -priority, seq, suspect, queue, name, limit_key FROM afterwards_tasks
+    WHERE id IN ({places}) AND state = 'queued'
+"""
 
 
 def claim(connection: Connection, claim: Claim, look: Look) -> list[Task]:
@@ -142,27 +149,24 @@ def promote(connection: Connection, look: Look) -> Look:
 
 
 def heartbeat(connection: Connection, beats: Sequence[Heartbeat], lease: timedelta) -> list[Held]:
-    until = connection.after(lease)
-    return [
-        Held(beat.lease, _beaten(connection, beat))
-        for beat in beats
-        if connection.execute(HEARTBEAT, (until, rows.key(beat.lease.task_id), beat.lease.attempt)).rowcount
-    ]
-
-
-def _beaten(connection: Connection, beat: Heartbeat) -> str | None:
-    """Keep the progress of a beat that counted; why the task should stop."""
-    key = rows.key(beat.lease.task_id)
-    if beat.progress is not None:
-        connection.execute(PROGRESS, (beat.progress.to_text(), key))
-    [reason] = connection.execute(CANCEL_REQUESTED, (key,)).fetchone()
-    return None if reason is None else str(reason)
+    keys = {beat.lease.task_id: rows.key(beat.lease.task_id) for beat in beats}
+    running = {
+        Lease(rows.to_id(key), attempt): why for key, attempt, why in many.select(connection, HELD, keys.values())
+    }
+    held = [beat for beat in beats if beat.lease in running]
+    renewed = {beat.lease.task_id: keys[beat.lease.task_id] for beat in held}
+    many.change(connection, RENEW, renewed.values(), before=(connection.after(lease),))
+    progress = {beat.lease.task_id: beat.progress for beat in held if beat.progress is not None}
+    texts = [(keys[id], shown.to_text()) for id, shown in progress.items()]
+    many.update(connection, SET_PROGRESS, texts)
+    reasons = ((beat.lease, running[beat.lease]) for beat in held)
+    return [Held(lease, None if reason is None else str(reason)) for lease, reason in reasons]
 
 
 def expire(connection: Connection, workers: Collection[str]) -> None:
     """End the leases of workers that are dead."""
     ended = rows.from_instant(LEASE_ENDED)
-    connection.executemany(EXPIRE, [(ended, worker, ended) for worker in workers])
+    many.change(connection, END_LEASES, workers, before=(ended, ended))
 
 
 def _places(connection: Connection, claim: Claim, look: Look, rooms: Rooms) -> Iterator[Place]:
@@ -211,13 +215,15 @@ def _places_beside(connection: Connection, bundle: Bundle, rooms: Rooms, most: i
 def _places_by_id(
     connection: Connection, claim: Claim, ids: Iterable[str], rooms: Rooms | None = None
 ) -> Iterator[Place]:
-    for id in ids:
-        for *place, queue, name, limit_key in connection.execute(QUEUED_BY_ID, (rows.key(id),)).fetchall():
-            served = name in claim.names and (claim.queues is None or queue in claim.queues)
-            group = limits.group_of(name, limit_key, claim.limits)
-            paused = queue in connection.paused.queues or name in connection.paused.names
-            if served and not paused and (rooms is None or rooms.left(group, claim.limit)):
-                yield cast(Place, (*place, group))
+    for *place, queue, name, limit_key in many.select(connection, QUEUED_BY_ID, [rows.key(id) for id in ids]):
+        served = name in claim.names and (claim.queues is None or queue in claim.queues)
+        group = limits.group_of(name, limit_key, claim.limits)
+        if (
+            served
+            and not connection.paused.stops(Route(name, queue))
+            and (rooms is None or rooms.left(group, claim.limit))
+        ):
+            yield cast(Place, (*place, group))
 
 
 def _take(connection: Connection, claim: Claim, seqs: Sequence[int]) -> list[Task]:

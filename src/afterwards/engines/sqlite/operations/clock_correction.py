@@ -4,10 +4,14 @@ from datetime import timedelta
 
 from afterwards.core import lifecycle
 from afterwards.core.correction import CORRECTION, corrected
-from afterwards.engines.sqlite import rows
+from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import reading, set_aside
+
+AT_ONCE = 1000
+"""Tasks that one transaction reads at a time."""
+
 
 WRONG = """
     SELECT EXISTS (SELECT 1 FROM afterwards_schedules WHERE after > ?)
@@ -35,20 +39,19 @@ WRONG_TASKS = f"""
     ORDER BY seq LIMIT ?
 """
 
-PUT_TASK_RIGHT = """
-    UPDATE afterwards_tasks
-    SET run_at = ?, expires_at = ?, lease_until = ?, created_at = ?, queued_at = ?
-    WHERE id = ?
-"""
-
 PUT_SCHEDULES_RIGHT = "UPDATE afterwards_schedules SET after = ? WHERE after > ?"
 
 PUT_WORKERS_RIGHT = "UPDATE afterwards_workers SET seen_at = ? WHERE seen_at > ?"
 
 PUT_STARTS_RIGHT = "DELETE FROM afterwards_starts WHERE at > ?"
 
-AT_ONCE = 1000
-"""Tasks that one transaction reads at a time."""
+PUT_TASKS_RIGHT = """
+    WITH new (run_at, expires_at, lease_until, created_at, queued_at, id) AS (VALUES {rows})
+    UPDATE afterwards_tasks SET (run_at, expires_at, lease_until, created_at, queued_at) = (
+        SELECT run_at, expires_at, lease_until, created_at, queued_at FROM new WHERE new.id = afterwards_tasks.id
+    )
+    WHERE id IN (SELECT id FROM new)
+"""
 
 
 def is_any_wrong(connection: Connection, lease: timedelta) -> bool:
@@ -65,24 +68,25 @@ def put_right(connection: Connection, lease: timedelta) -> bool:
     connection.execute(PUT_STARTS_RIGHT, (latest,))
     wrong = (latest, latest, longest, latest, latest, AT_ONCE)
     while found := connection.execute(WRONG_TASKS, wrong).fetchall():
-        for row in found:
-            _put_right(connection, row, lease)
+        right = [instants for row in found for instants in _put_right(connection, row, lease)]
+        many.update(connection, PUT_TASKS_RIGHT, right)
     connection.queued = True  # what is due now may be nearer than it was
     return True
 
 
-def _put_right(connection: Connection, row: rows.Row, lease: timedelta) -> None:
+def _put_right(connection: Connection, row: rows.Row, lease: timedelta) -> list[rows.Row]:
+    """The instants of a task as they are now; what cannot be read is set aside."""
     *task_row, queued_at = row
     now = connection.now
     since = None if queued_at is None else rows.instant_or(queued_at, now)
     found = reading.task_of(connection, tuple(task_row))
     if found.unreadable:
         set_aside.put(connection, tuple(task_row), found.unreadable)
-        return
+        return []
     task = lifecycle.put_right(found, since, now, lease)
     instants = (task.run_at, task.expires_at, task.lease_until, task.created_at, since and corrected(since, now))
     values = [None if instant is None else rows.from_instant(instant) for instant in instants]
-    connection.execute(PUT_TASK_RIGHT, (*values, rows.key(task.id)))
+    return [(*values, rows.key(task.id))]
 
 
 def _latest(connection: Connection, lease: timedelta) -> tuple[int, int]:

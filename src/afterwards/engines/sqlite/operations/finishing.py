@@ -1,19 +1,24 @@
 """How attempts and tasks end, and begin again. Every function runs in a transaction that others share."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from afterwards.core import lifecycle
+from afterwards.core import lifecycle, succession
 from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.task import Lease, State, Task
 from afterwards.engines.sqlite import placeholders, rows
+from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.io.operation import Call
-from afterwards.engines.sqlite.operations import changing, duplicates, reading, set_aside, storing, successors
-from afterwards.engines.sqlite.operations.reading import GET
-from afterwards.engines.sqlite.rows import Row
+from afterwards.engines.sqlite.operations import changing, reading, storing, successors
+
+MOST_EXPIRED = 1000
+"""Tasks that one claim cancels, so that no transaction takes long."""
+
+MOST_SUCCEEDED = 128
+"""Successes that one statement stores; with all their values old versions of SQLite allow 999."""
 
 STILL_HELD = """
     SELECT id, limit_key FROM afterwards_tasks INDEXED BY afterwards_id
@@ -43,8 +48,8 @@ CANCEL_UNREADABLE = """
     WHERE seq = ? AND state NOT IN ('running', 'succeeded', 'failed', 'cancelled')
 """
 
-OVERDUE = """
-    SELECT id FROM afterwards_tasks
+OVERDUE = f"""
+    SELECT {COLUMNS} FROM afterwards_tasks
     WHERE seq IN (
         SELECT seq FROM afterwards_tasks INDEXED BY afterwards_expiring
         WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= ?
@@ -53,12 +58,6 @@ OVERDUE = """
     )
     ORDER BY seq
 """
-
-MOST_EXPIRED = 1000
-"""Tasks that one claim cancels, so that no transaction takes long."""
-
-MOST_SUCCEEDED = 128
-"""Successes that one statement stores; with all their values old versions of SQLite allow 999."""
 
 Counted = tuple[int, int, int]
 """Failures, crashes and attempts of a task."""
@@ -89,7 +88,7 @@ def finish(connection: Connection, settled: Sequence[Settled]) -> list[Lease]:
         else:
             succeeded += _succeed(connection, counted, some)
     if succeeded:
-        successors.follow(connection, (successors.succeeded(one.lease.task_id) for one in succeeded))
+        successors.follow(connection, {}, succeeded=[one.lease.task_id for one in succeeded])
     refused = [] if len(held) + len(succeeded) == len(once) else _refused(once, [*held, *succeeded])
     return [*refused, *finish(connection, again)] if again else refused
 
@@ -117,57 +116,53 @@ def _refused(settled: Sequence[Settled], held: Sequence[Settled]) -> list[Lease]
 
 
 def cancel(connection: Connection, ids: Sequence[str], reason: str) -> Piece:
-    def one(row: Row, task: Task) -> None:
+    """Cancel tasks, with those behind them; fewer than were named where too many are behind them."""
+    named = reading.found(connection, ids)
+    tasks = [task for _, task in named.values() if not task.unreadable]
+    ending = [task.id for task in tasks if task.state.pending]
+    waiting = successors.waiting_behind(connection, ending)
+    some = waiting[: successors.room(connection)]
+    if len(waiting) > len(some) and len(ids) > 1:
+        return cancel(connection, ids[: len(ids) // 2], reason)
+    readable = successors.readable(connection, some)
+    changed = succession.cancel_all(tasks, readable, reason, connection.now)
+    _put_with_those_behind(connection, changed, {*ending}, cut=len(waiting) > len(some))
+    for row, task in named.values():
         if task.unreadable:
             _cancel_unreadable(connection, row[-1], task, reason)
-        else:
-            put(connection, lifecycle.cancel(task, reason, connection.now))
-
-    return _piece(connection, ids, one)
+    return Piece(len(ids), left_behind=connection.left_behind)
 
 
 def _cancel_unreadable(connection: Connection, seq: int, task: Task, reason: str) -> None:
     """Cancel a task without changing what cannot be read of its row."""
     connection.execute(ASK_UNREADABLE_TO_STOP, (reason, seq))
     if connection.execute(CANCEL_UNREADABLE, (connection.instant, reason, seq)).rowcount:
-        successors.follow(connection, [successors.ended(lifecycle.cancel(task, reason, connection.now))])
+        successors.follow(connection, {task.id: lifecycle.cancel(task, reason, connection.now)})
 
 
 def requeue(connection: Connection, ids: Sequence[str]) -> Piece:
-    """Those that are queued; the ids are in the order stored, a task before those behind it."""
-    queued: list[str] = []
-
-    def one(row: Row, task: Task) -> None:
-        if task.state.finished and not (task.plain or task.unreadable) and duplicates.is_free(connection, task):
-            queued.append(task.id)
-            again = lifecycle.requeue(task, connection.now)
-            put(connection, again)
-            successors.revive(connection, again)
-
-    return _piece(connection, ids, one)._replace(changed=reading.get(connection, queued))
-
-
-def _piece(connection: Connection, ids: Sequence[str], change: Callable[[Row, Task], None]) -> Piece:
-    """Change tasks, up to the first behind which not all are decided on: the next one may be behind it, too."""
-    for done, id in enumerate(ids):
-        if done and connection.left_behind:
-            return Piece(done, left_behind=True)
-        for row, task in reading.without_failures(connection, [id]):
-            change(row, task)
-    return Piece(len(ids), left_behind=connection.left_behind)
+    """Queue tasks again, given in the order stored; fewer than were named where too many come back with them."""
+    tasks = [task for _, task in reading.found(connection, ids).values() if not task.unreadable]
+    cancelled = successors.cancelled_behind(connection, [task.id for task in tasks if task.state.finished])
+    some = cancelled[: successors.room(connection)]
+    if len(cancelled) > len(some) and len(ids) > 1:
+        return requeue(connection, ids[: len(ids) // 2])
+    behind = [task for _, task in some if not task.unreadable]
+    taken = successors.taken_keys(connection, [*tasks, *behind])
+    requeued = succession.requeue_all(tasks, behind, taken, connection.now)
+    changing.put_all(connection, requeued.changed)
+    connection.decided += len(some)
+    if len(cancelled) > len(some):
+        successors.note_left_cancelled(connection, requeued.changed, some)
+    return Piece(len(ids), reading.get(connection, requeued.queued), connection.left_behind)
 
 
 def bring_back(connection: Connection, ids: Iterable[str]) -> None:
     """Let workers begin again what was set aside, where this version can read it."""
-    for id in ids:
-        for _, task in reading.without_failures(connection, [id]):
-            if task.set_aside is None or task.unreadable:
-                continue
-            task = lifecycle.bring_back(task)
-            if task.state is State.WAITING:  # what it waits for may have ended meanwhile
-                before = reading.get(connection, [task.after or ""])
-                task = lifecycle.follow(task, before[0] if before else None, connection.now)
-            put(connection, task)
+    tasks = [task for _, task in reading.found(connection, ids).values() if task.set_aside and not task.unreadable]
+    before = reading.found(connection, [task.after for task in tasks if task.after and task.state is State.WAITING])
+    standing = {id: task for id, (_, task) in before.items()}
+    _put_and_follow(connection, succession.bring_back_all(tasks, standing, connection.now))
 
 
 def is_plain_success(settled: Settled) -> bool:
@@ -216,40 +211,40 @@ class _Success:
         return self._failed, self._crashed, connection.instant, *self._results, *self._keys, self._attempt
 
 
-def _settle_each(connection: Connection, settled: Sequence[Settled]) -> list[Settled]:
-    """Returns those whose leases still held."""
-    held = [one for one in settled if _settle(connection, one)]
-    for one in held:
-        if one.then:
-            storing.enqueue(connection, [one.then], None)
-    return held
-
-
-def _settle(connection: Connection, settled: Settled) -> bool:
-    """Returns whether the lease still held."""
-    row = connection.execute(GET, (rows.key(settled.lease.task_id),)).fetchone()
-    task = row and lifecycle.finish(reading.task_of(connection, row), settled, connection.now)
-    if not task:
-        return False
-    if settled.failure:
-        changing.add_failure(connection, task, settled.failure)
-    put(connection, task)
-    return True
+def _settle_each(connection: Connection, settled: Sequence[Settled]) -> Sequence[Settled]:
+    """Store what needs more than one statement for all. Returns those whose leases still held."""
+    found = reading.by_key(connection, [rows.key(one.lease.task_id) for one in settled])
+    tasks = {task.id: task for row in found for task in [reading.task_of(connection, row)]}
+    finished = succession.finish_all(tasks, settled, connection.now)
+    after = {task.id: task for task in finished.changed}
+    failures = [(after[one.lease.task_id], one.failure) for one in finished.accepted if one.failure]
+    changing.add_failures(connection, failures)
+    _put_and_follow(connection, finished.changed)
+    if then := [one.then for one in finished.accepted if one.then]:
+        storing.enqueue(connection, then, None)
+    return finished.accepted
 
 
 def expire(connection: Connection) -> None:
     """Cancel what was not begun in time, and those behind it."""
-    for [key] in connection.execute(OVERDUE, (connection.instant, MOST_EXPIRED)).fetchall():
-        for row in connection.execute(GET, (rows.raw(key),)).fetchall():
-            task = reading.task_of(connection, row)
-            if task.unreadable:
-                set_aside.put(connection, row, task.unreadable)
-            elif lifecycle.overdue(task, connection.now):  # it may have been cancelled for another one's sake
-                put(connection, lifecycle.expire(task, connection.now))
+    found = connection.execute(OVERDUE, (connection.instant, MOST_EXPIRED)).fetchall()
+    overdue = successors.readable(connection, ((row, reading.task_of(connection, row)) for row in found))
+    waiting = successors.waiting_behind(connection, [task.id for task in overdue])
+    some = waiting[: successors.room(connection)]
+    changed = succession.expire_all(overdue, successors.readable(connection, some), connection.now)
+    _put_with_those_behind(connection, changed, {task.id for task in overdue}, cut=len(waiting) > len(some))
 
 
-def put(connection: Connection, task: Task) -> None:
-    """Store a task as it stands now; when that ends it, decide on those behind it."""
-    changing.put(connection, task)
-    if task.state.finished:
-        successors.follow(connection, [successors.ended(task)])
+def _put_with_those_behind(connection: Connection, changed: Sequence[Task], named: set[str], *, cut: bool) -> None:
+    """Store tasks that ended and what was decided on those behind them; with ``cut``, not all of those were loaded."""
+    changing.put_all(connection, changed)
+    connection.decided += sum(task.id not in named for task in changed)
+    if cut:
+        successors.note_left(connection, [task.id for task in changed if task.state.finished])
+
+
+def _put_and_follow(connection: Connection, changed: Sequence[Task]) -> None:
+    """Store tasks as they stand now, and decide on those behind the ones that ended."""
+    changing.put_all(connection, changed)
+    if ended := {task.id: task for task in changed if task.state.finished}:
+        successors.follow(connection, ended)

@@ -1,4 +1,4 @@
-"""What limits leave to a claim, and what people have paused. Every function runs in a transaction that others share."""
+"""What limits leave to a claim. Every function runs in a transaction that others share."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from functools import cached_property
 from afterwards.core import limits
 from afterwards.core.limits import Group, Limit, Room, Used
 from afterwards.core.task import Task
-from afterwards.engine import Claim, Paused
-from afterwards.engines.sqlite import rows
+from afterwards.engine import Claim
+from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.shapes import LATEST
 
@@ -19,11 +19,7 @@ RUNNING = """
 
 STARTS = "SELECT at FROM afterwards_starts WHERE name = ? AND limit_key = ? AND at > ? ORDER BY at"
 
-INSERT_START = "INSERT INTO afterwards_starts (name, limit_key, at, until) VALUES (?, ?, ?, ?)"
-
-PAUSE = "INSERT OR IGNORE INTO afterwards_paused (kind, name) VALUES (?, ?)"
-
-RESUME = "DELETE FROM afterwards_paused WHERE kind = ? AND name = ?"
+INSERT_STARTS = "INSERT INTO afterwards_starts (name, limit_key, at, until) VALUES {rows}"
 
 
 class Rooms:
@@ -52,12 +48,11 @@ class Rooms:
 
     def note(self, taken: Sequence[Task]) -> None:
         """Remember what was started, and when a rate that is used up leaves room again."""
-        for task in taken if self._limits else ():
-            limit = self._by_name.get(task.name)
-            if limit and limit.rate:
-                until = self._connection.after(limit.rate.per)
-                start = (*self.group(task.name, task.limit_key), self._connection.instant, until)
-                self._connection.execute(INSERT_START, start)
+        if self._limits:
+            groups = [(task.name, self.group(task.name, task.limit_key)) for task in taken]
+            starts = limits.starts(groups, self._by_name, self._connection.now)
+            began = [(*one.group, rows.from_instant(one.at), rows.from_instant(one.until)) for one in starts]
+            many.insert(self._connection, INSERT_STARTS, began)
         self.__dict__.pop("_running", None)  # it has changed
         after = [self._room(group, self._limits[group[0]]) for group in self.known]
         self._connection.room_at = limits.next_room(after)
@@ -77,18 +72,3 @@ class Rooms:
         for name, limit_key, count in self._connection.execute(RUNNING):
             running[self.group(name, limit_key)] += count
         return running
-
-
-def pause(connection: Connection, paused: Paused) -> None:
-    connection.executemany(PAUSE, _rows(paused))
-    connection.forget_paused()
-
-
-def resume(connection: Connection, paused: Paused) -> None:
-    connection.executemany(RESUME, _rows(paused))
-    connection.forget_paused()
-    connection.queued = True
-
-
-def _rows(paused: Paused) -> list[tuple[str, str]]:
-    return [("queue", queue) for queue in paused.queues] + [("name", name) for name in paused.names]

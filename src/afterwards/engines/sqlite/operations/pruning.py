@@ -1,6 +1,6 @@
 """Delete records whose time is over. Every function runs in a transaction that others share."""
 
-from afterwards.engines.sqlite import rows
+from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import files
 
@@ -21,20 +21,19 @@ OVER = """
     ORDER BY finished_at + coalesce(retention, 604800000000) LIMIT ?
 """
 
-DELETE = "DELETE FROM afterwards_tasks WHERE id = ?"
+DELETE_TASKS = "DELETE FROM afterwards_tasks WHERE id IN ({places})"
 
-DELETE_FAILURES = "DELETE FROM afterwards_failures WHERE task = ?"
+DELETE_FAILURES = "DELETE FROM afterwards_failures WHERE task IN ({places})"
 
-DELETE_ALIASES = "DELETE FROM afterwards_aliases WHERE task = ?"
+DELETE_ALIASES = "DELETE FROM afterwards_aliases WHERE task IN ({places})"
 
 DELETE_STARTS = "DELETE FROM afterwards_starts WHERE until <= ?"
 
 
 def prune(connection: Connection, limit: int) -> int:
-    keys = [(rows.raw(key),) for [key] in connection.execute(OVER, (connection.instant, limit))]
-    connection.executemany(DELETE, keys)
-    connection.executemany(DELETE_FAILURES, keys)
-    connection.executemany(DELETE_ALIASES, keys)
+    keys = [rows.raw(key) for [key] in connection.execute(OVER, (connection.instant, limit))]
+    for statement in (DELETE_TASKS, DELETE_FAILURES, DELETE_ALIASES):
+        many.change(connection, statement, keys)
     connection.execute(DELETE_STARTS, (connection.instant,))
     files.release(connection, keys)
     return len(keys)

@@ -1,29 +1,17 @@
 """What is asked of the file without changing it. Every function runs in one transaction."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 from heapq import nlargest
 
 from afterwards.core.task import Failure, State, Task
 from afterwards.engine import Query, Stats
-from afterwards.engines.sqlite import rows, shapes
+from afterwards.engines.sqlite import many, rows, shapes
 from afterwards.engines.sqlite.columns import ASIDE, COLUMNS, LIMITED, QUEUED
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import salvage
 from afterwards.engines.sqlite.rows import Row
-
-GET = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE id = ?"
-
-ALIAS = "SELECT task FROM afterwards_aliases WHERE id = ?"
-
-PLACE = "SELECT seq, id FROM afterwards_tasks WHERE id = ?"
-
-FAILURES = """
-    SELECT attempt, at, worker, kind, type, message, traceback FROM afterwards_failures WHERE task = ? ORDER BY rowid
-"""
-
-LISTED_FAILURES = FAILURES.replace("message, traceback", "message, ''")
 
 FIND = f"""
     SELECT {COLUMNS} FROM afterwards_tasks
@@ -85,38 +73,60 @@ PARTS = {
 """How the tasks in a state are found: a condition, and the index that has them."""
 
 
-def get(connection: Connection, ids: Iterable[str]) -> list[Task]:
-    found = (_get(connection, rows.key(id)) for id in ids)
-    return to_tasks(connection, [row for row in found if row is not None])
+Found = tuple[Row, Task]
+"""A row, and the task that it is; its failures are not read."""
+
+GET_ALL = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE id IN ({{places}})"
+
+ALIASES = "SELECT id, task FROM afterwards_aliases WHERE id IN ({places})"
+
+PLACES = "SELECT seq, id FROM afterwards_tasks WHERE id IN ({places})"
+
+FAILURES = """
+    SELECT task, attempt, at, worker, kind, type, message, traceback FROM afterwards_failures
+    WHERE task IN ({places}) ORDER BY task, rowid
+"""
+
+LISTED_FAILURES = FAILURES.replace("message, traceback", "message, ''")
 
 
-def without_failures(connection: Connection, ids: Iterable[str]) -> Iterator[tuple[Row, Task]]:
-    """The rows that exist of these tasks, and the tasks."""
-    for id in ids:
-        if (row := _get(connection, rows.key(id))) is not None:
-            yield row, task_of(connection, row)
+def get(connection: Connection, ids: Sequence[str]) -> list[Task]:
+    found = _rows(connection, ids)
+    return to_tasks(connection, [found[id] for id in ids if id in found])
 
 
-def _get(connection: Connection, key: bytearray) -> Row | None:
-    """The row of a task, also by the id of a call that it stands for."""
-    row: Row | None = connection.execute(GET, (key,)).fetchone()
-    if row is None and (alias := connection.execute(ALIAS, (key,)).fetchone()):
-        row = connection.execute(GET, (rows.raw(alias[0]),)).fetchone()
-    return row
+def found(connection: Connection, ids: Iterable[str]) -> dict[str, Found]:
+    """The tasks that exist of these, by their own ids, each once, in the order asked for; without failures."""
+    tasks = ((row, task_of(connection, row)) for row in _rows(connection, ids).values())
+    return {task.id: (row, task) for row, task in tasks}
+
+
+def standing(connection: Connection, ids: Iterable[str]) -> dict[str, Task]:
+    """What stands for these ids, also those of calls that another task answered; with failures."""
+    found = _rows(connection, ids)
+    return dict(zip(found, to_tasks(connection, [*found.values()]), strict=True))
+
+
+def by_key(connection: Connection, keys: Collection[bytearray]) -> list[Row]:
+    return many.select(connection, GET_ALL, keys)
+
+
+def _rows(connection: Connection, ids: Iterable[str]) -> dict[str, Row]:
+    """The rows of tasks, also by the ids of calls that they stand for; in the order asked for."""
+    keys = {id: rows.key(id) for id in ids}
+    found = {row[0]: row for row in by_key(connection, keys.values())}
+    missing = [key for key in keys.values() if bytes(key) not in found]
+    aliases: dict[bytes, bytes] = dict(many.select(connection, ALIASES, missing))
+    found |= {row[0]: row for row in by_key(connection, [rows.raw(key) for key in aliases.values()])}
+    standing = {id: aliases.get(bytes(key), bytes(key)) for id, key in keys.items()}
+    return {id: found[key] for id, key in standing.items() if key in found}
 
 
 def in_the_order_stored(connection: Connection, ids: Iterable[str]) -> list[str]:
     """Those of the ids that exist, each once."""
-    places = {place for id in ids if (place := _place(connection, rows.key(id)))}
-    return [rows.to_id(key) for _, key in sorted(places)]
-
-
-def _place(connection: Connection, key: bytearray) -> tuple[int, bytes] | None:
-    """Where a task stands in the order stored, and its key; also by the id of a call that it stands for."""
-    place: tuple[int, bytes] | None = connection.execute(PLACE, (key,)).fetchone()
-    if place is None and (alias := connection.execute(ALIAS, (key,)).fetchone()):
-        place = connection.execute(PLACE, (rows.raw(alias[0]),)).fetchone()
-    return place
+    keys = [rows.key(id) for id in ids]
+    aliases = [rows.raw(key) for _, key in many.select(connection, ALIASES, keys)]
+    return [rows.to_id(key) for _, key in sorted({*many.select(connection, PLACES, [*keys, *aliases])})]
 
 
 def find(connection: Connection, query: Query) -> list[Task]:
@@ -163,15 +173,13 @@ def task_of(connection: Connection, row: Row, failures: tuple[Failure, ...] = ()
     return salvage.task_of(row, failures, texts=connection.odd_texts)
 
 
-def to_tasks(connection: Connection, found: Iterable[Row], *, failures: str = FAILURES) -> list[Task]:
+def to_tasks(connection: Connection, found: Sequence[Row], *, failures: str = FAILURES) -> list[Task]:
     """Tasks with their failures."""
-    return [task_of(connection, row, _failures(connection, row, failures)) for row in found]
-
-
-def _failures(connection: Connection, row: Row, statement: str) -> tuple[Failure, ...]:
-    if row[rows.ATTEMPT] == 0 or not isinstance(row[0], bytes):
-        return ()
-    return tuple(map(salvage.failure_of, connection.execute(statement, (bytearray(row[0]),)).fetchall()))
+    keys = [row[0] for row in found if row[rows.ATTEMPT] != 0 and isinstance(row[0], bytes)]
+    by_task: dict[bytes, list[Failure]] = {}
+    for key, *failure in many.select(connection, failures, [bytearray(key) for key in keys]):
+        by_task.setdefault(key, []).append(salvage.failure_of(tuple(failure)))
+    return [task_of(connection, row, tuple(by_task.get(row[0], ()))) for row in found]
 
 
 def _find(connection: Connection, query: Query, conditions: Sequence[str], index: str) -> list[Row]:

@@ -1,24 +1,24 @@
 """The workers that live, and what waits for one. Every function runs in one transaction."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
 from afterwards import telemetry
-from afterwards.core.routing import FORGOTTEN_AFTER, Backlog, LiveWorker, Route
-from afterwards.engines.sqlite import rows
+from afterwards.core import routing
+from afterwards.core.routing import FORGOTTEN_AFTER, Backlog, LiveWorker, Route, Unroutable
+from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import skip_scan
 from afterwards.engines.sqlite.operations.skip_scan import NEXT_LIMITED_NAME, NEXT_LIMITED_QUEUE, NEXT_NAME, NEXT_QUEUE
 from afterwards.engines.sqlite.shapes import is_text
 
-SIGN_IN = """
-    INSERT OR REPLACE INTO afterwards_workers (id, host, pid, started_at, names, queues, slots, seen_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ANNOUNCE = """
+    INSERT OR REPLACE INTO afterwards_workers (id, host, pid, started_at, names, queues, slots, has_left, seen_at)
+    VALUES {rows}
 """
 
-SIGN_OUT = "UPDATE afterwards_workers SET has_left = 1, seen_at = ? WHERE id = ?"
 
 SEEN_WORKERS = """
     SELECT id, host, pid, started_at, names, queues, slots, seen_at, has_left FROM afterwards_workers
@@ -49,20 +49,20 @@ DUE_BACKLOG = """
 """
 
 
-def sign_in(connection: Connection, workers: Sequence[LiveWorker]) -> None:
-    connection.executemany(SIGN_IN, [(*_from_worker(one), connection.instant) for one in workers])
+def announce(connection: Connection, workers: Sequence[LiveWorker]) -> None:
+    many.insert(connection, ANNOUNCE, [(*_from_worker(one), connection.instant) for one in workers])
 
 
-def sign_out(connection: Connection, ids: Collection[str]) -> None:
-    connection.executemany(SIGN_OUT, [(connection.instant, id) for id in ids])
-
-
-def live_workers(connection: Connection, since: timedelta) -> list[LiveWorker]:
-    return [worker for worker in seen_workers(connection, since) if not worker.has_left]
-
-
-def seen_workers(connection: Connection, since: timedelta) -> list[LiveWorker]:
+def workers(connection: Connection, since: timedelta) -> list[LiveWorker]:
     return _to_workers(_seen(connection, since))
+
+
+def unroutable(connection: Connection, waited: timedelta) -> list[Unroutable]:
+    """What no worker would take. Only in its routes anything is counted."""
+    waiting = [route for route in _routes(connection) if not connection.paused.stops(route)]
+    reasons = routing.unserved(waiting, workers(connection, waited)) if waiting else {}
+    backlog = (_backlog(connection, route, connection.after(-waited)) for route in reasons)
+    return routing.unroutable([one for one in backlog if one is not None], reasons)
 
 
 def is_any_forgotten(connection: Connection) -> bool:
@@ -73,14 +73,9 @@ def forget(connection: Connection) -> None:
     connection.execute(FORGET, (_forgotten(connection),))
 
 
-def routes(connection: Connection) -> list[Route]:
+def _routes(connection: Connection) -> list[Route]:
     due = connection.execute(DUE_ROUTES, (connection.instant,)).fetchall()
     return sorted({Route(*route) for route in due if all(map(is_text, route))} | {*_queued_routes(connection)})
-
-
-def backlog(connection: Connection, routes: Collection[Route], waited: timedelta) -> list[Backlog]:
-    found = (_backlog(connection, route, connection.after(-waited)) for route in sorted(set(routes)))
-    return [one for one in found if one is not None]
 
 
 def _seen(connection: Connection, since: timedelta) -> Iterable[rows.Row]:
@@ -117,7 +112,8 @@ def _backlog(connection: Connection, route: Route, latest: int) -> Backlog | Non
 def _from_worker(worker: LiveWorker) -> rows.Row:
     queues = None if worker.queues is None else json.dumps(sorted(worker.queues))
     names = json.dumps(sorted(worker.names))
-    return worker.id, worker.host, worker.pid, rows.from_instant(worker.started_at), names, queues, worker.slots
+    started_at, has_left = rows.from_instant(worker.started_at), int(worker.has_left)
+    return worker.id, worker.host, worker.pid, started_at, names, queues, worker.slots, has_left
 
 
 def _to_workers(found: Iterable[Sequence[Any]]) -> list[LiveWorker]:

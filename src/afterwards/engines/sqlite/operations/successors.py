@@ -4,98 +4,144 @@ What one transaction does not get to is noted in the file. The writer goes on wi
 its process dies, the upkeep of another one does.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable
-from datetime import datetime
-from functools import partial
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from afterwards.core import lifecycle
-from afterwards.core.task import Task
-from afterwards.engines.sqlite import rows
+from afterwards.core import succession
+from afterwards.core.storing import KeyKind, keys_of
+from afterwards.core.task import State, Task
+from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.io.operation import CallIfNeeded, Turn
-from afterwards.engines.sqlite.operations import changing, duplicates, reading, set_aside
-from afterwards.engines.sqlite.operations.reading import GET
+from afterwards.engines.sqlite.operations import changing, reading, set_aside
 
-WAITING_BEHIND = f"""
-    SELECT {COLUMNS} FROM afterwards_tasks WHERE state = 'waiting' AND after = ? ORDER BY seq LIMIT ?
-"""
-
-CANCELLED_BEHIND = f"""
-    SELECT {COLUMNS} FROM afterwards_tasks INDEXED BY afterwards_cancelled_for_another
-    WHERE cause IS NOT NULL AND after = ? AND seq > ? AND state = 'cancelled' ORDER BY seq LIMIT ?
-"""
-
-NOTE_BEHIND = "INSERT INTO afterwards_behind (task, revived, beyond) VALUES (?, ?, ?)"
+MOST_DECIDED = 200
+"""Tasks behind others that one transaction decides on."""
 
 BEHIND = "SELECT seq, task, revived, beyond FROM afterwards_behind ORDER BY seq LIMIT ?"
 
 ANY_BEHIND = "SELECT 1 FROM afterwards_behind LIMIT 1"
 
-DELETE_BEHIND = "DELETE FROM afterwards_behind WHERE seq = ?"
+NEXT_BEHIND = f"""
+    SELECT {COLUMNS} FROM afterwards_tasks WHERE state = 'waiting' AND after IN ({{places}}) LIMIT ?
+"""
 
-MOST_DECIDED = 200
-"""Tasks behind others that one transaction decides on."""
+# A task before those behind it: the limit cuts off none in between.
+ALL_BEHIND = f"""
+    WITH RECURSIVE behind (task, place) AS (
+        SELECT id, seq FROM afterwards_tasks WHERE state = 'waiting' AND after IN ({{places}})
+        UNION
+        SELECT id, seq FROM behind CROSS JOIN afterwards_tasks ON state = 'waiting' AND after = task
+        LIMIT ?
+    )
+    SELECT {COLUMNS} FROM behind CROSS JOIN afterwards_tasks ON seq = place
+"""
 
-Ended = tuple[str, Callable[[Task, datetime], Task]]
-"""The id of a task that ended, and what becomes of a task that waits for it."""
+BEHIND_WHICH_ANY_WAIT = "SELECT DISTINCT after FROM afterwards_tasks WHERE state = 'waiting' AND after IN ({places})"
+
+ALL_CANCELLED_BEHIND = f"""
+    WITH RECURSIVE behind (task, place) AS (
+        SELECT id, seq FROM afterwards_tasks INDEXED BY afterwards_cancelled_for_another
+        WHERE cause IS NOT NULL AND after IN ({{places}}) AND seq > ? AND state = 'cancelled'
+        UNION
+        SELECT id, seq FROM behind CROSS JOIN afterwards_tasks INDEXED BY afterwards_cancelled_for_another
+        ON cause IS NOT NULL AND after = task AND state = 'cancelled'
+        LIMIT ?
+    )
+    SELECT {COLUMNS} FROM behind CROSS JOIN afterwards_tasks ON seq = place
+"""
+
+LAST_CANCELLED_BEHIND = """
+    SELECT after, max(seq) FROM afterwards_tasks INDEXED BY afterwards_cancelled_for_another
+    WHERE cause IS NOT NULL AND after IN ({places}) AND state = 'cancelled' GROUP BY after
+"""
+
+TAKEN_KEYS = "SELECT unique_key FROM afterwards_tasks WHERE unique_key IN ({places}) AND finished_at IS NULL"
+
+NOTE_ALL_BEHIND = "INSERT INTO afterwards_behind (task, revived, beyond) VALUES {rows}"
+
+DELETE_NOTES = "DELETE FROM afterwards_behind WHERE seq IN ({places})"
 
 
-def succeeded(id: str) -> Ended:
-    return id, lifecycle.proceed
-
-
-def ended(task: Task) -> Ended:
-    return task.id, partial(_after, task)
-
-
-def follow(connection: Connection, several: Iterable[Ended]) -> None:
-    """Decide on the tasks behind those that ended, and on those behind them in turn."""
+def follow(connection: Connection, ended: Mapping[str, Task | None], *, succeeded: Collection[str] = ()) -> None:
+    """Decide on the tasks behind those that ended, and on those behind them in turn; of successes the ids do."""
     if not connection.look().waiting:
         return
-    deciding = deque(several)
-    while deciding and (room := _room(connection)):
-        id, decide = deciding[0]
-        found = connection.execute(WAITING_BEHIND, (rows.key(id), room)).fetchall()
-        for row in found:
-            task = reading.task_of(connection, row)
-            if task.unreadable:
-                set_aside.put(connection, row, task.unreadable)
-                continue
-            task = decide(task, connection.now)
-            _update(connection, task)
-            if task.state.finished:
-                deciding.append(ended(task))
-        if len(found) < room:
-            deciding.popleft()
-    for id, _ in deciding:
-        if connection.execute(WAITING_BEHIND, (rows.key(id), 1)).fetchone():
-            _note(connection, id)
+    direct = [*succeeded, *(id for id, task in ended.items() if task and task.state is State.SUCCEEDED)]
+    waiting = _found(connection, NEXT_BEHIND, direct) if direct else []
+    if len(direct) < len(ended) + len(succeeded):
+        waiting += waiting_behind(connection, ended.keys() - direct)
+    some = waiting[: room(connection)]
+    changed = succession.follow_all(ended, readable(connection, some), connection.now, succeeded=succeeded)
+    put(connection, changed)
+    if len(waiting) > len(some):
+        note_left(connection, [*succeeded, *ended, *(task.id for task in changed if task.state.finished)])
 
 
-def revive(connection: Connection, task: Task, beyond: int = 0) -> None:
-    """Bring back what was cancelled for the sake of a task that runs again, and what was for theirs."""
-    reviving = deque([(task, beyond)])
-    while reviving and (room := _room(connection)):
-        before, beyond = reviving[0]
-        found = connection.execute(CANCELLED_BEHIND, (rows.key(before.id), beyond, room)).fetchall()
-        for row in found:
-            behind = reading.task_of(connection, row)
-            if behind.unreadable or not duplicates.is_free(connection, behind):
-                connection.decided += 1
-            else:
-                # Where this comes late, the task before it may have ended meanwhile.
-                revived = lifecycle.follow(lifecycle.revive(behind), before, connection.now)
-                _update(connection, revived)
-                reviving.append((revived, 0))
-        if len(found) < room:
-            reviving.popleft()
+def waiting_behind(connection: Connection, ids: Collection[str]) -> list[reading.Found]:
+    """The tasks that wait behind these, however many behind one another; one more than may be decided on, at most."""
+    return _found(connection, ALL_BEHIND, ids) if ids and connection.look().waiting else []
+
+
+def readable(connection: Connection, found: Iterable[reading.Found]) -> list[Task]:
+    """The tasks that can be read; the others are set aside."""
+    tasks = []
+    for row, task in found:
+        if task.unreadable:
+            set_aside.put(connection, row, task.unreadable)
         else:
-            reviving[0] = before, found[-1][-1]
-    for before, beyond in reviving:
-        if connection.execute(CANCELLED_BEHIND, (rows.key(before.id), beyond, 1)).fetchone():
-            _note(connection, before.id, revived=True, beyond=beyond)
+            tasks.append(task)
+    return tasks
+
+
+def cancelled_behind(connection: Connection, ids: Iterable[str], beyond: int = 0) -> list[reading.Found]:
+    """The tasks that were cancelled for the sake of these, as ``waiting_behind``."""
+    return _found(connection, ALL_CANCELLED_BEHIND, ids, beyond)
+
+
+def taken_keys(connection: Connection, tasks: Iterable[Task]) -> set[str]:
+    """Those of the tasks' unique keys that tasks have which have not finished."""
+    keys = {key.text for task in tasks for key in keys_of(task) if key.kind is KeyKind.UNIQUE}
+    return {str(key) for [key] in many.select(connection, TAKEN_KEYS, keys)}
+
+
+def put(connection: Connection, changed: Sequence[Task]) -> None:
+    """Store what was decided on tasks behind others."""
+    if changed:
+        changing.put_all(connection, changed)
+    connection.decided += len(changed)
+
+
+def note_left(connection: Connection, ended: Sequence[str]) -> None:
+    """Note behind which of the tasks that ended some wait still."""
+    left = many.select(connection, BEHIND_WHICH_ANY_WAIT, [rows.key(id) for id in ended])
+    _note(connection, [(rows.raw(key), 0, 0) for [key] in left])
+
+
+def revive(
+    connection: Connection, running_again: Sequence[Task], beyond: int = 0, *, cancelled: Sequence[reading.Found]
+) -> None:
+    """Bring back what was cancelled for the sake of tasks that run again, and what was for theirs."""
+    some = cancelled[: room(connection)]
+    tasks = [task for _, task in some if not task.unreadable]
+    changed = succession.revive_all(running_again, tasks, taken_keys(connection, tasks), connection.now)
+    put(connection, changed)
+    connection.decided += len(some) - len(changed)
+    if len(cancelled) > len(some):
+        note_left_cancelled(connection, [*running_again, *changed], some, beyond)
+
+
+def note_left_cancelled(
+    connection: Connection, running_again: Iterable[Task], looked_at: Iterable[reading.Found], beyond: int = 0
+) -> None:
+    """Note for the sake of which tasks some more are cancelled than were looked at."""
+    last = {task.id: beyond if number == 0 else 0 for number, task in enumerate(running_again)}
+    for row, task in looked_at:
+        if task.after in last:
+            last[task.after] = max(last[task.after], row[-1])
+    left = many.select(connection, LAST_CANCELLED_BEHIND, [rows.key(id) for id in last])
+    by_id = {rows.to_id(key): seq for key, seq in left}
+    _note(connection, [(rows.key(id), 1, last[id]) for id, seq in by_id.items() if seq > last[id]])
 
 
 def is_any_left(connection: Connection) -> bool:
@@ -114,37 +160,43 @@ class GoOn(CallIfNeeded[bool]):
 
 def go_on(connection: Connection) -> bool:
     """Decide on some of what is noted. Returns whether anything is left."""
-    for seq, key, revived, beyond in connection.execute(BEHIND, (MOST_DECIDED,)).fetchall():
-        if not _room(connection):
+    notes = connection.execute(BEHIND, (MOST_DECIDED,)).fetchall()
+    ids = {rows.to_id(key): key for _, key, _, _ in notes if isinstance(key, bytes)}  # else damaged: it names no task
+    found = {id: task for id, (_, task) in reading.found(connection, ids).items()}
+    ended: dict[str, Task | None] = {}
+    done = []
+    for seq, key, revived, beyond in notes:
+        if not room(connection):
             break
-        connection.execute(DELETE_BEHIND, (seq,))
-        if not isinstance(key, bytes):  # damaged: it names no task
+        done.append(seq)
+        if not isinstance(key, bytes):
             continue
-        row = connection.execute(GET, (bytearray(key),)).fetchone()
-        before = row and reading.task_of(connection, row)
+        before = found.get(rows.to_id(key))
         if before is None:
-            follow(connection, [(rows.to_id(key), partial(_after, None))])
+            ended[rows.to_id(key)] = None
         elif revived:
-            revive(connection, before, beyond)
+            revive(connection, [before], beyond, cancelled=cancelled_behind(connection, [before.id], beyond))
         elif before.state.finished:  # else it runs again, and they wait for that
-            follow(connection, [ended(before)])
+            ended[before.id] = before
+    many.change(connection, DELETE_NOTES, done)
+    if ended:
+        follow(connection, ended)
     connection.left_behind = is_any_left(connection)
     return connection.left_behind
 
 
-def _after(before: Task | None, task: Task, now: datetime) -> Task:
-    return lifecycle.follow(task, before, now)
-
-
-def _room(connection: Connection) -> int:
+def room(connection: Connection) -> int:
+    """How many tasks behind others this transaction may still decide on."""
     return max(0, MOST_DECIDED - connection.decided)
 
 
-def _update(connection: Connection, task: Task) -> None:
-    changing.put(connection, task)
-    connection.decided += 1
+def _found(connection: Connection, statement: str, ids: Iterable[str], *others: int) -> list[reading.Found]:
+    """One more than may be decided on, at most."""
+    keys = [rows.key(id) for id in ids]
+    found = many.select(connection, statement, keys, *others, room(connection) + 1)
+    return [(row, reading.task_of(connection, row)) for row in found]
 
 
-def _note(connection: Connection, id: str, *, revived: bool = False, beyond: int = 0) -> None:
-    connection.execute(NOTE_BEHIND, (rows.key(id), int(revived), beyond))
-    connection.left_behind = True
+def _note(connection: Connection, notes: Sequence[tuple[bytearray, int, int]]) -> None:
+    many.insert(connection, NOTE_ALL_BEHIND, notes)
+    connection.left_behind |= bool(notes)

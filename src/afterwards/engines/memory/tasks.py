@@ -1,0 +1,223 @@
+"""The tasks themselves, in memory, with an index for each way in which they are looked for."""
+
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from datetime import UTC, datetime
+from heapq import heappop, heappush, merge
+from typing import NamedTuple
+
+from afterwards.core import lifecycle
+from afterwards.core.claim import Claim, Paused
+from afterwards.core.storing import Key, KeyKind, keys_of
+from afterwards.core.task import State, Task
+
+LAST = datetime.max.replace(tzinfo=UTC)
+
+
+class Lane(NamedTuple):
+    """Queued tasks that are claimed one after the other."""
+
+    queue: str
+    name: str
+    limit_key: str
+
+
+class Place(NamedTuple):
+    """Where a queued task stands: in the order of a claim."""
+
+    rank: int  # minus its priority
+    number: int  # in the order stored
+    id: str
+
+
+class Timed(NamedTuple):
+    """When something is to be done with a task, unless that has changed since."""
+
+    at: datetime
+    number: int
+    id: str
+
+
+class Tasks:
+    """Tasks by id, in the order stored."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, Task] = {}
+        self.queued_since: dict[str, datetime] = {}
+        self.waits_since: dict[str, datetime] = {}  # of the scheduled ones that wait for no instant of the caller's
+        self.counts: Counter[tuple[str, State]] = Counter()
+        self._numbers: dict[str, int] = {}
+        self._next_number = 0
+        self._by_key: dict[Key, str] = {}
+        self._behind: dict[str, list[str]] = {}
+        self._running: dict[str, None] = {}
+        self._lanes: dict[Lane, list[Place]] = {}
+        self._aside: set[str] = set()
+        self._due: list[Timed] = []
+        self._expiring: list[Timed] = []
+        self._over: list[Timed] = []
+
+    def put(self, task: Task, now: datetime) -> None:
+        """Store a task as it stands from now on."""
+        before = self.by_id.get(task.id)
+        if before is None:
+            self._add(task)
+        else:
+            self._leave(before)
+        self.by_id[task.id] = task
+        self._enter(task, now)
+
+    def delete(self, id: str) -> None:
+        task = self.by_id[id]
+        self._leave(task)
+        for key in keys_of(task):
+            if self._by_key.get(key) == id:
+                del self._by_key[key]
+        del self.by_id[id], self._numbers[id]
+        self._behind.pop(id, None)
+
+    def in_order(self, ids: Iterable[str]) -> list[Task]:
+        """The tasks that exist, each once, in the order stored."""
+        return [self.by_id[id] for id in sorted({*ids} & self.by_id.keys(), key=self._numbers.__getitem__)]
+
+    def with_key(self, key: Key) -> Task | None:
+        """The task that has a key; of a unique key the one that has not finished."""
+        return self.by_id.get(self._by_key.get(key, ""))
+
+    def behind(self, ids: Iterable[str], wanted: Callable[[Task], bool]) -> list[Task]:
+        """The wanted tasks behind these, and those behind them in turn."""
+        found: dict[str, Task] = {}
+        before = [*ids]
+        for id in before:
+            for task in [self.by_id[one] for one in self._behind.get(id, ()) if one in self.by_id]:
+                if wanted(task) and task.id not in found:
+                    found[task.id] = task
+                    before.append(task.id)
+        return [*found.values()]
+
+    @property
+    def running(self) -> list[Task]:
+        return [self.by_id[id] for id in self._running]
+
+    @property
+    def queued(self) -> Iterator[Task]:
+        """The queued tasks, but for those that are set aside."""
+        return (self.by_id[place.id] for lane in self._lanes.values() for place in lane)
+
+    def claimable(self, now: datetime) -> list[tuple[Task, datetime]]:
+        """What waits for nothing but a worker, and since when; what is due may not be queued yet."""
+        due = {one.id: one.at for one in self._due if one.at <= now and self._is_due(one)}
+        queued = [(task, self.queued_since[task.id]) for task in self.queued]
+        return queued + [(self.by_id[id], at) for id, at in due.items()]
+
+    @property
+    def next_due(self) -> datetime | None:
+        """When the first of the scheduled tasks is due."""
+        while self._due and not self._is_due(self._due[0]):
+            heappop(self._due)
+        return self._due[0].at if self._due else None
+
+    def due(self, now: datetime) -> list[Task]:
+        """Take out the scheduled tasks whose time has come."""
+        return [self.by_id[one.id] for one in _until(self._due, now) if self._is_due(one)]
+
+    def overdue(self, now: datetime) -> list[Task]:
+        """Take out the tasks that may not begin any more, in the order stored."""
+        found = self.in_order([one.id for one in _until(self._expiring, now)])
+        return [task for task in found if lifecycle.overdue(task, now)]
+
+    def over(self, now: datetime, limit: int) -> list[str]:
+        """Take out the finished tasks whose retention is over."""
+        found: list[str] = []
+        while len(found) < limit and self._over and self._over[0].at <= now:
+            one = heappop(self._over)
+            task = self.by_id.get(one.id)
+            if task and task.finished_at and _end_of(task, task.finished_at) == one.at and one.id not in found:
+                found.append(one.id)
+        return found
+
+    def waiting_in(self, queue: str) -> int:
+        """How many wait in a queue; what is set aside does not count."""
+        pending = sum(self.counts[queue, state] for state in (State.WAITING, State.SCHEDULED, State.QUEUED))
+        return pending - sum(self.by_id[id].queue == queue for id in self._aside)
+
+    def lanes(self, claim: Claim, paused: Paused) -> list[Lane]:
+        """Those of which the worker may take tasks now."""
+        return [
+            lane
+            for lane, places in self._lanes.items()
+            if lane.name in claim.names
+            and (claim.queues is None or lane.queue in claim.queues)
+            and not (lane.queue in paused.queues or lane.name in paused.names)
+        ]
+
+    def first(self, lanes: Iterable[Lane], ids: Collection[str] | None) -> Iterator[Task]:
+        """The tasks of several lanes, the first to be claimed first; with ``ids``, only these."""
+        places: Iterable[Place] = merge(*(self._lanes[lane] for lane in lanes))
+        return (self.by_id[place.id] for place in places if ids is None or place.id in ids)
+
+    def _is_due(self, one: Timed) -> bool:
+        task = self.by_id.get(one.id)
+        return task is not None and task.state is State.SCHEDULED and task.run_at == one.at
+
+    def _add(self, task: Task) -> None:
+        self._numbers[task.id] = self._next_number
+        self._next_number += 1
+        if task.after is not None:
+            self._behind.setdefault(task.after, []).append(task.id)
+
+    def _enter(self, task: Task, now: datetime) -> None:
+        number = self._numbers[task.id]
+        self.counts[task.queue, task.state] += 1
+        for key in keys_of(task):
+            if not (task.state.finished and key.kind is KeyKind.UNIQUE):
+                self._by_key[key] = task.id
+        if task.set_aside is not None:
+            self._aside.add(task.id)
+        if task.expires_at is not None and task.state.pending:
+            heappush(self._expiring, Timed(task.expires_at, number, task.id))
+        match task.state:
+            case State.QUEUED:
+                self.queued_since[task.id] = now
+                if task.set_aside is None:
+                    insort(self._lanes.setdefault(_lane(task), []), Place(-task.priority, number, task.id))
+            case State.SCHEDULED if task.run_at:
+                self.waits_since[task.id] = now
+                heappush(self._due, Timed(task.run_at, number, task.id))
+            case State.RUNNING:
+                self._running[task.id] = None
+            case _:
+                if task.finished_at and (end := _end_of(task, task.finished_at)):
+                    heappush(self._over, Timed(end, number, task.id))
+
+    def _leave(self, task: Task) -> None:
+        self.counts[task.queue, task.state] -= 1
+        self._aside.discard(task.id)
+        self._running.pop(task.id, None)
+        self.queued_since.pop(task.id, None)
+        self.waits_since.pop(task.id, None)
+        for key in keys_of(task):
+            if key.kind is KeyKind.UNIQUE and self._by_key.get(key) == task.id:
+                del self._by_key[key]
+        if task.state is State.QUEUED and task.set_aside is None:
+            place = Place(-task.priority, self._numbers[task.id], task.id)
+            lane = self._lanes[_lane(task)]
+            del lane[bisect_left(lane, place)]
+            if not lane:
+                del self._lanes[_lane(task)]
+
+
+def _lane(task: Task) -> Lane:
+    return Lane(task.queue, task.name, task.limit_key)
+
+
+def _until(timed: list[Timed], now: datetime) -> Iterator[Timed]:
+    """Take out what was to be done by now."""
+    while timed and timed[0].at <= now:
+        yield heappop(timed)
+
+
+def _end_of(task: Task, finished_at: datetime) -> datetime | None:
+    """Until when the record is kept; None is for ever."""
+    return None if task.retention > LAST - finished_at else finished_at + task.retention

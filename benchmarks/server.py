@@ -15,7 +15,7 @@ from time import monotonic, sleep
 
 from benchmarks.tasks import url
 
-PATIENCE = 20.0
+START_TIMEOUT = 20.0
 """Seconds that a server has to start."""
 
 COUNTED = "fsync,fdatasync"
@@ -88,7 +88,7 @@ def _free_port() -> int:
 
 def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
     """Return when the server accepts connections."""
-    deadline = monotonic() + PATIENCE
+    deadline = monotonic() + START_TIMEOUT
     while monotonic() < deadline and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port)).close()

@@ -30,7 +30,7 @@ EXAMPLES = Path(__file__).parent
 CUSTOMERS, ORDERS, IMPORTS, ROWS = 24, 10, 3, 400
 QUICK = 10  # answers that the neighbours give before the kill
 SLOW = 0.1  # seconds that a neighbour takes for an answer
-PATIENCE = 55.0  # seconds until the demo gives up
+TIME_LIMIT = 55.0  # seconds until the demo gives up
 
 
 def main() -> int:
@@ -99,9 +99,9 @@ class Shop:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._process: subprocess.Popen[bytes] | None = None
         self._client = httpx.Client(
-            base_url=f"http://127.0.0.1:{self._listening.getsockname()[1]}", timeout=PATIENCE / 2, trust_env=False
+            base_url=f"http://127.0.0.1:{self._listening.getsockname()[1]}", timeout=TIME_LIMIT / 2, trust_env=False
         )
-        self._deadline = time.monotonic() + PATIENCE
+        self._deadline = time.monotonic() + TIME_LIMIT
 
     @property
     def pid(self) -> int:
@@ -170,7 +170,7 @@ class Shop:
         """Ask the shop for its tasks until there is enough of what is waited for."""
         while not enough(tasks := [self._client.get(f"/tasks/{id}").raise_for_status().json() for id in ids]):
             if time.monotonic() > self._deadline:
-                raise TimeoutError(f"after {PATIENCE:.0f} s: {_counted(tasks)}")
+                raise TimeoutError(f"after {TIME_LIMIT:.0f} s: {_counted(tasks)}")
             time.sleep(0.05)
         return tasks
 

@@ -50,7 +50,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Run each test with the task functions and installations of its module, and of what that imports."""
     module = item.getparent(pytest.Module)
     reached = _reached(module.obj) if module is not None else ()
-    with afresh(registry, installations, process_wide, telemetry.told):
+    with afresh(registry, installations, process_wide, telemetry.last_written):
         for one in reached:
             for function in _declared.get(one.__name__, ()):
                 registry.add(function)

@@ -1,4 +1,4 @@
-"""FastAPI's BackgroundTasks, unchanged to use, that survive."""
+"""FastAPI's BackgroundTasks, with tasks that survive a crash: the public names."""
 
 from afterwards.app import Afterwards
 from afterwards.client.handle import TaskHandle

@@ -1,4 +1,4 @@
-"""``Afterwards``: what a user makes. It puts the parts together."""
+"""``Afterwards``, the installation of an application: its options, its store and its worker."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -33,23 +33,29 @@ from afterwards.worker.registration import find_unroutable
 
 
 class Afterwards:
-    """An installation: where an application's tasks are kept, and how they are run.
+    """Install durable tasks in a FastAPI application.
 
-    ``Afterwards(app)`` anywhere in the file, before or after the routes; or ``Afterwards()`` and ``install(app)`` in an
-    application factory. Nothing is opened before the application starts, or its first task is added.
+    Write ``Afterwards(app)`` anywhere in the file, before or after the routes. An application factory makes
+    ``Afterwards()`` first and calls ``install(app)`` later. Nothing is opened until the application starts or adds its
+    first task.
 
-    ``url`` is ``sqlite:///file.db`` (relative), ``sqlite:////folder/file.db`` or ``memory://``; without it
-    ``AFTERWARDS_URL`` decides, then ``sqlite:///afterwards.db``. Spans are seconds or timedeltas. ``concurrency`` is
-    the number of durable tasks at once in this process (20); when given, it limits plain functions too. ``threads`` is
-    the number of ``def`` functions at once. With ``worker=False`` tasks are only stored here. With ``ordered=False`` a
-    request's tasks do not wait for each other. ``grace`` is the time from the signal to the release of what still
-    runs (20 seconds, 1 in development), ``lease`` how long a worker may be silent before its tasks are taken back,
-    ``retention`` how long the record of a finished task is kept. ``max_file_size`` is the number of bytes that one
-    uploaded file may have which is given to a task (32 MiB). ``max_queued`` is the number of tasks that may wait in
-    each queue, or in those that a mapping names: past it a request gets 429, and stores nothing. ``propagate`` lists
-    context variables whose values, plain JSON, attempts get as they were where the task was added; the trace of
-    OpenTelemetry goes on by itself.
-    Raises InvalidOption.
+    Spans are seconds or timedeltas. Raises InvalidOption.
+
+    - ``url``: ``sqlite:///file.db`` (relative), ``sqlite:////folder/file.db`` (absolute) or ``memory://``. Default:
+      the environment variable ``AFTERWARDS_URL``, then ``sqlite:///afterwards.db``.
+    - ``concurrency``: durable tasks that run at once in this process (20). When given, it also limits plain functions.
+    - ``threads``: ``def`` functions that run at once.
+    - ``queues``: the queues that this process takes tasks from. Default: all.
+    - ``worker=False``: this process stores tasks and runs none.
+    - ``ordered=False``: the tasks of a request do not wait for each other.
+    - ``grace``: time from the shutdown signal until unfinished tasks are released (20 seconds, 1 in development).
+    - ``lease``: time without a heartbeat after which a worker's tasks are reclaimed.
+    - ``retention``: time that the record of a finished task is kept.
+    - ``max_file_size``: bytes that an uploaded file may have as a task's argument (32 MiB).
+    - ``max_queued``: tasks that may wait in each queue, or in the queues that a mapping names. When a queue is full,
+      the request is answered with 429 and stores nothing.
+    - ``propagate``: context variables with plain JSON values. An attempt gets the values that they had where its task
+      was added. OpenTelemetry's trace is always propagated.
     """
 
     def __init__(
@@ -92,28 +98,29 @@ class Afterwards:
             self.install(app)
 
     def install(self, app: FastAPI) -> None:
-        """Attach to an application, once, before it starts. Raises AlreadyStarted."""
+        """Install into an application, before it starts. Raises AlreadyStarted or AlreadyInstalled."""
         if not isinstance(app, FastAPI):
             raise InvalidOption(f"Afterwards({app!r}): give the FastAPI application first, and the URL as `url=...`")
         install.attach(app, self.client, embedded_worker.installed(app, self.client))
 
     @property
     def healthy(self) -> bool:
-        """Whether tasks that a request adds now will run: for the health check that a load balancer asks.
+        """True if tasks that are added now will run. Use it in a load balancer's health check.
 
-        False once a part of this process's worker has failed three times in a row by an error of its own, or its
-        lifespan was ended under a serving process. Then requests that add tasks are answered with 503 and Retry-After;
-        the log says why at CRITICAL. It may become true again. A store that is away for a while changes nothing here.
+        It becomes False when a part of this process's worker has failed three times in a row with an error of its own,
+        or when the lifespan has ended while the process still serves. Requests that add tasks are then answered with
+        503 and Retry-After, and the log gives the reason at CRITICAL. It can become True again. A store that is
+        unavailable for a while does not change it.
         """
         return self.client.health.trouble is None
 
     async def get(
         self, id: str | None = None, *, key: str | None = None, function: TaskFunction[Any, Any, Any] | None = None
     ) -> TaskHandle[Any]:
-        """The handle of a task that is stored, by its id or by its ``idempotency_key``.
+        """Return the handle of a stored task, by its id or by its ``idempotency_key``.
 
-        Each function has keys of its own: where several have a task with this one, ``function`` says whose. Raises
-        UnknownTask, for an id is never just "pending".
+        Keys are separate for each function. If several functions have a task with this key, ``function`` selects one.
+        Raises UnknownTask if no such task is stored, and InvalidOption if the key is ambiguous.
         """
         if (id is None) == (key is None) or not isinstance(id if key is None else key, str):
             raise InvalidOption(f"tasks.get(id={shown(id)}, key={shown(key)}): give one of them, as text")
@@ -134,25 +141,25 @@ class Afterwards:
         return found[0]
 
     async def pause(self, *what: TaskFunction[Any, Any, Any], queue: str | None = None) -> None:
-        """Let no worker begin the tasks of these functions, or of a queue, until ``resume``. What runs goes on.
+        """Pause task functions or a queue until ``resume``: no worker starts their tasks. Running tasks continue.
 
-        Tasks are stored meanwhile as always. It holds for all processes, and is kept when they end.
+        Tasks are still stored. A pause applies to all processes, and persists across restarts.
         """
         await (await self.client.open()).pause(_paused(what, queue))
 
     async def resume(self, *what: TaskFunction[Any, Any, Any], queue: str | None = None) -> None:
-        """Begin the tasks of these functions, or of a queue, again."""
+        """End the pause of task functions or of a queue."""
         await (await self.client.open()).resume(_paused(what, queue))
 
     async def paused(self) -> Paused:
-        """All that is paused: names of task functions, and queues."""
+        """Return the names of paused task functions and the paused queues."""
         return await (await self.client.open()).paused()
 
     async def backup(self, path: str | Path) -> None:
-        """Write a copy of all tasks, as they stand at one instant, to a file; one that is there is replaced.
+        """Write a consistent snapshot of all tasks to a file. An existing file is replaced.
 
-        Requests and workers go on meanwhile. To copy the file itself would leave out what is in its log. Raises
-        EngineError for ``memory://``, and where the copy cannot be written.
+        Requests and workers continue meanwhile. Do not copy the database file itself: its write-ahead log would be
+        missing. Raises EngineError for ``memory://`` and when the snapshot cannot be written.
         """
         engine = await self.client.open()
         if not isinstance(engine, InAFile):
@@ -163,17 +170,18 @@ class Afterwards:
         await engine.backup(Path(path))
 
     async def check(self) -> list[Problem]:
-        """Whether the task functions that this process has imported could run what is stored and has not finished.
+        """Return the unfinished tasks that the task functions imported here could not run, grouped by problem.
 
-        For a deploy: run it with the new code, while the old one still works. It needs no worker and changes nothing.
-        Problems that are alike are one; they name parameters and types, and never show a value.
+        Run it before a deploy, with the new code, while the old code still runs. It needs no worker and changes
+        nothing. Problems name parameters and types, and never show a value.
         """
         return await compatibility.check(self.client)
 
     async def unroutable(self) -> list[Unroutable]:
-        """What has waited for ten minutes, while no worker lived that would take it, the longest waiting first.
+        """Return tasks that have waited for ten minutes and that no live worker would claim, longest wait first.
 
-        Nothing becomes of it until a worker does. What is paused, or waits for its turn, is not listed.
+        They stay stored until such a worker starts. Paused tasks, and tasks that a live worker will claim in their
+        turn, are not listed.
         """
         return await find_unroutable(await self.client.open())
 
@@ -181,9 +189,9 @@ class Afterwards:
 def _paused(functions: Sequence[TaskFunction[Any, Any, Any]], queue: str | None) -> Paused:
     for function in functions:
         if not isinstance(function, TaskFunction):
-            raise InvalidOption(f"{function!r} is no task function: give what @task made, or queue=...")
+            raise InvalidOption(f"{function!r} is not a task function: give one that @task made, or queue=...")
     if not functions and queue is None:
-        raise InvalidOption("nothing is named: give task functions, or queue=...")
+        raise InvalidOption("nothing to pause or resume: give task functions, or queue=...")
     queues = frozenset() if queue is None else frozenset({check_name("queue", queue)})
     return Paused(queues=queues, names=frozenset(name for one in functions for name in (one.name, *one.aliases)))
 
@@ -195,7 +203,7 @@ def _names(queues: Collection[str] | None) -> frozenset[str] | None:
 
 
 def _decide(worker: bool | None) -> bool:
-    """Code decides, then the environment, then the default: a worker in every process that serves."""
+    """Return the argument, else what the environment says, else True."""
     if worker is not None:
         return worker
     said = environment.worker()

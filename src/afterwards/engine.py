@@ -200,7 +200,7 @@ class Leasing(Protocol):
         ...
 
     async def put_right(self, lease: timedelta) -> bool:
-        """Bring back what was written while the clock was more than three hours ahead (``core.correction``).
+        """Bring back what was written while the clock was more than three hours ahead (``core.clock_correction``).
 
         Waits, leases and schedules go on from now; no other lease is longer than this one. Returns whether there was
         anything. Cheap where there is not.

@@ -1,4 +1,4 @@
-"""What the environment variables say; they fill what the application's code leaves open."""
+"""Environment variables, which are defaults for options that the application does not set."""
 
 import os
 
@@ -6,16 +6,17 @@ from afterwards.core.errors import InvalidOption
 
 
 def development() -> bool:
-    """Whether ``fastapi dev`` runs the application."""
+    """Return True under ``fastapi dev``."""
     return os.environ.get("FASTAPI_ENV") == "development"
 
 
 def url() -> str | None:
+    """Return ``AFTERWARDS_URL``, None if it is unset or empty."""
     return os.environ.get("AFTERWARDS_URL") or None
 
 
 def worker() -> bool | None:
-    """``AFTERWARDS_WORKER=off`` keeps the worker out of this process; None when nothing is said."""
+    """Return what ``AFTERWARDS_WORKER`` says, on or off; None if it is unset. Raises InvalidOption."""
     match os.environ.get("AFTERWARDS_WORKER", "").lower():
         case "":
             return None
@@ -24,4 +25,4 @@ def worker() -> bool | None:
         case "off" | "0" | "false" | "no":
             return False
         case other:
-            raise InvalidOption(f"AFTERWARDS_WORKER={other!r}: say on or off")
+            raise InvalidOption(f"AFTERWARDS_WORKER={other!r}: set it to on or off")

@@ -80,10 +80,10 @@ def test_the_entrypoint_of_pyproject_comes_before_the_usual_files() -> None:
     [
         (None, "no application is named, and .* has none of main.py, app.py"),
         ("nothing:app", "there is no module 'nothing' in .*: give module:attribute"),
-        ("nothing.py", "nothing.py: there is no such file"),
+        ("nothing.py", "nothing.py: no such file"),
         ("shop.nothing:app", "there is no module 'shop.nothing'"),
         ("shop:ap", "'shop' has no attribute 'ap'; did you mean shop:app or shop:other?"),
-        ("shop:name", r"shop:name is no FastAPI application, but str; did you mean shop:app"),
+        ("shop:name", r"shop:name is not a FastAPI application, but str; did you mean shop:app"),
         ("empty", "'empty' has no FastAPI application: give module:attribute"),
         ("broken:app", r"importing 'broken' failed: ZeroDivisionError: division by zero \(.*broken.py, line 2\)"),
         ("needy:app", r"importing 'needy' failed: ModuleNotFoundError: No module named 'not_installed' \(.*line 1\)"),

@@ -163,7 +163,7 @@ def test_a_process_that_dies_is_replaced_and_all_end_together(application: Path)
         first = eventually(lambda: len(found := children(working.process.pid)) == 2 and found)
         eventually(lambda: working.output.count("worker here") == 2)
         os.kill(first[0], signal.SIGKILL)
-        working.says("was killed by SIGKILL; another one starts")
+        working.says("was killed by SIGKILL; a new one starts")
         second = eventually(lambda: len(found := children(working.process.pid)) == 2 and found != first and found)
         store(application)
         working.writes("a", "b", "c")
@@ -231,7 +231,7 @@ def test_a_process_that_hangs_is_not_alive(application: Path) -> None:
         (["-q", ","], {}, ExitCode.USAGE, "names no queue"),
         (["-q", "a b"], {}, ExitCode.USAGE, "a b"),
         (["--reload", "--burst"], {}, ExitCode.USAGE, "exclude each other"),
-        ([], {"AFTERWARDS_URL": "memory://"}, ExitCode.USAGE, "memory:// belongs to one process"),
+        ([], {"AFTERWARDS_URL": "memory://"}, ExitCode.USAGE, "memory:// are visible to one process"),
         ([], {"AFTERWARDS_URL": "sqlite:///missing/tasks.db"}, ExitCode.UNREACHABLE, "missing"),
         (["--health-port", "1"], {}, ExitCode.FAILED, "--health-port 1:"),
     ],
@@ -258,7 +258,7 @@ def test_an_application_without_an_installation_is_refused(tmp_path: Path) -> No
     write_application(tmp_path)
     ended = ran(tmp_path)
     assert ended.returncode == ExitCode.USAGE
-    assert "write Afterwards(app) where it is made" in ended.stderr
+    assert "write Afterwards(app) where the application is made" in ended.stderr
 
 
 def ask(port: int, path: str) -> httpx.Response:

@@ -667,11 +667,11 @@ class TestWithoutAnnotation:
     @pytest.mark.parametrize(
         ("value", "told"),
         [
-            (nan, "annotate it (nan is no number in JSON)"),
-            (-inf, "annotate it (-inf is no number in JSON)"),
-            ({1: 2}, "annotate it (the key 1 is no text, as all keys in JSON are)"),
-            ({"a": 1, None: 2}, "annotate it (the key None is no text, as all keys in JSON are)"),
-            ({("secret", 1): 2}, "annotate it (a key of type tuple is no text, as all keys in JSON are)"),
+            (nan, "annotate it (nan is not a number in JSON)"),
+            (-inf, "annotate it (-inf is not a number in JSON)"),
+            ({1: 2}, "annotate it (the key 1 is not text, and JSON allows only text as keys)"),
+            ({"a": 1, None: 2}, "annotate it (the key None is not text, and JSON allows only text as keys)"),
+            ({("secret", 1): 2}, "annotate it (a key of type tuple is not text, and JSON allows only text as keys)"),
         ],
     )
     @pytest.mark.parametrize("wrap", [lambda value: value, lambda value: [{"a": value}]], ids=["alone", "nested"])
@@ -689,7 +689,7 @@ class TestWithoutAnnotation:
         loop: list[Any] = []
         loop.append(loop)
         for annotation in (Any, list, list[list[Any]]):
-            assert "it contains itself, or is nested too deeply" in refusal(taking(annotation), loop)
+            assert "it contains itself or is nested too deeply" in refusal(taking(annotation), loop)
         tree = Tree()
         tree.children.append(tree)
         assert "found Tree: Circular reference detected" in refusal(taking(Tree), tree)
@@ -1009,7 +1009,9 @@ class TestReadingAgain:
         ],
     )
     def test_arguments_that_do_not_fit_any_more_are_unreadable(self, text: str, reason: str) -> None:
-        with pytest.raises(Unreadable, match='task "send", arguments: what is stored does not fit the sig') as caught:
+        with pytest.raises(
+            Unreadable, match='task "send", arguments: the stored value no longer fits the sig'
+        ) as caught:
             taking(int).load(text)
         assert reason in str(caught.value)
         assert caught.value.task == "send"
@@ -1046,7 +1048,7 @@ class TestResults:
     def test_nothing_is_no_result_of_a_function_that_returns_something(self, annotation: Any) -> None:
         codec = returning(annotation)
         assert codec.dump(None) is None
-        with pytest.raises(UnstorableResult, match="none of its type was stored"):
+        with pytest.raises(UnstorableResult, match="no value of its type is stored"):
             codec.load(None)
 
     @pytest.mark.parametrize("annotation", [User, "Unknown", Any, ClassVar[int]])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from afterwards.core.errors import InvalidOption, NotScheduled
 from afterwards.core.schedule import (
-    GRACE,
+    LATE_LIMIT,
     MOST_AT_ONCE,
     Cron,
     Every,
@@ -168,7 +168,7 @@ def test_all_makes_up_for_so_many_at_once_and_then_for_the_others() -> None:
     assert not found.passed_over
 
 
-@pytest.mark.parametrize(("late", "fired"), [(SECOND, True), (GRACE - SECOND, True), (GRACE + SECOND, False)])
+@pytest.mark.parametrize(("late", "fired"), [(SECOND, True), (LATE_LIMIT - SECOND, True), (LATE_LIMIT + SECOND, False)])
 def test_skip_makes_up_for_what_is_late_and_not_for_what_was_missed(late: timedelta, fired: bool) -> None:
     found = due(Every(HOUR), Missed.SKIP, NOON, NOON + HOUR + late)
     assert found.fires == ((NOON + HOUR,) if fired else ())
@@ -205,7 +205,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"cron": "0 3 * * *", "every": 60}, "both given"),
     ({"tz": "Europe/Rome"}, "tz='Europe/Rome' is the time zone of a cron expression"),
     ({"tz": "Europe/Rome", "every": 60}, "tz='Europe/Rome' is the time zone of a cron expression"),
-    ({"missed": "all"}, "missed='all' is about a schedule"),
+    ({"missed": "all"}, "missed='all' needs a schedule"),
     ({"every": 60, "missed": "some"}, "missed='some': give one of 'latest', 'all', 'skip'"),
     ({"every": 60, "missed": 5}, "missed=5: give one of"),
     ({"every": 0}, "every=0: .*at least 1 second"),
@@ -220,7 +220,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"cron": "0 3 */31 * MON#5"}, "never fires: no such day exists"),
     ({"cron": 5}, "cron=5: give an expression as text"),
     *(
-        ({"cron": "0 3 * * *", "tz": tz}, "is no time zone that is known here")
+        ({"cron": "0 3 * * *", "tz": tz}, "is not a known time zone")
         for tz in ("Europe/Roma", "", "CEST!", "../UTC", "Europe", "a\0b", 5, "ü")
     ),
 ]

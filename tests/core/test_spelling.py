@@ -21,9 +21,9 @@ class Pump:
     [
         (
             lambda: check_names(Pump, {"sped": 1}),
-            r"^Pump\(sped=\.\.\.\): .*did you mean speed\? There are power, speed$",
+            r"^Pump\(sped=\.\.\.\): .*did you mean speed\? The options are power, speed$",
         ),
-        (lambda: check_names(Pump, {"colour": 1}), r"there is no such option; There are power, speed$"),
+        (lambda: check_names(Pump, {"colour": 1}), r"there is no such option; The options are power, speed$"),
         (lambda: check_known("@task", "max_retries", ["retries"]), r"did you mean retries\?"),
         (lambda: check_known("Retry", "max_retries", ["times"]), r"did you mean times\?"),
     ],

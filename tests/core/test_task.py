@@ -100,4 +100,4 @@ def test_the_text_of_an_exception_that_fails_to_give_one_is_no_failure() -> None
             raise RuntimeError
 
     assert said_by(ValueError("text")) == "text"
-    assert said_by(Silent()) == "(its text cannot be had)"
+    assert said_by(Silent()) == "(str() raised)"

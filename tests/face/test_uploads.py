@@ -476,7 +476,7 @@ async def test_what_is_added_too_late_with_a_closed_file_is_logged_and_holds_not
     await served.http.post("/stream", files={"file": b"abc"})
     assert await served.result() is None
     assert [record.name for record in await records(served.tasks)] == ["maybe"]
-    assert "could not be stored (digests), after the response had begun" in caplog.text
+    assert "could not be stored (digests), after the response had started" in caplog.text
 
 
 class TestLimit:

@@ -219,4 +219,4 @@ def test_a_mistake_in_a_task_function_is_told_and_requests_are_answered(tmp_path
     )
     with uvicorn(tmp_path, "--lifespan", "off") as server:
         server.post("/note/one")
-        server.says("the worker could not begin.*mistaken")
+        server.says("the worker could not start.*mistaken")

@@ -99,7 +99,7 @@ def test_a_function_of_another_kind_that_uses_it_says_what_is_wrong() -> None:
     def plain(db: Any = injected()) -> Any:
         return db.execute("SELECT 1")
 
-    with pytest.raises(NotInjected, match="'execute' was asked of a parameter"):
+    with pytest.raises(NotInjected, match="'execute' was read from a parameter"):
         plain()
     with pytest.raises(NotInjected, match="was called"):
         injected()("SELECT 1")

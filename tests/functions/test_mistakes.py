@@ -41,7 +41,7 @@ tasks: Any = BackgroundTasks
     [
         (lambda: declare(rate_limt="10/m"), r"@task\(rate_limt=.*did you mean rate_limit\?.*max_concurrency.*name"),
         (lambda: declare(max_retries=3), r"did you mean retries\?"),
-        (lambda: declare(foo=3), r"@task\(foo=\.\.\.\): there is no such option; There are aliases"),
+        (lambda: declare(foo=3), r"@task\(foo=\.\.\.\): there is no such option; The options are aliases"),
         (lambda: declare(session=None), r"session is for one call, as f\.options\(session=\.\.\.\)"),
         (lambda: declare(aliases=5), r"aliases=5: give a sequence of names"),
         (lambda: one_call(countdown=5), r"options\(countdown=.*did you mean delay\?.*session"),

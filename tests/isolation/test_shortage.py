@@ -79,7 +79,7 @@ async def with_a_descriptor(file: Annotated[int, Depends(opens_something)]) -> s
 
 
 def waits(caplog: pytest.LogCaptureFixture) -> Any:
-    return until(lambda: "this machine is too short of something" in caplog.text)
+    return until(lambda: "this machine lacks a resource" in caplog.text)
 
 
 async def test_a_def_task_waits_for_its_thread(url: str, said: list[str], caplog: pytest.LogCaptureFixture) -> None:

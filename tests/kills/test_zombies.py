@@ -92,7 +92,7 @@ def test_what_a_zombie_says_at_the_end_is_refused(how: str, pair: Pair) -> None:
         assert pair.who_runs(f"{how} 2") is not zombie
         before = pair.record(id)
     pair.open(f"{how} may end")
-    refusal = f"late worker refused: task {id} has moved on from attempt 1"
+    refusal = f"late worker refused: task {id} is past attempt 1"
     wait_until(lambda: refusal in zombie.log(), refusal)
     after = pair.record(id)
     assert before.state is State.RUNNING

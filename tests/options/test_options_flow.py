@@ -174,7 +174,7 @@ async def test_a_chain_is_of_calls(tmp_path: Path, call: object) -> None:
 
 
 def test_after_is_for_one_call() -> None:
-    with pytest.raises(InvalidOption, match="leave it out of @task"):
+    with pytest.raises(InvalidOption, match="it is no option of @task"):
         task(after=None)
 
 

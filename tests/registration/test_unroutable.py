@@ -107,8 +107,8 @@ async def test_a_worker_warns_once_and_again_when_it_comes_back(
         await attendance.look()
     assert [record.getMessage() for record in caplog.records] == [
         "unroutable: 1 task waits since 2026-01-01 12:00:00 UTC for f in queue default, and no live worker knows it. "
-        "Nothing is lost: start a worker that takes them, give their name to the function that took its place, or "
-        "cancel them"
+        "Nothing is lost: start a worker that takes them, add the name to the aliases of the function that replaced "
+        "it, or cancel them"
     ]
     assert await engine.find(Query()) == stored
     await engine.pause(Paused(names=frozenset({"f"})))

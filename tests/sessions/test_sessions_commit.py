@@ -307,9 +307,9 @@ async def test_a_session_that_is_never_committed_is_told(
         await sessions[0].commit()
         await sessions[0].close()
         assert await stored(app) == []
-    message = "POST /: greet were added with a session, and that session was never committed: they are not stored"
+    message = "POST /: greet were added with a session that was never committed: they are not stored"
     told = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    assert [line for line in told if "leaves before" not in line] == [message]  # the other one is told once a function
+    assert [line for line in told if "is sent before" not in line] == [message]  # the other one is told once a function
     with pytest.raises(NotStored, match="without a commit" if close else "ended before"):
         await handles[0].status()
 

@@ -87,7 +87,7 @@ async def test_outside_a_request_the_close_of_the_session_tells_of_what_was_neve
         session.add(Person(name="ada"))
         await greet.options(session=session).enqueue("ada")
         await session.flush()
-    assert "greet were added with a session, and that session was never committed" in caplog.text
+    assert "greet were added with a session that was never committed" in caplog.text
     assert await stored(started) == []
 
 

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.message for r in caplog.records if r.levelno == logging.WARNING and "leaves before" in r.message]
+    return [r.message for r in caplog.records if r.levelno == logging.WARNING and "is sent before" in r.message]
 
 
 @pytest.mark.parametrize(("scope", "late"), [("request", True), ("function", False)])

@@ -134,7 +134,7 @@ def told_to_end_while_connected(old: Program) -> Iterator[None]:
         events = response.iter_text()  # dropping it would close the connection
         next(events)
         old.signal(signal.SIGTERM)
-        old.says("has not stopped: it keeps its lease")
+        old.says("has not stopped. It keeps its lease")
         yield
 
 
@@ -143,7 +143,7 @@ def told_to_end_slowly(old: Program) -> Iterator[None]:
     """The application's own lifespan takes long to end, after the worker has."""
     (old.folder / "stay").touch()
     old.signal(signal.SIGTERM)
-    old.says("has not stopped: it keeps its lease")
+    old.says("has not stopped. It keeps its lease")
     old.writes("closing")
     yield
     (old.folder / "leave").touch()

@@ -114,7 +114,7 @@ def test_the_grace_period_ends_although_a_client_is_connected(tmp_path: Path) ->
         server.post("/wait/task")
         server.writes("task began")
         server.signal(signal.SIGTERM)
-        server.says("task given back: wait_until_told")
+        server.says("task released: wait_until_told")
         assert server.process.poll() is None
         eventually(lambda: record(tmp_path, "wait_until_told")[0]["kinds"] == ["released"])
 
@@ -230,7 +230,7 @@ def test_the_first_ctrl_c_says_that_a_second_one_ends_at_once_and_it_does(tmp_pa
         server.post(f"/{task}/task")
         server.writes("task began")
         server.signal(signal.SIGINT)
-        server.says("draining, 1 task has 600 s to end; a second Ctrl-C ends at once")
+        server.says("draining, 1 task has 600 s to end; a second Ctrl-C releases running")
         assert server.process.poll() is None
         server.signal(signal.SIGINT)
         server.ends()

@@ -139,7 +139,7 @@ async def test_a_result_that_cannot_be_stored_is_a_warning_and_no_failure(
     async with working(url):
         record = await finished(await returns_what_cannot_be_stored.enqueue())
     assert (record.state, record.result) == (State.SUCCEEDED, None)
-    assert [r.levelname for r in caplog.records if "is not stored, the task has succeeded" in r.message] == ["WARNING"]
+    assert [r.levelname for r in caplog.records if "is not stored; the task has succeeded" in r.message] == ["WARNING"]
 
 
 @task

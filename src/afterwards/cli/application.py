@@ -1,4 +1,4 @@
-"""Find the FastAPI application that a command is for, as ``fastapi run`` finds it."""
+"""Find and import the FastAPI application of a command, by the rules of ``fastapi run``."""
 
 import importlib
 import sys
@@ -13,13 +13,13 @@ from fastapi import FastAPI
 from afterwards.cli.errors import UsageError
 
 DEFAULTS = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
-"""Files in which ``fastapi run`` looks for an application when none is named."""
+"""Files that ``fastapi run`` tries when no application is named."""
 
 USUAL_NAMES = ("app", "api")
 
 
-class Place(NamedTuple):
-    """Where an application is: a module, its attribute ('' when it is to be found), the folder to import from."""
+class Location(NamedTuple):
+    """The location of an application: a module, an attribute ('' if it is not named), and the folder to import from."""
 
     module: str
     attribute: str
@@ -27,20 +27,20 @@ class Place(NamedTuple):
 
 
 def load(given: str | None) -> FastAPI:
-    """Import the application. Raises UsageError, which says what was looked for, and where.
+    """Import and return the application. Raises UsageError, whose message says what was looked for, and where.
 
-    ``given`` is ``module:attribute``, a module or a file. Without it ``entrypoint`` of ``[tool.fastapi]`` in
-    pyproject.toml decides, then the files in which ``fastapi run`` looks. The working folder is importable.
+    ``given`` is ``module:attribute``, a module or a file. Default: ``entrypoint`` of ``[tool.fastapi]`` in
+    pyproject.toml, then the files that ``fastapi run`` tries. The working folder is put on ``sys.path``.
     """
-    place = _place(given)
-    for folder in (str(Path.cwd()), str(place.folder)):
+    location = _locate(given)
+    for folder in (str(Path.cwd()), str(location.folder)):
         if folder not in sys.path:
             sys.path.insert(0, folder)
-    module = _import(place.module)
-    return _attribute(module, place.attribute) if place.attribute else _only_application(module)
+    module = _import(location.module)
+    return _attribute(module, location.attribute) if location.attribute else _only_application(module)
 
 
-def _place(given: str | None) -> Place:
+def _locate(given: str | None) -> Location:
     named = given or _entrypoint()
     if named is None:
         return _of_file(_default_file(), "")
@@ -48,7 +48,7 @@ def _place(given: str | None) -> Place:
     name, attribute = (before, attribute) if colon and attribute.isidentifier() else (named, "")
     if name.endswith(".py") or "/" in name or Path(name).is_dir():
         return _of_file(Path(name), attribute)
-    return Place(name, attribute, Path.cwd())
+    return Location(name, attribute, Path.cwd())
 
 
 def _entrypoint() -> str | None:
@@ -61,7 +61,9 @@ def _entrypoint() -> str | None:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"pyproject.toml cannot be read: {error}") from error
     if not isinstance(entrypoint, str | None):
-        raise UsageError(f'pyproject.toml, [tool.fastapi] entrypoint: give a text, as "main:app", not {entrypoint!r}')
+        raise UsageError(
+            f'pyproject.toml, [tool.fastapi] entrypoint: give a text such as "main:app", not {entrypoint!r}'
+        )
     return entrypoint
 
 
@@ -74,19 +76,19 @@ def _default_file() -> Path:
     )
 
 
-def _of_file(path: Path, attribute: str) -> Place:
-    """The module that a file is, inside the packages that its folders are."""
+def _of_file(path: Path, attribute: str) -> Location:
+    """Return the location of a file's module, which may be in packages."""
     found = path.resolve()
     if found.is_dir():
         found /= "__init__.py"
     if not found.is_file():
-        raise UsageError(f"{path}: there is no such file")
+        raise UsageError(f"{path}: no such file")
     parts = [] if found.stem == "__init__" else [found.stem]
     folder = found.parent
     while (folder / "__init__.py").is_file():
         parts.insert(0, folder.name)
         folder = folder.parent
-    return Place(".".join(parts), attribute, folder)
+    return Location(".".join(parts), attribute, folder)
 
 
 def _import(name: str) -> ModuleType:
@@ -113,7 +115,7 @@ def _attribute(module: ModuleType, name: str) -> FastAPI:
     if found is None:
         raise UsageError(f"{module.__name__!r} has no attribute {name!r}{_instead(module)}")
     raise UsageError(
-        f"{module.__name__}:{name} is no FastAPI application, but {type(found).__name__}{_instead(module)}"
+        f"{module.__name__}:{name} is not a FastAPI application, but {type(found).__name__}{_instead(module)}"
     )
 
 

@@ -1,15 +1,18 @@
-"""All commands, put together."""
+"""The typer application with all commands."""
 
 import typer
 
 from afterwards.cli.worker import worker
 
 commands = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Run and steer afterwards' tasks."
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Run and manage the background tasks of FastAPI applications.",
 )
 commands.command()(worker)
 
 
 @commands.callback()
 def _several() -> None:
-    """Run and steer the tasks of FastAPI applications."""
+    """Run and manage the background tasks of FastAPI applications."""

@@ -1,14 +1,14 @@
-"""How commands fail: one line on stderr, and an exit code that does not change between versions."""
+"""Errors of commands: each is one line on stderr and an exit code that is stable across versions."""
 
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a command returns to the shell."""
+    """The exit code of a command."""
 
     DONE = 0
     FAILED = 1
-    USAGE = 2  # a wrong option, or an application that cannot be imported: starting again does not help
+    USAGE = 2  # an invalid option, or an application that cannot be imported: a restart does not help
     UNREACHABLE = 3  # the store cannot be opened now
 
 
@@ -19,12 +19,12 @@ class CommandError(Exception):
 
 
 class UsageError(CommandError):
-    """The command was called wrongly."""
+    """The command line or the application is wrong: a restart does not help."""
 
     code = ExitCode.USAGE
 
 
 class StoreUnreachable(CommandError):
-    """The store cannot be opened."""
+    """The store cannot be opened now: a restart may help."""
 
     code = ExitCode.UNREACHABLE

@@ -1,4 +1,4 @@
-"""Answers of a worker to probes: whether it lives, and whether it can work."""
+"""The HTTP server for liveness and readiness probes of a worker."""
 
 import asyncio
 import json
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from afterwards.cli.errors import CommandError
 
-LONGEST_QUESTION = 5.0
-"""Seconds that a probe may take to say what it asks for."""
+REQUEST_TIMEOUT = 5.0
+"""Seconds within which a probe must have sent its request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """An answer to a probe: 200 or 503, and the reason."""
+    """The answer to a probe: 200 if ``well``, else 503, and the reason."""
 
     well: bool
     reason: str
@@ -32,9 +32,10 @@ async def _starting() -> Verdict:
 
 
 class Health:
-    """What probes are answered; the checks are set by who knows.
+    """The current checks. They are replaced when the worker has started.
 
-    Liveness fails when a restart would help: the claim loop has stopped. Readiness fails while the store is away.
+    ``live`` fails when a restart would help: the worker has stopped claiming. ``ready`` fails while the store is
+    unavailable.
     """
 
     def __init__(self) -> None:
@@ -44,14 +45,14 @@ class Health:
 
 @asynccontextmanager
 async def serve_health(health: Health, address: tuple[str, int] | None) -> AsyncIterator[None]:
-    """Answer ``GET /live`` and ``GET /ready`` meanwhile. Without an address nothing listens."""
+    """Answer ``GET /live`` and ``GET /ready`` inside the block; without an address, do nothing. Raises CommandError."""
     if address is None:
         yield
         return
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, ValueError, asyncio.IncompleteReadError, TimeoutError):
-            async with asyncio.timeout(LONGEST_QUESTION):
+            async with asyncio.timeout(REQUEST_TIMEOUT):
                 request = await reader.readuntil(b"\r\n\r\n")
             writer.write(await _response(health, request))
             await writer.drain()

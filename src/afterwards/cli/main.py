@@ -1,4 +1,4 @@
-"""The ``afterwards`` command."""
+"""The entry point of the ``afterwards`` command."""
 
 import sys
 
@@ -8,7 +8,7 @@ MISSING = "the command line needs typer: pip install 'afterwards[cli]'"
 
 
 def main() -> None:
-    """Run the command that the arguments name, and exit with its code."""
+    """Run the command named in ``sys.argv``, and exit with its code."""
     sys.exit(run())
 
 

@@ -1,4 +1,4 @@
-"""``afterwards worker``: run the tasks of an application that serves elsewhere."""
+"""``afterwards worker``: run an application's tasks in a process that serves no requests."""
 
 import asyncio
 import importlib.util
@@ -10,26 +10,31 @@ import typer
 from afterwards.cli.application import load
 from afterwards.cli.errors import ExitCode, UsageError
 from afterwards.cli.health import Health, serve_health
-from afterwards.cli.processes import supervise
-from afterwards.cli.working import Orders, work
+from afterwards.cli.supervisor import supervise
+from afterwards.cli.worker_process import Overrides, work
 
 Application = Annotated[
     str | None,
     typer.Argument(
         metavar="APP",
-        help="module:attribute, a module or a file. Without it: the entrypoint in pyproject.toml's tool.fastapi, then "
+        help="module:attribute, a module or a file. Default: entrypoint of [tool.fastapi] in pyproject.toml, then "
         "main.py, app.py, api.py.",
     ),
 ]
 Queues = Annotated[
-    str | None, typer.Option("-q", "--queues", metavar="NAMES", help="Only these queues, separated by commas.")
+    str | None,
+    typer.Option("-q", "--queues", metavar="NAMES", help="Run only tasks of these queues, separated by commas."),
 ]
-Concurrency = Annotated[int | None, typer.Option("-c", "--concurrency", min=1, help="How many tasks run at once.")]
-Processes = Annotated[int, typer.Option("--processes", min=1, help="How many processes; one that dies is replaced.")]
-Burst = Annotated[bool, typer.Option("--burst", help="End when no task is left that could begin now.")]
-Reload = Annotated[bool, typer.Option("--reload", help="Start again when a Python file below this folder changes.")]
+Concurrency = Annotated[
+    int | None, typer.Option("-c", "--concurrency", min=1, help="The number of tasks that run at once in each process.")
+]
+Processes = Annotated[
+    int, typer.Option("--processes", min=1, help="The number of processes; one that dies is replaced.")
+]
+Burst = Annotated[bool, typer.Option("--burst", help="Exit when no task is left that can start now.")]
+Reload = Annotated[bool, typer.Option("--reload", help="Restart when a Python file below this folder changes.")]
 Grace = Annotated[
-    float | None, typer.Option("--grace", min=0, metavar="SECONDS", help="How long running tasks may go on at the end.")
+    float | None, typer.Option("--grace", min=0, metavar="SECONDS", help="Time for running tasks at shutdown.")
 ]
 HealthPort = Annotated[
     int | None,
@@ -49,39 +54,41 @@ def worker(
     health_port: HealthPort = None,
     health_host: HealthHost = "0.0.0.0",  # a container's probes come from outside
 ) -> None:
-    """Run tasks, and serve no requests.
+    """Run an application's tasks without serving requests.
 
-    The application's lifespan runs, so that tasks find its state. SIGTERM and Ctrl-C let running tasks end within the
-    grace period; a second one gives them back at once.
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the store cannot be opened.
+    The application's lifespan runs, so tasks can use its state. On SIGTERM or Ctrl-C, running tasks have the grace
+    period to end. A second signal releases them at once.
+    Exit codes: 0 done, 1 failed, 2 usage error, 3 the store cannot be opened.
     """
     if reload and importlib.util.find_spec("watchfiles") is None:
         raise UsageError("--reload needs watchfiles: pip install 'afterwards[cli]'")
     if reload and burst:
-        raise UsageError("--reload and --burst exclude each other: one goes on, the other one ends")
-    orders = Orders(queues=_names(queues), concurrency=concurrency, grace=grace, burst=burst)
+        raise UsageError(
+            "--reload and --burst exclude each other: --burst ends when no task is left, --reload never ends"
+        )
+    overrides = Overrides(queues=_names(queues), concurrency=concurrency, grace=grace, burst=burst)
     if processes > 1 or reload:
         arguments = _arguments(app, queues, concurrency, burst, grace)
         code = supervise(arguments, processes=processes, reload=reload, health=_address(health_host, health_port))
     else:
-        code = run(load(app), orders, _address(health_host, health_port))
+        code = run(load(app), overrides, _address(health_host, health_port))
     raise typer.Exit(code)
 
 
-def run(app: Any, orders: Orders, health: tuple[str, int] | None) -> ExitCode:
-    """Run tasks in this process until it is told to end."""
+def run(app: Any, overrides: Overrides, health: tuple[str, int] | None) -> ExitCode:
+    """Run tasks in this process until a signal, or with ``burst`` until none is left. Returns an exit code."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_run(app, orders, health))
+        return runner.run(_run(app, overrides, health))
 
 
-async def _run(app: Any, orders: Orders, address: tuple[str, int] | None) -> ExitCode:
+async def _run(app: Any, overrides: Overrides, address: tuple[str, int] | None) -> ExitCode:
     health = Health()
     async with serve_health(health, address):
-        return await work(app, orders, health)
+        return await work(app, overrides, health)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's event loop, where it is installed."""
+    """Return uvloop's factory if it is installed, else None."""
     try:
         import uvloop
     except ImportError:
@@ -94,7 +101,7 @@ def _names(queues: str | None) -> frozenset[str] | None:
         return None
     names = frozenset(name.strip() for name in queues.split(",") if name.strip())
     if not names:
-        raise UsageError(f"-q {queues!r} names no queue: give names, as -q high,default")
+        raise UsageError(f"-q {queues!r} names no queue: give names, such as -q high,default")
     return names
 
 
@@ -105,7 +112,7 @@ def _address(host: str, port: int | None) -> tuple[str, int] | None:
 def _arguments(
     app: str | None, queues: str | None, concurrency: int | None, burst: bool, grace: float | None
 ) -> list[str]:
-    """The arguments of one process of several."""
+    """Return the arguments of one supervised process."""
     options = [("-q", queues), ("-c", concurrency), ("--grace", grace)]
     given = [part for name, value in options if value is not None for part in (name, str(value))]
     return [*given, *(["--burst"] if burst else []), *(["--", app] if app else [])]

@@ -1,1 +1,1 @@
-"""What is decided without waiting, without a clock and without I/O."""
+"""Pure decisions and values: no await, no clock, no I/O."""

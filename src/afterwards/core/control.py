@@ -1,4 +1,4 @@
-"""The exceptions with which a task function decides how its attempt ends."""
+"""Exceptions that a task function raises to decide how its attempt ends."""
 
 from datetime import timedelta
 
@@ -7,7 +7,7 @@ from afterwards.core.spans import as_span
 
 
 class RetryAfter(AfterwardsError):
-    """Raised by a task function: run me again after this long. Counts as a failure, against ``retries``."""
+    """Raise in a task function to retry it after a delay (seconds or a timedelta). It counts against ``retries``."""
 
     def __init__(self, delay: float | timedelta, reason: str = "") -> None:
         super().__init__(reason or "asked to be retried")
@@ -15,7 +15,7 @@ class RetryAfter(AfterwardsError):
 
 
 class Snooze(AfterwardsError):
-    """Raised by a task function: run me again after this long. Not a failure."""
+    """Raise in a task function to run it again after a delay (seconds or a timedelta). It is not a failure."""
 
     def __init__(self, delay: float | timedelta) -> None:
         super().__init__("snoozed")
@@ -23,7 +23,7 @@ class Snooze(AfterwardsError):
 
 
 class Cancel(AfterwardsError):
-    """Raised by a task function: stop here and record me as cancelled."""
+    """Raise in a task function to end its task as cancelled, with a reason."""
 
     def __init__(self, reason: str = "cancelled by the task itself") -> None:
         self.reason = str(reason)

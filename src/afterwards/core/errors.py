@@ -1,20 +1,20 @@
-"""The errors of this package, under one root."""
+"""The exceptions of this package, with one base class."""
 
 
 class AfterwardsError(Exception):
-    """The root of all errors of this package."""
+    """Base class of all errors of this package."""
 
 
 class InvalidOption(AfterwardsError, ValueError):
-    """An option has a value that it cannot have."""
+    """An option has an invalid value."""
 
 
 class UnknownOption(InvalidOption, TypeError):
-    """A keyword that the call does not take."""
+    """A keyword argument is not an option of the call."""
 
 
 class RefusedValue(InvalidOption):
-    """A value that a client may have sent cannot be stored. ``Afterwards`` answers it with 422."""
+    """A value that a client may have sent cannot be stored. In a request it is answered with 422."""
 
     def __init__(self, parameter: str, problem: str) -> None:
         super().__init__(f"{parameter}{problem}")
@@ -22,7 +22,7 @@ class RefusedValue(InvalidOption):
 
 
 class InvalidKey(AfterwardsError, ValueError):
-    """The key of a call cannot be made of its arguments."""
+    """No key can be made from a call's arguments."""
 
     def __init__(self, task: str, option: str, problem: str) -> None:
         super().__init__(f'task "{task}", {option}: the key {problem}')
@@ -31,11 +31,11 @@ class InvalidKey(AfterwardsError, ValueError):
 
 
 class InvalidTaskFunction(AfterwardsError, TypeError):
-    """What was decorated cannot be called again by another process."""
+    """The decorated object cannot be called by another process."""
 
 
 class WrappedTaskFunction(AfterwardsError, TypeError):
-    """A decorator is around a task function: adding it would run the task function without storing it."""
+    """A decorator wraps a task function: adding the wrapper would run the function without storing a task."""
 
     def __init__(self, task: str, problem: str) -> None:
         super().__init__(f'task "{task}": {problem}')
@@ -43,20 +43,20 @@ class WrappedTaskFunction(AfterwardsError, TypeError):
 
 
 class NotAFunction(AfterwardsError, TypeError):
-    """Something else was added where a function was to be, as what its call returned."""
+    """Something other than a function was added, such as the result of calling one."""
 
 
 class DuplicateName(AfterwardsError, ValueError):
-    """Two places claim the same task name."""
+    """Two functions have the same task name."""
 
 
 class UnknownFunction(AfterwardsError, LookupError):
-    """No task function of this process has the name."""
+    """No task function in this process has the name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
             f'no task function is named "{name}" here: import the module that defines it, '
-            "or give its old name to the function that took its place"
+            "or list the name in the aliases of the function that replaced it"
         )
         self.name = name
 
@@ -73,7 +73,7 @@ class NotScheduled(AfterwardsError, LookupError):
 
 
 class UnknownTask(AfterwardsError, LookupError):
-    """No task has the id: it was never stored, or it was pruned."""
+    """No task has the id or key: it was never stored, or its record was pruned."""
 
     def __init__(self, id: str, what: str = "id") -> None:
         super().__init__(f"no task has the {what} {id}: it was never stored here, or its retention is over")
@@ -81,7 +81,7 @@ class UnknownTask(AfterwardsError, LookupError):
 
 
 class UnusableAnnotation(InvalidTaskFunction):
-    """A parameter's annotation is no type that can be written as JSON and read back."""
+    """The type of a parameter cannot be written as JSON and read back."""
 
     def __init__(self, task: str, parameter: str, reason: str) -> None:
         super().__init__(f'task "{task}", parameter "{parameter}": {reason}')
@@ -90,7 +90,7 @@ class UnusableAnnotation(InvalidTaskFunction):
 
 
 class UnstorableArgument(AfterwardsError, TypeError):
-    """An argument would not come back from JSON as it is."""
+    """An argument would change in a round trip through JSON."""
 
     def __init__(self, task: str, parameter: str, reason: str) -> None:
         super().__init__(f'task "{task}", parameter "{parameter}": {reason}')
@@ -99,11 +99,11 @@ class UnstorableArgument(AfterwardsError, TypeError):
 
 
 class RefusedArgument(UnstorableArgument):
-    """An argument that a client may have sent holds text that is no Unicode. ``Afterwards`` answers it with 422."""
+    """An argument that a client may have sent holds invalid Unicode. In a request it is answered with 422."""
 
 
 class UnstorableContext(AfterwardsError, TypeError):
-    """A context variable of ``Afterwards(propagate=...)`` holds what JSON does not give back."""
+    """A context variable of ``Afterwards(propagate=...)`` holds a value that is not plain JSON."""
 
     def __init__(self, variable: str, found: str) -> None:
         super().__init__(
@@ -114,7 +114,7 @@ class UnstorableContext(AfterwardsError, TypeError):
 
 
 class UnstorableResult(AfterwardsError, TypeError):
-    """What a task function returned would not come back from JSON as it is."""
+    """The result of a task function would change in a round trip through JSON."""
 
     def __init__(self, task: str, reason: str) -> None:
         super().__init__(f'task "{task}", result: {reason}')
@@ -122,7 +122,7 @@ class UnstorableResult(AfterwardsError, TypeError):
 
 
 class TooLarge(AfterwardsError, ValueError):
-    """Arguments or a result are longer, as JSON text, than what is stored. Both sizes are bytes."""
+    """Arguments or a result exceed the size limit. ``size`` and ``limit`` are bytes of JSON text."""
 
     _unit = "bytes as JSON"
     _remedy = "keep the data elsewhere, and pass its path or id"
@@ -135,14 +135,14 @@ class TooLarge(AfterwardsError, ValueError):
 
 
 class FileTooLarge(TooLarge):
-    """An uploaded file is larger than what is stored."""
+    """An uploaded file exceeds ``max_file_size``. ``size`` and ``limit`` are bytes."""
 
     _unit = "bytes"
     _remedy = "raise it with Afterwards(app, max_file_size=...), or keep the file elsewhere and pass its path or id"
 
 
 class FileMissing(AfterwardsError, LookupError):
-    """The content of an uploaded file is not in the store, although its task is."""
+    """A task is stored, and the content of its uploaded file is missing."""
 
     def __init__(self, task: str, filename: str | None, id: str) -> None:
         super().__init__(
@@ -154,15 +154,15 @@ class FileMissing(AfterwardsError, LookupError):
 
 
 class Unreadable(AfterwardsError, ValueError):
-    """Stored text does not fit the task function as it is now: its signature or a type has changed since."""
+    """Stored arguments or a result do not fit the task function, whose signature or types have changed."""
 
     def __init__(self, task: str, what: str, reason: str) -> None:
-        super().__init__(f'task "{task}", {what}: what is stored does not fit the signature any more: {reason}')
+        super().__init__(f'task "{task}", {what}: the stored value no longer fits the signature: {reason}')
         self.task = task
 
 
 class InvalidDependency(AfterwardsError, TypeError):
-    """A task function, or something that it depends on, is declared in a way that no worker can resolve."""
+    """A task function or one of its dependencies has a declaration that no worker can resolve."""
 
     def __init__(self, chain: str, problem: str) -> None:
         super().__init__(f"{chain} {problem}")
@@ -170,14 +170,14 @@ class InvalidDependency(AfterwardsError, TypeError):
 
 
 class NeedsHttp(InvalidDependency):
-    """Only an HTTP request could fill the parameter, and a task runs without one."""
+    """Only an HTTP request could fill a parameter, and tasks run without one."""
 
     def __init__(self, chain: str, problem: str, fix: str) -> None:
         super().__init__(chain, f"{problem}, and a task runs without an HTTP request: {fix}")
 
 
 class UnresolvedAnnotation(InvalidDependency, NameError):
-    """The annotation of a parameter cannot be evaluated, so nobody knows what fills it."""
+    """The annotation of a parameter cannot be evaluated, so it is unknown what fills it."""
 
     def __init__(self, chain: str, annotation: object, reason: str) -> None:
         super().__init__(
@@ -189,17 +189,17 @@ class UnresolvedAnnotation(InvalidDependency, NameError):
 
 
 class NotInjected(AfterwardsError, TypeError):
-    """A parameter that a dependency fills has no value: its function did not run as a task."""
+    """A parameter has no value because its dependency was not resolved: the function did not run as a task."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(
-            f"{problem}. Only a @task function that runs as a task is given its dependencies: "
+            f"{problem}. Dependencies are resolved only when a @task function runs as a task: "
             "in a direct call, pass the value yourself"
         )
 
 
 class NoHttpRequest(AfterwardsError, RuntimeError):
-    """A dependency of a task read something that belongs to an HTTP request."""
+    """A dependency of a task read an attribute that only an HTTP request has."""
 
     def __init__(self, chain: str, attribute: str) -> None:
         super().__init__(
@@ -211,7 +211,7 @@ class NoHttpRequest(AfterwardsError, RuntimeError):
 
 
 class SwallowedException(AfterwardsError, RuntimeError):
-    """A dependency caught what the task raised, and did not raise it again: the task has failed all the same."""
+    """A dependency caught the task's exception and did not raise it again. The task has failed nevertheless."""
 
     def __init__(self, chain: str, error: BaseException) -> None:
         super().__init__(
@@ -223,25 +223,25 @@ class SwallowedException(AfterwardsError, RuntimeError):
 
 
 class NotInstalled(AfterwardsError, RuntimeError):
-    """A task function was added where no ``Afterwards(app)`` can store it."""
+    """A task was added, and no ``Afterwards(app)`` is installed that could store it."""
 
 
 class AlreadyStarted(AfterwardsError, RuntimeError):
-    """An application can be installed into only until it starts."""
+    """The application has already started: ``Afterwards`` must be installed before."""
 
 
 class AlreadyInstalled(AfterwardsError, RuntimeError):
-    """An application keeps its tasks in one place."""
+    """The application already has an installation."""
 
 
 WAITS_FOR_THE_HANDLER = (
     " yet: tasks are stored when the handler returns. To ask earlier, store them now: await background_tasks.flush()"
 )
-"""Why a task is not stored, as other reasons are: how the sentence goes on."""
+"""The default end of NotStored's message."""
 
 
 class NotStored(AfterwardsError, RuntimeError):
-    """A handle was asked about a task that is still in the request's buffer."""
+    """A handle was used before its task was stored."""
 
     def __init__(self, id: str, reason: str = WAITS_FOR_THE_HANDLER) -> None:
         super().__init__(f"task {id} is not stored{reason}")
@@ -249,7 +249,7 @@ class NotStored(AfterwardsError, RuntimeError):
 
 
 class NotAsyncio(AfterwardsError, RuntimeError):
-    """Another event loop than asyncio's runs, as Trio's."""
+    """The running event loop is not asyncio's, but Trio's, for example."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -259,7 +259,7 @@ class NotAsyncio(AfterwardsError, RuntimeError):
 
 
 class QueueFull(AfterwardsError):
-    """So many tasks wait in a queue that it takes no more; nothing was stored. ``Afterwards`` answers it with 429."""
+    """A queue has reached ``max_queued``; nothing was stored. In a request it is answered with 429."""
 
     def __init__(self, queue: str, limit: int) -> None:
         super().__init__(f'queue "{queue}" is full: {limit:,} tasks wait in it, as many as max_queued allows')
@@ -268,15 +268,15 @@ class QueueFull(AfterwardsError):
 
 
 class TaskFailed(AfterwardsError):
-    """The task whose result was asked for ended without one."""
+    """The task has failed or was cancelled, so it has no result."""
 
 
 class NotFinished(AfterwardsError, TimeoutError):
-    """The task had not finished when the time to wait for its result was over."""
+    """The task did not finish within the timeout of ``result()``."""
 
 
 class NativeBackgroundTasks(AfterwardsError, RuntimeError):
-    """A task function ran through FastAPI's or Starlette's own background task, which does not store it."""
+    """A task function was run by FastAPI's or Starlette's own background task, which does not store it."""
 
 
 class ProcessDied(AfterwardsError, RuntimeError):
@@ -284,24 +284,24 @@ class ProcessDied(AfterwardsError, RuntimeError):
 
 
 class EngineError(AfterwardsError):
-    """The engine refused or could not do what was asked."""
+    """An engine refused an operation or could not perform it."""
 
 
 class EngineUnavailable(EngineError):
-    """The engine cannot be reached now; the same call may succeed later. Whether it took effect is unknown."""
+    """The engine is unavailable. It is unknown whether the operation took effect; a retry may succeed."""
 
 
 class WorkerUnfit(EngineError):
-    """The worker of this process cannot go on, so a request's tasks would not run here; nothing was stored."""
+    """The worker of this process has failed, so a request's tasks were not stored. In a request: 503."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the worker of this process cannot go on: {reason}; the log says why")
+        super().__init__(f"the worker of this process cannot continue: {reason}; the log says why")
         self.reason = reason
 
 
 class UnsupportedEngine(EngineError, ValueError):
-    """The URL names an engine that this installation does not have."""
+    """The URL is invalid, or no engine is installed for it."""
 
 
 class UnsafeFileSystem(EngineError):
-    """The SQLite file lies where its locks do not hold."""
+    """The SQLite file is on a file system whose locks are not reliable."""

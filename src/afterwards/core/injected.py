@@ -1,4 +1,4 @@
-"""``injected()``: the default of a parameter that a dependency fills."""
+"""``injected()``, the default value of a parameter that a dependency fills."""
 
 from typing import Any, NoReturn
 
@@ -6,16 +6,16 @@ from afterwards.core.errors import NotInjected
 
 
 def injected() -> Any:
-    """Stand for what a dependency gives: ``db: Annotated[Db, Depends(get_db)] = injected()``.
+    """Return a placeholder for a dependency's value: ``db: Annotated[Db, Depends(get_db)] = injected()``.
 
-    With it type checkers know that callers leave the parameter out, and FastAPI's style of ``Annotated`` aliases stays.
-    The type is Any, for it has to fit every annotation.
+    It tells type checkers that callers leave the parameter out, and keeps FastAPI's ``Annotated`` style. The return
+    type is Any because it must fit every annotation.
     """
     return INJECTED
 
 
 class Injected:
-    """Takes the place of a dependency until that is resolved. Any use of it raises NotInjected."""
+    """The placeholder of a dependency that is not resolved yet. Any use of it raises NotInjected."""
 
     __slots__ = ()
 
@@ -23,9 +23,9 @@ class Injected:
         return "injected()"
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):  # Python and libraries ask every object for these
+        if name.startswith("__"):  # Python and libraries read these from every object
             raise AttributeError(name)
-        raise NotInjected(f"{name!r} was asked of a parameter with the default injected(), and nothing has filled it")
+        raise NotInjected(f"{name!r} was read from a parameter with the default injected(), and nothing has filled it")
 
     def __call__(self, *args: object, **kwargs: object) -> NoReturn:
         raise NotInjected("a parameter with the default injected() was called, and nothing has filled it")

@@ -1,4 +1,4 @@
-"""How a call's arguments become a key: for what shall be unique, and for whose limit it counts against."""
+"""Keys made of a call's arguments, for ``unique``, ``idempotency_key`` and ``concurrency_key``."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ from afterwards.core.names import NAME
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """The key itself, as one call gives it."""
+    """A key given as text by one call."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A text in which ``{parameter}`` stands for an argument, and ``{order.id}`` for what belongs to one."""
+    """A format string: ``{parameter}`` stands for an argument, ``{order.id}`` for an attribute of one."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A function of the same arguments, which gives the key."""
+    """A function of the call's arguments that returns the key."""
 
     function: Callable[..., str]
 
 
 @dataclass(frozen=True, slots=True)
 class AllArguments:
-    """All arguments together, as they are stored."""
+    """A digest of all arguments as they are stored."""
 
 
 Key = Literal | Template | Computed | AllArguments
@@ -41,7 +41,7 @@ Key = Literal | Template | Computed | AllArguments
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The arguments of one call: as they were given, by parameter with their defaults, and as JSON."""
+    """The arguments of one call in three forms: as given, by parameter with defaults, and as JSON."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -50,27 +50,27 @@ class Bound:
 
 
 def declared(option: str, value: object) -> Key | None:
-    """The key that ``@task(...)`` declares: a template, or a function of the arguments; True is all arguments."""
+    """Return the key that ``@task(...)`` declares. True means all arguments. Raises InvalidOption."""
     if isinstance(value, str) and value:
         return Template(value)
     return _common(option, value, "a template such as 'user-{user_id}'")
 
 
 def given(option: str, value: object) -> Key | None:
-    """The key that one call gives: a text as it is, for it may hold what a user has sent."""
+    """Return the key that one call gives. Text may be a user's input: it is no template. Raises InvalidOption."""
     if isinstance(value, str) and value:
         return Literal(value)
     return _common(option, value, "the key as text")
 
 
 def check_parameters(task: str, option: str, key: Key | None, parameters: Collection[str]) -> None:
-    """Raise InvalidOption for a template that names a parameter which the function does not have."""
+    """Raise InvalidOption if a template names an unknown parameter."""
     if not isinstance(key, Template):
         return
     try:
         names = [name for _, name, _, _ in Formatter().parse(key.text) if name is not None]
     except ValueError as error:
-        raise InvalidOption(f'task "{task}", {option}={key.text!r} is no template: {error}') from error
+        raise InvalidOption(f'task "{task}", {option}={key.text!r} is not a valid template: {error}') from error
     for name in names:
         parameter = name.partition(".")[0].partition("[")[0]
         if parameter not in parameters:
@@ -81,7 +81,7 @@ def check_parameters(task: str, option: str, key: Key | None, parameters: Collec
 
 
 def key_of(task: str, option: str, key: Key, call: Bound) -> str:
-    """The key of a call. Raises InvalidKey when its function fails, or gives no text."""
+    """Return the key of a call. Raises InvalidKey if its function or template fails, or returns no text."""
     match key:
         case Literal(text):
             return as_key(text)
@@ -92,12 +92,12 @@ def key_of(task: str, option: str, key: Key, call: Bound) -> str:
         case Computed(function):  # pragma: no branch (there is no other key)
             made = _made(task, option, lambda: function(*call.args, **call.kwargs))
     if not isinstance(made, str) or not made:
-        raise InvalidKey(task, option, f"gave {made!r}: give a text that is not empty")
+        raise InvalidKey(task, option, f"is {made!r}: give a text that is not empty")
     return as_key(made)
 
 
 def as_key(text: str) -> str:
-    """The text, or where a key could not be written so, a digest of it: only whether keys are equal matters."""
+    """Return the text, or its digest if it does not fit the pattern of keys. Keys are only compared for equality."""
     return text if NAME.fullmatch(text) else f"sha256:{_digest(text)}"
 
 
@@ -114,7 +114,7 @@ def _common(option: str, value: object, otherwise: str) -> Key | None:
 def _made(task: str, option: str, make: Callable[[], str]) -> str:
     try:
         return make()
-    except Exception as error:  # the user's code, or an argument without what the template asks for
+    except Exception as error:  # the user's code, or an argument without the attribute that the template names
         raise InvalidKey(task, option, f"raised {type(error).__name__}: {error}") from error
 
 

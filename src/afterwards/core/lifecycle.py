@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache, partial
 
 from afterwards.core.claim import Claim
-from afterwards.core.correction import corrected, put_back
+from afterwards.core.clock_correction import corrected, put_back
 from afterwards.core.fast_frozen import draft_of, frozen
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry

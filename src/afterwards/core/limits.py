@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self, TypeVar
 
-from afterwards.core.correction import put_back
+from afterwards.core.clock_correction import put_back
 from afterwards.core.errors import InvalidOption
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""What names, queues and keys look like."""
+"""The pattern for names of tasks, queues and keys."""
 
 import re
 
@@ -8,7 +8,7 @@ NAME = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
 
 def check_name(kind: str, name: str) -> str:
-    """The name, if it is one. Raises InvalidOption."""
+    """Return the name unchanged. Raises InvalidOption if it does not match the pattern."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise InvalidOption(f"{kind} {name!r}: use 1 to 100 of the characters A-Z a-z 0-9 _ . : -")
     return name

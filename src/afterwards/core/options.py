@@ -1,4 +1,4 @@
-"""What can be set: for an installation, for a task function, for one call."""
+"""Options of an installation, of a task function and of one call, and their validation."""
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,7 +26,7 @@ MOST_PRIORITY = 100
 NO_RETRY = Retry()
 
 EARLIEST, LATEST = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, 23, 59, 59, tzinfo=UTC)
-"""The instants between have a time in every zone, also a minute later."""
+"""Instants between these can be expressed in every time zone, even a minute later."""
 
 
 class RunIn(StrEnum):
@@ -37,56 +37,56 @@ class RunIn(StrEnum):
 
     @classmethod
     def of(cls, value: object) -> "RunIn":
-        """Raises InvalidOption."""
+        """Return the member for a text. Raises InvalidOption."""
         if not isinstance(value, str) or value not in tuple(cls):
             raise InvalidOption(f'run_in={value!r}: give "thread" or "process"')
         return cls(value)
 
 
 class CallSettings(TypedDict, total=False):
-    """What ``f.options(...)`` takes, and ``@task(...)`` besides."""
+    """Keywords of both ``f.options(...)`` and ``@task(...)``."""
 
     queue: str
-    """Which line the task stands in; letters, digits and ``_.:-``, at most 100."""
+    """The name of the task's queue: 1 to 100 letters, digits and ``_.:-``."""
     priority: int
-    """-100 to 100; higher runs first."""
+    """-100 to 100; a higher priority runs first."""
     retries: int | Retry
-    """How many additional runs after a failure; ``Retry(...)`` also says which exceptions and how soon."""
+    """The number of additional runs after failures. ``Retry(...)`` also sets the waits and the exceptions."""
     timeout: float | timedelta | None
-    """Seconds that one attempt may take. A ``def`` function cannot be stopped: it is judged when it returns."""
+    """Seconds that one attempt may take. A ``def`` function in a thread cannot be stopped: it times out on return."""
     retention: float | timedelta | None
-    """Seconds that the record stays after the task finished."""
+    """Seconds that the record is kept after the task has finished."""
     expires: float | timedelta | None
-    """Seconds after which no attempt begins any more: the task is cancelled, and those behind it."""
+    """Seconds after which no attempt starts. The task is then cancelled, and those after it in its chain."""
     unique: bool | str | Callable[..., str] | None
-    """Not twice at once: while a call with the same key waits or runs, adding it again gives that one's handle. True
-    is all arguments; or a template such as ``"{user_id}"``, or a function of the arguments. One call's text is taken as
-    it is."""
+    """While a call with the same key waits or runs, adding another one returns the handle of the first. The key is True
+    (all arguments), a template such as ``"{user_id}"``, or a function of the arguments. In ``f.options(...)`` a text is
+    the key itself."""
     idempotency_key: str | Callable[..., str] | None
-    """Not twice at all: until the record's retention ends, adding a call with the same key gives that one's handle.
-    ``await tasks.get(key=...)`` finds it. A template or a function of the arguments; one call's text is taken as it is.
-    """
+    """Until the record of a call is deleted, adding another call with the same key returns the handle of the first.
+    ``await tasks.get(key=...)`` finds it. The key is a template or a function of the arguments. In ``f.options(...)`` a
+    text is the key itself."""
     concurrency_key: str | Callable[..., str] | None
-    """For whom ``max_concurrency`` and ``rate_limit`` count, as ``"{user_id}"``: each key has limits of its own."""
+    """A key such as ``"{user_id}"``: ``max_concurrency`` and ``rate_limit`` apply to each key separately."""
     rerun_after_crash: bool
-    """False: a task that was running when its worker died, or was stopped, ends as failed instead of running again."""
+    """False: a task whose worker died or was stopped while it ran ends as failed, and does not run again."""
     delay: float | timedelta | None
     """Seconds to wait before the first attempt."""
     run_at: datetime | None
-    """The instant of the first attempt, as an aware datetime; instead of ``delay``."""
+    """The earliest start of the first attempt, as an aware datetime, instead of ``delay``."""
 
 
 class OneCallSettings(CallSettings, total=False):
-    """What only one call can be given."""
+    """Keywords of ``f.options(...)``."""
 
     after: "Stored | None"
-    """The handle of a task that must succeed first, also of another request's. The call leaves its request's order."""
+    """The handle of a task that must succeed first. It may be of another request; the call leaves its own's order."""
     session: "DatabaseSession | None"
-    """The SQLAlchemy ``Session`` or ``AsyncSession`` with whose commit the task is stored; None: not with a session."""
+    """The SQLAlchemy ``Session`` or ``AsyncSession`` whose commit stores the task; None: without a session."""
 
 
 class Stored(Protocol):
-    """A handle, as far as it is needed here."""
+    """The part of a handle that options need."""
 
     id: str
 
@@ -95,7 +95,7 @@ class Stored(Protocol):
 
 
 class DatabaseSession(Protocol):
-    """As much of SQLAlchemy's sessions as tells them from other objects. They are checked when they are given."""
+    """The methods by which SQLAlchemy's sessions are recognised. A session is checked when it is given."""
 
     def commit(self) -> Any: ...
     def rollback(self) -> Any: ...
@@ -103,7 +103,7 @@ class DatabaseSession(Protocol):
 
 
 class AsConfigured(Enum):
-    """What an option is for a call that does not say: as the request's ``configure`` says."""
+    """The type of the default that means: use the setting of the request's ``configure``."""
 
     AS_CONFIGURED = auto()
 
@@ -112,51 +112,54 @@ AS_CONFIGURED = AsConfigured.AS_CONFIGURED
 
 
 class TaskSettings(CallSettings, total=False):
-    """What ``@task(...)`` takes."""
+    """Keywords of ``@task(...)``."""
 
     name: str
-    """The name under which tasks are stored; default: the function's. It must stay the same from deploy to deploy."""
+    """The name under which tasks are stored. Default: the function's name. It must not change between deploys."""
     on_failure: Callable[[FailedTask], Any] | None
-    """Told when a task has failed for good. A task function is stored together with the failure."""
+    """Called when a task has finally failed. If it is a task function, its call is stored with the failure."""
     max_concurrency: int | None
-    """How many of its tasks run at once, all processes together."""
+    """How many of the function's tasks may run at once, in all processes together."""
     rate_limit: str | None
-    """How many of its tasks start within any span, all processes together: ``"10/m"``, ``"1/30s"``."""
+    """How many of its tasks may start in any span, in all processes together: ``"10/m"``, ``"1/30s"``."""
     aliases: Sequence[str]
-    """Names under which its tasks were stored before, the oldest first: they are run by this function. Its limits, its
-    uniqueness and its schedule go on across a renaming."""
+    """Former names of the function, oldest first. It runs tasks stored under them. Limits, uniqueness and the schedule
+    survive the renaming."""
     run_in: RunIn | Literal["thread", "process"]
-    """Where a ``def`` function runs: in a ``"thread"`` of the server (default), or in a ``"process"`` of its own, for
-    work that holds the GIL, that may crash, or that must be stopped: at its timeout it is killed, and a second after a
-    cancel. The process imports the function's module, so its globals are not the server's and no lifespan has run;
-    ``Depends`` and ``UploadFile`` are refused. It is kept for further tasks, and ended when it was idle for a minute;
-    there are at most as many as ``threads``, beside those. Its standard output is the server's. The function may start
-    programs, but no processes of ``multiprocessing``, and it can enqueue only if its module makes the installation.
-    The context variables of ``propagate`` and the trace do not reach it. Under the pytest plugin it runs in a thread:
-    tests share memory with what they test."""
+    """Where a ``def`` function runs: in a ``"thread"`` of the server (default) or in a ``"process"`` of its own. Use a
+    process for work that holds the GIL, that may crash, or that must be stopped: it is killed at its timeout, or one
+    second after a cancel.
+
+    The process imports the function's module. It has its own globals, and no lifespan has run in it. ``Depends`` and
+    ``UploadFile`` are refused. The process is reused for further tasks and ends after an idle minute. There are at most
+    ``threads`` processes, in addition to the threads. Its standard output is the server's. The function may start
+    programs, but no ``multiprocessing`` processes. It can enqueue only if its module makes the installation. Context
+    variables of ``propagate`` and the trace do not reach it. Under the pytest plugin it runs in a thread, because
+    tests share memory with the code under test."""
     cron: str
-    """Run it by itself where this expression matches: minute, hour, day of month, month, day of week, as in Debian's
-    cron; a sixth field in front means seconds. Needs ``afterwards[cron]``. The function is called without arguments."""
+    """A cron expression that says when the function runs: minute, hour, day of month, month, day of week, as in
+    Debian's cron. A sixth field in front means seconds. It needs ``afterwards[cron]``. The function is called without
+    arguments."""
     tz: str
-    """The IANA name of the time zone whose clock ``cron`` reads; default: UTC. A fixed time that the clock skips in
-    spring comes right after the gap, one that it shows twice in autumn fires the first time."""
+    """The IANA name of the time zone of ``cron``. Default: UTC. A fixed time that is skipped in spring fires right
+    after the gap. One that occurs twice in autumn fires the first time."""
     every: float | timedelta
-    """Instead of ``cron``: seconds from one run to the next, at least 1. Counted from 1970 (UTC), so that all processes
-    agree."""
+    """Seconds from one run to the next, at least 1, instead of ``cron``. Fires are multiples of the span since 1970
+    (UTC), so that all processes agree."""
     missed: Missed | Literal["latest", "all", "skip"]
-    """Which fires are made up for that came while no worker ran: the ``"latest"`` (default), ``"all"``, or, with
-    ``"skip"``, none that is older than a minute."""
+    """Which fires run later if no worker ran at their time: the ``"latest"`` (default), ``"all"``, or, with ``"skip"``,
+    none that is older than a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOptions:
-    """The options of a task function, or of one call of it; checked."""
+    """Validated options of a task function or of one call. Raises InvalidOption."""
 
     queue: str = "default"
     priority: int = 0
     retries: Retry = NO_RETRY
     timeout: timedelta | None = None
-    retention: timedelta | None = None  # None: as the installation says
+    retention: timedelta | None = None  # None: the installation's
     expires: timedelta | None = None
     unique: Key | None = None
     idempotency_key: Key | None = None
@@ -165,8 +168,8 @@ class TaskOptions:
     after: Stored | None = None
     delay: timedelta | None = None
     run_at: datetime | None = None
-    apart: bool = field(init=False, repr=False, compare=False)  # a call is no part of its request's order
-    keyed: bool = field(init=False, repr=False, compare=False)  # a call must be looked at for keys
+    apart: bool = field(init=False, repr=False, compare=False)  # a call is not part of its request's chain
+    keyed: bool = field(init=False, repr=False, compare=False)  # some key option is set
 
     def __post_init__(self) -> None:
         self._check()
@@ -190,37 +193,37 @@ class TaskOptions:
         if self.run_at is not None and self.delay is not None:
             raise InvalidOption("delay and run_at are both given: give one of them")
         if self.delay is not None and self.expires is not None and self.expires <= self.delay:
-            raise InvalidOption(f"expires={self.expires} is over when delay={self.delay} is: it would never run")
+            raise InvalidOption(f"expires={self.expires} ends before delay={self.delay} does: the task would never run")
         if not isinstance(self.rerun_after_crash, bool):
             raise InvalidOption(f"rerun_after_crash={self.rerun_after_crash!r}: give True or False")
         if self.after is not None and not (hasattr(self.after, "id") and hasattr(self.after, "stored")):
             raise InvalidOption(f"after={self.after!r}: give the handle of the task that must succeed first")
 
     def declared(self, settings: Mapping[str, Any]) -> Self:
-        """These options with some of them set anew, from what was written where the function is decorated."""
+        """Return a copy with the settings of ``@task(...)``. Raises InvalidOption."""
         return self.changed(_with_keys(settings, keys.declared))
 
     def changed(self, settings: Mapping[str, Any]) -> Self:
-        """These options with some of them set anew."""
+        """Return a copy with some options replaced. Raises InvalidOption."""
         for name in settings:
             check_known("options", name, _FIELDS)
         changed = {name: _CHECKED.get(name, _as_is)(value) for name, value in settings.items()}
-        if changed.keys() & {"delay", "run_at"}:  # the one that is given replaces the other
+        if changed.keys() & {"delay", "run_at"}:  # each replaces the other
             changed = {"delay": None, "run_at": None} | changed
         return replace(self, **changed)
 
     def called_with(self, settings: Mapping[str, Any]) -> Self:
-        """These options as one call sets them anew. Raises InvalidOption."""
+        """Return a copy with the settings of one call. Raises InvalidOption."""
         retry = settings.get("retries")
         if isinstance(retry, Retry) and _exceptions(retry) not in (_exceptions(NO_RETRY), _exceptions(self.retries)):
             raise InvalidOption(
-                "Retry(on=..., never=...) cannot be set for one call, for exceptions are not stored: "
-                "say it where the function is decorated"
+                "Retry(on=..., never=...) cannot be set for one call, because exceptions are not stored: "
+                "set it in @task(...)"
             )
         return self.changed(_with_keys(settings, keys.given))
 
     def overrides(self, base: Self) -> str | None:
-        """What the worker must know of this call because the function's own options say otherwise; JSON."""
+        """Return, as JSON, the options for a worker that differ from the function's; None if there are none."""
         changed: dict[str, Any] = {}
         if self.timeout != base.timeout:
             changed["timeout"] = self.timeout and self.timeout.total_seconds()
@@ -229,14 +232,14 @@ class TaskOptions:
         return json.dumps(changed) if changed else None
 
     def overridden(self, overrides: str) -> Self:
-        """The function's options with what a call stored; ``on`` and ``never`` stay the function's."""
+        """Return the function's options with a stored call's overrides. ``on`` and ``never`` stay the function's."""
         changed = json.loads(overrides)
         if "retries" in changed:
             changed["retries"] = replace(self.retries, **changed["retries"])
         return self.changed(changed)
 
     def key_makers(self) -> list[tuple[str, Key | None]]:
-        """What the keys of a call are made of, by option."""
+        """Return each key option and its value."""
         return [(option, getattr(self, option)) for option in _KEYS]
 
 
@@ -244,7 +247,7 @@ def check_task_names(settings: Collection[str]) -> None:
     """Raise InvalidOption for names that ``@task(...)`` does not take."""
     for name in settings:
         if name in _OF_ONE_CALL and name not in _OF_TASKS:
-            raise InvalidOption(f"{name} is for one call, as f.options({name}=...): leave it out of @task")
+            raise InvalidOption(f"{name} is for one call, as f.options({name}=...): it is no option of @task")
         check_known("@task", name, _OF_TASKS)
 
 
@@ -252,12 +255,12 @@ def check_call_names(settings: Collection[str]) -> None:
     """Raise InvalidOption for names that ``f.options(...)`` does not take."""
     for name in settings:
         if name in _OF_TASKS and name not in _OF_ONE_CALL:
-            raise InvalidOption(f"{name} is for a function, as @task({name}=...): one call cannot have another")
+            raise InvalidOption(f"{name} is for a function, as @task({name}=...): it cannot be set for one call")
         check_known("options", name, _OF_ONE_CALL)
 
 
 def limit_of(max_concurrency: object, rate_limit: object) -> Limit | None:
-    """What a task function's tasks may do at once and one after the other; None is anything. Raises InvalidOption."""
+    """Return the limit of a task function, None for unlimited. Raises InvalidOption."""
     if max_concurrency is None and rate_limit is None:
         return None
     if max_concurrency is not None:
@@ -268,18 +271,18 @@ def limit_of(max_concurrency: object, rate_limit: object) -> Limit | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The options of an installation."""
+    """Validated options of an installation. Raises InvalidOption."""
 
-    concurrency: int | None = None  # durable tasks at once in this process (20); when given, plain ones at once too
+    concurrency: int | None = None  # durable tasks at once in this process (20); if given, also plain ones
     threads: int = 20  # `def` tasks at once in this process, apart from the endpoints' threads
     queues: frozenset[str] | None = None  # None: all
     worker: bool = True
     ordered: bool = True  # a request's durable tasks run one after the other
     grace: timedelta = timedelta(seconds=20)  # from the signal to the release of what still runs
-    lease: timedelta = timedelta(seconds=30)  # unrenewed for so long, a task is another worker's
+    lease: timedelta = timedelta(seconds=30)  # without renewal for this long, another worker may reclaim the task
     retention: timedelta = timedelta(days=7)
-    max_queued: int | Mapping[str, int] | None = None  # tasks that may wait in a queue; a number is for each queue
-    propagate: tuple[ContextVar[Any], ...] = ()  # context variables that attempts get as their callers had them
+    max_queued: int | Mapping[str, int] | None = None  # tasks that may wait in a queue; a number applies to each queue
+    propagate: tuple[ContextVar[Any], ...] = ()  # context variables whose values attempts get from the caller
     max_file_size: int = 32 * 1024 * 1024  # bytes of one uploaded file among a task's arguments
 
     def __post_init__(self) -> None:
@@ -295,7 +298,7 @@ class Options:
             if not isinstance(value := getattr(self, name), bool):
                 raise InvalidOption(f"{name}={value!r}: give True or False")
         if self.queues is not None and not self.queues:
-            raise InvalidOption("queues is empty, so no task would ever run: name some, or leave it out for all")
+            raise InvalidOption("queues is empty, so no task would ever run: name queues, or leave it out for all")
         lease_of(self.lease)
         for queue in self.queues or ():
             check_name("queue", queue)
@@ -305,12 +308,12 @@ class Options:
         return self.concurrency or 20
 
     def most_queued(self, queue: str) -> int | None:
-        """How many tasks may wait in a queue; None is any number."""
+        """Return how many tasks may wait in a queue, None for any number."""
         return self.max_queued.get(queue) if isinstance(self.max_queued, Mapping) else self.max_queued
 
 
 def lease_of(value: float | timedelta) -> timedelta:
-    """How long a worker may be silent. Raises InvalidOption."""
+    """Return the time after which a lease without a heartbeat ends. Raises InvalidOption."""
     lease = as_span(value, "lease")
     if lease < timedelta(seconds=0.3):
         raise InvalidOption(f"lease={value!r}: three heartbeats must fit into it; 0.3 seconds at least")

@@ -1,4 +1,4 @@
-"""What stands in the way of stored tasks, told without their values."""
+"""Reasons why this code cannot run a stored task, in texts that never show an argument's value."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from pydantic_core.core_schema import ErrorType
 
 
 class ProblemKind(StrEnum):
-    """What of a stored task this code cannot make anything of."""
+    """The part of a stored task that this code cannot read."""
 
     NAME = "name"
     ARGUMENTS = "arguments"
@@ -21,7 +21,7 @@ class ProblemKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Why stored tasks would not run as they are. It shows no values, for they may be secret."""
+    """A reason why stored tasks cannot run with this code. It shows no values: they may be secret."""
 
     name: str
     what: ProblemKind
@@ -35,7 +35,7 @@ class Problem:
 
 
 class Tally:
-    """Problems that are alike, counted as one, so that a million tasks give a short answer."""
+    """Counts equal problems, so that a million tasks give a short answer."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, ProblemKind, str], Problem] = {}
@@ -49,19 +49,21 @@ class Tally:
 
     @property
     def problems(self) -> list[Problem]:
-        """By name, what is found most often first."""
+        """The problems, sorted by name, the most frequent first."""
         return sorted(self._found.values(), key=lambda one: (one.name, -one.count, one.what, one.reason))
 
 
 def unfit(error: BaseException | None) -> str:
-    """Why arguments do not fit, in words that are the same whatever their values are."""
+    """Return why stored arguments do not fit the function. Equal problems give equal texts, whatever the values."""
     if not isinstance(error, ValidationError):
         return f"reading them raises {type(error).__name__}"
     fault = error.errors(include_url=False, include_input=False)[0]
     found = _found(fault["type"], fault["msg"], fault.get("ctx", {}), of_parameter=len(fault["loc"]) == 1)
     if not fault["loc"]:
         return found
-    where = "parameter" if len(fault["loc"]) == 1 else "inside parameter"  # further in there may be keys of a dict
+    where = (
+        "parameter" if len(fault["loc"]) == 1 else "inside parameter"
+    )  # a deeper location may be the key of a dict, which is a value
     return f'{where} "{fault["loc"][0]}": {found}'
 
 
@@ -99,4 +101,4 @@ _OF_THE_TYPE: Final = frozenset(
         "whole_digits",
     }
 )
-"""What pydantic's messages say of a type. Whatever else is in one may be of the value."""
+"""The parts of pydantic's messages that describe a type. Any other part may show the value."""

@@ -1,15 +1,15 @@
-"""State that belongs to a whole process, and the one way to start it afresh."""
+"""Process-wide state, and the one way to reset it between tests."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 
 class ProcessState:
-    """Base of the few objects of which a process has one. Made without arguments; its attributes are the state."""
+    """Base class of process-wide singletons. It is made without arguments; its attributes are the state."""
 
     @contextmanager
     def afresh(self) -> Iterator[None]:
-        """Meanwhile hold what a new process would hold: tests are in each other's way otherwise."""
+        """Hold the state of a new process inside the block, and restore the former state afterwards."""
         before = self.__dict__
         self.__dict__ = {}
         self.__init__()  # type: ignore[misc]  # no subclass takes arguments
@@ -21,7 +21,7 @@ class ProcessState:
 
 @contextmanager
 def afresh(*states: ProcessState) -> Iterator[None]:
-    """Start several afresh, for as long as the block lasts."""
+    """Reset several objects inside the block, and restore them afterwards."""
     with ExitStack() as stack:
         for state in states:
             stack.enter_context(state.afresh())

@@ -1,4 +1,4 @@
-"""How far a task has come, as its function reports it."""
+"""The progress of a task, as its function reports it."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -11,16 +11,16 @@ from afterwards.core.text import shortened, text_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far an attempt has come: ``done`` of ``total`` (None: nobody knows), counted in ``unit``."""
+    """The progress of an attempt: ``done`` of ``total`` (None if unknown), counted in ``unit``."""
 
     done: float = 0
     total: float | None = None
     description: str = ""
     unit: str = ""
-    note: str = ""  # what else the function has to say
+    note: str = ""  # free text of the function
 
     def __post_init__(self) -> None:
-        """Raises TypeError and ValueError for what is no number."""
+        """Raises TypeError or ValueError if ``done`` or ``total`` is not a number."""
         for name in ("done", "total"):
             object.__setattr__(self, name, as_number(getattr(self, name)))
         for name in _TEXTS:
@@ -28,11 +28,11 @@ class Progress:
 
     @property
     def fraction(self) -> float | None:
-        """From 0 to 1; None where the total is not known."""
+        """The completed part, from 0 to 1; None if the total is unknown or zero."""
         return min(1.0, max(0.0, float(self.done) / float(self.total))) if self.total else None
 
     def to_text(self) -> str:
-        """As JSON, 64 KiB at most; what says nothing is left out."""
+        """Return JSON text of at most 64 KiB, without empty fields."""
         said = {name: value for name, value in asdict(self).items() if value not in ("", None)}
         return json.dumps(said | {name: _short(said[name]) for name in _TEXTS & said.keys()})
 
@@ -42,9 +42,9 @@ class Progress:
 
 
 def as_number(value: Any) -> Any:
-    """The value as a number that JSON has: of numpy and decimal there are others. None stays None.
+    """Return the value as an int or float that JSON can hold, also for NumPy's and Decimal's numbers. None stays None.
 
-    Of what is larger than any of them comes the largest; what is not a number counts as nothing.
+    Infinity becomes the largest float, NaN becomes zero. Raises TypeError or ValueError for other values.
     """
     if value is None or (type(value) is int and -_EXACT <= value <= _EXACT):
         return value
@@ -62,7 +62,7 @@ def _short(text: str) -> str:
 TEXT_LIMIT = 64 * 1024
 
 _EXACT = 2**63 - 1
-"""Whole numbers up to here stay what they are."""
+"""Integers up to this absolute value stay integers; larger ones become floats."""
 
 _LARGEST = float_info.max
 

@@ -1,4 +1,4 @@
-"""When a failed task runs again."""
+"""``Retry``: how often, how soon and after which exceptions a failed task runs again."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,13 +18,12 @@ LONGEST = LONGEST_SPAN.total_seconds()
 
 @dataclass(frozen=True, slots=True, init=False)
 class Retry:
-    """How often and how soon a task runs again after it raised.
+    """A retry policy: exponential backoff with full jitter.
 
-    ``times`` counts additional runs: ``Retry(3)`` means four attempts at most. Waits are seconds, or given as
-    timedeltas: ``wait`` before the second attempt, multiplied by ``factor`` before each further one, never above
-    ``max_wait``. With ``jitter`` the wait is drawn evenly from zero to that value, so that tasks which failed together
-    do not come back together.
-    ``on`` names the exceptions that are retried (default: all), ``never`` those that are not; ``never`` wins.
+    ``times`` counts additional runs: ``Retry(3)`` means at most four attempts. Waits are seconds or timedeltas. The
+    second attempt starts after ``wait``. Each further wait is multiplied by ``factor``, up to ``max_wait``. With
+    ``jitter`` the wait is drawn uniformly from zero to that value, so that tasks that failed together are not retried
+    together. ``on`` names the exceptions that are retried (default: all), ``never`` those that are not; ``never`` wins.
     """
 
     times: int
@@ -72,19 +71,19 @@ class Retry:
                 "wait is at least 0, factor at least 1, max_wait at least wait"
             )
         if not self.on:
-            raise InvalidOption("Retry(on=()): no exception would be retried: name some, or leave it out for all")
+            raise InvalidOption("Retry(on=()): no exception would be retried: name exceptions, or leave it out for all")
 
     def covers(self, error: BaseException) -> bool:
-        """Whether this exception is one that is retried at all."""
+        """Return True if the policy retries this exception."""
         if issubclass(type(error), RaisedElsewhere):
             return bool(getattr(error, "retried", True))
         try:
             return isinstance(error, self.on) and not isinstance(error, self.never)
-        except BaseException:  # asked for its class, an exception of the user's may raise anything
+        except BaseException:  # the user's `__class__` property may raise anything
             return issubclass(type(error), self.on) and not issubclass(type(error), self.never)
 
     def delay(self, failed: int, random: float) -> timedelta:
-        """How long to wait after the given number of failures (1 = the first); ``random`` lies in 0…1.
+        """Return the wait after a number of failures (1 for the first). ``random`` is between 0 and 1.
 
         >>> Retry(5, wait=1, factor=2, jitter=False).delay(3, random=0.5).total_seconds()
         4.0
@@ -106,7 +105,7 @@ def _seconds(span: float | timedelta) -> float:
 
 
 def _exceptions(field: str, given: object) -> tuple[type[BaseException], ...]:
-    """One exception class, or several, as a tuple that isinstance takes."""
+    """Return one exception class or several as a tuple. Raises InvalidOption."""
     classes = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
     for cls in classes:
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):

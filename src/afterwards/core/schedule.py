@@ -1,4 +1,4 @@
-"""When a task function runs by itself: fire times, and what becomes of those that were missed."""
+"""Schedules of task functions: their fire times, and which missed fires run later."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,17 +8,17 @@ from enum import StrEnum
 from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
-from afterwards.core.correction import corrected
+from afterwards.core.clock_correction import corrected
 from afterwards.core.errors import InvalidOption
 from afterwards.core.spans import as_span
 
 SHORTEST = timedelta(seconds=1)
 
-GRACE = timedelta(minutes=1)
-"""A fire that is no older than this is late, not missed."""
+LATE_LIMIT = timedelta(minutes=1)
+"""A fire that is older than this counts as missed."""
 
 MOST_AT_ONCE = 100
-"""Missed fires that one write makes up for."""
+"""The most missed fires that one write stores tasks for."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_LOOK = timedelta(minutes=1)
@@ -26,7 +26,7 @@ _FURTHER_BACK = 8
 
 
 class Missed(StrEnum):
-    """Which fires are made up for that came while no worker ran."""
+    """Which fires run later if no worker ran at their time."""
 
     LATEST = "latest"  # one, however many were missed
     ALL = "all"  # each, oldest first
@@ -35,7 +35,7 @@ class Missed(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """Fires where a cron expression matches the clock of a time zone, as cronsim reads it."""
+    """A schedule that fires where a cron expression matches the local time of a zone, as cronsim reads it."""
 
     expression: str
     tz: str = "UTC"  # an IANA name
@@ -49,15 +49,15 @@ class Cron:
             raise InvalidOption(f"cron={self.expression!r} never fires: no such day exists")
 
     def times(self, after: datetime) -> Iterator[datetime]:
-        """The fires later than an instant, one after the other, in UTC."""
+        """Yield the fires after an instant, in order, in UTC."""
         for local in self._local(after):  # pragma: no branch (there is always another one)
             at = local.astimezone(UTC)
-            if at > after:  # in the hour that comes twice, a fixed time belongs to the first one only
+            if at > after:  # in an hour that occurs twice, a fixed time fires only the first time
                 yield at
                 after = at
 
     def _local(self, after: datetime) -> Iterator[datetime]:
-        # Imported here, for it is an extra that nobody needs who has no cron expression.
+        # Imported here because cronsim is an optional dependency.
         try:
             from cronsim import CronSim, CronSimError
         except ImportError:
@@ -78,7 +78,7 @@ class Cron:
 
 @dataclass(frozen=True, slots=True)
 class Every:
-    """Fires at the multiples of a span since 1970 (UTC), which are the same for every process."""
+    """A schedule that fires at multiples of a span since 1970 (UTC), so that all processes agree."""
 
     span: timedelta
 
@@ -87,7 +87,7 @@ class Every:
             raise InvalidOption(f"every={self.span.total_seconds():g}: give seconds or a timedelta, at least 1 second")
 
     def times(self, after: datetime) -> Iterator[datetime]:
-        """The fires later than an instant, one after the other, in UTC."""
+        """Yield the fires after an instant, in order, in UTC."""
         at = after - (after - _EPOCH) % self.span
         while True:
             at += self.span
@@ -105,15 +105,15 @@ class StoredSchedule:
     """A schedule as an engine keeps it."""
 
     name: str  # the task function's
-    expression: str  # of the latest deploy; another one starts anew
-    after: datetime  # fires up to this instant are over with
+    expression: str  # of the latest deploy; a changed one starts anew
+    after: datetime  # fires up to this instant are handled
     last_fire: datetime | None = None
     paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What shall be fired now, oldest first, when to look again, and whether older fires are passed over."""
+    """The fires that are due now, oldest first, the next fire, and whether older fires are skipped."""
 
     fires: tuple[datetime, ...]
     next: datetime
@@ -127,13 +127,13 @@ def wanted(
     every: float | timedelta | None = None,
     missed: str | None = None,
 ) -> tuple[Schedule | None, Missed]:
-    """The schedule that a task function's settings ask for. Raises InvalidOption."""
+    """Return the schedule and the policy for missed fires that settings ask for. Raises InvalidOption."""
     if cron is not None and every is not None:
         raise InvalidOption(f"cron={cron!r} and every={every!r} are both given: give one of them")
     if tz is not None and cron is None:
         raise InvalidOption(f"tz={tz!r} is the time zone of a cron expression: give cron too, or leave tz out")
     if missed is not None and cron is None and every is None:
-        raise InvalidOption(f"missed={missed!r} is about a schedule: give cron or every too, or leave missed out")
+        raise InvalidOption(f"missed={missed!r} needs a schedule: give cron or every too, or leave missed out")
     policy = _policy(Missed.LATEST if missed is None else missed)
     if cron is not None:
         return Cron(cron, "UTC" if tz is None else tz), policy
@@ -141,7 +141,7 @@ def wanted(
 
 
 def fires(schedule: Schedule, after: datetime, until: datetime) -> Iterator[datetime]:
-    """The fires later than ``after``, up to and including ``until``."""
+    """Yield the fires later than ``after``, up to and including ``until``."""
     return takewhile(lambda at: at <= until, schedule.times(after))
 
 
@@ -150,7 +150,7 @@ def next_fire(schedule: Schedule, after: datetime) -> datetime:
 
 
 def latest_fire(schedule: Schedule, after: datetime, until: datetime) -> datetime | None:
-    """The last of the fires; looks at few of them, however many there are."""
+    """Return the last fire in the span, None if there is none. It computes few fires, however long the span."""
     span = _FIRST_LOOK
     while True:
         start = max(after, until - span)
@@ -161,12 +161,12 @@ def latest_fire(schedule: Schedule, after: datetime, until: datetime) -> datetim
 
 
 def due(schedule: Schedule, missed: Missed, after: datetime, now: datetime) -> Due:
-    """What a schedule asks for now, when fires up to ``after`` are over with."""
-    now = max(now, after)  # the clock may have been put back
+    """Return the fires that are due, given that fires up to ``after`` are handled."""
+    now = max(now, after)  # the clock may have been set back
     if missed is Missed.ALL:
         some = tuple(islice(fires(schedule, after, now), MOST_AT_ONCE))
         return Due(some, next_fire(schedule, some[-1] if len(some) == MOST_AT_ONCE else now))
-    latest = latest_fire(schedule, max(after, now - GRACE) if missed is Missed.SKIP else after, now)
+    latest = latest_fire(schedule, max(after, now - LATE_LIMIT) if missed is Missed.SKIP else after, now)
     first = next_fire(schedule, after)
     return Due(
         () if latest is None else (latest,),
@@ -175,23 +175,23 @@ def due(schedule: Schedule, missed: Missed, after: datetime, now: datetime) -> D
     )
 
 
-# What becomes of a stored schedule. Engines store what these return, or translate them.
+# Transitions of a stored schedule. Engines store what these return, or translate them.
 
 
 def registered(stored: StoredSchedule | None, name: str, expression: str, now: datetime) -> StoredSchedule:
-    """The schedule as a deploy has it: seen for the first time, or changed, it makes up for nothing."""
+    """Return the schedule after a deploy. A new or changed one has no missed fires."""
     if stored is None:
         return StoredSchedule(name=name, expression=expression, after=now)
     return stored if stored.expression == expression else replace(stored, expression=expression, after=now)
 
 
 def fired(stored: StoredSchedule, at: datetime) -> StoredSchedule | None:
-    """The schedule after a fire; None refuses one that is over with, or comes while it is paused."""
+    """Return the schedule after a fire, None if the fire is already handled or the schedule is paused."""
     return None if stored.paused or at <= stored.after else replace(stored, after=at, last_fire=at)
 
 
 def put_right(stored: StoredSchedule, now: datetime) -> StoredSchedule:
-    """The schedule after a correction of the clock: fires of the time that never was are no longer over with."""
+    """Return the schedule after a clock correction: fires later than now are no longer handled."""
     return replace(stored, after=corrected(stored.after, now))
 
 
@@ -200,7 +200,7 @@ def paused(stored: StoredSchedule) -> StoredSchedule:
 
 
 def resumed(stored: StoredSchedule, now: datetime) -> StoredSchedule:
-    """The schedule from now on: what was missed meanwhile is over with."""
+    """Return the schedule after its pause. Fires missed during the pause are skipped."""
     return replace(stored, paused=False, after=max(corrected(stored.after, now), now)) if stored.paused else stored
 
 
@@ -215,8 +215,8 @@ def _policy(missed: str) -> Missed:
 def _zone(tz: str) -> ZoneInfo:
     try:
         return ZoneInfo(tz)
-    except (KeyError, ValueError, TypeError, AttributeError, OSError):  # what it raises depends on how wrong it is
+    except (KeyError, ValueError, TypeError, AttributeError, OSError):  # ZoneInfo raises any of these for wrong input
         raise InvalidOption(
-            f'tz={tz!r} is no time zone that is known here: give an IANA name, as "Europe/Rome" '
+            f'tz={tz!r} is not a known time zone: give an IANA name, as "Europe/Rome" '
             "(where the system has none, pip install tzdata)"
         ) from None

@@ -1,4 +1,4 @@
-"""Recognises that the machine is short of something for a while: threads, descriptors, memory, room on a disk."""
+"""Recognise errors that mean a temporary shortage of a system resource: threads, descriptors, memory, disk space."""
 
 import errno
 from collections.abc import Iterator
@@ -8,26 +8,34 @@ from afterwards.core.errors import AfterwardsError
 
 SHORT = frozenset(
     number
-    for name in ("ENOMEM", "EMFILE", "ENFILE", "ENOSPC", "EDQUOT", "ENOBUFS", "EFBIG")  # EAGAIN has other meanings, too
+    for name in (
+        "ENOMEM",
+        "EMFILE",
+        "ENFILE",
+        "ENOSPC",
+        "EDQUOT",
+        "ENOBUFS",
+        "EFBIG",
+    )  # not EAGAIN, which has other meanings
     if (number := getattr(errno, name, None)) is not None
 )
 
 NO_THREAD = "can't start new thread"
-"""The message of the RuntimeError that Python raises when the system has no thread left."""
+"""The message of Python's RuntimeError when the system has no thread left."""
 
 NO_ROOM = "No usable temporary directory found"
-"""How the message of `tempfile` begins where it could not write to any folder."""
+"""The beginning of the message of `tempfile` when it cannot write to any folder."""
 
 DEEPEST = 10
-"""How many causes of an error are looked at."""
+"""How many causes of an error are examined."""
 
 
 class Shortage(AfterwardsError, OSError):
-    """The machine was short of something before a task function could begin. It may begin later."""
+    """A system resource was exhausted before a task function could start. It may start later."""
 
 
 def is_shortage(error: BaseException | None) -> bool:
-    """Whether an error, or what it was raised from, says that the machine is short of something."""
+    """Return True if an error, or one of its causes, means that a system resource is exhausted."""
     for _ in range(DEEPEST):
         if error is None:
             break
@@ -39,7 +47,7 @@ def is_shortage(error: BaseException | None) -> bool:
 
 @contextmanager
 def beginning(doing: str) -> Iterator[None]:
-    """Raise Shortage for an error that says that the machine is short of something."""
+    """Translate errors that mean an exhausted resource into Shortage."""
     try:
         yield
     except Shortage:

@@ -1,4 +1,4 @@
-"""Spans of time, as options and exceptions give them."""
+"""Validation of spans of time: seconds or timedeltas."""
 
 from datetime import timedelta
 
@@ -9,7 +9,7 @@ LONGEST_SPAN = timedelta(days=36500)
 
 
 def as_span(value: float | timedelta, name: str = "the span") -> timedelta:
-    """A span given as seconds or as a timedelta; ``name`` is the option's. Raises InvalidOption."""
+    """Return a span given as seconds or as a timedelta. ``name`` is the option's. Raises InvalidOption."""
     if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
         raise InvalidOption(f"{name}={shown(value)}: give seconds, or a timedelta")
     if value != value:

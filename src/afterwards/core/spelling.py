@@ -1,4 +1,4 @@
-"""Find the option that a misspelt keyword was meant to be."""
+"""Reject unknown keyword arguments, and suggest the option that was probably meant."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
@@ -9,17 +9,19 @@ from afterwards.core.errors import UnknownOption
 
 
 def check_known(where: str, name: str, known: Collection[str]) -> None:
-    """Raise UnknownOption for a name that is none of the known ones; it says which one was probably meant."""
+    """Raise UnknownOption for an unknown name. Its message suggests the option that was probably meant."""
     if name in known:
         return
     meant = [*(one for one in _ELSEWHERE.get(name, ()) if one in known), *get_close_matches(name, known, n=1)]
     hint = f"did you mean {meant[0]}? " if meant else ""
-    raise UnknownOption(f"{where}({name}=...): there is no such option; {hint}There are {', '.join(sorted(known))}")
+    raise UnknownOption(
+        f"{where}({name}=...): there is no such option; {hint}The options are {', '.join(sorted(known))}"
+    )
 
 
 def check_names(called: Callable[..., Any], given: Collection[str]) -> None:
-    """Raise UnknownOption for a keyword that a function or a class does not take."""
-    if not given:  # as ever
+    """Raise UnknownOption for a keyword that a function or class does not accept."""
+    if not given:  # the usual case
         return
     parameters = signature(called).parameters.values()
     known = [one.name for one in parameters if one.kind in _NAMED and one.name != "self"]
@@ -29,7 +31,7 @@ def check_names(called: Callable[..., Any], given: Collection[str]) -> None:
 
 _NAMED: Final = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 _TIMES: Final = ("retries", "times")
-_ELSEWHERE: Final[Mapping[str, Sequence[str]]] = {  # what other libraries call it, or another place of ours
+_ELSEWHERE: Final[Mapping[str, Sequence[str]]] = {  # names in other libraries, or in another place of ours
     "max_retries": _TIMES,
     "retry": _TIMES,
     "retries": _TIMES,

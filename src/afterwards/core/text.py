@@ -1,18 +1,18 @@
-"""Texts that fit into a record."""
+"""Texts of users' objects and exceptions: shortened for a record, and never raising."""
 
 import traceback
 from types import TracebackType
 
 TEXT_LIMIT = 64 * 1024
-"""Bytes of UTF-8 that a message or a traceback may take."""
+"""The most bytes of UTF-8 in a message or a traceback."""
 
 NAME_LIMIT = 200
-"""Bytes of UTF-8 that the name of an exception's class may take."""
+"""The most bytes of UTF-8 in the name of an exception's class."""
 
 
 def shortened(text: str, limit: int = TEXT_LIMIT) -> str:
-    """The text, or where it is too long, its beginning and its end; ``limit`` is bytes of UTF-8."""
-    raw = str.encode(text, errors="replace")  # half a surrogate pair can be in a string, but in no store
+    """Return the text, cut in the middle if it is longer than ``limit`` bytes of UTF-8."""
+    raw = str.encode(text, errors="replace")  # a string may hold a lone surrogate, which no store accepts
     if len(raw) <= limit:
         return raw.decode()
     half = limit // 2 - len(_CUT)
@@ -20,7 +20,7 @@ def shortened(text: str, limit: int = TEXT_LIMIT) -> str:
 
 
 def text_of(value: object) -> str:
-    """The text of a user's object, also of one that fails to give it."""
+    """Return the shortened ``str()`` of a user's object. Never raises."""
     try:
         return shortened(str(value))
     except BaseException:  # the user's code may raise anything
@@ -28,7 +28,7 @@ def text_of(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """The beginning of a value's repr, also of one that has none: as of a whole number with 5,000 digits."""
+    """Return the first 100 characters of a value's repr, or its type if that raises (an int of 5,000 digits)."""
     try:
         text = repr(value)
     except Exception:  # the user's code
@@ -37,17 +37,17 @@ def shown(value: object) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether the text can be stored: a lone half of a surrogate pair, which JSON can send, cannot."""
+    """Return True if the text has no lone surrogate. JSON can contain one, a store cannot."""
     return text.isascii() or not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def said_by(error: BaseException) -> str:
-    """The text of an exception, also of one that fails to give it."""
+    """Return the shortened message of an exception. Never raises."""
     return text_of(error)
 
 
 def type_name(error: BaseException) -> str:
-    """The qualified name of an exception's class, which its metaclass can hide."""
+    """Return the qualified name of an exception's class. Never raises, whatever its metaclass does."""
     try:
         return shortened(type(error).__qualname__, NAME_LIMIT)
     except BaseException:  # the user's code, as above
@@ -55,16 +55,16 @@ def type_name(error: BaseException) -> str:
 
 
 def written(error: BaseException, frames: TracebackType | None) -> str:
-    """The traceback from these frames on. Of an exception that cannot be formatted, at least those and its message."""
+    """Return the traceback text, or frames and message if the exception cannot be formatted. Never raises."""
     try:
         return "".join(traceback.format_exception(type(error), error, frames))
-    except BaseException as trouble:  # the user's code, as above, or the format of what was made by hand
+    except BaseException as trouble:  # the user's code, as above, or an exception object made by hand
         lines = "".join(traceback.format_tb(frames))
-        return f"{lines}{type_name(error)}: {said_by(error)}\n(no more of it, for that raised {type_name(trouble)})\n"
+        return f"{lines}{type_name(error)}: {said_by(error)}\n(no more: formatting it raised {type_name(trouble)})\n"
 
 
 def printable(error: BaseException) -> bool:
-    """Whether a log can format the exception, and write it: a stream refuses half a surrogate pair."""
+    """Return True if logging can format and write the exception. A stream refuses lone surrogates."""
     try:
         return all(map(is_unicode, traceback.format_exception(type(error), error, frames_of(error))))
     except BaseException:  # the user's code, as above
@@ -72,12 +72,12 @@ def printable(error: BaseException) -> bool:
 
 
 def frames_of(error: BaseException) -> TracebackType | None:
-    """The traceback of an exception, whatever its class makes of the attribute."""
+    """Return the traceback of an exception, even if its class overrides the attribute."""
     frames: TracebackType | None = _FRAMES.__get__(error)
     return frames
 
 
-NO_TEXT = "(its text cannot be had)"
+NO_TEXT = "(str() raised)"
 
 _FRAMES = BaseException.__dict__["__traceback__"]
 

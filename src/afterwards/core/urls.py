@@ -1,4 +1,4 @@
-"""The URL of an engine, as a user writes it."""
+"""Parse the URL of an engine, and hide its password."""
 
 import re
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ _SECRET = re.compile(r"((?:^|[?&])[^=&?]*(?:password|passwd|secret|token)[^=&]*=
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineURL:
-    """A URL in its parts."""
+    """A parsed URL."""
 
     kind: str  # the scheme in lower case, without SQLAlchemy's driver: ``sqlite+aiosqlite`` means sqlite
-    file: str = ""  # of sqlite, as it was written: relative or absolute
-    text: str  # the whole of it, with its password
-    shown: str  # as it may be shown: without a password
+    file: str = ""  # the path of sqlite's file as written, relative or absolute
+    text: str  # the whole URL, with its password
+    shown: str  # the URL without its password, for logs
 
 
 def parse(url: str) -> EngineURL:
-    """Take a URL apart. Raises UnsupportedEngine, which says what to write instead."""
+    """Parse a URL. Raises UnsupportedEngine, whose message says what to write instead."""
     text = url.strip()
     shown = without_password(text)
     if any(not char.isprintable() for char in text):
-        raise UnsupportedEngine(f"the URL {shown!r} has a character that cannot be printed: {_FORMS}")
+        raise UnsupportedEngine(f"the URL {shown!r} has an unprintable character: {_FORMS}")
     found = _SCHEME.fullmatch(text)
     if found is None or re.match(r"[A-Za-z]:[\\/]", text):
-        raise UnsupportedEngine(f"{shown!r} is no URL: {_for_path(text)}")
+        raise UnsupportedEngine(f"{shown!r} is not a URL: {_for_path(text)}")
     kind, rest = found[1].lower(), found[2]
     match kind:
         case "sqlite":
@@ -42,17 +42,17 @@ def parse(url: str) -> EngineURL:
 
 
 def unsupported(url: EngineURL) -> UnsupportedEngine:
-    """Make the error for a kind that no engine is for."""
+    """Return the error for a URL that has no engine."""
     return UnsupportedEngine(f'there is no engine for "{url.kind}" in {url.shown!r}: {_FORMS}')
 
 
 def without_password(url: str) -> str:
-    """The URL with ``***`` in place of its password, wherever that stands."""
+    """Return the URL with ``***`` in place of each password and secret parameter."""
     return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url))
 
 
 def _file(shown: str, rest: str) -> str:
-    """The file of a SQLite URL, as SQLAlchemy reads it: three slashes and a relative path, four and an absolute one."""
+    """Return the path in a SQLite URL as SQLAlchemy reads it: relative after 3 slashes, absolute after 4."""
     path, question, parameters = rest.partition("?")
     if question:
         raise UnsupportedEngine(
@@ -74,7 +74,7 @@ def _file(shown: str, rest: str) -> str:
 
 
 def _for_path(path: str) -> str:
-    """How to write what looks like a path."""
+    """Return a hint how to write a path as a URL."""
     if not path or "@" in path or "://" in path:
         return _FORMS
     kind = "absolute" if path.startswith("/") else "relative"

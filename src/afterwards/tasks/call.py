@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from afterwards.client.client import Client
 from afterwards.client.uploads import Uploads
-from afterwards.core.called import called_already, function_of
+from afterwards.core.already_called import called_already, function_of
 from afterwards.core.errors import NotAFunction, NotStored, UnstorableArgument
 from afterwards.core.fast_frozen import draft_of, frozen
 from afterwards.core.keys import Bound, key_of

@@ -7,7 +7,7 @@ from afterwards.client.handle import TaskHandle
 from afterwards.client.installations import the_client
 from afterwards.client.request import origin, request_tasks
 from afterwards.client.uploads import Uploads, files_stored
-from afterwards.core.called import called_already
+from afterwards.core.already_called import called_already
 from afterwards.core.errors import InvalidOption
 from afterwards.core.task import NewTask
 from afterwards.core.text import shown

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, Unpack, overload
 
 from typing_extensions import ParamSpec
 
-from afterwards.core.called import called_already
+from afterwards.core.already_called import called_already
 from afterwards.core.errors import InvalidOption, InvalidTaskFunction, UnresolvedAnnotation
 from afterwards.core.keys import AllArguments, check_parameters
 from afterwards.core.names import check_name

@@ -1,4 +1,4 @@
-"""Every log line of this package, and its spans of OpenTelemetry."""
+"""All log lines of this package, and its OpenTelemetry spans."""
 
 from afterwards.telemetry.attempts import (
     blocked,
@@ -48,7 +48,7 @@ from afterwards.telemetry.worker import (
     unfit,
     unroutable,
 )
-from afterwards.telemetry.writing import log, make_visible, once, told
+from afterwards.telemetry.writing import last_written, log, make_visible, once
 
 __all__ = [
     "attempt_failed",
@@ -62,6 +62,7 @@ __all__ = [
     "fit_again",
     "injected_everywhere",
     "injected_with_yield",
+    "last_written",
     "lease_gone",
     "left_running",
     "left_undone",
@@ -95,7 +96,6 @@ __all__ = [
     "started",
     "still_running",
     "succeeded",
-    "told",
     "trace_carrier",
     "unfit",
     "unroutable",

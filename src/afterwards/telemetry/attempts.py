@@ -1,4 +1,4 @@
-"""Log lines about attempts, and how they end."""
+"""Log lines about attempts and their outcomes."""
 
 import logging
 from collections.abc import Iterable
@@ -12,14 +12,14 @@ from afterwards.telemetry.writing import described, log, once, write
 
 
 def succeeded(task: Task) -> None:
-    """Told at DEBUG."""
+    """Log a success at DEBUG."""
     if log.isEnabledFor(logging.DEBUG):
         fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(State.SUCCEEDED)}
         write(logging.DEBUG, f"task succeeded: {task.name} ({task.id}), attempt {task.attempt}", extra=fields)
 
 
 def settled(task: Task, settled: Settled, error: BaseException | None, times: int) -> None:
-    """One line per attempt that did not succeed, with its traceback."""
+    """Log one line for an attempt that did not succeed, with its traceback."""
     fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(settled.state)}
     about = f"{task.name} ({task.id}), attempt {task.attempt}"
     match settled.state:
@@ -38,7 +38,7 @@ def settled(task: Task, settled: Settled, error: BaseException | None, times: in
         case State.QUEUED if settled.set_aside is not None:
             set_aside(task.id, task.name, settled.set_aside)
         case State.QUEUED | State.SCHEDULED if settled.failure is not None:
-            write(logging.INFO, f"task given back: {about}: {settled.failure.message}", extra=fields)
+            write(logging.INFO, f"task released: {about}: {settled.failure.message}", extra=fields)
         case _:
             write(logging.DEBUG, f"task snoozed: {about}", extra=fields)
 
@@ -46,7 +46,7 @@ def settled(task: Task, settled: Settled, error: BaseException | None, times: in
 def result_not_stored(task: Task, error: BaseException) -> None:
     write(
         logging.WARNING,
-        f"the result of {task.name} ({task.id}) is not stored, the task has succeeded all the same: {text_of(error)}",
+        f"the result of {task.name} ({task.id}) is not stored; the task has succeeded nevertheless: {text_of(error)}",
         extra={"task": task.id, "task_name": task.name},
     )
 
@@ -54,19 +54,19 @@ def result_not_stored(task: Task, error: BaseException) -> None:
 def still_running(task: Task) -> None:
     write(
         logging.WARNING,
-        f"{task.name} ({task.id}), attempt {task.attempt} has not stopped: it keeps its lease, so that no other "
-        "process begins it, until it ends or this process does",
+        f"{task.name} ({task.id}), attempt {task.attempt} has not stopped. It keeps its lease until it ends or "
+        "this process does, so no other process starts it",
         extra={"task": task.id, "task_name": task.name, "attempt": task.attempt},
     )
 
 
 def left_running(task: Task, settled: str | None) -> None:
-    """Tell of an attempt that its worker let go of; without a state it is recorded elsewhere, for its lease is lost."""
-    recorded = "Its lease is lost" if settled is None else f"It is recorded as {settled}, and it is not tried again"
+    """Log an attempt that its worker has abandoned. ``settled`` is the recorded state, None if the lease was lost."""
+    recorded = "Its lease is lost" if settled is None else f"It is recorded as {settled}, and is not retried"
     write(
         logging.ERROR,
-        f"task does not stop: {task.name} ({task.id}), attempt {task.attempt} goes on although it was cancelled twice. "
-        f"{recorded}. Its slot is free. Let CancelledError pass in it",
+        f"task does not stop: {task.name} ({task.id}), attempt {task.attempt} still runs although it was cancelled "
+        f"twice. {recorded}. Its slot is free. Do not catch CancelledError in it",
         extra={"task": task.id, "task_name": task.name, "attempt": task.attempt},
     )
 
@@ -74,7 +74,7 @@ def left_running(task: Task, settled: str | None) -> None:
 def lease_gone(task: Task) -> None:
     write(
         logging.WARNING,
-        f"lease lost: {task.name} ({task.id}), attempt {task.attempt} is stopped: the task is somebody else's now",
+        f"lease lost: {task.name} ({task.id}), attempt {task.attempt} is stopped: another worker has the task now",
         extra={"task": task.id, "task_name": task.name, "attempt": task.attempt},
     )
 
@@ -83,7 +83,7 @@ def lost(task: Task, settled: Settled) -> None:
     fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(settled.state)}
     about = f"{task.name} ({task.id}), attempt {task.attempt} on worker {task.worker}"
     if settled.failure is not None and settled.failure.kind is FailureKind.RELEASED:
-        write(logging.INFO, f"task given back: {about}, which has shut down", extra=fields)
+        write(logging.INFO, f"task released: {about}, which has shut down", extra=fields)
     elif settled.state is State.FAILED:
         write(logging.ERROR, f"task failed: {about}: its worker died {task.attempt} times while it ran", extra=fields)
     else:
@@ -94,8 +94,8 @@ def refused(leases: Iterable[Lease]) -> None:
     for lease in leases:
         write(
             logging.WARNING,
-            f"late worker refused: task {lease.task_id} has moved on from attempt {lease.attempt}; "
-            "what this attempt returned is not stored",
+            f"late worker refused: task {lease.task_id} is past attempt {lease.attempt}; "
+            "the outcome of this attempt is not stored",
             extra={"task": lease.task_id, "attempt": lease.attempt},
         )
 
@@ -103,8 +103,8 @@ def refused(leases: Iterable[Lease]) -> None:
 def blocked(name: str, blocked: timedelta, where: str) -> None:
     write(
         logging.WARNING,
-        f"{name} has blocked the event loop for {blocked.total_seconds() * 1000:.0f} ms at {where}: no request is "
-        "answered meanwhile. Await what it waits for, or make it a `def` function, which runs in a thread",
+        f"{name} has blocked the event loop for {blocked.total_seconds() * 1000:.0f} ms at {where}. No request is "
+        "answered meanwhile. Use await instead of the blocking call, or a `def` function, which runs in a thread",
         extra={"task_name": name, "where": where},
     )
 
@@ -112,10 +112,10 @@ def blocked(name: str, blocked: timedelta, where: str) -> None:
 def waits_in_vain(waiting: Task, awaited: Task) -> None:
     write(
         logging.WARNING,
-        f"{waiting.name} ({waiting.id}) waits for the result of {awaited.name} ({awaited.id}), which has not begun "
-        f"({awaited.state}): it may wait for ever if that needs a slot, a thread or a limit that those who wait hold. "
-        "Give result() a timeout, raise the concurrency or the limit, or add the second half of the work as a task "
-        "of its own, in a chain",
+        f"{waiting.name} ({waiting.id}) waits for the result of {awaited.name} ({awaited.id}), which has not started "
+        f"({awaited.state}). This is a deadlock if it needs a slot, a thread or a limit that waiting tasks hold. "
+        "Give result() a timeout, raise the concurrency or the limit, or put the second half of the work into a "
+        "task of its own, in a chain",
         extra={"task": waiting.id, "task_name": waiting.name, "awaited": awaited.id},
     )
 
@@ -125,7 +125,7 @@ def notice_failed(name: str, error: BaseException) -> None:
 
 
 def not_shown(error: BaseException) -> None:
-    once(f"progress {type_name(error)}", logging.WARNING, f"progress could not be shown: {described(error)}")
+    once(f"progress {type_name(error)}", logging.WARNING, f"progress could not be displayed: {described(error)}")
 
 
 def not_copied(error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""Log lines about requests and the tasks that they add."""
+"""Log lines about requests and their tasks."""
 
 import logging
 from collections.abc import Collection, Iterable
@@ -11,9 +11,9 @@ def no_worker(engine: str) -> None:
     once(
         f"no worker {engine}",
         logging.WARNING,
-        f"afterwards: a task was stored in {engine}, where no worker has ever run, so nothing may run it. Where the "
-        "server keeps its tasks in another file, name that one: AFTERWARDS_URL=sqlite:////folder/afterwards.db in the "
-        "environment of both, or the URL in Afterwards(app, ...)",
+        f"afterwards: a task was stored in {engine}, where no worker has ever run, so it may never run. If the "
+        "server uses another file, give both the same URL: AFTERWARDS_URL=sqlite:////folder/afterwards.db in the "
+        "environment, or the URL in Afterwards(app, ...)",
     )
 
 
@@ -21,8 +21,8 @@ def without_lifespan(engine: str) -> None:
     once(
         f"without lifespan {engine}",
         logging.INFO,
-        "afterwards: the application runs without its lifespan (it is mounted inside another one, or its server runs "
-        "none): the worker began with the first request",
+        "afterwards: the application runs without its lifespan (it is mounted in another application, or its "
+        "server does not support lifespans): the worker started with the first request",
     )
 
 
@@ -31,8 +31,8 @@ def injected_with_yield(version: str, stack: str) -> None:
         "injected with yield",
         logging.WARNING,
         f"afterwards: FastAPI {version} keeps no exit stack {stack!r} in a request's scope, so tasks are stored by a "
-        "dependency with yield, which takes longer; the first request's are stored as its response begins, unless that "
-        "is an error",
+        "dependency with yield, which is slower. The first request's tasks are stored when its response starts, unless "
+        "the response is an error",
     )
 
 
@@ -40,9 +40,8 @@ def injected_everywhere(version: str) -> None:
     once(
         "injected everywhere",
         logging.WARNING,
-        f"afterwards: FastAPI {version} does not show which of its routes ask for BackgroundTasks, so all routes that "
-        "are added after Afterwards(app) get a dependency more; routes added before, and mounted applications, do not "
-        "store tasks",
+        f"afterwards: FastAPI {version} does not show which routes use BackgroundTasks, so every route added after "
+        "Afterwards(app) gets one more dependency; routes added before, and mounted applications, do not store tasks",
     )
 
 
@@ -51,22 +50,22 @@ def committed_late(origin: str | None, names: Collection[str]) -> None:
         once(
             f"committed late {name}",
             logging.WARNING,
-            f"the response of {origin or 'a request'} leaves before task {name!r} is stored: its session commits "
-            "later, and if the process dies in between, the rows and the task are lost after a 2xx. Commit in the "
-            'endpoint, or have the dependency that commits end before the response: Depends(get_db, scope="function")',
+            f"the response of {origin or 'a request'} is sent before task {name!r} is stored, because its "
+            "session commits later. If the process dies in between, rows and task are lost after a 2xx. Commit in the "
+            'endpoint, or end the dependency that commits before the response: Depends(get_db, scope="function")',
         )
 
 
 def not_stored(error: BaseException, names: Iterable[str], *, answered: bool) -> None:
-    """A request's tasks could not be stored; ``answered`` when its response had already begun."""
-    how = "after the response had begun: they are lost" if answered else "so the request is answered with 503"
+    """Log that a request's tasks could not be stored. ``answered``: its response had already started."""
+    how = "after the response had started: they are lost" if answered else "so the request is answered with 503"
     write(logging.ERROR, f"tasks could not be stored ({', '.join(names)}), {how}: {text_of(error)}", exc_info=error)
 
 
 def never_committed(origin: str | None, names: Iterable[str]) -> None:
     write(
         logging.WARNING,
-        f"{origin or 'tasks'}: {', '.join(names)} were added with a session, and that session was never committed: "
+        f"{origin or 'tasks'}: {', '.join(names)} were added with a session that was never committed: "
         "they are not stored",
     )
 
@@ -81,8 +80,8 @@ def rolled_back(origin: str | None, names: Iterable[str]) -> None:
 def lost_after_commit(error: BaseException, names: Iterable[str]) -> None:
     write(
         logging.ERROR,
-        f"tasks could not be stored ({', '.join(names)}) after the commit of their session, whose database is another "
-        f"one: they are lost: {text_of(error)}",
+        f"tasks could not be stored ({', '.join(names)}) after the commit of their session, which is in another "
+        f"database: they are lost: {text_of(error)}",
         exc_info=error,
     )
 
@@ -97,7 +96,7 @@ def mixed(origin: str | None) -> None:
     once(
         f"mixed {origin}",
         logging.WARNING,
-        f"{origin or 'a request'} adds plain and @task functions: the plain ones run first, whatever the order",
+        f"{origin or 'a request'} adds plain and @task functions: the plain ones run first, in any order of adding",
     )
 
 
@@ -117,5 +116,5 @@ def not_stored_in_time(seconds: float) -> None:
     write(
         logging.WARNING,
         f"a task that was added in a thread is not stored after {seconds:.0f} s: the event loop that stores it is "
-        "blocked. The thread goes on, and the task is stored when that loop does",
+        "blocked. The thread continues, and the task is stored when the loop does",
     )

@@ -1,4 +1,4 @@
-"""Log lines about stored rows that cannot be read."""
+"""Log lines about unreadable rows in the store."""
 
 import logging
 
@@ -7,19 +7,19 @@ from afterwards.telemetry.writing import once
 
 
 def set_aside(id: str, name: str, reason: str) -> None:
-    """Tell of a task that this code cannot read: once for each function and reason, for there may be very many."""
+    """Log a task that this code cannot read, once for each function and reason: there may be very many."""
     once(
         f"set aside {name} {reason}",
         logging.WARNING,
-        f"task set aside: {name} ({id}): {reason}. All other tasks go on. It stays stored, and runs when a worker "
-        "comes whose code can read it. `await tasks.check()` lists all such tasks, and `cancel` ends one",
+        f"task set aside: {name} ({id}): {reason}. It stays stored, and runs on a worker whose code can read it. "
+        "Other tasks are not affected. `await tasks.check()` lists all such tasks, and `cancel` ends one",
     )
 
 
 def row_unreadable(what: str, name: str, error: BaseException) -> None:
-    """Tell once of a row that is no task's. It is passed over, and stays as it is."""
+    """Log, once, an unreadable row of another table than tasks. It is skipped and stays unchanged."""
     once(
         f"unreadable {what} {name}",
         logging.WARNING,
-        f"the stored {what} {name} cannot be read, and is passed over: {said_by(error)}",
+        f"the stored {what} {name} cannot be read and is skipped: {said_by(error)}",
     )

@@ -1,4 +1,4 @@
-"""The traces of OpenTelemetry that go on in attempts."""
+"""OpenTelemetry: propagate the caller's trace to attempts, and make a span for each attempt."""
 
 import logging
 import sys
@@ -12,9 +12,9 @@ from afterwards.telemetry.writing import described, once
 
 
 def trace_carrier() -> dict[str, str]:
-    """The OpenTelemetry trace that the caller belongs to, as headers; nothing where nobody traces. Never raises."""
-    context = sys.modules.get("opentelemetry.context")  # who traces has loaded it
-    if context is None or not context.get_current():  # as most often
+    """Return the caller's trace as headers, an empty dict if nothing is traced. Never raises."""
+    context = sys.modules.get("opentelemetry.context")  # loaded by any application that traces
+    if context is None or not context.get_current():
         return {}
     try:
         return _carrier()
@@ -24,7 +24,7 @@ def trace_carrier() -> dict[str, str]:
 
 
 def _carrier() -> dict[str, str]:
-    from opentelemetry import propagate, trace  # loaded where a trace is to go on, and nowhere else
+    from opentelemetry import propagate, trace  # imported only when there is a trace
 
     carrier: dict[str, str] = {}
     if trace.get_current_span().get_span_context().is_valid:
@@ -34,9 +34,9 @@ def _carrier() -> dict[str, str]:
 
 @contextmanager
 def attempt_span(task: Task, carrier: dict[str, str]) -> Iterator[None]:
-    """A span round one attempt, below the one that was current when its task was added.
+    """Run the block in a span whose parent is the span in which the task was added.
 
-    Where none can be made there is none: what a sampler, a processor or an exporter raises stays out of the attempt.
+    Errors of a sampler, processor or exporter are logged and do not reach the attempt.
     """
     if not carrier:
         yield
@@ -76,7 +76,7 @@ def _span(task: Task, carrier: dict[str, str]) -> AbstractContextManager[Any]:
 
 
 def attempt_failed(error: BaseException) -> None:
-    """Mark the span of an attempt. Never raises."""
+    """Record an exception in the current span and set its status to error. Never raises."""
     from opentelemetry import trace  # as above
 
     try:
@@ -88,4 +88,4 @@ def attempt_failed(error: BaseException) -> None:
 
 
 def not_traced(error: BaseException) -> None:
-    once(f"trace {type_name(error)}", logging.WARNING, f"a trace could not be kept: {described(error)}")
+    once(f"trace {type_name(error)}", logging.WARNING, f"a trace could not be recorded: {described(error)}")

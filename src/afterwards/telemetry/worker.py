@@ -1,17 +1,17 @@
-"""Log lines about the worker of this process and its parts."""
+"""Log lines about the worker of this process, its engine and its schedules."""
 
 import logging
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from afterwards.core.correction import CORRECTION
+from afterwards.core.clock_correction import CORRECTION
 from afterwards.core.routing import Unroutable
 from afterwards.core.schedule import Missed
 from afterwards.core.text import text_of
 from afterwards.telemetry.writing import described, now_and_then, write
 
 SHORT_EVERY = 5.0
-"""Seconds between two lines that say that this machine is short of the same thing."""
+"""The least seconds between two lines about the same shortage."""
 
 
 def started(
@@ -30,7 +30,7 @@ def started(
 def not_begun(error: Exception) -> None:
     write(
         logging.CRITICAL,
-        f"afterwards: the worker could not begin: {described(error)}; tasks are stored, and not run in this process",
+        f"afterwards: the worker could not start: {described(error)}; this process stores tasks and does not run them",
         exc_info=error,
     )
 
@@ -39,8 +39,8 @@ def draining(running: int, grace: timedelta) -> None:
     who = "1 task has" if running == 1 else f"{running} tasks have"
     write(
         logging.INFO,
-        f"afterwards: draining, {who} {grace.total_seconds():g} s to end; a second Ctrl-C ends at once, and gives back "
-        "what runs",
+        f"afterwards: draining, {who} {grace.total_seconds():g} s to end; a second Ctrl-C releases running "
+        "tasks at once",
         extra={"running": running},
     )
 
@@ -48,23 +48,23 @@ def draining(running: int, grace: timedelta) -> None:
 def unfit(reason: str) -> None:
     write(
         logging.CRITICAL,
-        f"afterwards: requests that add tasks are answered with 503, for they would not run here: {reason}",
+        f"afterwards: requests that add tasks are answered with 503, because they would not run here: {reason}",
     )
 
 
 def fit_again() -> None:
-    write(logging.WARNING, "afterwards: the worker works again, and requests may add tasks")
+    write(logging.WARNING, "afterwards: the worker works again, and requests can add tasks")
 
 
 def loop_broken(doing: str, error: BaseException) -> None:
-    write(logging.CRITICAL, f"worker: could not {doing} because of an error of its own; it goes on", exc_info=error)
+    write(logging.CRITICAL, f"worker: could not {doing} because of an internal error; it continues", exc_info=error)
 
 
 def ended_early(doing: str) -> None:
     write(
         logging.CRITICAL,
-        f"worker: the part that has to {doing} was cancelled from outside, as by a loop over asyncio.all_tasks(); "
-        "it starts again",
+        f"worker: the part that has to {doing} was cancelled from outside, for example by a loop over "
+        "asyncio.all_tasks(); it is restarted",
     )
 
 
@@ -77,23 +77,26 @@ def engine_trouble(doing: str, error: BaseException, wait: timedelta) -> None:
 
 
 def short(doing: str, error: BaseException) -> None:
-    """Told now and then: it may come up for every task."""
+    """Log a shortage of a resource. The lines are limited in rate, because every task may meet it."""
     now_and_then(
         f"short {doing}",
         SHORT_EVERY,
         logging.WARNING,
-        f"worker: this machine is too short of something to {doing}: {error}; what needs it waits",
+        f"worker: this machine lacks a resource to {doing}: {error}; tasks that need it wait",
     )
 
 
 def clock_jumped(jump: timedelta) -> None:
-    """The wall clock was set, or the machine slept."""
+    """Log that the wall clock was set, or that the machine slept."""
     way = "forward" if jump > timedelta() else "back"
     if jump < -CORRECTION:
-        write(logging.WARNING, "clock: this is a correction: schedules, delays, rates and leases go on from now")
+        write(
+            logging.WARNING,
+            "clock: this is a correction: schedules, delays, rates and leases continue from the new time",
+        )
     write(
         logging.WARNING,
-        f"clock: it jumped {way} by {abs(jump.total_seconds()):,.0f} s; no worker is held to be dead before it has had "
+        f"clock: it jumped {way} by {abs(jump.total_seconds()):,.0f} s; no worker is considered dead before it has had "
         "time to renew its leases",
     )
 
@@ -101,7 +104,7 @@ def clock_jumped(jump: timedelta) -> None:
 def not_fired(name: str, error: BaseException) -> None:
     write(
         logging.ERROR,
-        f"the schedule of {name} could not fire: its task cannot be made: {described(error)}",
+        f"the schedule of {name} could not fire, because its task cannot be made: {described(error)}",
         exc_info=error,
     )
 
@@ -109,8 +112,8 @@ def not_fired(name: str, error: BaseException) -> None:
 def passed_over(name: str, since: datetime, missed: Missed) -> None:
     write(
         logging.INFO,
-        f"schedule: fires of {name} were missed since {since:%Y-%m-%d %H:%M:%S} UTC, and missed={str(missed)!r} says "
-        f"which are made up for: {'none of them' if missed is Missed.SKIP else 'one of them'}",
+        f"schedule: fires of {name} were missed since {since:%Y-%m-%d %H:%M:%S} UTC; by missed={str(missed)!r}, "
+        f"{'none of them runs' if missed is Missed.SKIP else 'only the latest runs'}",
         extra={"task_name": name},
     )
 
@@ -120,7 +123,7 @@ def unroutable(found: Unroutable) -> None:
     write(
         logging.WARNING,
         f"unroutable: {count} since {found.since:%Y-%m-%d %H:%M:%S} UTC for {found.name} in queue {found.queue}, and "
-        f"{found.reason}. Nothing is lost: start a worker that takes them, give their name to the function that took "
-        "its place, or cancel them",
+        f"{found.reason}. Nothing is lost: start a worker that takes them, add the name to the aliases of the function "
+        "that replaced it, or cancel them",
         extra={"task_name": found.name, "queue": found.queue, "tasks": found.count},
     )

@@ -1,4 +1,4 @@
-"""Write log lines: whatever a handler, a filter or a formatter does, who writes one goes on."""
+"""Write log lines without ever raising, and limit how often a line is repeated."""
 
 import logging
 import sys
@@ -13,20 +13,20 @@ from afterwards.core.text import frames_of, printable, said_by, shortened, type_
 log = logging.getLogger("afterwards")
 
 
-class Told(ProcessState):
-    """When this process wrote each line that is not to be repeated, or not soon: by its key, in monotonic seconds."""
+class LastWritten(ProcessState):
+    """The time of the last line for each key, in monotonic seconds."""
 
     def __init__(self) -> None:
         self.at: dict[str, float] = {}
 
 
-told = Told()
+last_written = LastWritten()
 
 
 def write(
     level: int, message: str, *, extra: Mapping[str, object] | None = None, exc_info: BaseException | None = None
 ) -> None:
-    """Write one line. Never raises: who logs goes on, whatever a filter, a handler or a formatter does."""
+    """Write one line. Never raises, whatever a filter, handler or formatter does."""
     try:
         if exc_info is None:
             log.log(level, message, extra=extra)
@@ -37,21 +37,21 @@ def write(
 
 
 def once(key: str, level: int, message: str) -> None:
-    """Log a line the first time that its key comes up in this process."""
+    """Write a line if its key is new in this process."""
     now_and_then(key, inf, level, message)
 
 
 def now_and_then(key: str, every: float, level: int, message: str) -> None:
-    """Log a line unless one with its key was logged less than so many seconds ago."""
+    """Write a line unless one with its key was written less than ``every`` seconds ago."""
     now = monotonic()
-    before = told.at.get(key)
+    before = last_written.at.get(key)
     if before is None or now - before >= every:
-        told.at[key] = now
+        last_written.at[key] = now
         write(level, message)
 
 
 def make_visible() -> None:
-    """Show INFO lines on stderr where nobody configured logging: uvicorn configures only its own loggers."""
+    """Show INFO lines on stderr if logging is not configured: uvicorn configures only its own loggers."""
     if log.hasHandlers():
         return
     handler = logging.StreamHandler(sys.stderr)
@@ -66,7 +66,7 @@ def described(error: BaseException | None) -> str:
 
 
 def _write_with(error: BaseException, level: int, message: str, extra: Mapping[str, object] | None) -> None:
-    """Write one line with an exception, as text where no formatter could format it."""
+    """Write one line with an exception, as text if logging could not format it."""
     with suppress(BaseException):  # the user's code, as above
         if printable(error):
             log.log(level, message, extra=extra, exc_info=(type(error), error, frames_of(error)))
@@ -75,14 +75,14 @@ def _write_with(error: BaseException, level: int, message: str, extra: Mapping[s
 
 
 def _write_at_least(level: int, message: str, trouble: BaseException) -> None:
-    """Write a line on stderr that the handlers of a log did not take."""
+    """Write a line to stderr when the handlers failed."""
     with suppress(BaseException):  # there may be no stderr
         name = logging.getLevelName(level)
-        sys.stderr.write(f"{name}: {message} (the log did not take this line: {type_name(trouble)})\n")
+        sys.stderr.write(f"{name}: {message} (logging this line raised {type_name(trouble)})\n")
 
 
 class _UvicornLike(logging.Formatter):
-    """The look of uvicorn's own lines, so that ours do not stand out among them."""
+    """Formats lines like uvicorn's own."""
 
     def format(self, record: logging.LogRecord) -> str:
         lead = f"{record.levelname}:".ljust(10)

@@ -10,7 +10,7 @@ from afterwards.core.errors import InvalidOption
 from afterwards.core.lifecycle import Succeeded
 from afterwards.tasks.function import TaskFunction
 from afterwards.testing.inline import memory, under_test
-from afterwards.testing.inline_worker import Dies, Moment
+from afterwards.testing.inline_worker import CrashesAt, CrashPoint
 
 
 class Crash(StrEnum):
@@ -34,7 +34,7 @@ def crash_at(
     if isinstance(times, bool) or not isinstance(times, int) or times < 1:
         raise InvalidOption(f"times={times!r}: give the number of attempts that crash, at least 1")
 
-    def here(moment: Moment) -> bool:
+    def here(moment: CrashPoint) -> bool:
         return moment.function.name == name and (moment.outcome is None) == (point is Crash.START)
 
     with _dying(_each_task(here, times)):
@@ -56,7 +56,7 @@ def run_twice(*functions: TaskFunction[Any, Any, Any]) -> Iterator[None]:
                 'but ends as failed: that is crash_at(..., "end")'
             )
 
-    def here(moment: Moment) -> bool:
+    def here(moment: CrashPoint) -> bool:
         asked = not names or moment.function.name in names
         return asked and isinstance(moment.outcome, Succeeded) and moment.task.rerun_after_crash
 
@@ -65,20 +65,20 @@ def run_twice(*functions: TaskFunction[Any, Any, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _dying(dies: Dies) -> Iterator[None]:
+def _dying(dies: CrashesAt) -> Iterator[None]:
     memory()  # elsewhere nobody would ask
-    under_test.deaths.append(dies)
+    under_test.crashes.append(dies)
     try:
         yield
     finally:
-        under_test.deaths.remove(dies)
+        under_test.crashes.remove(dies)
 
 
-def _each_task(here: Callable[[Moment], bool], times: int) -> Dies:
-    """Dies so often in each task."""
+def _each_task(here: Callable[[CrashPoint], bool], times: int) -> CrashesAt:
+    """CrashesAt so often in each task."""
     died: Counter[str] = Counter()
 
-    def dies(moment: Moment) -> bool:
+    def dies(moment: CrashPoint) -> bool:
         if died[moment.task.id] >= times or not here(moment):
             return False
         died[moment.task.id] += 1

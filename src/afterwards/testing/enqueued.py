@@ -40,7 +40,7 @@ def assert_not_enqueued(function: TaskFunction[Any, Any, Any], /, **arguments: A
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RecordedCall:
     """A stored call, as it was asked for."""
 
     task: Task
@@ -58,11 +58,11 @@ class Wanted:
     arguments: Mapping[str, Any]
     options: Mapping[str, Any]
 
-    def fits(self, call: Call) -> bool:
+    def fits(self, call: RecordedCall) -> bool:
         return _within(self.arguments, call.arguments) and _within(self.options, call.options)
 
 
-def _calls(function: TaskFunction[Any, Any, Any]) -> list[Call]:
+def _calls(function: TaskFunction[Any, Any, Any]) -> list[RecordedCall]:
     if not isinstance(function, TaskFunction):
         raise InvalidOption(f"{function!r} is no task function: calls of plain functions are not stored")
     defaults = {
@@ -71,7 +71,7 @@ def _calls(function: TaskFunction[Any, Any, Any]) -> list[Call]:
         if parameter.default is not Parameter.empty
     }
     return [
-        Call(task, defaults | function.codec.load(task.arguments), _options(task, asked_for))
+        RecordedCall(task, defaults | function.codec.load(task.arguments), _options(task, asked_for))
         for task, asked_for in memory().asked_for
         if task.name == function.name
     ]
@@ -105,7 +105,7 @@ def _parameters(function: TaskFunction[Any, Any, Any]) -> list[Parameter]:
     return [parameter for parameter in parameters if parameter.name not in function.plan.injected]
 
 
-def _matching(calls: Iterable[Call], wanted: Wanted) -> list[Call]:
+def _matching(calls: Iterable[RecordedCall], wanted: Wanted) -> list[RecordedCall]:
     return [call for call in calls if wanted.fits(call)]
 
 
@@ -113,7 +113,7 @@ def _within(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
     return all(name in given and given[name] == value for name, value in wanted.items())
 
 
-def _lines(calls: Iterable[Call]) -> str:
+def _lines(calls: Iterable[RecordedCall]) -> str:
     return "".join(f"\n  {call}" for call in calls) or " none"
 
 

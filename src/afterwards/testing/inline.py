@@ -18,7 +18,7 @@ from afterwards.tasks.registry import registry
 from afterwards.tasks.timetable import timetable
 from afterwards.testing.clock import FakeClock
 from afterwards.testing.engine import EngineOfATest
-from afterwards.testing.inline_worker import Dies, Moment, run_due
+from afterwards.testing.inline_worker import CrashesAt, CrashPoint, run_due
 from afterwards.web import embedded_worker
 from afterwards.web.embedded_worker import surroundings
 from afterwards.worker.scheduler import Scheduler
@@ -137,7 +137,7 @@ class UnderTest(ProcessState):
     def __init__(self) -> None:
         self.active: list[InMemory] = []
         self.lifespans: dict[Client, Mapping[str, Any]] = {}  # what those yielded that go on now
-        self.deaths: list[Dies] = []  # who has attempts die
+        self.crashes: list[CrashesAt] = []  # who has attempts die
         self.allowing_retries = 0  # blocks of ``allow_retries`` that have begun
 
 
@@ -171,5 +171,5 @@ def clock() -> FakeClock:
     return memory().clock
 
 
-def _dies(moment: Moment) -> bool:
-    return any(dies(moment) for dies in reversed(under_test.deaths))  # the innermost first
+def _dies(moment: CrashPoint) -> bool:
+    return any(dies(moment) for dies in reversed(under_test.crashes))  # the innermost first

@@ -21,7 +21,7 @@ LEASE = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class CrashPoint:
     """A point of an attempt at which its process may die."""
 
     function: Runnable
@@ -29,7 +29,7 @@ class Moment:
     outcome: Outcome | None = None  # None before the function is called; afterwards what is not recorded yet
 
 
-Dies = Callable[[Moment], bool]
+CrashesAt = Callable[[CrashPoint], bool]
 """Says whether an attempt's process dies at a moment; asked once before the function is called and once after."""
 
 
@@ -40,7 +40,7 @@ async def run_due(
     *,
     make_notice: MakeNotice,
     clock: Callable[[], datetime],
-    dies: Dies,
+    dies: CrashesAt,
     allow_retries: bool,
 ) -> list[BaseException]:
     """Run tasks one by one until none is due. Returns what their attempts raised, in that order.
@@ -63,7 +63,7 @@ async def run_due(
         for task in tasks:
             function = functions.get(task.name)
             context = TaskContext(function, task)
-            outcome = await _survived(Moment(function, task), surroundings, context, dies)
+            outcome = await _survived(CrashPoint(function, task), surroundings, context, dies)
             if outcome is None:
                 await _lose(engine, task, maintenance)
                 while lost:
@@ -111,12 +111,14 @@ _RETRIED = (
 )
 
 
-async def _survived(start: Moment, surroundings: Surroundings, context: TaskContext, dies: Dies) -> Outcome | None:
+async def _survived(
+    start: CrashPoint, surroundings: Surroundings, context: TaskContext, dies: CrashesAt
+) -> Outcome | None:
     """How an attempt ended; None if its process died in it."""
     if dies(start):
         return None
     outcome = await attempt(start.function, start.task, surroundings, context)
-    return None if dies(Moment(start.function, start.task, outcome)) else outcome
+    return None if dies(CrashPoint(start.function, start.task, outcome)) else outcome
 
 
 async def _lose(engine: Engine, task: Task, maintenance: Maintenance) -> None:

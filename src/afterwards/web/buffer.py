@@ -13,7 +13,7 @@ from afterwards.client.request import RequestTasks
 from afterwards.client.session_call import Joining
 from afterwards.client.sqlalchemy import join
 from afterwards.client.uploads import UNSTORABLE
-from afterwards.core.called import called_already
+from afterwards.core.already_called import called_already
 from afterwards.core.errors import EngineError, InvalidOption, NotAFunction, NotStored, QueueFull
 from afterwards.core.options import AS_CONFIGURED, DatabaseSession, Stored
 from afterwards.tasks.function import Call, TaskFunction

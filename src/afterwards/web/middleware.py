@@ -7,8 +7,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from afterwards.client.client import Client, current, running_loop
 from afterwards.client.request import RequestTasks, request_tasks
+from afterwards.core.client_fault import is_client_fault
 from afterwards.core.errors import EngineError, QueueFull, TooLarge
-from afterwards.core.input import is_from_input
 from afterwards.core.text import is_unicode, shortened
 from afterwards.web.buffer import anything_to_store, flush_before_response
 from afterwards.web.embedded_worker import Serving
@@ -93,7 +93,7 @@ class Outgoing:
         except QueueFull as error:
             await self._refuse(too_many(error))
         except TooLarge as error:
-            if not is_from_input(error, self._scope["headers"]):
+            if not is_client_fault(error, self._scope["headers"]):
                 raise
             await self._refuse(input_too_large(error))
 

@@ -6,8 +6,8 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from afterwards import telemetry
+from afterwards.core.client_fault import is_client_fault
 from afterwards.core.errors import EngineError, QueueFull, RefusedArgument, RefusedValue, TooLarge
-from afterwards.core.input import is_from_input
 from afterwards.core.text import shortened
 
 UNAVAILABLE = "The task store is unavailable"
@@ -38,7 +38,7 @@ async def _unprocessable(request: Request, error: Exception) -> JSONResponse:
 
 async def _too_large(request: Request, error: Exception) -> JSONResponse:
     """Answer for a task that was larger than what is stored; what the code itself made so large is its error."""
-    if isinstance(error, TooLarge) and is_from_input(error, request.scope["headers"]):
+    if isinstance(error, TooLarge) and is_client_fault(error, request.scope["headers"]):
         return input_too_large(error)
     raise error
 

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from time import monotonic
 
 from afterwards import telemetry
-from afterwards.core import calm, lifecycle
-from afterwards.core.correction import CORRECTION
+from afterwards.core import lifecycle, quiet_period
+from afterwards.core.clock_correction import CORRECTION
 from afterwards.core.errors import EngineUnavailable, UnknownFunction
 from afterwards.core.lifecycle import Settled
 from afterwards.core.options import Options
@@ -69,7 +69,7 @@ class Maintenance:
         self._patient = patient
         self._lease = options.lease
         self._wrong = False  # the clock was put back, and what is stored is not put right yet
-        self._calm = calm.at_start(options.lease, clock(), steady())
+        self._quiet = quiet_period.at_start(options.lease, clock(), steady())
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -119,11 +119,11 @@ class Maintenance:
 
     def _look(self) -> None:
         """Notice what may have kept living workers from renewing their leases."""
-        self._calm = calm.look(self._calm, self._clock(), self._steady())
-        if self._calm.jump:
-            telemetry.clock_jumped(self._calm.jump)
+        self._quiet = quiet_period.observe(self._quiet, self._clock(), self._steady())
+        if self._quiet.jump:
+            telemetry.clock_jumped(self._quiet.jump)
             self._jumped()
-            self._wrong |= self._calm.jump < -CORRECTION
+            self._wrong |= self._quiet.jump < -CORRECTION
 
     async def _lost(self) -> list[Task]:
         """The tasks of workers that are dead. One that was only silent must have had the time to renew its leases."""
@@ -149,10 +149,10 @@ class Maintenance:
         self._look()
         if self._steady() - began > SLOW.total_seconds():
             self._disturb()
-        return self._calm.long_enough
+        return self._quiet.long_enough
 
     def _disturb(self) -> None:
-        self._calm = calm.disturbed(self._calm, self._steady())
+        self._quiet = quiet_period.interrupted(self._quiet, self._steady())
 
     def _with_notice(self, task: Task, settled: Settled) -> tuple[Settled, FailedTask | None]:
         try:

@@ -1,1 +1,1 @@
-"""Values to JSON and back, as the annotations of a task function say."""
+"""Serialization of arguments and results as JSON, by the annotations of a task function."""

@@ -1,4 +1,4 @@
-"""How the arguments and the result of a task function become JSON text, and come back equal."""
+"""Codecs for the arguments and the result of a task function: JSON text that is proved to load equal."""
 
 from collections.abc import Callable, Collection
 from functools import partial
@@ -21,16 +21,17 @@ ARGUMENTS_LIMIT: Final = 256 * 1024  # bytes of UTF-8
 RESULT_LIMIT: Final = 64 * 1024  # bytes of UTF-8
 
 Refer = Callable[[str, Any], StoredFile]
-"""Names what stands for the upload that a parameter was given, and sees to it that its content is stored."""
+"""A function that returns the reference for an upload in a parameter, and has its content stored."""
 
 
 class Codec:
-    """A task function's arguments as JSON, by the types of its signature."""
+    """The codec for a task function's arguments, by the types of its signature."""
 
     def __init__(self, function: Callable[..., Any], *, name: str, injected: Collection[str] = ()) -> None:
-        """`injected` names the parameters that are filled when the task runs: they are no arguments.
+        """``injected`` names the parameters that dependencies fill when the task runs: they are not arguments.
 
-        ``files`` names those that uploaded files may be given to: most functions have none.
+        The attribute ``files`` holds the names of parameters that take uploaded files.
+        Raises UnusableAnnotation.
         """
         self.task = name
         self._parameters = tuple(signature(function).parameters.values())
@@ -44,16 +45,16 @@ class Codec:
         self._by_name = all(parameter.kind in NAMED for parameter in self._parameters)
 
     def dump(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, refer: Refer | None = None) -> str:
-        """One call's arguments as a JSON object, without those left to their defaults; proved to come back equal.
+        """Return one call's arguments as a JSON object that is proved to load equal. Omitted defaults are left out.
 
-        ``refer`` is asked for what stands for each uploaded file; without it there must be none. Raises what a direct
-        call raises if the arguments do not fit the signature.
+        ``refer`` returns the reference for each uploaded file; without it there must be none. Raises TypeError, as a
+        direct call does, if the arguments do not fit the signature, and UnstorableArgument or TooLarge.
         """
         given = self._bind(*args, **kwargs)
         if refer is not None:
             for name in self.files & given.keys():
                 given[name] = replaced(given[name], lambda value: is_upload(type(value)), partial(refer, name))
-        # Streams are looked for before anything is written: writing one would empty it.
+        # Check for streams before anything is written: writing one would exhaust it.
         raw = None if any_stream(args) or any_stream(kwargs.values()) else self._json.dump(given)
         if raw is None:
             raise self._refusal(given)
@@ -62,11 +63,11 @@ class Codec:
         return raw.decode()
 
     def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any], stored: str) -> Bound:
-        """One call's arguments in every form in which they are asked for."""
+        """Return one call's arguments in all forms that keys are made from."""
         return Bound(args, kwargs, self._defaults | self._bind(*args, **kwargs), stored)
 
     def load(self, text: str) -> dict[str, Any]:
-        """The arguments by parameter, each of its annotated type, without those left to their defaults."""
+        """Return the arguments by parameter, in their annotated types, without omitted defaults. Raises Unreadable."""
         try:
             values: dict[str, Any] = self._json.load(text)
         except (ValidationError, UnicodeEncodeError) as error:
@@ -74,7 +75,7 @@ class Codec:
         return values
 
     def spread(self, values: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """How to call the function: with what `load` gave, and beside it the values of all injected parameters."""
+        """Return the positional and keyword arguments of a call, from loaded arguments and injected values."""
         if self._by_name:
             return (), values
         kwargs = dict(values)
@@ -85,7 +86,7 @@ class Codec:
         return args, kwargs
 
     def _positions(self, values: dict[str, Any]) -> tuple[Any, ...]:
-        """Take out what must be given by position; a default fills a gap before one of them."""
+        """Remove and return the arguments that must be positional. Defaults fill the gaps before them."""
         rest = next((values.pop(p.name, ()) for p in self._parameters if p.kind is Parameter.VAR_POSITIONAL), ())
         kinds = POSITIONAL if rest else (Parameter.POSITIONAL_ONLY,)
         places = [parameter for parameter in self._parameters if parameter.kind in kinds]
@@ -101,7 +102,7 @@ class Codec:
 
 
 class ResultCodec:
-    """What a task function returns as JSON, by its return annotation; without a usable one, only plain JSON values."""
+    """The codec for a task function's result, by its return annotation; without a usable one, plain JSON only."""
 
     def __init__(self, function: Callable[..., Any], *, name: str) -> None:
         self._task = name
@@ -111,7 +112,7 @@ class ResultCodec:
             self._json = Json(schema_of(Any))
 
     def dump(self, value: Any) -> str | None:
-        """The result as JSON text, proved to come back equal; None for None."""
+        """Return JSON text that is proved to load equal, None for None. Raises UnstorableResult or TooLarge."""
         if value is None:
             return None
         raw = None if is_stream(value) else self._json.dump(value)
@@ -122,12 +123,12 @@ class ResultCodec:
         return raw.decode()
 
     def load(self, text: str | None) -> Any:
-        """The result, of its annotated type. Raises UnstorableResult if what the function returned was not stored."""
+        """Return the result in its annotated type. Raises UnstorableResult if it was not stored, or Unreadable."""
         if text is None:
             if not self._json.takes(None):
                 raise UnstorableResult(
                     self._task,
-                    "none of its type was stored: what the function returned was None, too large, or of another type",
+                    "no value of its type is stored: the function returned None, another type, or too large a value",
                 )
             return None
         try:
@@ -137,6 +138,6 @@ class ResultCodec:
 
 
 def _is_unicode(value: Any) -> bool:
-    """Whether all text in a value can be stored."""
+    """Return True if no text in the value has a lone surrogate."""
     parts = [one for part in walk(value) for one in (part, *(part if isinstance(part, dict) else ()))]
     return all(is_unicode(part) for part in parts if isinstance(part, str))

@@ -1,4 +1,4 @@
-"""What a value is made of, and whether what was read back is what was given."""
+"""Compare a value with its copy that was loaded from JSON, and walk through the parts of a value."""
 
 import builtins
 import dataclasses
@@ -17,7 +17,7 @@ SCALARS: Final = frozenset({str, int, float, bool, NoneType})
 
 
 def same(given: Any, loaded: Any) -> bool:
-    """Equal; but NaN is NaN, and what has no equality of its own is compared by its attributes."""
+    """Return True if both are equal. NaN equals NaN. Objects without ``__eq__`` are compared by their attributes."""
     if equal(given, loaded):
         return True
     if type(given) is not type(loaded):
@@ -25,7 +25,7 @@ def same(given: Any, loaded: Any) -> bool:
     match given:
         case float():
             return isnan(given) and isnan(loaded)
-        case datetime():  # in an hour that the clock repeats or skips, times of two zones never compare equal
+        case datetime():  # in a repeated or skipped hour, times of two zones never compare equal
             return _clock(given) == _clock(loaded)
         case list() | tuple():
             return len(given) == len(loaded) and all(map(same, given, loaded))
@@ -49,8 +49,8 @@ def equal(given: Any, loaded: Any) -> bool:
 
 
 def attributes(value: Any) -> dict[str, Any] | None:
-    """The attributes that make a value what it is, None for a value that is not made of attributes."""
-    if isinstance(value, BaseModel):  # not its private attributes: they are no data
+    """Return the attributes that define a model, a dataclass or a plain object; None for other values."""
+    if isinstance(value, BaseModel):  # without private attributes, which are not data
         declared = type(value).model_fields
         return {name: vars(value)[name] for name in vars(value) if name in declared} | (value.model_extra or {})
     if is_dataclass(value):  # one made without its constructor lacks some
@@ -60,7 +60,7 @@ def attributes(value: Any) -> dict[str, Any] | None:
 
 
 def type_name(value: Any) -> str:
-    """The name of a value's type; with its module where it is called as one of Python's own, as NumPy's bool."""
+    """Return the name of a value's type, with its module if it is also a builtin's name (NumPy's bool)."""
     kind = type(value)
     alike = kind.__module__ != "builtins" and hasattr(builtins, kind.__name__)
     return f"{kind.__module__}.{kind.__name__}" if alike else kind.__name__
@@ -78,7 +78,7 @@ def any_stream(values: Iterable[Any]) -> bool:
 
 
 def walk(value: Any) -> Iterator[Any]:
-    """A value and what it is made of, the outer before the inner; the first thousand, as it may contain itself."""
+    """Yield a value and its parts, breadth first. It stops after a thousand, because a value may contain itself."""
     waiting = deque([value])
     for _ in range(1_000):
         if not waiting:

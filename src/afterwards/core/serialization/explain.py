@@ -1,4 +1,4 @@
-"""What is said of a value that cannot be stored: what was found, and what to do."""
+"""Texts that explain why a value or an annotation cannot be stored, and what to do instead."""
 
 from dataclasses import is_dataclass
 from functools import partial
@@ -13,12 +13,12 @@ from afterwards.core.serialization.compare import SCALARS, equal, type_name, wal
 from afterwards.core.serialization.files import is_upload
 
 UNUSABLE: Final = (PydanticUserError, SchemaError, TypeError, NameError, AttributeError, SyntaxError)
-"""What pydantic raises for an annotation that it can make nothing of."""
+"""Errors that pydantic raises for an annotation that it cannot use."""
 
 CHANGED: Final = "it would not come back equal"
 _BY_ID: Final = "pass its id and load it in the task"
 _CALLABLES: Final = (FunctionType, BuiltinFunctionType, MethodType, partial, type)
-# What belongs to this process or this moment is known by its attributes, so that nothing need be imported for it.
+# Live objects are recognised by their attributes, so that no library needs to be imported for it.
 _LIVE: Final = (
     (("_sa_class_manager",), _BY_ID),
     (("_meta", "pk"), _BY_ID),
@@ -33,12 +33,12 @@ _LIVE: Final = (
 
 
 def schema_of(annotation: Any) -> dict[str, Any]:
-    # Unpacked, because pydantic hands out a stand-in while a model waits for a name: reading it raises that error.
+    # Unpacked: pydantic returns a stand-in while a model has an unresolved name, and reading it raises the error.
     return {**TypeAdapter(annotation).core_schema}
 
 
 def advice(kind: type) -> str | None:
-    """What to pass instead of something live, None for data."""
+    """Return what to pass instead of a live object, None for data."""
     if issubclass(kind, _CALLABLES):
         return "code cannot be stored, pass values, and let the task choose what to call"
     if is_upload(kind):
@@ -49,7 +49,7 @@ def advice(kind: type) -> str | None:
 
 
 def remedy(value: Any) -> str:
-    """What to do about an object that pydantic does not know."""
+    """Return what to do about a type that pydantic does not know, an empty text for a known one."""
     try:
         schema_of(type(value))
     except UNUSABLE:
@@ -58,7 +58,7 @@ def remedy(value: Any) -> str:
 
 
 def _of_numbers(kind: type) -> str | None:
-    """How to pass a scalar or an array of NumPy, or of a library that follows it; None for anything else."""
+    """Return how to pass a scalar or array of NumPy, or of a compatible library; None for other types."""
     if not (hasattr(kind, "item") and hasattr(kind, "tolist")):
         return None
     if hasattr(kind, "__setitem__"):
@@ -67,22 +67,23 @@ def _of_numbers(kind: type) -> str | None:
 
 
 def not_plain(part: Any) -> str:
-    """Why JSON alone does not give a part of a value back, and what to do."""
+    """Return why JSON without an annotation changes a part of a value, and what to do."""
     changed = f"JSON alone does not give {type_name(part)} back as it is"
     if type(part) is float:
-        return f"{changed}; annotate it ({part!r} is no number in JSON)"
+        return f"{changed}; annotate it ({part!r} is not a number in JSON)"
     if type(part) is dict:
         key = next(key for key in part if type(key) is not str)
-        return f"{changed}; annotate it ({_named(key)} is no text, as all keys in JSON are)"
+        return f"{changed}; annotate it ({_named(key)} is not text, and JSON allows only text as keys)"
     return changed + (remedy(part) or "; annotate it")
 
 
 def _named(key: Any) -> str:
-    """A key that is no text: numbers as they are, of others the type alone, for they may be secret."""
+    """Return a text for a key: scalars as they are, other keys only by type, because they may be secret."""
     return f"the key {key!r}" if type(key) in SCALARS else f"a key of type {type_name(key)}"
 
 
 def unusable(annotation: Any, error: Exception) -> str:
+    """Return why values of an annotation cannot be stored, and what to do."""
     kind = get_origin(annotation) or annotation
     if isinstance(error, NameError):
         remedy = "annotate with a name that the module has when it runs, not for type checkers only"
@@ -93,6 +94,7 @@ def unusable(annotation: Any, error: Exception) -> str:
 
 
 def came_back(given: Any, loaded: Any) -> str:
+    """Return how a loaded value differs from the one that was given."""
     for before, after in zip(walk(given), walk(loaded), strict=False):  # one may be longer
         if type(before) is not type(after) and not equal(before, after):
             subject = "it" if before is given else f"{type_name(before)} in it"
@@ -107,7 +109,7 @@ def came_back(given: Any, loaded: Any) -> str:
 
 
 def first_fault(error: Exception) -> str:
-    """The first thing that pydantic found, without the values that it found."""
+    """Return pydantic's first error, without the value."""
     if not isinstance(error, ValidationError):
         return str(error).rsplit("Error: ", 1)[-1]
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]

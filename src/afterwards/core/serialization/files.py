@@ -1,4 +1,4 @@
-"""Uploaded files among a call's arguments: what stands for them in JSON, and where they may stand."""
+"""References to uploaded files in a call's arguments, and the annotations that may hold them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ from pydantic_core import CoreSchema
 from pydantic_core.core_schema import custom_error_schema
 
 CHUNK: Final = 256 * 1024
-"""Bytes of a file that are stored in one piece."""
+"""Bytes of a file in one stored chunk."""
 
 CHUNKS_AT_ONCE: Final = 4
-"""How many pieces of a file are in memory at once."""
+"""How many chunks of a file are in memory at once."""
 
 UNCLAIMED: Final = timedelta(days=1)
-"""How long a file stays whose task was never stored: its process has died in between, or its request has failed."""
+"""How long a file is kept whose task was never stored, because its process died or its request failed."""
 
-# FastAPI's class is known by its name, so that nothing need be imported for it.
+# FastAPI's class is recognised by its name, so that core does not import it.
 _UPLOADS: Final = {("starlette.datastructures", "UploadFile"), ("fastapi.datastructures", "UploadFile")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
-    """Stands among the arguments for an uploaded file, whose content is kept beside its task."""
+    """The reference to an uploaded file among a call's arguments. The engine stores the content separately."""
 
     id: str
     filename: str | None
-    headers: tuple[tuple[str, str], ...]  # of its part of the form, the content type among them
-    size: int | None  # bytes; None where whoever made the upload did not say
+    headers: tuple[tuple[str, str], ...]  # of its part of the form, including the content type
+    size: int | None  # bytes; None if unknown
 
     @classmethod
     def of(cls, upload: Any, id: str) -> Self:
@@ -48,14 +48,14 @@ def is_upload_class(kind: Any) -> bool:
 
 
 def is_upload(kind: type) -> bool:
-    """Whether the objects of a class are uploads."""
+    """Return True if a class is ``UploadFile`` or a subclass."""
     return any(map(is_upload_class, kind.__mro__))
 
 
 def with_stored_files(annotation: Any) -> Any:
-    """The annotation with what stands for a file in the place of ``UploadFile``; the same object where there is none.
+    """Return the annotation with ``StoredFile`` instead of ``UploadFile``; the same object if it has none.
 
-    Lists, tuples, dictionaries, unions and ``Annotated`` are looked into, for ``replaced`` looks into their values.
+    It covers lists, tuples, dictionaries, unions and ``Annotated``, the containers that ``replaced`` covers.
     """
     if is_upload_class(annotation):
         return StoredFile
@@ -72,12 +72,12 @@ def with_stored_files(annotation: Any) -> Any:
 
 
 def may_hold_files(stored: Any) -> bool:
-    """Whether a type that ``with_stored_files`` gave has a place for a file."""
+    """Return True if a type that ``with_stored_files`` returned can hold a file."""
     return stored is StoredFile or any(map(may_hold_files, get_args(stored)))
 
 
 def replaced(value: Any, is_one: Callable[[Any], bool], instead: Callable[[Any], Any]) -> Any:
-    """The value with something else in the place of the files in it."""
+    """Return the value with each file in it replaced."""
     if is_one(value):
         return instead(value)
     match value:
@@ -89,7 +89,7 @@ def replaced(value: Any, is_one: Callable[[Any], bool], instead: Callable[[Any],
 
 
 def stored_files(value: Any) -> Iterator[StoredFile]:
-    """What stands for files in an argument that was loaded."""
+    """Yield the file references in a loaded argument."""
     match value:
         case StoredFile():
             yield value

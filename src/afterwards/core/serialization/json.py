@@ -1,4 +1,4 @@
-"""Values of one type as JSON and back."""
+"""The JSON codec for one type."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,37 +12,37 @@ from afterwards.core.serialization.compare import is_stream, same, type_name, wa
 from afterwards.core.serialization.explain import CHANGED, advice, came_back, first_fault, remedy
 from afterwards.core.serialization.schema import WRITTEN, stored_schema
 
-# A model brings its own serializer, which masks secrets: only one built anew follows the changed schema. Where pydantic
-# has no such choice (before 2.13), a secret in a model is refused, as everything is that does not come back equal.
+# A model has its own prebuilt serializer, which masks secrets; only a newly built one follows the changed schema.
+# Before 2.13, pydantic cannot build a new one. A secret in a model is then refused, because it does not load equal.
 _ANEW: Final[dict[str, Any]] = {"_use_prebuilt": False} if "_use_prebuilt" in str(signature(SchemaSerializer)) else {}
 
 
 class Json:
-    """Values of one type as JSON and back: what does not come back equal is not written."""
+    """The JSON codec for one type. It writes only values that load equal."""
 
     def __init__(self, schema: Any) -> None:
         stored = stored_schema(schema)
         self._serializer = SchemaSerializer(stored, WRITTEN, **_ANEW)
         self._validator = SchemaValidator(stored, WRITTEN, **_ANEW)
-        # The value of a text; raises what pydantic raises. No method, to spare a call: it is the whole of reading.
+        # Return the value of a text; raises pydantic's errors. An attribute instead of a method saves a call.
         self.load: Callable[[str | bytes], Any] = partial(self._validator.validate_json, by_alias=False, by_name=True)
-        # Without warnings="error", which takes six times as long: a value of another type does not come back equal.
+        # warnings="error" takes six times as long and is not needed: a value of another type does not load equal.
         self._text: Callable[..., bytes] = partial(
             self._serializer.to_json, warnings=False, round_trip=True, by_alias=False
         )
 
     def dump(self, value: Any) -> bytes | None:
-        """The value as JSON, or None if it would not come back equal."""
+        """Return the value as JSON, None if it would not load equal."""
         # First without a model's unset fields, which then stay unset: `model_dump(exclude_unset=True)` is how PATCH
         # is written. A default that differs each time (a new id, the time) does not come back so, and is written.
         return self._proved(value, exclude_unset=True) or self._proved(value, exclude_unset=False)
 
     def takes(self, value: Any) -> bool:
-        """Whether a value is of the type."""
+        """Return True if the value has the type."""
         return self._mismatch(value) is None
 
     def fault(self, value: Any) -> str | None:
-        """Why the value cannot be stored and what to do, None if it can. Names types, shows no values."""
+        """Return why the value cannot be stored and what to do, None if it can be stored. It never shows a value."""
         reason = self._reason(value)
         if reason is None:
             return None
@@ -76,7 +76,7 @@ class Json:
             return None
 
     def _mismatch(self, value: Any) -> str | None:
-        """How the value differs from its annotation, None if it does not."""
+        """Return how the value differs from its annotation, None if it does not."""
         try:
             self._validator.validate_python(value, strict=True, by_alias=False, by_name=True)
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""The pydantic schema that values are stored by: more survives than in JSON for others to read."""
+"""Change pydantic's schema so that more values survive a round trip than in JSON for other readers."""
 
 from collections.abc import Iterator
 from math import isfinite
@@ -11,18 +11,18 @@ from afterwards.core.serialization.compare import SCALARS, walk
 from afterwards.core.serialization.explain import not_plain, schema_of
 from afterwards.core.serialization.zones import ZONED, choices, with_zone
 
-# How values are written wherever a type leaves a choice, also inside models that choose otherwise for their own JSON.
+# How values are written where a type allows several forms. It overrides the configuration of models.
 WRITTEN: Final = CoreConfig(
     ser_json_bytes="base64",
     val_json_bytes="base64",
     ser_json_inf_nan="strings",
     ser_json_temporal="iso8601",
-    hide_input_in_errors=True,  # arguments may be secret, errors are logged
+    hide_input_in_errors=True,  # arguments may be secret, and errors are logged
 )
 
 
 def closed(schema: dict[str, Any]) -> dict[str, Any]:
-    """The arguments as they are: none that the function does not know, none that was not given."""
+    """Return the schema of arguments that rejects unknown ones and does not fill in defaults."""
     if schema["type"] == "definitions":
         return {**schema, "schema": closed(schema["schema"])}
     fields = schema["fields"].items()
@@ -35,7 +35,7 @@ def _without_default(schema: dict[str, Any]) -> Any:
 
 
 def stored_schema(node: Any) -> Any:
-    """The schema, changed so that more survives than in JSON for others to read."""
+    """Return the changed schema."""
     match node:
         case {"type": str(kind)}:
             return _changed(kind, node)
@@ -55,7 +55,7 @@ def _changed(kind: str, node: dict[str, Any]) -> dict[str, Any]:
         changed["config"] = {**node["config"], **WRITTEN}
     if kind == "any":
         changed.setdefault("serialization", {"type": "function-plain", "function": _plain})
-    if kind == "generator":  # what is annotated Iterable: a list is one, and can be read again
+    if kind == "generator":  # annotated as Iterable: a list can be read again
         changed["type"] = "list"
     if node.get("function") in _MASKS:
         changed |= {"function": _revealed, "info_arg": False}
@@ -74,12 +74,12 @@ def _refuse_database_object(cls: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Let pass, where any type may stand, only what JSON gives back equal and of the same types."""
+    """Return a value annotated as Any unchanged. Raises ValueError if JSON alone would change it."""
     try:
         if _is_plain(value):
             return value
     except RecursionError:
-        raise ValueError("it contains itself, or is nested too deeply") from None
+        raise ValueError("it contains itself or is nested too deeply") from None
     odd = next((part for part in walk(value) if _is_odd(part)), value)
     raise ValueError(not_plain(odd))
 
@@ -93,7 +93,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _is_odd(value: Any) -> bool:
-    """Whether JSON has no such value, whatever may be in it."""
+    """Return True if JSON cannot hold the value itself, whatever its parts are."""
     kind = type(value)
     if kind is dict:
         return any(type(key) is not str for key in value)
@@ -105,7 +105,7 @@ def _revealed(secret: Any) -> Any:
 
 
 def _serializers(node: Any) -> Iterator[Any]:
-    """The functions by which a schema writes."""
+    """Yield the serializer functions in a schema."""
     if isinstance(node, dict):
         if "serialization" in node:
             yield node["serialization"].get("function")
@@ -114,5 +114,5 @@ def _serializers(node: Any) -> Iterator[Any]:
 
 
 _PLAIN: Final = SCALARS | {list, dict}
-# How pydantic writes secrets: as asterisks.
+# Pydantic's serializers of secrets, which write asterisks.
 _MASKS: Final = (*_serializers(schema_of(SecretStr)), *_serializers(schema_of(Secret[int])))

@@ -1,4 +1,4 @@
-"""A task function's signature: which arguments it takes, of which types, and how a call binds them."""
+"""The signature of a task function: the stored types of its arguments, and fast binding of a call."""
 
 import inspect
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from afterwards.core.serialization.schema import stored_schema
 NAMED: Final = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 POSITIONAL: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _VARIABLE: Final = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-_UNPACKS: Final = (Unpack, UnpackOfExtensions)  # two until Python 3.12
+_UNPACKS: Final = (Unpack, UnpackOfExtensions)  # two different objects before Python 3.12
 
 
 def argument_type(function: Callable[..., Any], parameter: Parameter, task: str) -> Any:
-    """The type of what is stored for a parameter. Raises if there can be none."""
+    """Return the type that is stored for a parameter. Raises UnusableAnnotation."""
     try:
         stored = with_stored_files(_as_stored(parameter, resolved(function, parameter.name, parameter.annotation)))
         stored_schema(schema_of(stored))
@@ -32,7 +32,7 @@ def argument_type(function: Callable[..., Any], parameter: Parameter, task: str)
 
 
 def resolved(function: Callable[..., Any], name: str, annotation: Any) -> Any:
-    """The annotation as a type, Any where there is none."""
+    """Return the annotation as a type, Any without one. Raises NameError and other errors of evaluation."""
     if annotation is Parameter.empty:
         return Any
     target = _target(function)
@@ -42,7 +42,7 @@ def resolved(function: Callable[..., Any], name: str, annotation: Any) -> Any:
 
 
 def _target(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function whose module knows the names in the annotations."""
+    """Return the function whose module defines the names in the annotations."""
     while isinstance(function, partial):
         function = function.func
     function = inspect.unwrap(function)
@@ -60,22 +60,22 @@ def _as_stored(parameter: Parameter, annotation: Any) -> Any:
 
 
 def arguments_type(parameters: list[Parameter], types: dict[str, Any]) -> Any:
-    """All arguments as one type. One with a default may be absent, so that a new default holds for stored tasks too."""
+    """Return a TypedDict of all arguments. Those with defaults may be absent, so stored tasks use new defaults."""
     optional = {p.name for p in parameters if p.default is not Parameter.empty or p.kind in _VARIABLE}
-    make: Any = TypedDict  # type checkers know only the form that is written out
+    make: Any = TypedDict  # type checkers accept only a literal dict
     return make("Arguments", {name: NotRequired[t] if name in optional else t for name, t in types.items()})
 
 
 def binder(function: Callable[..., Any], parameters: list[Parameter]) -> Callable[..., dict[str, Any]]:
-    """A function with the same signature that returns what it was given, by parameter.
+    """Return a function with the same signature that returns its arguments by parameter, without omitted defaults.
 
-    So the interpreter binds, as in a direct call: a tenth of the cost of `Signature.bind`, and its own errors.
+    The interpreter binds the arguments, with its own errors, at a tenth of the cost of ``Signature.bind``.
     """
     lines = [f"def bind{_bare_signature(parameters)}:", f"    {_GIVEN} = {{}}"]
     for parameter in parameters:
         lines.append(f"    {_condition(parameter)}{_GIVEN}[{parameter.name!r}] = {parameter.name}")
     scope: dict[str, Any] = {repr(_MISSING): _MISSING}
-    # What is run is safe: its only names come from a signature, where nothing but identifiers is possible.
+    # exec is safe: all names come from a signature, which holds only identifiers.
     exec("\n".join([*lines, f"    return {_GIVEN}"]), scope)
     bind: FunctionType = scope["bind"]
     bind.__qualname__ = getattr(_target(function), "__qualname__", bind.__qualname__)
@@ -92,7 +92,7 @@ _GIVEN: Final = "_afterwards_given"
 
 
 def _bare_signature(parameters: list[Parameter]) -> Signature:
-    """The signature as source code: no annotations, one default that stands for "not given"."""
+    """Return the signature without annotations, with one default that means "not given"."""
     bare = []
     for parameter in parameters:
         default = Parameter.empty if parameter.default is Parameter.empty else _MISSING

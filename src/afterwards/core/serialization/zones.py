@@ -1,4 +1,4 @@
-"""Instants and times of day with the time zone that they were given in, as RFC 9557 writes it."""
+"""Datetimes and times in JSON that keep their ``ZoneInfo``, in the notation of RFC 9557."""
 
 from collections.abc import Callable
 from datetime import datetime, time, timedelta
@@ -6,15 +6,15 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 ZONED: Final = frozenset({"datetime", "time"})
-"""The kinds of schema whose values may have a zone."""
+"""The types of pydantic's schemas whose values may have a zone."""
 
 
 def with_zone(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a datetime or a time, changed so that a ``ZoneInfo`` comes back as it was.
+    """Return the schema of a datetime or time, changed so that a ``ZoneInfo`` survives.
 
-    Its offset alone, which is all that pydantic writes, would do for the instant, but not for the same hour tomorrow.
+    Pydantic writes only the offset. That gives the instant, but not the same local time on another day.
     """
-    if "serialization" in schema:  # the user's own form
+    if "serialization" in schema:  # the user's own serializer
         return schema
     return {
         "type": "function-wrap",
@@ -25,9 +25,9 @@ def with_zone(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def choices(schemas: list[Any]) -> list[Any]:
-    """The choices of a union, with those among them that have a zone.
+    """Return the choices of a union, and in addition those that keep a zone.
 
-    Each stands there as pydantic has it, too: its choice among a date and an instant rests on that.
+    Pydantic's own choices stay, because it distinguishes a date from a datetime by them.
     """
     zoned = [schema for schema in schemas if isinstance(schema, dict) and schema.get("function") is _READS]
     bare = [
@@ -44,7 +44,7 @@ def _write(value: Any, write: Callable[[Any], Any]) -> Any:
         return written
     if zone.key is None:
         raise ValueError(
-            "its ZoneInfo has no key, and cannot be found again: pass it in a zone that has one, or in UTC"
+            "its ZoneInfo has no key, so it cannot be loaded again: pass it in a zone with a key, or in UTC"
         )
     return f"{written}[{zone.key}]"
 
@@ -65,13 +65,13 @@ def _found(key: str) -> ZoneInfo:
     try:
         return ZoneInfo(key)
     except ZoneInfoNotFoundError:
-        raise ValueError("its time zone is not known here: install the package tzdata") from None
+        raise ValueError("its time zone is unknown here: install the package tzdata") from None
 
 
 def _in_zone(moment: datetime, zone: ZoneInfo) -> datetime:
-    """The same on the zone's clock, also in an hour that it shows twice or never.
+    """Return the same local time in the zone, also in an hour that occurs twice or never.
 
-    Where the zone's rules have changed since, the instant holds and the clock shows another time.
+    If the zone's rules have changed since, it keeps the instant, and the local time differs.
     """
     written = moment.utcoffset()
     for fold in (0, 1):
@@ -85,4 +85,4 @@ def _in_zone(moment: datetime, zone: ZoneInfo) -> datetime:
 
 
 _PRECISION: Final = timedelta(minutes=1)
-"""Of an offset as it is written: local time had seconds before there were zones."""
+"""The precision of a written offset: local mean times, before time zones, had seconds."""

@@ -10,7 +10,7 @@ from typing import Self
 
 from afterwards.core import lifecycle, limits, storing, succession
 from afterwards.core.claim import Claim, Paused
-from afterwards.core.correction import corrected
+from afterwards.core.clock_correction import corrected
 from afterwards.core.lifecycle import Settled, Start
 from afterwards.core.limits import UNLIMITED, Group
 from afterwards.core.routing import Backlog, Route, Unroutable, unroutable, unserved

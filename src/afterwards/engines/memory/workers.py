@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from afterwards.core.correction import corrected
+from afterwards.core.clock_correction import corrected
 from afterwards.core.routing import FORGOTTEN_AFTER, LiveWorker
 from afterwards.engines.memory.kept import Kept
 

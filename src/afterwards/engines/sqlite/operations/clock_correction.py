@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from afterwards.core import lifecycle
-from afterwards.core.correction import CORRECTION, corrected
+from afterwards.core.clock_correction import CORRECTION, corrected
 from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection

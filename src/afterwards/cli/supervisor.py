@@ -1,4 +1,4 @@
-"""A supervisor of worker processes: one that dies is replaced, all of them are told to end together."""
+"""A supervisor of worker processes: it replaces those that die, and passes signals on to all."""
 
 import asyncio
 import json
@@ -15,20 +15,20 @@ from afterwards.cli.health import Health, Verdict, serve_health
 from afterwards.telemetry import log, make_visible
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds before a process that died is replaced: the first pause, and what it doubles up to."""
+"""Seconds of back-off before a dead process is replaced: the first pause, which doubles up to the longest."""
 
 LONG_ENOUGH = 10.0
-"""Seconds that a process must have lived for its end to count as the first one again."""
+"""Seconds of life after which the back-off of a process starts again at the first pause."""
 
 REPORT_EVERY, SILENT_AFTER = 1.0, 15.0
-"""Seconds between two reports of a process on its health, and after which a silent one counts as hanging."""
+"""Seconds between a process's health reports, and seconds without a report after which it counts as hanging."""
 
 REPORTS_TO = "AFTERWARDS_WORKER_REPORTS_TO"
-"""The environment variable that names the descriptor on which a process reports."""
+"""The environment variable with the file descriptor for a process's health reports."""
 
 
 def supervise(arguments: Sequence[str], *, processes: int, reload: bool, health: tuple[str, int] | None) -> ExitCode:
-    """Run ``afterwards worker`` with these arguments in so many processes, until told to end."""
+    """Run ``afterwards worker`` in several processes until a signal, or until all have ended. Returns an exit code."""
     make_visible()
     return asyncio.run(_Supervisor(arguments, processes).run(reload=reload, address=health))
 
@@ -36,7 +36,7 @@ def supervise(arguments: Sequence[str], *, processes: int, reload: bool, health:
 class _Supervisor:
     def __init__(self, arguments: Sequence[str], processes: int) -> None:
         self._command = [sys.executable, "-m", "afterwards", "worker", *arguments]
-        self._places = [_Place(number) for number in range(processes)]
+        self._processes = [_Supervised(number) for number in range(processes)]
         self._ending = asyncio.Event()
         self._code = ExitCode.DONE
 
@@ -45,34 +45,34 @@ class _Supervisor:
         health.live, health.ready = self._live, self._ready
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told, number)
+            loop.add_signal_handler(number, self._pass_on, number)
         async with serve_health(health, address):
-            keeping = [asyncio.create_task(self._keep(place)) for place in self._places]
+            keeping = [asyncio.create_task(self._keep(one)) for one in self._processes]
             watching = asyncio.create_task(self._restart_at_changes()) if reload else None
             await asyncio.gather(*keeping)
             if watching is not None:
                 watching.cancel()
         return self._code
 
-    def _told(self, number: int) -> None:
-        """Pass a signal on; from now on nothing is replaced."""
+    def _pass_on(self, number: int) -> None:
+        """Pass a signal on to all processes. From now on none is replaced."""
         self._ending.set()
-        for place in self._places:
-            place.signal(number)
+        for one in self._processes:
+            one.signal(number)
 
-    async def _keep(self, place: "_Place") -> None:
-        """Keep one process running. It is not replaced when all end, or when it has done what it was for."""
+    async def _keep(self, one: "_Supervised") -> None:
+        """Run a process and its replacements, until all are told to end, or it ends with DONE or USAGE."""
         pause = FIRST_PAUSE
         while not self._ending.is_set():
             began = monotonic()
-            code = await place.run(self._command)
-            if place.restarting or self._ending.is_set():
+            code = await one.run(self._command)
+            if one.restarting or self._ending.is_set():
                 continue
-            if code in (ExitCode.DONE, ExitCode.USAGE):  # another one would end in the same way
+            if code in (ExitCode.DONE, ExitCode.USAGE):  # a new one would end in the same way
                 self._code = max(self._code, ExitCode(code))
                 return
             pause = FIRST_PAUSE if monotonic() - began > LONG_ENOUGH else min(2 * pause, LONGEST_PAUSE)
-            log.error(f"worker process {place.number + 1} {_ended(code)}; another one starts in {pause:g} s")
+            log.error(f"worker process {one.number + 1} {_ended(code)}; a new one starts in {pause:g} s")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), pause)
 
@@ -81,30 +81,30 @@ class _Supervisor:
 
         async for changes in awatch(Path.cwd(), watch_filter=PythonFilter()):
             names = sorted({Path(path).name for _, path in changes})
-            log.info(f"{', '.join(names[:3])} changed: the worker starts again")
-            for place in self._places:
-                place.restart()
+            log.info(f"{', '.join(names[:3])} changed: restarting the worker")
+            for one in self._processes:
+                one.restart()
 
     async def _live(self) -> Verdict:
-        return _all(place.live() for place in self._places)
+        return _all(one.live() for one in self._processes)
 
     async def _ready(self) -> Verdict:
-        return _all(place.ready() for place in self._places)
+        return _all(one.ready() for one in self._processes)
 
 
-class _Place:
-    """A process and those that replace it."""
+class _Supervised:
+    """One of the supervised processes, and those that replace it."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.restarting = False
         self._process: asyncio.subprocess.Process | None = None
-        self._to_send: int | None = None  # a signal that came while the process was being started
+        self._to_send: int | None = None  # a signal that arrived while the process was being started
         self._reported_at = monotonic()
-        self._report = {"live": True, "ready": False, "reason": "it is starting"}
+        self._report = {"live": True, "ready": False, "reason": "starting"}
 
     async def run(self, command: Sequence[str]) -> int:
-        """Run one process to its end. Returns its exit code, negative when a signal ended it."""
+        """Run one process to its end. Returns its exit code, or the negative number of the signal that killed it."""
         self.restarting, self._to_send = False, None
         self._reported_at = monotonic()
         ours, theirs = os.pipe()
@@ -127,10 +127,10 @@ class _Place:
             loop.remove_reader(ours)
             os.close(ours)
             self._process = None
-            self._report = {"live": True, "ready": False, "reason": "it has ended, and is started again"}
+            self._report = {"live": True, "ready": False, "reason": "ended, and will be restarted"}
 
     def restart(self) -> None:
-        """End the process; the next one takes its place at once."""
+        """Terminate the process; a new one replaces it at once."""
         self.restarting = True
         self.signal(signal.SIGTERM)
 
@@ -157,12 +157,12 @@ class _Place:
         lines = os.read(descriptor, 65536).splitlines()
         if lines:
             self._reported_at = monotonic()
-            with suppress(ValueError):  # the end of a long line comes with the next read
+            with suppress(ValueError):  # the rest of a long line arrives with the next read
                 self._report = json.loads(lines[-1])
 
 
 async def report(health: Health) -> None:
-    """Report to a supervisor for as long as this runs, if there is one."""
+    """Report this process's health to its supervisor until cancelled. Without a supervisor it returns at once."""
     descriptor = os.environ.get(REPORTS_TO)
     if descriptor is None:
         return
@@ -171,14 +171,14 @@ async def report(health: Health) -> None:
         line = json.dumps({"live": live.well, "ready": ready.well, "reason": (ready if live.well else live).reason})
         try:
             os.write(int(descriptor), line.encode() + b"\n")
-        except OSError:  # the supervisor was killed: nobody would replace this process, or end it
+        except OSError:  # the supervisor was killed, so nothing would end this process
             os.kill(os.getpid(), signal.SIGTERM)
             return
         await asyncio.sleep(REPORT_EVERY)
 
 
 def _all(verdicts: Iterable[Verdict]) -> Verdict:
-    """The first bad one, or else the last."""
+    """Return the first bad verdict, else the last one."""
     verdict = Verdict(True, "")
     for verdict in verdicts:
         if not verdict.well:

@@ -2,54 +2,54 @@
 
 from datetime import timedelta
 
-from afterwards.core import calm
-from afterwards.core.calm import Calm
+from afterwards.core import quiet_period
+from afterwards.core.quiet_period import QuietPeriod
 from afterwards.testing.clock import START
 
 LEASE = timedelta(seconds=30)
 DAY = timedelta(days=1)
 
 
-def calm_for(seconds: int, begun: Calm | None = None, ahead: timedelta = timedelta()) -> Calm:
+def quiet_for(seconds: int, begun: QuietPeriod | None = None, ahead: timedelta = timedelta()) -> QuietPeriod:
     """Look each second for so long, on a clock that is so far ahead."""
-    state = begun or calm.at_start(LEASE, START, 0.0)
+    state = begun or quiet_period.at_start(LEASE, START, 0.0)
     begin = state.steady
     for second in range(1, seconds + 1):
         steady = begin + second
-        state = calm.look(state, START + timedelta(seconds=steady) + ahead, steady)
+        state = quiet_period.observe(state, START + timedelta(seconds=steady) + ahead, steady)
     return state
 
 
 def test_a_new_process_waits_for_a_moment_only() -> None:
-    assert not calm_for(1).long_enough
-    assert calm_for(2).long_enough
+    assert not quiet_for(1).long_enough
+    assert quiet_for(2).long_enough
 
 
 def test_a_clock_put_forward_gives_the_living_time_to_renew() -> None:
-    jumped = calm_for(1, calm_for(60), ahead=DAY)
+    jumped = quiet_for(1, quiet_for(60), ahead=DAY)
     assert (jumped.jump, jumped.long_enough) == (DAY, False)
-    assert not calm_for(14, jumped, ahead=DAY).long_enough
-    assert calm_for(15, jumped, ahead=DAY).long_enough
+    assert not quiet_for(14, jumped, ahead=DAY).long_enough
+    assert quiet_for(15, jumped, ahead=DAY).long_enough
 
 
 def test_a_clock_put_back_gives_them_time_too() -> None:
-    assert not calm_for(1, calm_for(60), ahead=-DAY).long_enough
+    assert not quiet_for(1, quiet_for(60), ahead=-DAY).long_enough
 
 
 def test_small_steps_that_add_up_are_a_jump() -> None:
-    state, ahead = calm_for(60), timedelta()
+    state, ahead = quiet_for(60), timedelta()
     for _ in range(4):
         ahead += timedelta(seconds=1.5)
-        state = calm_for(1, state, ahead)
+        state = quiet_for(1, state, ahead)
     assert not state.long_enough
 
 
 def test_a_process_that_did_not_run_for_a_while_gives_the_others_time() -> None:
-    state = calm_for(60)
-    paused = calm.look(state, START + timedelta(seconds=state.steady + 40), state.steady + 40)
+    state = quiet_for(60)
+    paused = quiet_period.observe(state, START + timedelta(seconds=state.steady + 40), state.steady + 40)
     assert (paused.jump, paused.long_enough) == (timedelta(), False)
 
 
 def test_trouble_with_the_store_gives_time() -> None:
-    state = calm_for(60)
-    assert not calm.disturbed(state, state.steady).long_enough
+    state = quiet_for(60)
+    assert not quiet_period.interrupted(state, state.steady).long_enough

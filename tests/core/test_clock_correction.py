@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from afterwards.core import lifecycle, schedule
-from afterwards.core.correction import CORRECTION, corrected
+from afterwards.core.clock_correction import CORRECTION, corrected
 from afterwards.core.limits import Limit, Rate, Used, room
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import State, Task

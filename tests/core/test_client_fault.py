@@ -2,8 +2,8 @@
 
 import pytest
 
+from afterwards.core.client_fault import is_client_fault
 from afterwards.core.errors import FileTooLarge, TooLarge
-from afterwards.core.input import is_from_input
 
 
 @pytest.mark.parametrize(
@@ -19,8 +19,8 @@ from afterwards.core.input import is_from_input
 def test_arguments_are_the_clients_where_its_body_was_about_as_large(
     headers: list[tuple[bytes, bytes]], expected: bool
 ) -> None:
-    assert is_from_input(TooLarge("f", "arguments", 2000, 1000), headers) is expected
+    assert is_client_fault(TooLarge("f", "arguments", 2000, 1000), headers) is expected
 
 
 def test_an_uploaded_file_is_always_the_clients() -> None:
-    assert is_from_input(FileTooLarge("f", "file", 2000, 1000), [])
+    assert is_client_fault(FileTooLarge("f", "file", 2000, 1000), [])

@@ -1,13 +1,13 @@
-"""Recognise a call where a function was to be given, as ``add_task(f(1))`` instead of ``add_task(f, 1)``."""
+"""Explain the mistake of passing a call instead of a function, as ``add_task(f(1))`` for ``add_task(f, 1)``."""
 
 from collections.abc import Coroutine
 from typing import Any
 
 
 def called_already(given: object, wrong: str, right: str, *, wanted: str = "function") -> str:
-    """Say what was found instead of what is wanted, and what to write; ``{}`` in the texts stands for the function.
+    """Return an error message that says what was passed, and what to write instead.
 
-    A coroutine is closed, for nobody will await it.
+    ``{}`` in ``wrong`` and ``right`` stands for the function. A coroutine is closed, because nobody will await it.
     """
     if not isinstance(given, Coroutine):
         found = "None" if given is None else f"a value of type {type(given).__name__}"
@@ -19,6 +19,6 @@ def called_already(given: object, wrong: str, right: str, *, wanted: str = "func
 
 
 def function_of(coroutine: Coroutine[Any, Any, Any]) -> object:
-    """The object, as a task function, by whose ``__call__`` a coroutine was made that has not begun; else None."""
+    """Return the object whose ``__call__`` made an unstarted coroutine, such as a task function, else None."""
     frame = getattr(coroutine, "cr_frame", None)
     return frame.f_locals.get("self") if frame and getattr(coroutine, "__name__", "") == "__call__" else None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from afterwards.core.called import called_already, function_of
+from afterwards.core.already_called import called_already, function_of
 
 
 async def fetch(number: int) -> None: ...

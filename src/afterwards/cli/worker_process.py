@@ -1,4 +1,4 @@
-"""Run an application's tasks in this process, without a server."""
+"""One worker process: run an application's lifespan and its tasks, without an HTTP server."""
 
 import asyncio
 import signal
@@ -13,20 +13,20 @@ from fastapi import FastAPI
 
 from afterwards.cli.errors import ExitCode, StoreUnreachable, UsageError
 from afterwards.cli.health import Check, Health, Verdict
-from afterwards.cli.processes import report
+from afterwards.cli.supervisor import report
 from afterwards.client.client import Client
 from afterwards.client.installations import installations
 from afterwards.core.errors import AfterwardsError, EngineError, InvalidOption
 from afterwards.engine import Query
 from afterwards.web.embedded_worker import Embedded, serving
 
-PATIENCE = 2.0
-"""Seconds that the store may take to answer before this process is not ready."""
+STORE_TIMEOUT = 2.0
+"""Seconds within which the store must answer, else the process is not ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Orders:
-    """What the command line says otherwise than the application; None leaves it as it is."""
+class Overrides:
+    """Options of the command line that override the application's. None keeps the application's."""
 
     queues: frozenset[str] | None = None
     concurrency: int | None = None
@@ -34,17 +34,19 @@ class Orders:
     burst: bool = False
 
 
-async def work(app: FastAPI, orders: Orders, health: Health) -> ExitCode:
-    """Run the application's lifespan and its tasks until a signal comes, or with ``burst`` until none is left."""
+async def work(app: FastAPI, overrides: Overrides, health: Health) -> ExitCode:
+    """Run the lifespan and the tasks until a signal, or with ``burst`` until no task can start. Raises CommandError."""
     client = _client(app)
-    _apply(orders, client)
+    _apply(overrides, client)
     reporting = asyncio.create_task(report(health))
     try:
-        with _told_to_end() as told:
-            app.middleware_stack = app.build_middleware_stack()  # as a server's first call does: the lifespan is whole
+        with _stop_on_signals() as stop:
+            app.middleware_stack = (
+                app.build_middleware_stack()
+            )  # as the first call of a server does, so that the lifespan is complete
             async with app.router.lifespan_context(app):
                 health.live, health.ready = _checks(client)
-                await _until_done(app, client, told, burst=orders.burst)
+                await _until_done(app, client, stop, burst=overrides.burst)
     except EngineError as error:
         raise StoreUnreachable(f"the store cannot be opened: {error}") from error
     except AfterwardsError as error:
@@ -55,34 +57,34 @@ async def work(app: FastAPI, orders: Orders, health: Health) -> ExitCode:
 
 
 def _client(app: FastAPI) -> Client:
-    """The installation of an application."""
+    """Return the installation of an application. Raises UsageError."""
     for client in installations:
         if client.application is not None and client.application() is app:
             return client
-    raise UsageError("the application has no installation: write Afterwards(app) where it is made")
+    raise UsageError("the application has no installation: write Afterwards(app) where the application is made")
 
 
-def _apply(orders: Orders, client: Client) -> None:
+def _apply(overrides: Overrides, client: Client) -> None:
     options = client.options
     try:
         client.options = replace(
             options,
             worker=True,
-            queues=options.queues if orders.queues is None else orders.queues,
-            concurrency=options.concurrency if orders.concurrency is None else orders.concurrency,
-            grace=options.grace if orders.grace is None else timedelta(seconds=orders.grace),
+            queues=options.queues if overrides.queues is None else overrides.queues,
+            concurrency=options.concurrency if overrides.concurrency is None else overrides.concurrency,
+            grace=options.grace if overrides.grace is None else timedelta(seconds=overrides.grace),
         )
     except InvalidOption as error:
         raise UsageError(str(error)) from error
     if client.url.startswith("memory:"):
         raise UsageError(
-            "memory:// belongs to one process, and this one serves no requests: no task would ever come. Give the "
+            "tasks in memory:// are visible to one process only, so a worker would never find any. Give the "
             "application another URL, or set AFTERWARDS_URL"
         )
 
 
-async def _until_done(app: FastAPI, client: Client, told: asyncio.Event, *, burst: bool) -> None:
-    waiting: set[asyncio.Task[Any]] = {asyncio.create_task(told.wait())}
+async def _until_done(app: FastAPI, client: Client, stop: asyncio.Event, *, burst: bool) -> None:
+    waiting: set[asyncio.Task[Any]] = {asyncio.create_task(stop.wait())}
     runner = serving(app, client)
     if burst and isinstance(runner, Embedded):
         waiting.add(asyncio.create_task(runner.until_idle()))
@@ -94,23 +96,23 @@ async def _until_done(app: FastAPI, client: Client, told: asyncio.Event, *, burs
 
 
 @contextmanager
-def _told_to_end() -> Iterator[asyncio.Event]:
-    """An event that a signal sets. The embedded worker hears the signals first, and drains."""
-    told, loop = asyncio.Event(), asyncio.get_running_loop()
+def _stop_on_signals() -> Iterator[asyncio.Event]:
+    """Provide an event that SIGTERM and SIGINT set. The embedded worker handles the signal first, and drains."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def hear(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(told.set)
+        loop.call_soon_threadsafe(stop.set)
 
     before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield told
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def _checks(client: Client) -> tuple[Check, Check]:
-    """Liveness: the worker's parts turn. Readiness: the store answers as well."""
+    """Return the checks of liveness (the parts of the worker run) and readiness (the store answers, too)."""
 
     async def live() -> Verdict:
         trouble = client.health.trouble
@@ -121,10 +123,10 @@ def _checks(client: Client) -> tuple[Check, Check]:
         if not alive.well:
             return alive
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(STORE_TIMEOUT):
                 await (await client.open()).find(Query(limit=1))
         except TimeoutError:
-            return Verdict(False, f"the store has not answered for {PATIENCE:g} s")
+            return Verdict(False, f"the store has not answered within {STORE_TIMEOUT:g} s")
         except EngineError as error:
             return Verdict(False, f"the store does not answer: {error}")
         return Verdict(True, "the worker runs, and the store answers")

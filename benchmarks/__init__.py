@@ -1,1 +1,1 @@
-"""How fast it is, as ratios measured side by side: ``python -m benchmarks``, or ``python -m benchmarks enqueue``."""
+"""Benchmarks against peers, side by side, as ratios: ``python -m benchmarks`` or ``python -m benchmarks enqueue``."""

@@ -1,4 +1,4 @@
-"""Run all subjects, or those named as arguments, and print a table of each."""
+"""Run all benchmarks, or those named as arguments, and print a table of each."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ SUBJECTS: Mapping[str, Callable[[], list[Figure]]] = {
 
 
 def main(names: list[str]) -> int:
-    """Returns the exit status: 2 for a name that is none. A missed aim is told, and is no error: machines differ."""
+    """Run benchmarks. Returns the exit status, 2 for an unknown name. A missed aim is only printed: machines differ."""
     unknown = set(names) - SUBJECTS.keys()
     if unknown:
         print(f"no such subject: {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""One long chain, as a request makes that adds very many tasks; and ``await f.enqueue()``, one after the other."""
+"""Benchmark: one long chain, as of a request with very many tasks, and successive ``await f.enqueue()``."""
 
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ def figures() -> list[Figure]:
 
 
 def chained(tasks: int) -> float:
-    """Tasks of one chain per second, until all have run."""
+    """Return tasks per second of one chain, until all have run."""
 
     async def measured(file: Path) -> float:
         app = FastAPI()
@@ -47,7 +47,7 @@ def chained(tasks: int) -> float:
 
 
 def enqueued(calls: int) -> float:
-    """Calls per second, by an application without a worker."""
+    """Return calls per second of an application without a worker."""
 
     async def measured(file: Path) -> float:
         app = FastAPI()

@@ -1,4 +1,4 @@
-"""The time that a claim of 100 tasks takes, with few rows and with many."""
+"""Benchmark: time of a claim of 100 tasks, with few stored rows and with many."""
 
 import asyncio
 import sqlite3
@@ -40,7 +40,7 @@ def figures() -> list[Figure]:
 
 
 def times(place: Path) -> list[list[float]]:
-    """Milliseconds, round by round: with few tasks queued, and with each kind of many beside them."""
+    """Return milliseconds by round: with few rows, and with many rows of each kind."""
     return asyncio.run(_times(place))
 
 
@@ -65,7 +65,7 @@ async def _round(engines: Sequence[Engine]) -> list[float]:
 
 
 async def _claim(engine: Engine) -> float:
-    """Milliseconds. As many are stored again, so that the next claim finds the same."""
+    """Return the milliseconds of a claim, and store as many tasks again for the next claim."""
     begun = perf_counter()
     claimed = await engine.claim(CLAIM)
     took = perf_counter() - begun
@@ -75,7 +75,7 @@ async def _claim(engine: Engine) -> float:
 
 
 async def _make_many(file: Path, make: Callable[[Engine], Awaitable[object]]) -> None:
-    """A file with very many rows that differ only in their ids."""
+    """Make a file with very many rows that differ only in their ids."""
     async with shared(url(file)) as engine:
         await make(engine)
     _copy(file)
@@ -96,7 +96,7 @@ async def _schedule(engine: Engine) -> None:
 
 
 def _copy(file: Path) -> None:
-    """Copy the only row; by the engine a million would take minutes."""
+    """Copy the only row in SQL; through the engine, a million rows would take minutes."""
     numbers = count(1)
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.create_function("next_id", 0, lambda: next(numbers).to_bytes(16))

@@ -1,4 +1,4 @@
-"""A backlog of tasks that do nothing, run by one worker process until every one is finished and stored."""
+"""Benchmark: tasks per second of one worker process that drains a backlog of empty tasks."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,12 +29,12 @@ def figures() -> list[Figure]:
 
 
 def ours(file: Path, tasks: int) -> float:
-    """Tasks per second. The embedded worker is the worker; an application without requests is a worker process."""
+    """Return tasks per second of an embedded worker in an application without requests."""
     return run(_ours(url(file), tasks))
 
 
 def hueys(file: Path, tasks: int) -> float:
-    """Tasks per second, of one thread, which was the fastest."""
+    """Return tasks per second with one thread, which was fastest."""
     peer = Hueys(file)
     peer.fill(tasks)
     begun = perf_counter()
@@ -57,7 +57,7 @@ async def _ours(store: str, tasks: int) -> float:
         begun = perf_counter()
         async with app.router.lifespan_context(app):
             await countdown.over.wait()
-        took = perf_counter() - begun  # when the lifespan has ended, the last one is stored
+        took = perf_counter() - begun  # the lifespan has ended, so the last task is stored
         [finished] = (await engine.stats()).counts.values()
         assert finished == tasks
     return tasks / took

@@ -1,4 +1,4 @@
-"""Durable enqueue, one task per call, by 1, 8 and 64 coroutines at once."""
+"""Benchmark: durable enqueues per second, one task per call, by 1, 8 and 64 coroutines at once."""
 
 import asyncio
 import sqlite3
@@ -22,7 +22,7 @@ TABLE = (
     "CREATE TABLE tasks (id INTEGER PRIMARY KEY, name TEXT, arguments TEXT, state INTEGER, created_at REAL)",
     "CREATE INDEX tasks_queued ON tasks (id) WHERE state = 0",
 )
-"""What one would write by hand: less than our record."""
+"""A table that one would write by hand; it stores less than our record."""
 
 INSERT = "INSERT INTO tasks (name, arguments, state, created_at) VALUES (?, ?, 0, ?)"
 
@@ -52,7 +52,7 @@ def ours(place: Path, callers: int) -> float:
 
 
 def by_hand(place: Path, callers: int) -> float:
-    """One connection of aiosqlite's, each statement a transaction."""
+    """Use one aiosqlite connection, with a transaction for each statement."""
 
     async def measured() -> float:
         async with aiosqlite.connect(_prepared(place / "aiosqlite.db"), isolation_level=None) as connection:
@@ -64,12 +64,12 @@ def by_hand(place: Path, callers: int) -> float:
 
 
 def loop(place: Path, callers: int) -> float:
-    """No coroutines at all: what the disk and SQLite can do, one commit after the other."""
+    """Commit in a plain loop: the limit of disk and SQLite without shared commits."""
     return batches(place, 1)
 
 
 def batches(place: Path, rows: int) -> float:
-    """The same with as many rows per commit as there are callers: what sharing commits can gain at best."""
+    """Commit as many rows at once as there are callers: the most that shared commits can gain."""
     connection = _connected(_prepared(place / "plain.db"))
     begun, stored = perf_counter(), 0
     while perf_counter() - begun < SECONDS:
@@ -81,7 +81,7 @@ def batches(place: Path, rows: int) -> float:
 
 
 async def _rate(store: Callable[[], Awaitable[object]], callers: int) -> float:
-    """Calls per second, when so many coroutines each make one after the other."""
+    """Return calls per second of several coroutines that each call one after the other."""
     begun, stored = perf_counter(), 0
 
     async def caller() -> None:

@@ -1,4 +1,4 @@
-"""Huey's SQLite queue with our durability: WAL, ``synchronous=FULL``, one thread that looks every 10 ms."""
+"""The peer Huey: a SQLite queue with our durability (WAL, ``synchronous=FULL``), polled every 10 ms."""
 
 import logging
 import threading
@@ -13,7 +13,7 @@ POLL = 0.01
 
 
 class Hueys:
-    """A queue with two tasks: one that does nothing, and one that notes how long it took to start."""
+    """A queue with two tasks: one does nothing, the other records its latency."""
 
     def __init__(self, file: Path) -> None:
         logging.getLogger("huey").setLevel(logging.CRITICAL)
@@ -25,7 +25,7 @@ class Hueys:
         self.arrive = self.queue.task()(self._arrive)
 
     def fill(self, tasks: int) -> None:
-        """Store calls of ``nothing``, without syncing each: this is not measured."""
+        """Store calls of ``nothing`` without a sync for each. This is not measured."""
         self.queue.storage.conn.execute("PRAGMA synchronous = OFF")
         for number in range(tasks):
             self.nothing(number)
@@ -44,11 +44,11 @@ class Hueys:
             consumer.stop(graceful=True)
 
     def wait(self) -> None:
-        """Return when as many tasks have run as were to be waited for."""
+        """Wait until the expected number of tasks has run."""
         self._over.wait()
 
     def settle(self) -> None:
-        """Return when nothing is queued."""
+        """Wait until the queue is empty."""
         while self.queue.pending_count():
             sleep(POLL)
 

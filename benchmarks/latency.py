@@ -1,4 +1,4 @@
-"""From the call that enqueues to the first line of the task's function, when nothing else is to be done."""
+"""Benchmark: latency from the enqueuing call to the first line of the task function, when idle."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +19,7 @@ TASKS = 200
 PAUSE = 0.02
 
 Waits = list[float]
-"""Milliseconds, in the order of arrival. The first one, which only shows that somebody is there, is left out."""
+"""Latencies in milliseconds, in order of arrival, without the first, which only warms up."""
 
 countdown = Countdown()
 waits: Waits = []
@@ -27,7 +27,7 @@ waits: Waits = []
 
 @task
 async def arrive(begun: int) -> None:
-    """Note how long it took to come here. The clock is the same for all processes of a machine."""
+    """Record the latency. The clock is the same for all processes of a machine."""
     waits.append((monotonic_ns() - begun) / 1e6)
     countdown.count()
 
@@ -43,7 +43,7 @@ def figures() -> list[Figure]:
 
 
 def alone(file: Path) -> Waits:
-    """Sender and worker share a process and its event loop."""
+    """Measure with sender and worker in one process and event loop."""
 
     async def measured() -> Waits:
         async with _working(file):

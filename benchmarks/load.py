@@ -1,4 +1,4 @@
-"""A client that costs little: raw sockets, one request after the other on each connection."""
+"""A cheap load generator: raw sockets, one request after the other on each connection."""
 
 import asyncio
 import re
@@ -12,12 +12,12 @@ from benchmarks.measure import run
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 REQUEST = b"POST /tasks HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 0\r\n\r\n"
 SETTLED = 0.002
-"""Seconds between two looks whether everything accepted is finished."""
+"""Seconds between two polls for unfinished tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a server took and did."""
+    """The result of one load: requests and times."""
 
     accepted: int
     answered: float  # seconds until the last answer
@@ -25,12 +25,12 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Requests per second, all that they asked for included."""
+        """Requests per second until their last task had finished."""
         return self.accepted / self.finished
 
 
 def load(port: int, connections: int, seconds: float, left: Callable[[], int]) -> Load:
-    """Ask for so long, by so many connections; then wait until no task is left. Any answer but 200 is an error."""
+    """Send requests for a time, then wait until all tasks have finished. Raises for any answer but 200."""
     begun = perf_counter()
     accepted = run(_load(port, connections, begun + seconds))
     answered = perf_counter() - begun
@@ -46,7 +46,7 @@ async def _load(port: int, connections: int, until: float) -> int:
 
 
 class Connection(asyncio.Protocol):
-    """Sends the next request when an answer has come, until the time is over."""
+    """Sends the next request after each answer, until the time is over."""
 
     def __init__(self, until: float) -> None:
         self._until = until

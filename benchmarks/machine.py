@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Describe the machine that the benchmarks run on."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ from benchmarks.measure import folder
 
 
 def described() -> str:
-    """One line, with the figure that durable writes depend on most."""
+    """Return one line, with the time of a disk sync, which durable writes depend on most."""
     return (
         f"{os.cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
         f"4 KiB written and synced in {_sync_time() * 1e6:.0f} us; medians of rounds in turns"
@@ -18,7 +18,7 @@ def described() -> str:
 
 
 def _sync_time(times: int = 200) -> float:
-    """Seconds until the disk says that it has a page."""
+    """Return the seconds of a disk sync of one page."""
     with folder() as place:
         file = os.open(place / "page", os.O_WRONLY | os.O_CREAT)
         try:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """What a ratio should be: at least, or at most, a number."""
+    """A lower or upper bound for a ratio."""
 
     number: float
     at_most: bool = False
@@ -33,7 +33,7 @@ class Aim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """Ours against a peer's: one measurement of each per round, so that what disturbs a round disturbs both."""
+    """Our measurements and a peer's, one of each per round, so that a disturbance affects both."""
 
     what: str
     ours: Sequence[float]
@@ -44,17 +44,17 @@ class Figure:
 
     @property
     def ratios(self) -> list[float]:
-        """Ours divided by theirs, round by round."""
+        """Our results divided by the peer's, by round."""
         return [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)] if self.theirs else []
 
     @property
     def reached(self) -> bool | None:
-        """Whether the aim is reached; None without one."""
+        """True if the aim is reached; None without an aim."""
         return None if self.aim is None else self.aim.reached(median(self.ratios or self.ours))
 
 
 def in_turns(rounds: int, *contenders: Callable[[], T]) -> list[list[T]]:
-    """What each contender returned, round by round. Each one goes first as often as last."""
+    """Return each contender's results by round. Each one goes first as often as last."""
     results: list[list[T]] = [[] for _ in contenders]
     for number in range(rounds):
         order = list(zip(contenders, results, strict=True))
@@ -64,27 +64,27 @@ def in_turns(rounds: int, *contenders: Callable[[], T]) -> list[list[T]]:
 
 
 def apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What a function returns in a new process, where nobody else has imported, opened or allocated anything."""
+    """Return a function's result from a new process, where nothing is imported, opened or allocated yet."""
     with beside(function, *args, **kwargs) as result:
         return result.result()
 
 
 @contextmanager
 def beside(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Iterator["Future[T]"]:
-    """Run a function in a new process meanwhile, and wait for its end."""
+    """Run a function in a new process during the block, and wait for its end."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         yield process.submit(function, *args, **kwargs)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run on the event loop that uvicorn takes: uvloop, where it is installed."""
+    """Run a coroutine on uvicorn's event loop: uvloop, if it is installed."""
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         return runner.run(work)
 
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A folder for files that are worth syncing: often ``/tmp`` is no disk."""
+    """Provide a folder on a disk, which ``/tmp`` often is not."""
     disk = "/var/tmp"
     with TemporaryDirectory(prefix="afterwards-", dir=disk if Path(disk).is_dir() else None) as name:
         yield Path(name)

@@ -1,4 +1,4 @@
-"""Requests per second through a real server, one task each, until every accepted task is finished."""
+"""Benchmark: requests per second of a real server, one task each, until all accepted tasks have finished."""
 
 import json
 import sqlite3
@@ -45,7 +45,7 @@ def _figures(connections: int) -> Iterator[Figure]:
 
 @contextmanager
 def _both() -> Iterator[tuple[Server, Server]]:
-    """A server of each kind, both warm."""
+    """Serve both applications, warmed up."""
     with folder() as place, ExitStack() as stack:
         durable = stack.enter_context(served("durable", place / "tasks.db"))
         bare = stack.enter_context(served("bare", place / "none.db"))
@@ -59,7 +59,7 @@ def load_bare(server: Server, connections: int, seconds: float = SECONDS) -> Loa
 
 
 def load_durable(server: Server, connections: int, seconds: float = SECONDS) -> Load:
-    """Every task that was accepted has succeeded, says the file; none is missing, none is there twice."""
+    """Load the durable server. Raises AssertionError unless as many tasks have succeeded as were accepted."""
     before = _ask(server.file, SUCCEEDED)
     result = apart(load, server.port, connections, seconds, partial(_left_in, server.file))
     succeeded = _ask(server.file, SUCCEEDED) - before
@@ -68,7 +68,7 @@ def load_durable(server: Server, connections: int, seconds: float = SECONDS) -> 
 
 
 def _syncs(connections: int) -> float:
-    """How often the disk syncs per request."""
+    """Return disk syncs per request."""
     with folder() as place:
         with counting_syncs(place / "tasks.db") as (server, syncs):
             loaded = load_durable(server, connections)

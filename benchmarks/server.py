@@ -1,4 +1,4 @@
-"""An application under uvicorn, as people run it: uvloop, httptools, one process."""
+"""Serve an application with uvicorn as in production: uvloop, httptools, one process."""
 
 import os
 import re
@@ -23,14 +23,14 @@ COUNTED = "fsync,fdatasync"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that accepts connections."""
+    """A running server."""
 
     port: int
     pid: int
-    file: Path  # where it keeps its tasks, if it does
+    file: Path  # the file with its tasks, if any
 
     def memory(self) -> float:
-        """MiB that would be free without it: what it shares with others counts in part."""
+        """Return the proportional set size in MiB."""
         rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
         found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
         assert found
@@ -39,7 +39,7 @@ class Server:
 
 @contextmanager
 def served(app: str, file: Path, *, before: Sequence[str] = ()) -> Iterator[Server]:
-    """Serve ``benchmarks.apps.<app>``, with another command before the server's if need be."""
+    """Serve ``benchmarks.apps.<app>``, optionally under another command such as strace."""
     port = _free_port()
     command = [*before, sys.executable, "-m", "uvicorn", f"benchmarks.apps.{app}:app", "--port", str(port)]
     quiet = ["--no-access-log", "--log-level", "warning", "--loop", "uvloop", "--http", "httptools"]
@@ -58,7 +58,7 @@ def can_count_syncs() -> bool:
 
 @contextmanager
 def counting_syncs(file: Path) -> Iterator[tuple[Server, list[int]]]:
-    """The durable server, watched by strace; when it has ended, the list holds how often it had the disk sync."""
+    """Serve the durable application under strace. After its end the list holds its number of disk syncs."""
     report, syncs = file.with_suffix(".strace"), list[int]()
     strace = ["strace", "-D", "-f", "--seccomp-bpf", "-c", "-e", f"trace={COUNTED}", "-o", str(report)]
     with served("durable", file, before=strace) as server:
@@ -67,14 +67,14 @@ def counting_syncs(file: Path) -> Iterator[tuple[Server, list[int]]]:
 
 
 def _once_written(report: Path) -> str:
-    """The text of a file; strace writes it when the server has ended."""
+    """Return the text of a file that strace writes when the server has ended."""
     while not (text := report.read_text()):
         sleep(0.02)
     return text
 
 
 def _calls(line: str) -> int:
-    """The number of calls in a line of strace's summary."""
+    """Return the number of calls in strace's summary."""
     fields = line.split()
     return int(fields[3]) if fields and fields[-1] in COUNTED.split(",") else 0
 
@@ -87,7 +87,7 @@ def _free_port() -> int:
 
 
 def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
-    """Return when the server accepts connections."""
+    """Wait until the server accepts connections."""
     deadline = monotonic() + START_TIMEOUT
     while monotonic() < deadline and process.poll() is None:
         try:

@@ -1,4 +1,4 @@
-"""How much room tasks take: in the file, and in the memory of a process that serves."""
+"""Benchmark: bytes of a task in the file, and memory growth of a serving process."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from benchmarks.tasks import ARGUMENTS, AT_ONCE, new_task, url
 
 QUEUED = 100_000
 SERVED = 20_000
-"""Requests, with a task each, after which memory should not grow any more."""
+"""Requests, with one task each, after which memory should no longer grow."""
 
 
 def figures() -> list[Figure]:
@@ -27,7 +27,7 @@ def figures() -> list[Figure]:
 
 
 def bytes_per_task() -> float:
-    """Of a task with 57 bytes of arguments, in a file that is closed."""
+    """Return bytes per task with 57 bytes of arguments, in a closed file."""
     with folder() as place:
         few, many = place / "few.db", place / "many.db"
         asyncio.run(_store(few, AT_ONCE))
@@ -42,7 +42,7 @@ async def _store(file: Path, tasks: int) -> None:
 
 
 def _memory(app: str, load: Callable[[Server, int], Load]) -> list[float]:
-    """MiB of the server when it has served so many, and when it has served as many again."""
+    """Return the server's memory in MiB after ``SERVED`` requests, and after twice as many."""
     with folder() as place, served(app, place / "tasks.db") as server:
         return [_after(server, load) for _ in range(2)]
 

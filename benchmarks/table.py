@@ -1,4 +1,4 @@
-"""Figures as text."""
+"""Format figures as a text table."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -9,7 +9,7 @@ HEADS = ("", "ours", "against", "theirs", "ratio (min-max)", "aim", "")
 
 
 def written(figures: Sequence[Figure]) -> str:
-    """A table of medians."""
+    """Return a table of medians."""
     lines = [HEADS, *map(_line, figures)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADS))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)

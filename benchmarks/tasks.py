@@ -1,4 +1,4 @@
-"""The tasks that are stored and run."""
+"""The tasks that benchmarks store and run."""
 
 import asyncio
 import os
@@ -13,11 +13,11 @@ from afterwards.engine import Engine
 ARGUMENTS = '{"email":"somebody@example.com","user":12345,"mails":[1]}'  # 57 bytes
 
 AT_ONCE = 1000
-"""Tasks that are stored in one call where nothing is measured."""
+"""Tasks stored in one call outside of measurements."""
 
 
 class Countdown:
-    """Tells when as many tasks have run as were to be waited for."""
+    """Waits until an expected number of tasks has run."""
 
     def __init__(self) -> None:
         self.left = 0
@@ -34,7 +34,7 @@ countdown = Countdown()
 
 @task
 async def nothing(number: int) -> None:
-    """Do nothing, and be counted."""
+    """Do nothing but count the run."""
     countdown.count()
 
 
@@ -43,7 +43,7 @@ def url(file: Path) -> str:
 
 
 def new_task(*, name: str = "nothing", arguments: str = '{"number":1}', wait: timedelta = timedelta()) -> NewTask:
-    """A call as a sender makes it."""
+    """Return a new task as a sender makes it."""
     return NewTask(id=task_id(datetime.now(UTC), os.urandom(10)), name=name, arguments=arguments, wait=wait)
 
 

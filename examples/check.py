@@ -1,9 +1,9 @@
-"""Before a deploy: can the new code run what is stored? The exit status is 1 when it cannot.
+"""Check before a deploy that the new code can run the stored tasks. The exit status is 1 if it cannot.
 
     python -m check quickstart:tasks
 
-Run it with the new code, where the tasks are kept (`AFTERWARDS_URL`, or the folder of `afterwards.db`), while the old
-code still works. It changes nothing, and shows no argument. In a deploy script, `set -e` stops there.
+Run it with the new code while the old code still runs, with the same store (`AFTERWARDS_URL`, or in the folder of
+`afterwards.db`). It changes nothing, and shows no argument. In a deploy script, `set -e` stops if it fails.
 """
 
 import asyncio

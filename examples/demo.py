@@ -1,7 +1,7 @@
-"""`python -m examples.demo`: the shop is killed while its tasks run, and started again. Nothing may be lost.
+"""A demo of a crash: the shop is killed while its tasks run, and restarted. `python -m examples.demo`
 
-The shop is `examples/shop`, under uvicorn, with its tasks in a SQLite file. Its neighbours, a mail server and a
-warehouse, run here: they write down what reaches them, so that it is they who say what has been done, not we.
+The shop is `examples/shop`, under uvicorn, with its tasks in a SQLite file. The mail server and the warehouse run in
+this process. They count what reaches them, so the result does not rely on the shop's own records.
 """
 
 import asyncio
@@ -28,18 +28,18 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 EXAMPLES = Path(__file__).parent
 CUSTOMERS, ORDERS, IMPORTS, ROWS = 24, 10, 3, 400
-QUICK = 10  # answers that the neighbours give before the kill
-SLOW = 0.1  # seconds that a neighbour takes for an answer
+QUICK = 10  # calls that the mail server and the warehouse answer before the kill
+SLOW = 0.1  # seconds that each of them takes for an answer
 TIME_LIMIT = 55.0  # seconds until the demo gives up
 
 
 def main() -> int:
-    """0 when nothing was lost."""
+    """Run the demo. Returns the exit status, 0 if nothing was lost."""
     with TemporaryDirectory(prefix="afterwards-demo-") as folder, Shop(Path(folder)) as shop:
         try:
             return _show(shop)
         except (TimeoutError, httpx.HTTPError) as error:
-            print(f"\n  The demo did not get to its end: {error!r}\n  The shop's last words:\n{shop.last_words()}")
+            print(f"\n  The demo did not finish: {error!r}\n  The last lines of the shop:\n{shop.last_words()}")
             return 2
 
 
@@ -64,13 +64,13 @@ def _show(shop: "Shop") -> int:
 
 
 KINDS = {"send_mail": "mails", "tell_warehouse": "calls to the warehouse", "import_products": "imports of a file"}
-"""What is counted, by the name of the task function."""
+"""A text for what each task function does, by its name."""
 
 WHAT_NEXT = """\
-  Nothing was lost. What ran again had been killed halfway: at least once is what can be promised.
+  Nothing was lost. Tasks that were killed halfway ran again: the promise is at least once.
 
   Try next:
-    read examples/shop/tasks.py and main.py               what it took: two imports and a decorator
+    read examples/shop/tasks.py and main.py               the code: two imports and a decorator
     cd examples && ../.venv/bin/uvicorn quickstart:app    the same in 40 lines; kill it yourself
     make chaos                                            hundreds of kills at random moments
 """
@@ -78,7 +78,7 @@ WHAT_NEXT = """\
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table."""
+    """One row of the result table."""
 
     kind: str
     accepted: int
@@ -91,7 +91,7 @@ class Row:
 
 
 class Shop:
-    """The shop as a process, its neighbours, and its customers."""
+    """The shop's process, its mail server and warehouse, and its customers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -109,7 +109,7 @@ class Shop:
         return self._process.pid
 
     def start(self) -> None:
-        """Start uvicorn, and return when it answers. The socket is kept open here: nobody is turned away meanwhile."""
+        """Start uvicorn, and return when it answers. This process keeps the socket, so no connection is refused."""
         command = [sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES), "shop.main:app"]
         ours = {name: value for name, value in os.environ.items() if not name.startswith("AFTERWARDS_")}
         with self._log.open("ab") as log:
@@ -129,7 +129,7 @@ class Shop:
             self._neighbours.patient.set()
 
     def visit(self) -> list[str]:
-        """Send requests, some at a time. Returns the ids of the tasks that their answers promised."""
+        """Send requests, several at a time. Returns the ids of the accepted tasks."""
         with ThreadPoolExecutor(8) as customers:
             answers = list(customers.map(lambda visit: self._client.post(visit[0], **visit[1]), _visits()))
         return [id for answer in answers for id in answer.raise_for_status().json()["tasks"]]
@@ -142,7 +142,7 @@ class Shop:
         return self._wait(ids, lambda tasks: all(task["state"] in finished for task in tasks))
 
     def done(self, kind: str) -> int:
-        """How many different things have been done, as those say to whom they were done."""
+        """Count the distinct effects, as the mail server, the warehouse and the database recorded them."""
         match kind:
             case "send_mail":
                 return len(self._neighbours.mails)
@@ -167,7 +167,7 @@ class Shop:
         return self.folder / "uvicorn.log"
 
     def _wait(self, ids: list[str], enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
-        """Ask the shop for its tasks until there is enough of what is waited for."""
+        """Poll the shop's tasks until enough of them match. Raises TimeoutError."""
         while not enough(tasks := [self._client.get(f"/tasks/{id}").raise_for_status().json() for id in ids]):
             if time.monotonic() > self._deadline:
                 raise TimeoutError(f"after {TIME_LIMIT:.0f} s: {_counted(tasks)}")
@@ -180,7 +180,7 @@ class Shop:
 
 
 class Neighbours:
-    """A mail server and a warehouse. Until the shop has been killed they answer a few, and let the others wait."""
+    """A mail server and a warehouse. Before the kill they answer a few calls and delay the others."""
 
     def __init__(self) -> None:
         self.mails: Counter[str] = Counter()  # by recipient and subject
@@ -202,7 +202,7 @@ class Neighbours:
             self.patient.wait()
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        """Receive a mail; called by the mail server."""
+        """Receive a mail (aiosmtpd's hook)."""
         await asyncio.to_thread(self.take_time)
         mail = message_from_bytes(envelope.content or b"")
         self.mails[f"{mail['Subject']} for {mail['To']}"] += 1
@@ -215,7 +215,7 @@ class Neighbours:
 
 
 class Warehouse(BaseHTTPRequestHandler):
-    """Takes orders by their number."""
+    """The HTTP handler of the warehouse, which takes orders by their number."""
 
     def __init__(self, neighbours: Neighbours, *connection: Any) -> None:
         self._neighbours = neighbours
@@ -229,11 +229,11 @@ class Warehouse(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Suppress the access log."""
 
 
 def _visits() -> Iterator[tuple[str, dict[str, Any]]]:
-    """What customers ask for: a path, and what they send."""
+    """Return the requests of the customers: a path and the parameters of each."""
     for number in range(CUSTOMERS):
         yield "/customers", {"json": {"email": f"customer{number}@example.com", "name": f"Customer {number}"}}
     for number in range(ORDERS):
@@ -243,7 +243,7 @@ def _visits() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _products(number: int) -> str:
-    """A file with products."""
+    """Return a CSV file of products."""
     lines = [f"{_sku(number, row)},Product {row} of file {number},{row}" for row in range(ROWS)]
     return "\n".join(["sku,name,price", *lines])
 
@@ -253,7 +253,7 @@ def _sku(number: int, row: int) -> str:
 
 
 def _row(kind: str, tasks: Iterable[dict[str, Any]], done: int) -> Row:
-    """What is run must be done, and on record as done."""
+    """Return a table row; a task counts as lost if its effect or its record is missing."""
     of_this_kind = [task for task in tasks if task["name"] == kind]
     succeeded = sum(task["state"] == "succeeded" for task in of_this_kind)
     again = sum(task["attempt"] > 1 for task in of_this_kind)
@@ -261,7 +261,7 @@ def _row(kind: str, tasks: Iterable[dict[str, Any]], done: int) -> Row:
 
 
 def _print_table(rows: list[Row]) -> int:
-    """Returns how many tasks were lost."""
+    """Print the result table. Returns how many tasks were lost."""
     total = Row("all", *(sum(getattr(row, column) for row in rows) for column in ("accepted", "run", "again")))
     print(f"\n  {'':<24}{'accepted':>10}{'run':>10}{'run again':>12}{'lost':>8}")
     for row in [*rows, total]:

@@ -1,4 +1,4 @@
-"""An application factory, and a task that takes what it needs by `Depends`, as endpoints do.
+"""An application factory, and a task with dependencies (`Depends`), like an endpoint.
 
 AFTERWARDS_URL=sqlite:///notes-tasks.db uvicorn --factory factory:create_app
 curl -X POST localhost:8000/notes -H "content-type: application/json" -d '{"text": "buy milk"}'
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from afterwards import Afterwards, BackgroundTasks, task
 
-tasks = Afterwards()  # installed into the application when there is one
+tasks = Afterwards()  # installed by create_app
 router = APIRouter()
 
 
@@ -23,7 +23,7 @@ class Note(BaseModel):
 
 
 def get_database(request: Request) -> Iterator[sqlite3.Connection]:
-    """One connection for a request or a task, committed when it ends well. `request.app` works in both."""
+    """Provide a connection to a request or a task, and commit if it succeeds. `request.app` works in both."""
     connection = sqlite3.connect(request.app.state.database, check_same_thread=False)
     try:
         with connection:
@@ -37,7 +37,7 @@ Database = Annotated[sqlite3.Connection, Depends(get_database)]
 
 @task(retries=3)
 def count_words(id: int, database: sqlite3.Connection = Depends(get_database)) -> None:
-    """A `def` function: it runs in a thread of ours, never in one that an endpoint waits for."""
+    """A `def` task: it runs in a thread for tasks, not in one of the endpoints' threads."""
     [text] = database.execute("SELECT text FROM notes WHERE id = ?", [id]).fetchone()
     database.execute("UPDATE notes SET words = ? WHERE id = ?", [len(text.split()), id])
 

@@ -1,4 +1,4 @@
-"""Tasks that come after others: in one go, or added to a task of an earlier request.
+"""Tasks that run after other tasks: in a chain, or after a task of an earlier request.
 
 uvicorn flow:app
 curl -X POST localhost:8000/videos/cats
@@ -33,12 +33,12 @@ async def publish(video: str) -> None:
     write(f"{video} published")
 
 
-@task(expires=3600)  # seconds: later than that nobody wants to hear of it
+@task(expires=3600)  # seconds; after that the announcement is pointless
 async def announce(video: str) -> None:
     write(f"{video} announced")
 
 
-@task(rerun_after_crash=False)  # if its worker dies meanwhile it has failed: nobody is charged twice
+@task(rerun_after_crash=False)  # if its worker dies, it ends as failed: nobody is charged twice
 async def charge(video: str) -> None:
     write(f"{video} charged")
 

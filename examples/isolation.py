@@ -1,4 +1,4 @@
-"""Work that holds the GIL, never ends or crashes, in processes of its own: the server goes on answering.
+"""Work that holds the GIL, hangs or crashes, in processes of its own: the server keeps answering.
 
     uvicorn isolation:app
     curl -X POST localhost:8000/checks/thorough
@@ -6,7 +6,7 @@
     curl -X POST localhost:8000/checks/broken
     curl localhost:8000
 
-`checks.txt` says what came of it.
+`checks.txt` shows the results.
 """
 
 import ctypes
@@ -31,7 +31,7 @@ def tell(failed: FailedTask) -> None:
     write(f"{failed.name}: {failed.message}")
 
 
-@task(run_in="process")  # a `def` function of the module; it is imported there, so this file must not start a server
+@task(run_in="process")  # the process imports this module, so it must not start a server
 def thorough() -> int:
     limit = 1_000_000
     prime = bytearray([1]) * limit

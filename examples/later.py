@@ -1,4 +1,4 @@
-"""Tasks that start later: after a delay, or at an instant. Restarts in between do not matter.
+"""Tasks that start later: after a delay, or at an instant. They survive restarts in between.
 
 uvicorn later:app
 curl -X POST localhost:8000/trials/ada@example.com

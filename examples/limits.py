@@ -1,10 +1,10 @@
-"""How much runs at once, and how often something starts: in all processes together.
+"""Concurrency and rate limits, which apply to all processes together.
 
     uvicorn limits:app --workers 2
     curl -X POST "localhost:8000/reports?user=ada&count=5"
     curl -X POST "localhost:8000/calls?count=5"
 
-`log.txt` says when what began.
+`log.txt` shows when each task started.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ async def call_service(number: int) -> None:
 
 @app.post("/reports")
 async def reports(user: str, count: int, background_tasks: BackgroundTasks):
-    background_tasks.configure(ordered=False)  # the limit is enough
+    background_tasks.configure(ordered=False)  # without a chain: only the limit applies
     for number in range(count):
         background_tasks.add_task(make_report, user, number)
 

@@ -1,4 +1,4 @@
-"""Tasks of one request run in the order added: a step starts when the one before it has succeeded.
+"""The tasks of a request as a chain: each starts when the one before it has succeeded.
 
 uvicorn order:app
 curl -X POST localhost:8000/videos/cats
@@ -31,7 +31,7 @@ async def download(video: str) -> None:
 @task
 async def convert(video: str, damaged: bool = False) -> None:
     if damaged:
-        raise ValueError(f"{video} is damaged")  # for good: what comes behind it is cancelled
+        raise ValueError(f"{video} is damaged")  # it fails finally: the tasks after it are cancelled
     write(f"{video}: converted")
 
 
@@ -63,6 +63,6 @@ async def send_newsletter(reader: str) -> None:
 
 @app.post("/newsletters", status_code=202)
 async def send_newsletters(background_tasks: BackgroundTasks):
-    background_tasks.configure(ordered=False)  # these have nothing to do with each other
+    background_tasks.configure(ordered=False)  # independent of each other
     for reader in ("ada", "bob", "eve"):
         background_tasks.add_task(send_newsletter, reader)

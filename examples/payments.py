@@ -1,4 +1,4 @@
-"""A small application whose tests are in test_payments.py.
+"""A small application for the tests in test_payments.py.
 
 uvicorn payments:app
 curl -X POST "localhost:8000/orders/1?cents=250"
@@ -37,7 +37,7 @@ def write(line: str) -> None:
 
 @task(retries=3)
 def charge(order: int, cents: int) -> None:
-    """May run twice, if a process dies: the order's number sees to it that it is paid once."""
+    """Charge an order. It may run twice after a crash; the order's number makes it idempotent."""
     execute("INSERT OR IGNORE INTO payments VALUES (?, ?)", order, cents)
 
 

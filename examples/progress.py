@@ -1,4 +1,4 @@
-"""A task that knows about its attempt, and shows how far it has come.
+"""A task that reports its progress and uses its context.
 
 uvicorn progress:app
 curl -X POST "localhost:8000/imports?rows=50"

@@ -1,4 +1,4 @@
-"""Queues and priorities; a queue that is paused, and one that is full.
+"""Queues and priorities, a paused queue and a full one.
 
     uvicorn queues:app
     curl -X POST localhost:8000/pause
@@ -6,7 +6,7 @@
     curl -X POST "localhost:8000/mails?text=urgent&priority=50"
     curl -X POST localhost:8000/resume
 
-`mails.txt` shows that what is urgent came first. A fourth mail that waits is refused with 429.
+`mails.txt` shows that the urgent mail came first. When three mails wait, a fourth is refused with 429.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from afterwards import Afterwards, BackgroundTasks, task
 
 app = FastAPI()
-tasks = Afterwards(app, concurrency=1, max_queued={"mail": 3})  # per queue; a number would be for each
+tasks = Afterwards(app, concurrency=1, max_queued={"mail": 3})  # for this queue; a number applies to each queue
 
 
 @task(queue="mail")

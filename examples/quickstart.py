@@ -1,4 +1,4 @@
-"""The shortest application whose background task survives.
+"""The shortest application with a background task that survives a crash.
 
     uvicorn quickstart:app
     curl -X POST localhost:8000/signup/ada@example.com
@@ -24,7 +24,7 @@ def send_welcome(email: str) -> None:
         mails.write(f"Welcome, {email}!\n")
 
 
-def count_visit(path: str) -> None:  # this one may be: a plain function runs as in FastAPI
+def count_visit(path: str) -> None:  # this one may be lost: a plain function runs as in FastAPI
     with Path("visits.txt").open("a") as visits:
         visits.write(f"{path}\n")
 

@@ -1,11 +1,11 @@
-"""What happens when a task fails: it is tried again, given up after a while, and somebody is told.
+"""Failing tasks: retries, timeouts, and a notice after the final failure.
 
     uvicorn retries:app
     curl -X POST localhost:8000/reports/flaky
     curl -X POST localhost:8000/reports/slow
     curl -X POST localhost:8000/reports/busy
 
-`reports.txt` says what came of it.
+`reports.txt` shows the results.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ def write(line: str) -> None:
 
 @task
 async def tell_the_team(failed: FailedTask) -> None:
-    """Stored together with the failure it tells of, so it cannot be lost in between either."""
+    """Report a failure. This task is stored in the same transaction as the failure, so it cannot be lost."""
     write(f"{failed.name} failed in attempt {failed.attempt}: {failed.message}")
 
 
@@ -48,7 +48,7 @@ async def make_slow_report() -> None:
 async def make_busy_report() -> None:
     calls["busy"] += 1
     if calls["busy"] == 1:
-        raise RetryAfter(0.3, "the service asks for a pause")  # the next attempt comes when the service says
+        raise RetryAfter(0.3, "the service asks for a pause")  # the next attempt starts when the service allows it
     write("busy report made")
 
 

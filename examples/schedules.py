@@ -1,4 +1,4 @@
-"""Functions that run by themselves, once for each time, however many processes there are.
+"""Scheduled functions (cron and intervals), which run once for each fire in any number of processes.
 
     pip install "afterwards[cron]"
     uvicorn schedules:app
@@ -7,7 +7,7 @@
     curl -X POST localhost:8000/stock/pause
     curl -X POST localhost:8000/stock/resume
 
-`diary.txt` says what they did.
+`diary.txt` shows what they did.
 """
 
 from datetime import timedelta
@@ -26,12 +26,12 @@ def write(line: str) -> None:
         diary.write(f"{line}\n")
 
 
-@task(cron="0 3 * * MON-FRI", tz="Europe/Rome", retries=3)  # at three, by the clocks of Rome, summer and winter
+@task(cron="0 3 * * MON-FRI", tz="Europe/Rome", retries=3)  # at three, local time in Rome
 def make_report(customer: str = "everybody") -> None:
     write(f"report for {customer}")
 
 
-@task(every=timedelta(seconds=1), missed="skip")  # after a pause of the servers, nobody needs the old ones
+@task(every=timedelta(seconds=1), missed="skip")  # missed fires are not needed
 async def check_stock() -> None:
     write("check the stock")
 

@@ -1,4 +1,4 @@
-"""Answer at once, and let the client ask what has become of its task: its state, its result, its end.
+"""Answer at once, and let the client poll its task: state, result, cancellation.
 
 uvicorn status:app
 curl -X POST "localhost:8000/sums?numbers=1&numbers=2&numbers=39"     # {"task": "0193…"}
@@ -43,7 +43,7 @@ async def stop_sum(id: str):
 
 @app.post("/sums-at-once")
 async def sum_at_once(numbers: Annotated[list[int], Query()]) -> int:
-    """`enqueue` belongs to no request: the task starts now, and its result can be awaited."""
+    """Await a result: `enqueue` is not part of the request's chain, so the task starts at once."""
     handle = await add_up.enqueue(numbers)
     result = await handle.result(timeout=5)
     if result != sum(numbers):

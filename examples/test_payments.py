@@ -1,4 +1,4 @@
-"""How the tests of an application look. pytest loads the plugin of afterwards by itself.
+"""Tests of an application with afterwards' helpers. pytest loads the plugin automatically.
 
 pytest test_payments.py
 """

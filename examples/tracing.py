@@ -1,4 +1,4 @@
-"""What surrounds a request surrounds its tasks, too: the trace of OpenTelemetry, and context variables on a list.
+"""Propagation from a request to its tasks: OpenTelemetry's trace, and listed context variables.
 
 uvicorn tracing:app
 curl -X POST -H "X-Request-Id: abc" localhost:8000/orders
@@ -15,7 +15,7 @@ from afterwards import Afterwards, BackgroundTasks, task
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 app = FastAPI()
-tasks = Afterwards(app, propagate=[request_id])  # a trace that the request belongs to goes on by itself
+tasks = Afterwards(app, propagate=[request_id])  # the request's trace is always propagated
 
 
 @task

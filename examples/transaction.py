@@ -1,11 +1,11 @@
-"""A row and its task are stored together or not at all: the tasks are kept in the application's own database.
+"""One transaction for a row and its task, with the tasks in the application's own database.
 
     pip install "sqlalchemy[asyncio]" aiosqlite
     uvicorn transaction:app
     curl -X POST localhost:8000/people/ada
     curl -X POST localhost:8000/people/ada
 
-The second time the name is taken, so that nothing is stored, and nobody is greeted.
+The second request fails because the name is taken: neither row nor task is stored.
 """
 
 from collections.abc import AsyncIterator
@@ -41,7 +41,7 @@ async def lifespan(app: FastAPI):
 
 
 app = FastAPI(lifespan=lifespan)
-tasks = Afterwards(app, "sqlite:///people.db")  # the same file; with another one they are stored after the commit
+tasks = Afterwards(app, "sqlite:///people.db")  # the same file; in another one, tasks are stored after the commit
 
 
 async def get_session() -> AsyncIterator[AsyncSession]:
@@ -56,7 +56,7 @@ def write(line: str) -> None:
 
 @task
 async def greet(name: str, session: Annotated[AsyncSession, Depends(get_session)]) -> None:
-    person = await session.get_one(Person, name)  # it is there: the task was committed together with it
+    person = await session.get_one(Person, name)  # it exists: the task was committed with it
     write(f"Welcome, {person.name}!")
 
 

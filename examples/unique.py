@@ -1,4 +1,4 @@
-"""Tasks that there shall be only one of, and requests that may be repeated.
+"""Unique tasks, and idempotent requests.
 
 uvicorn unique:app
 curl -X POST localhost:8000/pages/home/refresh
@@ -23,7 +23,7 @@ def write(line: str) -> None:
         done.write(f"{line}\n")
 
 
-@task(unique="{page}")  # while one waits or runs; True would mean: with the same arguments
+@task(unique="{page}")  # while one waits or runs; True means all arguments
 async def refresh(page: str, why: str) -> None:
     await asyncio.sleep(0.3)
     write(f"refreshed {page}: {why}")
@@ -43,12 +43,12 @@ async def send_goods() -> None:
 async def refresh_page(page: str, background_tasks: BackgroundTasks, why: str = "asked"):
     handle = background_tasks.add_task(refresh, page, why)
     await background_tasks.flush()
-    return {"task": handle.id}  # of the one that is there already, if there is one
+    return {"task": handle.id}  # of the existing task, if there is one
 
 
 @app.post("/orders")
 async def order(background_tasks: BackgroundTasks):
-    background_tasks.configure(idempotency_key=True)  # from the request's header, if it has one
+    background_tasks.configure(idempotency_key=True)  # from the request's header, if present
     handle = background_tasks.add_task(send_goods)
     background_tasks.add_task(send_bill, 1)
     return {"task": handle.id}

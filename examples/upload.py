@@ -1,11 +1,11 @@
-"""A file that outlives its request: it is uploaded, answered for, and read by the task, also after a restart.
+"""An uploaded file as an argument: the task can read it after the response, even after a restart.
 
     uvicorn upload:app
     printf 'sku,price\ncup,100\nplate,250\n' > prices.csv
     curl -F file=@prices.csv localhost:8000/prices
     head -c 2000000 /dev/zero | curl -F file=@- localhost:8000/prices
 
-`prices.txt` says what was in it; the second file is refused, for it is too large.
+`prices.txt` shows the content. The second file is refused because it is too large.
 """
 
 import csv
@@ -18,7 +18,7 @@ from fastapi import FastAPI, File, HTTPException, UploadFile
 from afterwards import Afterwards, BackgroundTasks, TooLarge, task
 
 app = FastAPI()
-tasks = Afterwards(app, max_file_size=1_000_000)  # bytes of one file; 32 MiB unless you say otherwise
+tasks = Afterwards(app, max_file_size=1_000_000)  # bytes of one file; default: 32 MiB
 
 
 def write(line: str) -> None:
@@ -26,7 +26,7 @@ def write(line: str) -> None:
         prices.write(f"{line}\n")
 
 
-@task(retries=2)  # each attempt is given the file open at its beginning
+@task(retries=2)  # each attempt gets the file open at its beginning
 def import_prices(file: UploadFile) -> int:
     rows = list(csv.DictReader(io.TextIOWrapper(file.file, "utf-8")))
     for row in rows:

@@ -1,1 +1,1 @@
-"""The applications that are served: the same one with FastAPI's background tasks, and with durable ones."""
+"""The served applications: one with FastAPI's background tasks, the same with durable tasks."""

@@ -1,4 +1,4 @@
-"""FastAPI alone."""
+"""The application with FastAPI's own background tasks."""
 
 from fastapi import BackgroundTasks, FastAPI
 
@@ -7,7 +7,7 @@ left = 0
 
 
 async def nothing(number: int) -> None:
-    """Do nothing, and be counted."""
+    """Do nothing but count the run."""
     global left
     left -= 1
 
@@ -22,5 +22,5 @@ async def add(background_tasks: BackgroundTasks) -> dict[str, bool]:
 
 @app.get("/left")
 async def tell() -> int:
-    """How many tasks have not ended."""
+    """Return how many tasks have not ended."""
     return left

@@ -1,4 +1,4 @@
-"""The same application as ``bare``, by the README: one installation, one decorator."""
+"""The application of ``bare`` with an installation and a decorator, as in the README."""
 
 from fastapi import BackgroundTasks, FastAPI
 
@@ -10,7 +10,7 @@ Afterwards(app)
 
 @task
 async def nothing(number: int) -> None:
-    """Do nothing; the file knows how many did."""
+    """Do nothing; the file counts the tasks."""
 
 
 @app.post("/tasks")

@@ -1,1 +1,1 @@
-"""A small shop, as somebody would write it who uses afterwards."""
+"""A small shop: a complete application that uses afterwards."""

@@ -1,4 +1,4 @@
-"""The shop's own data. Nothing in it knows of tasks."""
+"""The shop's own database, which is separate from its tasks."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def create_tables() -> None:
 
 
 def get_database() -> Iterator[sqlite3.Connection]:
-    """A connection for one request or one task, committed when that ends well."""
+    """Provide a connection to one request or task, and commit if it succeeds."""
     with closing(_connect()) as connection, connection:
         yield connection
 

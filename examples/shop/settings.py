@@ -1,4 +1,4 @@
-"""Where the shop finds its neighbours, and where it keeps its data."""
+"""The shop's settings: addresses of the mail server and the warehouse, and the folder of its data."""
 
 import os
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What the shop does after its responses. A task may run twice if the process dies in it, and each is written so."""
+"""The shop's task functions. After a crash a task may run twice, so each is idempotent or harmless to repeat."""
 
 import csv
 import smtplib
@@ -21,7 +21,7 @@ UPSERT = """
 
 @task(retries=5)
 def send_mail(to: str, subject: str, text: str) -> None:
-    """`smtplib` blocks: a `def` function has a thread for that."""
+    """Send a mail. `smtplib` blocks, so this is a `def` function, which runs in a thread."""
     mail = EmailMessage()
     mail["From"], mail["To"], mail["Subject"] = "shop@example.com", to, subject
     mail.set_content(text)
@@ -31,24 +31,24 @@ def send_mail(to: str, subject: str, text: str) -> None:
 
 @task(retries=3)
 def import_products(path: Path, database: sqlite3.Connection = Depends(get_database)) -> int:
-    """Rows are written by key, so that a second run of the same file changes nothing."""
+    """Import a CSV file. Rows are upserted by key, so a second run changes nothing."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        with database:  # each row is kept at once: the import of a long file shows in the shop while it goes on
+        with database:  # commits each row, so the shop shows a long import while it runs
             database.execute(UPSERT, row)
     return len(rows)
 
 
 @task(retries=Retry(5, wait=0.5, never=(httpx.HTTPStatusError,)), timeout=30)
 async def tell_warehouse(order: int, sku: str) -> None:
-    """The warehouse knows an order by its number, and takes the second call for what it is."""
+    """Send an order to the warehouse, which ignores a second call with the same number."""
     async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
         answer = await client.put(f"{settings.warehouse_url}/orders/{order}", json={"sku": sku})
     answer.raise_for_status()
 
 
 def count_view(sku: str) -> None:
-    """A plain function: lost if the process dies in it, as ever, and nobody minds."""
+    """A plain function, which may be lost in a crash, as in FastAPI."""
     with (settings.folder / "views.txt").open("a") as views:
         views.write(f"{sku}\n")

@@ -107,7 +107,7 @@ def test_what_was_stored_is_listed_with_its_options(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"emial": "a"}, "task 'remind' has no argument 'emial': ask for 'email', 'copies', or for 'delay'"),
+        ({"emial": "a"}, "task 'remind' has no argument 'emial': give 'email', 'copies', or 'delay'"),
         ({"by": "injected"}, "no argument 'by'"),
         ({"delay": "soon"}, "delay='soon': give seconds"),
         ({"run_at": datetime(2100, 1, 1)}, "give an aware datetime"),
@@ -120,5 +120,5 @@ def test_a_question_that_nothing_could_answer_is_refused(check, asked: dict[str,
 
 
 def test_a_plain_function_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="is no task function"):
+    with pytest.raises(InvalidOption, match="is not a task function"):
         assert_not_enqueued(print)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What helps to test: an application's tasks, and engines by the suite that each of them passes."""
+"""Helpers for tests: of an application's tasks (exported here), and of engines (``conformance``)."""
 
 from afterwards.testing.crashes import Crash, crash_at, run_twice
 from afterwards.testing.draining import drain, drain_async, fire_schedules, fire_schedules_async

@@ -1,4 +1,4 @@
-"""A clock that moves only when told."""
+"""``FakeClock``, a clock that moves only when a test advances it."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 class FakeClock:
-    """Call it for the time, as an engine does; any thread may move it.
+    """A callable that returns the time, as engines use it. It is safe to use from any thread.
 
     >>> clock = FakeClock()
     >>> clock.advance(90)
@@ -17,7 +17,9 @@ class FakeClock:
 
     def __init__(self, start: datetime = START) -> None:
         if start.tzinfo is None:
-            raise ValueError(f"{start} has no time zone: give an aware datetime, as datetime(2026, 1, 1, tzinfo=UTC)")
+            raise ValueError(
+                f"{start} has no time zone: give an aware datetime, such as datetime(2026, 1, 1, tzinfo=UTC)"
+            )
         self._now = start.astimezone(UTC)
         self._lock = threading.Lock()
 
@@ -26,6 +28,6 @@ class FakeClock:
             return self._now
 
     def advance(self, span: float | timedelta) -> None:
-        """Move by seconds or a timedelta; a negative one moves back, as a wall clock can."""
+        """Move the clock by seconds or a timedelta. A negative span moves it back."""
         with self._lock:
             self._now += span if isinstance(span, timedelta) else timedelta(seconds=span)

@@ -1,4 +1,4 @@
-"""Processes that die while tasks run, as far as a test's tasks can tell."""
+"""Simulated crashes of a process for tests: ``crash_at`` and ``run_twice``."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,77 +14,77 @@ from afterwards.testing.inline_worker import CrashesAt, CrashPoint
 
 
 class Crash(StrEnum):
-    """Where in an attempt its process dies."""
+    """The point of an attempt at which its process crashes."""
 
-    START = "start"  # the attempt is counted, the function is not called
-    END = "end"  # the function has ended, however it did, and that is not recorded
+    START = "start"  # the attempt is counted, and the function is not called
+    END = "end"  # the function has returned or raised, and the outcome is not recorded
 
 
 @contextmanager
 def crash_at(
     function: TaskFunction[Any, Any, Any], at: Crash | Literal["start", "end"], *, times: int = 1
 ) -> Iterator[None]:
-    """Meanwhile the first attempt of each of the function's tasks, or the first ``times``, crash.
+    """Let the first ``times`` attempts of each of the function's tasks crash, inside the block.
 
-    The tasks are taken back at once, as other workers do when a lease is over, and the run goes on with the next
-    attempt; the fourth crash ends a task as failed, and the first one with ``rerun_after_crash=False``. No exception is
-    raised into the test. Raises InvalidOption.
+    The tasks are reclaimed at once, as another worker does when a lease has ended, and the next attempt runs. The
+    fourth crash ends a task as failed; with ``rerun_after_crash=False`` the first one does. A crash raises nothing into
+    the test. Raises InvalidOption.
     """
-    point, name = _point(at), _name(function, "crash_at")
+    where, name = _point(at), _name(function, "crash_at")
     if isinstance(times, bool) or not isinstance(times, int) or times < 1:
         raise InvalidOption(f"times={times!r}: give the number of attempts that crash, at least 1")
 
-    def here(moment: CrashPoint) -> bool:
-        return moment.function.name == name and (moment.outcome is None) == (point is Crash.START)
+    def here(point: CrashPoint) -> bool:
+        return point.function.name == name and (point.outcome is None) == (where is Crash.START)
 
-    with _dying(_each_task(here, times)):
+    with _crashing(_each_task(here, times)):
         yield
 
 
 @contextmanager
 def run_twice(*functions: TaskFunction[Any, Any, Any]) -> Iterator[None]:
-    """Meanwhile every task that succeeds runs once more, for its process died before that was recorded.
+    """Run every task that succeeds a second time, inside the block, as after a crash before its success was recorded.
 
-    This is what at-least-once means: assert afterwards that the effect is there once. With ``functions``, only their
-    tasks. Those with ``rerun_after_crash=False`` run once, for they never run again. Raises InvalidOption.
+    Tasks run at least once, so assert afterwards that the effect has happened once. ``functions`` restricts it to their
+    tasks. Tasks with ``rerun_after_crash=False`` run once. Raises InvalidOption.
     """
     names = {_name(function, "run_twice") for function in functions}
     for function in functions:
         if not function.settings.rerun_after_crash:
             raise InvalidOption(
                 f"run_twice({function.name}): with rerun_after_crash=False it never runs again, "
-                'but ends as failed: that is crash_at(..., "end")'
+                'but ends as failed: use crash_at(..., "end")'
             )
 
-    def here(moment: CrashPoint) -> bool:
-        asked = not names or moment.function.name in names
-        return asked and isinstance(moment.outcome, Succeeded) and moment.task.rerun_after_crash
+    def here(point: CrashPoint) -> bool:
+        asked = not names or point.function.name in names
+        return asked and isinstance(point.outcome, Succeeded) and point.task.rerun_after_crash
 
-    with _dying(_each_task(here, times=1)):
+    with _crashing(_each_task(here, times=1)):
         yield
 
 
 @contextmanager
-def _dying(dies: CrashesAt) -> Iterator[None]:
-    memory()  # elsewhere nobody would ask
-    under_test.crashes.append(dies)
+def _crashing(crashes: CrashesAt) -> Iterator[None]:
+    memory()  # raises outside of such tests
+    under_test.crashes.append(crashes)
     try:
         yield
     finally:
-        under_test.crashes.remove(dies)
+        under_test.crashes.remove(crashes)
 
 
 def _each_task(here: Callable[[CrashPoint], bool], times: int) -> CrashesAt:
-    """CrashesAt so often in each task."""
-    died: Counter[str] = Counter()
+    """Return a function that crashes the first ``times`` matching points of each task."""
+    crashed: Counter[str] = Counter()
 
-    def dies(moment: CrashPoint) -> bool:
-        if died[moment.task.id] >= times or not here(moment):
+    def crashes(point: CrashPoint) -> bool:
+        if crashed[point.task.id] >= times or not here(point):
             return False
-        died[moment.task.id] += 1
+        crashed[point.task.id] += 1
         return True
 
-    return dies
+    return crashes
 
 
 def _point(at: str) -> Crash:
@@ -98,6 +98,6 @@ def _point(at: str) -> Crash:
 def _name(function: TaskFunction[Any, Any, Any], helper: str) -> str:
     if not isinstance(function, TaskFunction):
         raise InvalidOption(
-            f"{helper}({function!r}): give a task function: a crash loses plain ones, which never run again"
+            f"{helper}({function!r}): give a task function: a crash loses plain functions, which never run again"
         )
     return function.name

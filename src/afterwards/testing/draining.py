@@ -1,4 +1,4 @@
-"""Run an application's tasks, and fire its schedules, when a test says so."""
+"""``drain`` and ``fire_schedules``: run tasks and fire schedules at a chosen point of a test."""
 
 import asyncio
 from datetime import datetime
@@ -9,14 +9,14 @@ from afterwards.testing.inline import Inline, InMemory, memory
 from afterwards.web import embedded_worker
 
 MOST_ATTEMPTS = 200
-"""After so many, ``drain`` gives up on a task that snoozes for ever."""
+"""Attempts of one task after which ``drain`` raises, as for a task that always snoozes."""
 
 
 async def drain_async(*, scheduled: bool = False) -> None:
-    """Run tasks until none is due; with ``scheduled``, also those that are delayed or to be retried, moving the clock.
+    """Run tasks until none is due. With ``scheduled``, move the clock to run delayed tasks and retries, too.
 
-    Raises what the first attempt raised, after all have run; within ``allow_retries``, what the first task raised that
-    has failed for good. Schedules are not fired.
+    After all have run, it raises the first exception of an attempt. Within ``allow_retries`` it raises the first
+    exception of a task that has finally failed. Schedules are not fired.
     """
     kept = memory()
     failures = await _run_all(kept)
@@ -24,7 +24,9 @@ async def drain_async(*, scheduled: bool = False) -> None:
     while scheduled and (waits := _waits(kept)):
         for task in kept.tasks:
             if task.attempt - begun.get(task.id, 0) > MOST_ATTEMPTS:
-                raise RuntimeError(f"task {task.name} was run {MOST_ATTEMPTS} times, and asks to run again: {task!r}")
+                raise RuntimeError(
+                    f"task {task.name} has run {MOST_ATTEMPTS} times and is still not finished: {task!r}"
+                )
         kept.clock.advance(min(waits) - kept.clock())
         failures += await _run_all(kept)
     for failure in failures:
@@ -32,23 +34,23 @@ async def drain_async(*, scheduled: bool = False) -> None:
 
 
 def drain(*, scheduled: bool = False) -> None:
-    """As ``drain_async``, for tests that are not async. Raises RuntimeError on a running event loop."""
+    """Do the same as ``drain_async`` in a test that is not async. Raises RuntimeError if an event loop runs."""
     _refuse_loop("drain")
     asyncio.run(drain_async(scheduled=scheduled))
 
 
 async def fire_schedules_async() -> None:
-    """Store a call of each ``@task(cron=...)`` and ``@task(every=...)`` that the clock has made due, for ``drain``.
+    """Store a task for each schedule that is due by the test's clock. ``drain`` then runs them.
 
-    What is due is what came since the test began, or since this was called last, as for a worker that slept meanwhile:
-    of several fires of one schedule its ``missed`` says which are made up for. Paused schedules do not fire.
+    A schedule is due if it had a fire since the test began, or since the last call. If it had several, its option
+    ``missed`` says which of them run. Paused schedules do not fire.
     """
     for inline in await _used(memory()):
         await inline.fire()
 
 
 def fire_schedules() -> None:
-    """As ``fire_schedules_async``, for tests that are not async. Raises RuntimeError on a running event loop."""
+    """Do the same as ``fire_schedules_async`` in a test that is not async. Raises RuntimeError if a loop runs."""
     _refuse_loop("fire_schedules")
     asyncio.run(fire_schedules_async())
 
@@ -62,7 +64,7 @@ def _refuse_loop(name: str) -> None:
 
 
 async def _run_all(kept: InMemory) -> list[BaseException]:
-    embedded_worker.everyone()  # also those whose tasks no request has added
+    embedded_worker.everyone()  # also applications that had no request in this test
     return [failure for inline in kept.inlines for failure in await inline.run()]
 
 
@@ -71,8 +73,8 @@ def _waits(kept: InMemory) -> list[datetime]:
 
 
 async def _used(kept: InMemory) -> list[Inline]:
-    """Those of the applications that this test uses; where it has used none yet, the only one. Raises NotInstalled."""
-    embedded_worker.everyone()  # also those whose lifespans began in an earlier test
+    """Return the applications that this test has used, else the only one in the process. Raises NotInstalled."""
+    embedded_worker.everyone()  # also applications whose lifespans began in an earlier test
     if used := [inline for inline in kept.inlines if inline.used]:
         return used
     client = the_client("what schedules fire")

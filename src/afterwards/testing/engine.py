@@ -1,4 +1,4 @@
-"""Where one test's tasks are kept."""
+"""The in-memory engine of one test."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -11,7 +11,7 @@ from afterwards.engines.memory import MemoryEngine
 
 
 class EngineOfATest(MemoryEngine):
-    """Remembers for when its tasks were asked, whatever became of them; its schedules are as old as the test."""
+    """A memory engine that remembers the requested start of each task. Its schedules begin with the test."""
 
     def __init__(self, *, clock: Callable[[], datetime], begun: datetime) -> None:
         super().__init__(clock=clock)
@@ -19,7 +19,7 @@ class EngineOfATest(MemoryEngine):
         self._asked_for: dict[str, datetime] = {}
 
     def asked_for(self, task: Task) -> datetime:
-        """When a task was to start: attempts and retries have overwritten that in the task."""
+        """Return the requested start of a task, which retries overwrite in the task itself."""
         return self._asked_for.get(task.id, task.created_at)
 
     async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
@@ -30,5 +30,5 @@ class EngineOfATest(MemoryEngine):
         return stored
 
     async def register_schedules(self, expressions: Mapping[str, str]) -> list[StoredSchedule]:
-        """As a worker would have done that started with the test."""
+        """Register schedules as of the start of the test."""
         return self._registered(expressions, self._begun)

@@ -1,4 +1,4 @@
-"""Which calls a test's application has stored."""
+"""``assert_enqueued`` and ``assert_not_enqueued``: check which calls a test has stored."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -17,12 +17,12 @@ OPTIONS = ("delay", "run_at", "queue", "priority")
 
 
 def assert_enqueued(function: TaskFunction[Any, Any, Any], /, **arguments: Any) -> Task:
-    """Fail unless this test has stored a call of the function with these arguments, whatever became of it since.
+    """Return the newest task of the function with these arguments. Raises AssertionError if this test stored none.
 
-    Arguments that are left out may have any value. Beside them the call's options may be asked for: ``delay`` (seconds
-    or a timedelta, exact, from when it was stored; 0 for none), ``run_at`` (an aware datetime), ``queue`` and
-    ``priority``. Where the function has a parameter of such a name, it is that argument.
-    Returns the newest such task. Raises InvalidOption for a name that is neither.
+    The state of the task does not matter. Omitted arguments match any value. Options of the call can be checked, too:
+    ``delay`` (seconds or a timedelta after it was stored, exact; 0 for none), ``run_at`` (an aware datetime), ``queue``
+    and ``priority``. If the function has a parameter with such a name, the argument is meant.
+    Raises InvalidOption for an unknown name.
     """
     calls = _calls(function)
     for call in reversed(_matching(calls, _wanted(function, arguments))):
@@ -32,7 +32,7 @@ def assert_enqueued(function: TaskFunction[Any, Any, Any], /, **arguments: Any) 
 
 
 def assert_not_enqueued(function: TaskFunction[Any, Any, Any], /, **arguments: Any) -> None:
-    """Fail if this test has stored a call that ``assert_enqueued`` would find. Raises InvalidOption as that does."""
+    """Raise AssertionError if ``assert_enqueued`` would find a task. Raises InvalidOption for an unknown name."""
     found = _matching(_calls(function), _wanted(function, arguments))
     if found:
         asked = f" with {_listed(arguments)}" if arguments else ""
@@ -41,10 +41,10 @@ def assert_not_enqueued(function: TaskFunction[Any, Any, Any], /, **arguments: A
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """A stored call, as it was asked for."""
+    """A stored call with its requested options."""
 
     task: Task
-    arguments: Mapping[str, Any]  # with those that were left to their defaults
+    arguments: Mapping[str, Any]  # including defaults
     options: Mapping[str, Any]
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class RecordedCall:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a call is looked for by."""
+    """The arguments and options that a call must have."""
 
     arguments: Mapping[str, Any]
     options: Mapping[str, Any]
@@ -64,7 +64,7 @@ class Wanted:
 
 def _calls(function: TaskFunction[Any, Any, Any]) -> list[RecordedCall]:
     if not isinstance(function, TaskFunction):
-        raise InvalidOption(f"{function!r} is no task function: calls of plain functions are not stored")
+        raise InvalidOption(f"{function!r} is not a task function: calls of plain functions are not stored")
     defaults = {
         parameter.name: parameter.default
         for parameter in _parameters(function)
@@ -88,19 +88,19 @@ def _wanted(function: TaskFunction[Any, Any, Any], given: Mapping[str, Any]) -> 
     arguments = {name: value for name, value in given.items() if name not in options}
     for name in arguments.keys() - set(names):
         raise InvalidOption(
-            f"task {function.name!r} has no argument {name!r}: ask for {', '.join(map(repr, names)) or 'none'}, "
-            f"or for {', '.join(map(repr, OPTIONS))}"
+            f"task {function.name!r} has no argument {name!r}: give {', '.join(map(repr, names)) or 'none'}, "
+            f"or {', '.join(map(repr, OPTIONS))}"
         )
     if "delay" in options:
         options["delay"] = as_span(options["delay"], "delay")
     run_at = options.get("run_at")
     if "run_at" in options and (not isinstance(run_at, datetime) or run_at.tzinfo is None):
-        raise InvalidOption(f"run_at={run_at!r}: give an aware datetime, as a call of {function.name} is given")
+        raise InvalidOption(f"run_at={run_at!r}: give an aware datetime, as in a call of {function.name}")
     return Wanted(arguments, options)
 
 
 def _parameters(function: TaskFunction[Any, Any, Any]) -> list[Parameter]:
-    """Those that are filled by calls, and not when the task runs."""
+    """Return the parameters that callers fill, without those of dependencies."""
     parameters = inspect.signature(function.function).parameters.values()
     return [parameter for parameter in parameters if parameter.name not in function.plan.injected]
 

@@ -1,4 +1,4 @@
-"""How an application's tasks run in its tests: in memory, and within the request that added them."""
+"""Test mode of an application: its tasks are kept in memory, and run in the request that added them."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -25,10 +25,10 @@ from afterwards.worker.scheduler import Scheduler
 
 
 class Inline:
-    """Stands in for an application's worker: a request returns when its tasks have had their first attempt.
+    """The test mode's worker of an application: a request returns after the first attempt of its tasks.
 
-    A ``run_in="process"`` function runs in a thread, for tests share memory with what they test.
-    The clock stands still, so that what is delayed or retried waits for ``drain``.
+    A ``run_in="process"`` function runs in a thread, because tests share memory with the code under test. The clock
+    stands still, so delayed tasks and retries wait for ``drain``.
     """
 
     started = True  # with each request
@@ -42,13 +42,13 @@ class Inline:
 
     @property
     def used(self) -> bool:
-        """Whether this test has used the application; its lifespan may have begun in an earlier one."""
+        """True if this test has used the application, whose lifespan may have begun in an earlier test."""
         return self._used or self.client in under_test.lifespans
 
     @asynccontextmanager
     async def working(self, state: Mapping[str, Any]) -> AsyncIterator[None]:
         self._used = True
-        around = under_test.lifespans.get(self.client)  # fixtures of different scopes nest them
+        around = under_test.lifespans.get(self.client)  # fixtures of different scopes nest lifespans
         under_test.lifespans[self.client] = state
         try:
             yield
@@ -59,10 +59,10 @@ class Inline:
                 under_test.lifespans[self.client] = around
 
     def drain(self) -> None:
-        """Nothing runs that could be drained."""
+        """Do nothing: no task runs between requests."""
 
     async def request_ended(self) -> None:
-        """Run what is due. What an attempt raised is raised into the test, as what a plain function raises is."""
+        """Run the tasks that are due. Raises the first exception of an attempt, as for a plain function."""
         self._used = True
         for failure in await self.run():
             raise failure
@@ -79,7 +79,7 @@ class Inline:
                 around,
                 make_notice=notice_maker(self.client),
                 clock=self._clock,
-                dies=_dies,
+                crashes=_crashes,
                 allow_retries=under_test.allowing_retries > 0,
             )
         finally:
@@ -90,11 +90,11 @@ class Inline:
         """Store the tasks of the schedules that are due."""
         scheduler = Scheduler(await self.client.open(), timetable(self.client), clock=self._clock)
         while await scheduler.fire() <= self._clock():
-            pass  # there were more than one write makes up for
+            pass  # more fires were due than one write stores
 
 
 class InMemory:
-    """All installations of one test: their engines, who runs their tasks, and the one clock."""
+    """The engines and workers of all installations in one test, and their common clock."""
 
     def __init__(self) -> None:
         self.clock = FakeClock(datetime.now(UTC))
@@ -104,17 +104,17 @@ class InMemory:
 
     @property
     def tasks(self) -> list[Task]:
-        """All that are stored, each engine's in that order."""
+        """All stored tasks, engine by engine, in the order stored."""
         return [task for engine in self._engines for task in engine.tasks]
 
     @property
     def asked_for(self) -> list[tuple[Task, datetime]]:
-        """The same, with the instants for which they were asked."""
+        """All stored tasks with their requested starts."""
         return [(task, engine.asked_for(task)) for engine in self._engines for task in engine.tasks]
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Meanwhile every installation, whatever its URL, keeps its tasks in memory and runs them in its requests."""
+        """Inside the block, use memory and this mode for every installation, whatever its URL."""
         with ExitStack() as stack:
             stack.enter_context(engines.replaced(self._engine))
             stack.enter_context(embedded_worker.replaced(self._inline))
@@ -132,13 +132,13 @@ class InMemory:
 
 
 class UnderTest(ProcessState):
-    """What this process's tests have begun; fixtures of any scope begin and end it."""
+    """The process-wide state of test mode, which fixtures of any scope change."""
 
     def __init__(self) -> None:
         self.active: list[InMemory] = []
-        self.lifespans: dict[Client, Mapping[str, Any]] = {}  # what those yielded that go on now
-        self.crashes: list[CrashesAt] = []  # who has attempts die
-        self.allowing_retries = 0  # blocks of ``allow_retries`` that have begun
+        self.lifespans: dict[Client, Mapping[str, Any]] = {}  # the state that each active lifespan has yielded
+        self.crashes: list[CrashesAt] = []  # the active blocks of `crash_at` and `run_twice`
+        self.allowing_retries = 0  # active blocks of ``allow_retries``
 
 
 under_test = UnderTest()
@@ -146,12 +146,11 @@ under_test = UnderTest()
 
 @contextmanager
 def allow_retries() -> Iterator[None]:
-    """Meanwhile an attempt that raises, and after which its task is retried, does not raise into the test.
+    """Do not raise the exception of an attempt into the test if the task will be retried, inside the block.
 
-    ``drain(scheduled=True)`` runs the retries. What a task raises that has failed for good is raised into the test
-    nevertheless.
+    ``drain(scheduled=True)`` runs the retries. The exception of a task that has finally failed is still raised.
     """
-    memory()  # elsewhere nothing is raised into the test
+    memory()  # raises outside of such tests
     under_test.allowing_retries += 1
     try:
         yield
@@ -160,16 +159,16 @@ def allow_retries() -> Iterator[None]:
 
 
 def memory() -> InMemory:
-    """This test's. Raises RuntimeError where tasks are not kept in memory."""
+    """Return the current test's engines and clock. Raises RuntimeError if tasks are not kept in memory."""
     if not under_test.active:
         raise RuntimeError("tasks are kept in memory only in tests that pytest runs, without `afterwards(real=True)`")
     return under_test.active[-1]
 
 
 def clock() -> FakeClock:
-    """The clock of this test's tasks, which stands still: ``clock().advance(60)`` moves it, and runs nothing."""
+    """Return the clock of this test's tasks. It stands still; ``clock().advance(60)`` moves it, and runs nothing."""
     return memory().clock
 
 
-def _dies(moment: CrashPoint) -> bool:
-    return any(dies(moment) for dies in reversed(under_test.crashes))  # the innermost first
+def _crashes(point: CrashPoint) -> bool:
+    return any(crashes(point) for crashes in reversed(under_test.crashes))  # the innermost first

@@ -1,4 +1,4 @@
-"""Run what is due here and now, without a worker: for tests."""
+"""Run due tasks one by one in the calling coroutine, for tests."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,15 +22,15 @@ LEASE = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class CrashPoint:
-    """A point of an attempt at which its process may die."""
+    """A point of an attempt at which its process may crash."""
 
     function: Runnable
     task: Task
-    outcome: Outcome | None = None  # None before the function is called; afterwards what is not recorded yet
+    outcome: Outcome | None = None  # None before the function is called, then the outcome, not recorded yet
 
 
 CrashesAt = Callable[[CrashPoint], bool]
-"""Says whether an attempt's process dies at a moment; asked once before the function is called and once after."""
+"""Decides whether the process crashes at a point. It is called once before the function and once after."""
 
 
 async def run_due(
@@ -40,12 +40,12 @@ async def run_due(
     *,
     make_notice: MakeNotice,
     clock: Callable[[], datetime],
-    dies: CrashesAt,
+    crashes: CrashesAt,
     allow_retries: bool,
 ) -> list[BaseException]:
-    """Run tasks one by one until none is due. Returns what their attempts raised, in that order.
+    """Run tasks one by one until none is due. Returns the exceptions of their attempts, in order.
 
-    With ``allow_retries``, only what those raised that have failed for good.
+    With ``allow_retries`` it returns only exceptions of tasks that have finally failed.
     """
     failures: list[BaseException] = []
     lost: list[tuple[Runnable, FailedTask]] = []
@@ -58,12 +58,12 @@ async def run_due(
         clock=clock,
         patient=False,
     )
-    claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names)  # one by one, and in no real time
+    claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names)  # one by one; the clock stands still
     while tasks := await engine.claim(claim):
         for task in tasks:
             function = functions.get(task.name)
             context = TaskContext(function, task)
-            outcome = await _survived(CrashPoint(function, task), surroundings, context, dies)
+            outcome = await _survived(CrashPoint(function, task), surroundings, context, crashes)
             if outcome is None:
                 await _lose(engine, task, maintenance)
                 while lost:
@@ -87,7 +87,7 @@ async def run_due(
 
 
 def _is_shown(outcome: Raised, settled: Settled, allow_retries: bool) -> bool:
-    """Return whether a test shall see the exception. A retry that the function asked for by RetryAfter is no fault."""
+    """Return True if the exception is raised into the test. RetryAfter is not."""
     match settled.state:
         case State.FAILED:
             return True
@@ -98,30 +98,30 @@ def _is_shown(outcome: Raised, settled: Settled, allow_retries: bool) -> bool:
 
 
 def _noted(error: BaseException, settled: Settled) -> BaseException:
-    """The exception, which says how a test permits the retry that would follow."""
+    """Return the exception, with a note on how a test allows the retry that would follow."""
     if settled.state is State.SCHEDULED and _RETRIED not in getattr(error, "__notes__", ()):
-        with suppress(TypeError, AttributeError):  # of an exception whose notes are something else
+        with suppress(TypeError, AttributeError):  # the exception's notes are of another type
             error.add_note(_RETRIED)
     return error
 
 
 _RETRIED = (
-    "(a worker would retry this task; a test that means it says so: `with afterwards.testing.allow_retries():`, "
-    "and `drain(scheduled=True)` in it runs the retries)"
+    "(a worker would retry this task. To test that, use `with afterwards.testing.allow_retries():`, "
+    "and `drain(scheduled=True)` in it to run the retries)"
 )
 
 
 async def _survived(
-    start: CrashPoint, surroundings: Surroundings, context: TaskContext, dies: CrashesAt
+    start: CrashPoint, surroundings: Surroundings, context: TaskContext, crashes: CrashesAt
 ) -> Outcome | None:
-    """How an attempt ended; None if its process died in it."""
-    if dies(start):
+    """Return the outcome of an attempt, None if its process crashed in it."""
+    if crashes(start):
         return None
     outcome = await attempt(start.function, start.task, surroundings, context)
-    return None if dies(CrashPoint(start.function, start.task, outcome)) else outcome
+    return None if crashes(CrashPoint(start.function, start.task, outcome)) else outcome
 
 
 async def _lose(engine: Engine, task: Task, maintenance: Maintenance) -> None:
-    """What other workers do for one that died, without the wait until its lease is over."""
+    """Reclaim a task at once, as other workers do for a dead one when its lease has ended."""
     await engine.heartbeat([Heartbeat(task.lease)], lease=timedelta())
     await maintenance.reclaim()

@@ -1,4 +1,4 @@
-"""The pytest plugin, loaded by itself: tests never touch a developer's tasks, and see what they added run."""
+"""The pytest plugin, which pytest loads automatically: it runs every test in test mode (``inline``)."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Keep the tasks of one test in memory, from before its first fixture until after its last."""
+    """Keep a test's tasks in memory, from before its first fixture until after its last one."""
     marker = item.get_closest_marker("afterwards")
     if marker is not None and marker.kwargs.get("real", False):
         return (yield)
@@ -26,5 +26,5 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture
 def afterwards_clock() -> FakeClock:
-    """The clock of this test's tasks, as ``afterwards.testing.clock()`` gives it."""
+    """The clock of this test's tasks, the same as ``afterwards.testing.clock()``."""
     return clock()

@@ -166,7 +166,7 @@ def test_what_no_request_has_added_is_drained_too() -> None:
 
 def test_a_task_that_never_ends_is_named(client: TestClient) -> None:
     client.post("/forever")
-    with pytest.raises(RuntimeError, match="task forever was run 200 times"):
+    with pytest.raises(RuntimeError, match="task forever has run 200 times"):
         drain(scheduled=True)
 
 

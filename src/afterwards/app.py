@@ -13,6 +13,7 @@ from afterwards import engines, environment
 from afterwards.client.client import Client
 from afterwards.client.handle import TaskHandle
 from afterwards.client.installations import installations
+from afterwards.core.claim import PausedTasks
 from afterwards.core.errors import EngineError, InvalidOption, UnknownFunction, UnknownTask
 from afterwards.core.keys import as_key
 from afterwards.core.names import check_name
@@ -144,9 +145,10 @@ class Afterwards:
         """Begin the tasks of these functions, or of a queue, again."""
         await (await self.client.open()).resume(_paused(what, queue))
 
-    async def paused(self) -> Paused:
+    async def paused(self) -> PausedTasks:
         """All that is paused: names of task functions, and queues."""
-        return await (await self.client.open()).paused()
+        paused = await (await self.client.open()).paused()
+        return PausedTasks(queues=paused.queues, names=paused.names)
 
     async def backup(self, path: str | Path) -> None:
         """Write a copy of all tasks, as they stand at one instant, to a file; one that is there is replaced.

@@ -13,6 +13,7 @@ from afterwards import engines, environment
 from afterwards.client.client import Client
 from afterwards.client.handle import TaskHandle
 from afterwards.client.installations import installations
+from afterwards.core.claim import PausedTasks
 from afterwards.core.errors import EngineError, InvalidOption, UnknownFunction, UnknownTask
 from afterwards.core.keys import as_key
 from afterwards.core.names import check_name
@@ -151,9 +152,10 @@ class Afterwards:
         """End the pause of task functions or of a queue."""
         await (await self.client.open()).resume(_paused(what, queue))
 
-    async def paused(self) -> Paused:
+    async def paused(self) -> PausedTasks:
         """Return the names of paused task functions and the paused queues."""
-        return await (await self.client.open()).paused()
+        paused = await (await self.client.open()).paused()
+        return PausedTasks(queues=paused.queues, names=paused.names)
 
     async def backup(self, path: str | Path) -> None:
         """Write a consistent snapshot of all tasks to a file. An existing file is replaced.

@@ -79,7 +79,7 @@ async def test_behind_a_failure_all_of_them_are_cancelled(url: str) -> None:
 
 async def test_the_event_loop_goes_on_while_they_are_made_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored_call, "AT_ONCE", 10)
-    making = asyncio.create_task(stored_call._in_turns(range(100)))
+    making = asyncio.create_task(stored_call._in_turns(range(100), 100))
     turns = 0
     while not making.done():
         await asyncio.sleep(0)

@@ -74,11 +74,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 @contextmanager
 def stopped(pid: int, database: Path) -> Iterator[None]:
     """Stop a process, with all its threads, at a moment when it does not hold the file."""
-    os.kill(pid, signal.SIGSTOP)
-    while not asyncio.run(_can_be_written(database)):
-        os.kill(pid, signal.SIGCONT)
-        os.kill(pid, signal.SIGSTOP)
     try:
+        os.kill(pid, signal.SIGSTOP)
+        while not asyncio.run(_can_be_written(database)):
+            os.kill(pid, signal.SIGCONT)
+            os.kill(pid, signal.SIGSTOP)
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -163,12 +163,12 @@ async def _record(database: Path, id: str) -> Task:
 
 
 async def _can_be_written(database: Path) -> bool:
-    async with SQLiteEngine(database, patience=timedelta(seconds=0.2)) as engine:
-        try:
+    try:
+        async with SQLiteEngine(database, patience=timedelta(seconds=0.2)) as engine:
             await engine.cancel([task_id(datetime.now(UTC), bytes(10))], "nothing")
-        except EngineUnavailable:
-            return False
-        return True
+    except EngineUnavailable:  # also when it is opened
+        return False
+    return True
 
 
 async def _store(database: Path) -> Task:

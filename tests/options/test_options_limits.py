@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.background import BackgroundTask
 
 from afterwards import Afterwards, BackgroundTasks, InvalidOption, QueueFull, Retry, State, task
-from afterwards.engine import Paused
+from afterwards.core.claim import PausedTasks
 from face.serving import an_engine, finished, records, serving, until, until_async, working
 from options.doing import forget, most, occupy
 
@@ -143,7 +143,7 @@ async def test_a_rate_that_is_used_up_keeps_no_worker_busy(tmp_path: Path) -> No
 async def test_what_is_paused_waits_and_is_told_of_and_goes_on(tmp_path: Path) -> None:
     async with working(an_engine(tmp_path)) as tasks:
         await tasks.pause(speak, queue="mail")
-        assert await tasks.paused() == Paused(queues=frozenset({"mail"}), names=frozenset({"speak"}))
+        assert await tasks.paused() == PausedTasks(queues=frozenset({"mail"}), names=frozenset({"speak"}))
         waiting = [await speak.enqueue("speak"), await mail.enqueue("mail")]
         other = await two_at_once.enqueue("other")
         await finished(other)

@@ -167,12 +167,10 @@ async def test_futures_that_have_ended_leave_nothing_to_do(url: str, said: list[
     assert (record.state, said) == (State.SUCCEEDED, ["said"])
 
 
-@pytest.mark.parametrize("installed", [True, False])
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_a_plain_function_returns_is_awaited(url: str, said: list[str], installed: bool, way: str) -> None:
+async def test_what_a_plain_function_returns_is_awaited(url: str, said: list[str], way: str) -> None:
     app = FastAPI()
-    if installed:
-        Afterwards(app, url)
+    Afterwards(app, url)
 
     @app.get("/")
     async def handler(background_tasks: BackgroundTasks) -> None:

@@ -64,6 +64,14 @@ class Paused:
 NOTHING_PAUSED = Paused()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PausedTasks:
+    """The queues and task functions of which no worker may begin a task now."""
+
+    queues: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+
+
 def may_lease(claim: Claim, paused: Paused, new: NewTask) -> bool:
     """Return whether a task may be leased to the worker as it is stored, if it could start at once.
 

@@ -111,18 +111,21 @@ async def store(waiting: Callable[[], Sequence[StoredCall]], request: RequestTas
 
     A call that was made in another request is stored by that one's flush, so that two never store the same.
     """
-    for call in [one for one in waiting() if one.request is not request]:
-        await store(call._if_waiting, call.request)
-    while request.flushing:
-        await request.flushed()
+    calls = waiting()
+    others = [call for call in calls if call.request is not request]
+    if others or request.flushing:
+        for call in others:
+            await store(call._if_waiting, call.request)
+        while request.flushing:
+            await request.flushed()
+        calls = [call for call in waiting() if call.request is request]
+    if not calls:
+        return
     request.flushing = True
     try:
-        calls = [call for call in waiting() if call.request is request]
-        if not calls:
-            return
         if not (request.at_once or request.answered):
             request.client.must_work()
-        tasks = await _in_turns(in_line(calls, request))
+        tasks = await _in_turns(in_line(calls, request), len(calls))
         request.used = True
         if uploads := [call.uploads for call in calls if call.uploads]:
             async with files_stored(tasks, uploads, request.client):
@@ -130,14 +133,16 @@ async def store(waiting: Callable[[], Sequence[StoredCall]], request: RequestTas
         else:
             stored = await request.client.enqueue(tasks)
         request.stored(tasks, stored)
-        for call, task in await _in_turns(zip(calls, stored, strict=True)):
+        for call, task in await _in_turns(zip(calls, stored, strict=True), len(calls)):
             call.mark_stored(task.id)
     finally:
         request.end_flush()
 
 
-async def _in_turns(items: Iterable[T]) -> list[T]:
+async def _in_turns(items: Iterable[T], number: int) -> list[T]:
     """Make what may be very many, and let the event loop go on meanwhile."""
+    if number <= AT_ONCE:
+        return list(items)
     made: list[T] = []
     for item in items:
         made.append(item)

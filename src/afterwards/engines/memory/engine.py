@@ -46,17 +46,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
 
     async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
         with self._lock:
-            now = self._clock()
-            if claim and self._anything_for(claim, now):
-                claim = None  # what is stored already comes first
-            stored = self._planned(tasks, claim, now)
-            self._aliases |= stored.aliases
-            self._put(stored.made, now)
-            made = {task.id for task in stored.made}
-            for new in tasks:
-                if new.run_at and new.id in made:  # scheduled for an instant of the caller's own
-                    self._tasks.waits_since.pop(new.id, None)
-            return stored.answers
+            return self._store(tasks, claim)
 
     async def refuse_full(self, tasks: Sequence[NewTask]) -> None:
         with self._lock:
@@ -130,7 +120,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             ended = {task.id: task for task in finished.changed if task.state.finished}
             waiting = self._tasks.behind(ended, _waits)
             self._put([*finished.changed, *succession.follow_all(ended, waiting, now)], now)
-            await self.enqueue([one.then for one in finished.accepted if one.then])
+            self._store([one.then for one in finished.accepted if one.then])
             return [*finished.refused]
 
     async def expired(self, limit: int) -> list[Task]:
@@ -220,7 +210,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
 
     async def fire(self, fires: Sequence[Fire]) -> list[Task]:
         with self._lock:
-            return await self.enqueue(self._advanced(fires))
+            return self._store(self._advanced(fires))
 
     async def delete_files(self, tasks: Sequence[str]) -> None:
         with self._lock:
@@ -257,6 +247,19 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             claimable = task.state in (State.QUEUED, State.SCHEDULED) and task.set_aside is None
             if claimable or (task.limit_key != UNLIMITED and task.state is not State.RUNNING):
                 self._wakeup.set()
+
+    def _store(self, tasks: Sequence[NewTask], claim: Claim | None = None) -> list[Task]:
+        now = self._clock()
+        if claim and self._anything_for(claim, now):
+            claim = None  # what is stored already comes first
+        stored = self._planned(tasks, claim, now)
+        self._aliases |= stored.aliases
+        self._put(stored.made, now)
+        made = {task.id for task in stored.made}
+        for new in tasks:
+            if new.run_at and new.id in made:  # scheduled for an instant of the caller's own
+                self._tasks.waits_since.pop(new.id, None)
+        return stored.answers
 
     def _planned(self, tasks: Sequence[NewTask], claim: Claim | None, now: datetime) -> Stored:
         """What an enqueue stores. Raises QueueFull."""

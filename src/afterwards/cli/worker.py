@@ -17,7 +17,7 @@ Application = Annotated[
     str | None,
     typer.Argument(
         metavar="APP",
-        help="module:attribute, a module or a file. Default: entrypoint of [tool.fastapi] in pyproject.toml, then "
+        help="module:attribute, a module or a file. Default: the entrypoint in pyproject.toml's tool.fastapi, then "
         "main.py, app.py, api.py.",
     ),
 ]

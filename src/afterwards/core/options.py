@@ -278,7 +278,7 @@ class Options:
     queues: frozenset[str] | None = None  # None: all
     worker: bool = True
     ordered: bool = True  # a request's durable tasks run one after the other
-    grace: timedelta = timedelta(seconds=20)  # from the signal to the release of what still runs
+    grace: timedelta = timedelta(seconds=20)  # from the shutdown signal to the release of unfinished tasks
     lease: timedelta = timedelta(seconds=30)  # without renewal for this long, another worker may reclaim the task
     retention: timedelta = timedelta(days=7)
     max_queued: int | Mapping[str, int] | None = None  # tasks that may wait in a queue; a number applies to each queue

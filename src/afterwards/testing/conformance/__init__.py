@@ -59,6 +59,9 @@ class EngineConformance(
             async with MyEngine(clock=clock) as engine:
                 yield engine
 
+    Each base class is one subject and can be run alone: ``class TestClaiming(MyFixtures, Claiming)``, where
+    ``MyFixtures`` has the fixture. Neither a second process nor the reopening of a store is tested here.
+
     ``TransactionConformance`` is for engines whose tasks lie in a database that applications use.
-    ``afterwards.testing.conformance.generated`` (needs Hypothesis) compares an engine with the one in memory besides.
+    ``afterwards.testing.conformance.generated`` compares an engine with the one in memory besides.
     """

@@ -60,7 +60,7 @@ class Held:
 class Chunk:
     """A piece of an uploaded file."""
 
-    file: str  # the file's id
+    file: str  # the file's id, a UUID as those of tasks
     task: str  # whose argument it is; stored after it
     number: int  # from 0, without a gap
     content: bytes
@@ -68,7 +68,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Which tasks to list, newest first. None means any; ``before`` continues below a task that was listed."""
+    """Which tasks to list, newest first. None means any.
+
+    ``before`` continues below a task that was listed; below an id that no stored task has, there is nothing.
+    """
 
     states: frozenset[State] | None = None
     names: frozenset[str] | None = None
@@ -81,10 +84,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """How many tasks stand where, and how long the one that is queued longest has been waiting."""
+    """How many tasks stand where, and the age of the oldest queued one."""
 
     counts: Mapping[tuple[str, State], int]  # by queue and state; zero is left out
-    oldest: timedelta | None
+    oldest: timedelta | None  # since it was stored; what is set aside is left out
 
 
 class Answer(NamedTuple):
@@ -135,7 +138,8 @@ class Sender(Protocol):
         """Store tasks, all or none, in this order; one whose id is stored already is left as it is.
 
         With ``claim``, those that could start at once are stored as running and leased to it, as long as no task that
-        it could take is queued, and neither a limit nor a pause is in the way. Returns the tasks as stored; where a
+        it could take is queued or due, and neither a limit nor a pause is in the way. An expired or suspect task counts
+        as queued here until a claim has dealt with it. Returns the tasks as stored; where a
         uniqueness rule answers, the task that was there: its id stands for both from then on. When it returns they
         survive what the engine promises. Raises QueueFull when a queue has as many as a task's ``max_queued``.
         """
@@ -153,11 +157,14 @@ class Sender(Protocol):
         ...
 
     async def get(self, ids: Sequence[str]) -> list[Task]:
-        """The tasks that exist, in the order asked for."""
+        """The tasks that exist, in the order asked for, each as often as it is asked for.
+
+        The id of a call that another task answered gives that task, here, in ``cancel`` and in ``requeue``.
+        """
         ...
 
     async def cancel(self, ids: Sequence[str], reason: str) -> list[Task]:
-        """Cancel tasks, and those behind them; a running one is asked to stop. Returns them as they stand.
+        """Cancel tasks, and those behind them; a running one is asked to stop. Returns what ``get`` would.
 
         Many are cancelled in pieces, each of them atomic, so that others get their turn.
         """
@@ -188,6 +195,7 @@ class Leasing(Protocol):
     async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
         """Store how attempts ended, and what that means for the tasks behind them. Returns the refused leases.
 
+        The ``then`` of an attempt is stored as by ``enqueue``; it has no ``max_queued``, so no queue refuses it.
         Where very many come behind them, some of those may be decided on a little later.
         """
         ...
@@ -195,20 +203,26 @@ class Leasing(Protocol):
     async def expired(self, limit: int) -> list[Task]:
         """Running tasks whose lease has run out, or whose worker is known to be dead: its leases end at LEASE_ENDED.
 
-        An engine that cannot know of dead workers waits for their leases. Without their failures.
+        An engine that cannot know of dead workers waits for their leases. In any order, without their failures.
         """
         ...
 
     async def put_right(self, lease: timedelta) -> bool:
         """Bring back what was written while the clock was more than three hours ahead (``core.clock_correction``).
 
-        Waits, leases and schedules go on from now; no other lease is longer than this one. Returns whether there was
-        anything. Cheap where there is not.
+        Waits, leases and schedules go on from now, and workers were seen no later; no other lease is longer than this
+        one. Returns whether there was anything. Cheap where there is not.
         """
         ...
 
     async def wait(self, timeout: timedelta) -> None:
-        """Return when there may be something to claim: since the last claim, or from now on. Only a hint."""
+        """Return when there may be something to claim: since the last claim, or from now on. Only a hint.
+
+        It returns when a task is queued, also by ``publish``, ``finish``, ``requeue`` and ``fire``; when an end leaves
+        room under a limit; on ``resume``; and when a scheduled task is due, or a rate has room that had none in the
+        last claim. The time until these is read from the engine's clock as the wait begins, and is waited for in real
+        time.
+        """
         ...
 
 
@@ -265,7 +279,8 @@ class Schedules(Protocol):
         """Store the task of each fire that is later than all before it, unless the schedule is paused.
 
         Both in one transaction, so that any number of processes may try: each fire time has one task at most, also
-        after that was pruned. Returns the tasks that were stored.
+        after that was pruned. The tasks have no ``max_queued``. Returns those of the fires that were let through, in
+        their order, as ``enqueue`` does; where a uniqueness rule answers, the task that was there.
         """
         ...
 
@@ -300,14 +315,15 @@ class Workers(Protocol):
         ...
 
     async def workers(self, since: timedelta) -> list[LiveWorker]:
-        """Those that were seen within this span, in the order in which they started; also those that have left."""
+        """Those that were seen within this span, by start and id; also those that have left."""
         ...
 
     async def unroutable(self, waited: timedelta) -> list[Unroutable]:
         """What could have been claimed for at least so long, and no worker that was seen meanwhile would take.
 
-        The longest waiting first; what is paused or set aside is left out. Since when: for a delayed task since it was
-        due, for one behind another since that one succeeded, for one that was given back or requeued since then.
+        The longest waiting first; what is paused or set aside is left out, and a worker that has left within the span
+        counts. Since when: for a delayed task since it was due, for one behind another since that one succeeded, for
+        one that was given back, requeued or brought back since then.
         Cheap where all is served, however much waits.
         """
         ...

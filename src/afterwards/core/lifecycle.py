@@ -103,7 +103,7 @@ class Settled:
     failure: Failure | None = None
     progress: Progress | None = None  # the last; None leaves what is stored
     lost: bool = False  # decided by another worker: holds only while the lease is still expired
-    then: NewTask | None = None  # stored in the same transaction, unless the lease is refused
+    then: NewTask | None = None  # stored in the same transaction, unless the lease is refused; without `max_queued`
 
 
 _Draft = draft_of(Settled)

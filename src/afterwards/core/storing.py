@@ -117,8 +117,8 @@ def limited_queues(tasks: Iterable[NewTask]) -> set[str]:
 def full_queue(tasks: Iterable[NewTask], made: Sequence[Task], waiting: Mapping[str, int]) -> QueueFull | None:
     """Return the refusal of a queue that would have more that waits than a call allows; None stores them.
 
-    ``waiting`` counts what waits in the queues of ``limited_queues`` before these are stored; what is set aside does
-    not count.
+    ``waiting`` counts the pending tasks in the queues of ``limited_queues`` before these are stored, without what is
+    set aside.
     """
     added = {task.id for task in made}
     allowed = {new.queue: new.max_queued for new in tasks if new.max_queued is not None and new.id in added}

@@ -11,13 +11,14 @@ from afterwards.testing.conformance.finishing import Cancelling, Finishing, Losi
 from afterwards.testing.conformance.joining import Joining, TransactionConformance
 from afterwards.testing.conformance.limiting import Filling, Limiting, Pausing
 from afterwards.testing.conformance.reading import Pruning, Reading
+from afterwards.testing.conformance.reopening import ReopeningConformance
 from afterwards.testing.conformance.roster import LivingWorkers, WaitingForWorkers
 from afterwards.testing.conformance.scheduling import Scheduling
 from afterwards.testing.conformance.storing import Publishing, Storing, StoringLeased
 from afterwards.testing.conformance.uniqueness import Uniqueness
 from afterwards.testing.conformance.waiting import Waiting
 
-__all__ = ["EngineConformance", "TransactionConformance"]
+__all__ = ["EngineConformance", "ReopeningConformance", "TransactionConformance"]
 
 
 class EngineConformance(
@@ -59,6 +60,8 @@ class EngineConformance(
             async with MyEngine(clock=clock) as engine:
                 yield engine
 
+    Each base class is one subject and can be run alone: ``class TestClaiming(MyFixtures, Claiming)``, where
+    ``MyFixtures`` has the fixture. ``ReopeningConformance`` is for engines whose tasks outlive the process.
     ``TransactionConformance`` is for engines whose tasks lie in a database that applications use.
-    ``afterwards.testing.conformance.generated`` (needs Hypothesis) compares an engine with the one in memory besides.
+    ``afterwards.testing.conformance.generated`` compares an engine with the one in memory besides.
     """

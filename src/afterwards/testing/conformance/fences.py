@@ -1,9 +1,11 @@
 """Every write names its attempt, and is refused when the task has moved on."""
 
+from dataclasses import replace
+
 import pytest
 
 from afterwards.core.lifecycle import Cancelled, Outcome
-from afterwards.core.task import Lease, Task
+from afterwards.core.task import Lease, State, Task
 from afterwards.engine import Engine, Heartbeat
 from afterwards.testing.clock import FakeClock
 from afterwards.testing.conformance.support import (
@@ -88,6 +90,20 @@ class Fences(Conformance):
         task, other = await self.running(engine), await self.running(engine)
         settled = [self.settled(one, SUCCESS) for one in (task, other, task)]
         assert await engine.finish(settled) == [task.lease]
+
+    async def test_the_id_of_a_call_that_another_task_answered_makes_no_lease(self, engine: Engine) -> None:
+        [held] = await engine.enqueue([self.task(unique_key="one", held=True)])
+        twin = self.task(unique_key="one")
+        assert await engine.enqueue([twin]) == [held]
+        await engine.publish([(Lease(twin.id, held.attempt), None)])
+        assert await self.states(engine, held) == [State.SCHEDULED]
+        await engine.publish([(held.lease, None)])
+        assert await self.claim(engine, ids=[twin.id]) == []
+        [task] = await self.claim(engine)
+        alias = Lease(twin.id, task.attempt)
+        assert await engine.heartbeat([Heartbeat(alias)], lease=LEASE) == []
+        assert await engine.finish([replace(self.settled(task, SUCCESS), lease=alias)]) == [alias]
+        assert await self.states(engine, task) == [State.RUNNING]
 
     async def test_one_refused_does_not_hinder_the_others(self, engine: Engine) -> None:
         late, first, second = await self.ended(engine), await self.running(engine), await self.running(engine)

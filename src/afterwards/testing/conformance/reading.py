@@ -59,6 +59,11 @@ class Reading(Conformance):
         await engine.enqueue([self.task()])
         assert await engine.find(Query(before=self.task().id)) == []
 
+    async def test_a_list_below_the_id_of_a_call_that_another_task_answered_is_empty(self, engine: Engine) -> None:
+        twin = self.task(unique_key="one")
+        await engine.enqueue([self.task(), self.task(unique_key="one"), twin])
+        assert await engine.find(Query(before=twin.id)) == []
+
     async def test_tasks_are_counted_by_queue_and_state(self, engine: Engine) -> None:
         running = await self.running(engine)
         await self.ended(engine)
@@ -92,6 +97,12 @@ class Reading(Conformance):
         assert (await engine.stats()).oldest == timedelta(seconds=30)
         await self.claim(engine, limit=1)
         assert (await engine.stats()).oldest == timedelta(seconds=10)
+
+    async def test_the_age_of_a_queued_task_counts_from_its_storing(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.enqueue([self.task(wait=SOON)])
+        clock.advance(SOON * 3)
+        await self.claim(engine, names=["other"])  # which queues what is due
+        assert (await engine.stats()).oldest == SOON * 3
 
     async def test_nothing_waits_where_nothing_is_queued(self, engine: Engine, clock: FakeClock) -> None:
         await self.finish(engine, await self.running(engine), SNOOZE)

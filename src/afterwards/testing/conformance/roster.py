@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from afterwards.core.lifecycle import SetAside
 from afterwards.core.routing import LiveWorker, Route, Unroutable
 from afterwards.engine import Engine, Paused
 from afterwards.testing.clock import START, FakeClock
@@ -43,8 +44,12 @@ class LivingWorkers(Conformance):
         await engine.announce([old])
         assert [one.id for one in await engine.workers(SOON)] == ["b", "a"]
 
+    async def test_workers_that_started_together_are_listed_by_id(self, engine: Engine) -> None:
+        await engine.announce([self.worker("b"), self.worker("a"), self.worker("c")])
+        assert [one.id for one in await engine.workers(SOON)] == ["a", "b", "c"]
+
     async def test_who_was_not_seen_for_longer_is_not_listed(self, engine: Engine, clock: FakeClock) -> None:
-        await engine.announce([self.worker("dead"), self.worker("ada")])
+        await engine.announce([self.worker("ada"), self.worker("dead")])
         clock.advance(SOON)
         await engine.announce([self.worker("ada")])
         assert [one.id for one in await engine.workers(SOON)] == ["ada", "dead"]
@@ -217,6 +222,12 @@ class WaitingForWorkers(Conformance):
         task = await self.ended(engine, FAILURE)
         clock.advance(SOON)
         await engine.requeue([task.id])
+        assert await self.backlog(engine) == (1, clock())
+
+    async def test_a_task_that_was_brought_back_waits_since_then(self, engine: Engine, clock: FakeClock) -> None:
+        task = await self.ended(engine, SetAside("its arguments do not fit"))
+        clock.advance(SOON)
+        assert await self.claim(engine, ids=[task.id], names=["other"]) == []
         assert await self.backlog(engine) == (1, clock())
 
     async def test_what_was_claimed_or_cancelled_waits_no_longer(self, engine: Engine) -> None:

@@ -124,6 +124,12 @@ class Scheduling(Conformance):
         assert ids(await self.claim(engine)) == [next.id]
         assert await self.states(engine, running, next) == [State.RUNNING, State.RUNNING]
 
+    async def test_a_fire_whose_task_another_one_answers_for_returns_that_one(self, engine: Engine) -> None:
+        await engine.register_schedules({"greet": "a"})
+        [there] = await engine.enqueue([self.task(unique_key="one")])
+        assert await self.fire(engine, START + SOON, unique_key="one") == [there]
+        assert (await self.kept(engine)).last_fire == START + SOON
+
     async def test_a_task_that_has_to_wait_does_so_after_its_fire(self, engine: Engine, clock: FakeClock) -> None:
         await engine.register_schedules(NIGHTLY)
         [task] = await self.fire(engine, START + SOON, wait=SOON)

@@ -345,6 +345,14 @@ class StoringLeased(Conformance):
         [task] = await engine.enqueue([self.task()], claim=self.claim_for())
         assert task.state is State.QUEUED
 
+    async def test_nothing_is_leased_while_something_older_has_expired_unnoticed(
+        self, engine: Engine, clock: FakeClock
+    ) -> None:
+        await engine.enqueue([self.task(expires=SOON)])
+        clock.advance(SOON)
+        [task] = await engine.enqueue([self.task()], claim=self.claim_for())
+        assert task.state is State.QUEUED
+
     async def test_older_tasks_for_other_workers_or_for_later_do_not_matter(self, engine: Engine) -> None:
         await engine.enqueue([self.task("other"), self.task(queue="mail"), self.task(wait=SOON), self.task(held=True)])
         [task] = await engine.enqueue([self.task()], claim=self.claim_for(queues={"default"}))

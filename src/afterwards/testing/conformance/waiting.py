@@ -94,14 +94,16 @@ class Waiting(Conformance):
     async def hints(self, engine: Engine, change: Awaitable[object]) -> None:
         """A worker that found nothing and waits is told of the change."""
         await self.claim(engine, names=["nothing that is stored"])
-        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
-            group.create_task(engine.wait(LONG))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.hinted(engine.wait(LONG)))
             await self.settle_down()
             await change
 
     async def hinted(self, wait: Awaitable[None]) -> None:
-        async with asyncio.timeout(PATIENCE):
-            await wait
+        try:
+            await asyncio.wait_for(wait, PATIENCE)
+        except TimeoutError:
+            raise AssertionError(f"`wait` went on for {PATIENCE:g} s of real time: a hint is missing") from None
 
     async def settle_down(self) -> None:
         """Let the others come as far as they can; a hint that comes too early must not be lost either."""

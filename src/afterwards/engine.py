@@ -1,27 +1,28 @@
-"""An engine keeps tasks: its protocols, and the values that they exchange.
+"""The protocols of an engine, which keeps tasks, and the values that they exchange.
 
-**Lists.** Every method takes all that there is to do at once, and does it in a bounded number of statements, however
-long the list. An empty list is allowed, and does nothing.
+**Lists.** Every method takes a whole list and handles it in a bounded number of statements, however long the list. An
+empty list is allowed, and does nothing.
 
-**Atomic.** What one call does is done as a whole, or not at all, and other calls see it as a whole; where a method says
-"in pieces", each piece is. A call that raises EngineUnavailable may have been done all the same: every method may be
-called again with the same arguments (ids are the caller's, leases fence).
+**Atomic.** A call takes effect as a whole or not at all, and other calls see it as a whole. Where a method says "in
+pieces", this holds for each piece. A call that raises EngineUnavailable may still have taken effect: every method may
+be called again with the same arguments (ids are the caller's, leases fence).
 
-**Errors.** EngineUnavailable for a store that is away for now, EngineError for what waiting does not mend, QueueFull
-where it is named. Errors of a driver do not get out. A record that cannot be read hinders no other one.
+**Errors.** A method raises EngineUnavailable if the store is temporarily away, EngineError if waiting does not help,
+and QueueFull where its docstring names it. Errors of a driver are never passed on. A record that cannot be read does
+not affect others.
 
-**Rules** are in ``core``: an engine loads a set, applies one, and stores what it returns. A statement that decides by
-itself is a translation of such a rule.
+**Rules** are in ``core``: an engine loads a set, applies a rule, and stores what it returns. A statement that decides
+by itself is a translation of such a rule.
 
-**Time.** The engine has a clock of its own, and all instants that it stores are of that one. It may be put back.
+**Time.** The engine has its own clock, and all instants that it stores are read from it. The clock may be set back.
 
 **Threads and loops.** Any thread and any event loop may call any method, also several at a time: requests come on the
-server's loop, heartbeats from a thread with a loop of its own, tests and scripts on loops that are gone after one
-call. So nothing of an engine may belong to the loop of a caller. An engine whose driver has connections that belong
-to a loop runs one private loop, in a thread of its own, and hands each call over to it, as the SQLite engine hands
-them to the thread that writes. That costs 0.1 to 0.3 ms of latency for a call, less than a round trip over a
-network. A pool for each loop would save it, and cost connections for each, which nobody could close after a loop was
-closed; and calls of many requests would no longer meet in one place, where they share a transaction.
+server's loop, heartbeats from a thread with its own loop, tests and scripts on loops that end after one call. So
+nothing in an engine may belong to the loop of a caller. An engine whose driver binds its connections to a loop runs one
+private loop in its own thread and hands each call over to it, as the SQLite engine hands calls to the thread that
+writes. That costs 0.1 to 0.3 ms of latency for a call, less than a round trip over a network. A pool for each loop
+would save that, but would cost connections for each loop, and nobody could close them after the loop was closed. The
+calls of many requests would also no longer meet in one place, where they share a transaction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
-from afterwards.core.claim import Claim as Claim  # where an engine's callers look for them
+from afterwards.core.claim import Claim as Claim  # callers of an engine import it from here
 from afterwards.core.claim import Paused as Paused
 from afterwards.core.lifecycle import Settled, Start
 from afterwards.core.progress import Progress
@@ -42,10 +43,10 @@ from afterwards.core.task import Lease, NewTask, State, Task
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A sign of life for one attempt, with its progress since the last one."""
+    """A sign of life of one attempt, with its progress since the last one."""
 
     lease: Lease
-    progress: Progress | None = None  # None leaves what is stored
+    progress: Progress | None = None  # None leaves the stored one
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +62,16 @@ class Chunk:
     """A piece of an uploaded file."""
 
     file: str  # the file's id, a UUID as those of tasks
-    task: str  # whose argument it is; stored after it
+    task: str  # the task whose argument it is; stored after the file
     number: int  # from 0, without a gap
     content: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Which tasks to list, newest first. None means any.
+    """A filter for a list of tasks, newest first. None means any.
 
-    ``before`` continues below a task that was listed; below an id that no stored task has, there is nothing.
+    ``before`` continues below a listed task. Below an id that no stored task has, there are no tasks.
     """
 
     states: frozenset[State] | None = None
@@ -78,53 +79,53 @@ class Query:
     queues: frozenset[str] | None = None
     before: str | None = None
     idempotency_keys: frozenset[str] | None = None
-    set_aside: bool = False  # only what is set aside
+    set_aside: bool = False  # only tasks that are set aside
     limit: int = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """How many tasks stand where, and the age of the oldest queued one."""
+    """The number of tasks in each queue and state, and the age of the oldest queued one."""
 
-    counts: Mapping[tuple[str, State], int]  # by queue and state; zero is left out
-    oldest: timedelta | None  # since it was stored; what is set aside is left out
+    counts: Mapping[tuple[str, State], int]  # by queue and state, without zeros
+    oldest: timedelta | None  # since it was stored; without tasks that are set aside
 
 
 class Answer(NamedTuple):
-    """What a statement gave."""
+    """The result of a statement."""
 
     rows: Sequence[Any]
     changed: int
 
 
 class Transaction(Protocol):
-    """A transaction of the application's own, which the application will commit or roll back."""
+    """A transaction of the application, which will commit it or roll it back."""
 
     @property
     def dialect(self) -> str:
-        """The kind of its database, as ``sqlite`` or ``postgresql``."""
+        """The kind of its database, such as ``sqlite`` or ``postgresql``."""
         ...
 
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> Answer:
-        """Run a statement of the database's driver. Its errors are passed on as they are."""
+        """Run a statement of the database's driver. The driver's errors are passed on unchanged."""
         ...
 
 
 class Joined(Protocol):
-    """An engine in a transaction of the application's own."""
+    """An engine in a transaction of the application."""
 
     def enqueue(self, tasks: Sequence[NewTask]) -> list[Task]:
-        """Store tasks, in this order, together with what the transaction commits. Returns them as stored."""
+        """Store tasks, in this order, as part of the transaction. Returns them as stored."""
         ...
 
     def committed(self) -> None:
-        """The transaction was committed: wake whoever waits for tasks. Only a hint."""
+        """Wake workers that wait for tasks, because the transaction was committed. Only a hint."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Fire:
-    """One instant of a schedule, and the task that it stands for."""
+    """One fire of a schedule, and its task."""
 
     schedule: str  # the task function's name
     at: datetime
@@ -132,41 +133,43 @@ class Fire:
 
 
 class Sender(Protocol):
-    """What a process needs that adds tasks and asks about them."""
+    """The methods for a process that adds tasks and asks about them."""
 
     async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
-        """Store tasks, all or none, in this order; one whose id is stored already is left as it is.
+        """Store tasks, all or none, in this order. A task whose id is stored already is left unchanged.
 
-        With ``claim``, those that could start at once are stored as running and leased to it, as long as no task that
-        it could take is queued or due, and neither a limit nor a pause is in the way. An expired or suspect task counts
-        as queued here until a claim has dealt with it. Returns the tasks as stored; where a
-        uniqueness rule answers, the task that was there: its id stands for both from then on. When it returns they
-        survive what the engine promises. Raises QueueFull when a queue has as many as a task's ``max_queued``.
+        With ``claim``, tasks that could start at once are stored as running and leased to it, as long as no task that
+        it could take is queued or due, and no limit or pause forbids it. An expired or suspect task counts as queued
+        here until a claim has dealt with it.
+
+        Returns the tasks as stored. Where a uniqueness rule applies, it returns the existing task, and from then on
+        both ids stand for that task. When it returns, the tasks are as durable as the engine promises. Raises QueueFull
+        if a queue has as many tasks as a task's ``max_queued``.
         """
         ...
 
     async def refuse_full(self, tasks: Sequence[NewTask]) -> None:
-        """Raise QueueFull if ``enqueue`` would, and store nothing: asked before what a task needs is written."""
+        """Raise QueueFull if ``enqueue`` would, and store nothing. Called before data that a task needs is written."""
         ...
 
     async def publish(self, starts: Sequence[tuple[Lease, Start]]) -> None:
-        """Queue held tasks, for their request has ended: at once, or when they shall start, if that is to come.
+        """Queue held tasks whose request has ended: at once, or at their start time if that is in the future.
 
-        A span keeps a task back whose request still goes on. A lease that is not the task's any more is passed over.
+        A span holds back a task whose request still goes on. A lease that is no longer the task's is skipped.
         """
         ...
 
     async def get(self, ids: Sequence[str]) -> list[Task]:
-        """The tasks that exist, in the order asked for, each as often as it is asked for.
+        """Return the tasks that exist, in the order of the ids; an id given twice gives its task twice.
 
-        The id of a call that another task answered gives that task, here, in ``cancel`` and in ``requeue``.
+        The id of a call that another task answered stands for that task, here, in ``cancel`` and in ``requeue``.
         """
         ...
 
     async def cancel(self, ids: Sequence[str], reason: str) -> list[Task]:
-        """Cancel tasks, and those behind them; a running one is asked to stop. Returns what ``get`` would.
+        """Cancel tasks, and those behind them. A running task is asked to stop. Returns what ``get`` would return.
 
-        Many are cancelled in pieces, each of them atomic, so that others get their turn.
+        Many tasks are cancelled in pieces, each of them atomic, so that other calls get their turn.
         """
         ...
 
@@ -178,89 +181,91 @@ class Sender(Protocol):
 
 
 class Leasing(Protocol):
-    """What a worker needs. Every write names its lease, and is refused when the task has moved on."""
+    """The methods for a worker. Every write names its lease, and is refused if the task has moved on."""
 
     async def claim(self, claim: Claim) -> list[Task]:
-        """Take due tasks, higher priority first, then in the order stored; each attempt is counted here.
+        """Lease due tasks: higher priority first, then in the order stored. Each attempt is counted here.
 
-        What is paused or set aside is left alone, no limit is passed, and what has expired is cancelled, with those
-        behind it. A record that cannot be read is set aside, and the others are taken. Returned without failures.
+        Paused and set-aside tasks are skipped, and no limit is exceeded. Expired tasks are cancelled, with those behind
+        them. A record that cannot be read is set aside, and the others are taken. The tasks are returned without
+        failures.
         """
         ...
 
     async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
-        """Renew leases. What is not in the answer is lost."""
+        """Renew leases. A lease that is not in the answer is lost."""
         ...
 
     async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
-        """Store how attempts ended, and what that means for the tasks behind them. Returns the refused leases.
+        """Store how attempts ended, and decide on the tasks behind them. Returns the refused leases.
 
-        The ``then`` of an attempt is stored as by ``enqueue``; it has no ``max_queued``, so no queue refuses it.
-        Where very many come behind them, some of those may be decided on a little later.
+        The ``then`` of an attempt is stored as by ``enqueue``; it has no ``max_queued``, so no queue refuses it. If
+        very many tasks are behind the attempts' tasks, some of them may be decided on a little later.
         """
         ...
 
     async def expired(self, limit: int) -> list[Task]:
-        """Running tasks whose lease has run out, or whose worker is known to be dead: its leases end at LEASE_ENDED.
+        """Return running tasks whose lease has run out, or whose worker is known to be dead.
 
-        An engine that cannot know of dead workers waits for their leases. In any order, without their failures.
+        The leases of a dead worker end at LEASE_ENDED. An engine that cannot detect dead workers waits for their leases
+        to run out. The tasks come in any order, without their failures.
         """
         ...
 
     async def put_right(self, lease: timedelta) -> bool:
-        """Bring back what was written while the clock was more than three hours ahead (``core.clock_correction``).
+        """Correct what was written while the clock was more than three hours ahead (``core.clock_correction``).
 
-        Waits, leases and schedules go on from now, and workers were seen no later; no other lease is longer than this
-        one. Returns whether there was anything. Cheap where there is not.
+        Waits, leases and schedules go on from now, and no worker was seen later than now. No other lease is longer than
+        ``lease``. Returns whether there was anything to correct. Cheap if there was not.
         """
         ...
 
     async def wait(self, timeout: timedelta) -> None:
         """Return when there may be something to claim: since the last claim, or from now on. Only a hint.
 
-        It returns when a task is queued, also by ``publish``, ``finish``, ``requeue`` and ``fire``; when an end leaves
-        room under a limit; on ``resume``; and when a scheduled task is due, or a rate has room that had none in the
-        last claim. The time until these is read from the engine's clock as the wait begins, and is waited for in real
-        time.
+        It returns when a task is queued, also by ``publish``, ``finish``, ``requeue`` and ``fire``; when the end of an
+        attempt leaves room under a limit; on ``resume``; when a scheduled task is due; and when a rate that had no room
+        in the last claim has room. The time until the last two is read from the engine's clock when the wait begins,
+        and is waited for in real time.
         """
         ...
 
 
 class Controls(Protocol):
-    """What people ask, stop and start by hand. What runs already goes on."""
+    """The methods for people, who query, stop and start by hand. Tasks that already run go on."""
 
     async def find(self, query: Query) -> list[Task]:
-        """List tasks, newest first. Their failures come without tracebacks, for which ``get`` is asked."""
+        """List tasks, newest first. Their failures come without tracebacks, which ``get`` returns."""
         ...
 
     async def stats(self) -> Stats:
-        """Count tasks."""
+        """Return the number of tasks in each queue and state, and the age of the oldest queued one."""
         ...
 
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
-        """Queue finished tasks again, and bring back those cancelled for their sake. Returns the queued ones.
+        """Queue finished tasks again, and bring back those cancelled because of them. Returns the queued ones.
 
-        Not those whose unique key another task has meanwhile. Many are queued in pieces, each of them atomic.
+        A task is left out if another task has its unique key meanwhile. Many are queued in pieces, each of them atomic.
         """
         ...
 
     async def prune(self, limit: int) -> int:
-        """Delete finished tasks whose retention is over, at most ``limit``, and their files. Returns how many tasks.
+        """Delete at most ``limit`` finished tasks whose retention is over, and their files. Returns how many tasks.
 
-        In pieces. Also deletes files whose task never came, and forgets workers that were not seen for a day.
+        It works in pieces. It also deletes files whose task was never stored, and forgets workers not seen for a day.
         """
         ...
 
     async def pause(self, paused: Paused) -> None:
-        """Pause these, too. A schedule that is not kept is passed over; what one has stored already is left alone."""
+        """Pause these, too. An unknown schedule is skipped. Tasks that a schedule has stored are not affected."""
         ...
 
     async def resume(self, paused: Paused) -> None:
-        """Pause these no longer. Schedules fire from now on: what was missed meanwhile is over with."""
+        """End these pauses. Schedules fire from now on; fires missed during the pause are skipped."""
         ...
 
     async def paused(self) -> Paused:
-        """All that is paused."""
+        """Return everything that is paused."""
         ...
 
 
@@ -268,72 +273,71 @@ class Schedules(Protocol):
     """The schedules of task functions, by the function's name."""
 
     async def register_schedules(self, expressions: Mapping[str, str]) -> list[StoredSchedule]:
-        """Keep these schedules, too. Returns all that are kept, by name.
+        """Register these schedules, too. Returns all registered schedules, by name.
 
-        One that is new, or has another expression, begins now; the others stay as they are. Cheap where nothing is
-        new: whoever only wants to know gives none.
+        A schedule that is new, or has another expression, begins now; the others stay unchanged. Cheap if nothing is
+        new: to get the registered schedules only, pass none.
         """
         ...
 
     async def fire(self, fires: Sequence[Fire]) -> list[Task]:
-        """Store the task of each fire that is later than all before it, unless the schedule is paused.
+        """Store the task of each fire that is later than all earlier fires of its schedule, unless that is paused.
 
-        Both in one transaction, so that any number of processes may try: each fire time has one task at most, also
-        after that was pruned. The tasks have no ``max_queued``. Returns those of the fires that were let through, in
-        their order, as ``enqueue`` does; where a uniqueness rule answers, the task that was there.
+        Schedule and task are stored in one transaction, so that any number of processes may try: each fire time has at
+        most one task, even after that task was pruned. The tasks have no ``max_queued``. Returns the tasks of the
+        accepted fires, in their order, as ``enqueue`` does: where a uniqueness rule applies, the existing task.
         """
         ...
 
 
 class Files(Protocol):
-    """Where the contents of uploaded files are kept, in chunks, for as long as their tasks."""
+    """The contents of uploaded files, in chunks. They are kept as long as their tasks."""
 
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
-        """Store chunks, all or none; one that is stored already is replaced.
+        """Store chunks, all or none. A chunk that is stored already is replaced.
 
-        ``prune`` deletes them together with their task; after a day, also those whose task was never stored.
+        ``prune`` deletes them together with their task. After a day, it also deletes those whose task was never stored.
         """
         ...
 
     async def read_chunks(self, file: str, *, start: int, limit: int) -> list[bytes]:
-        """The contents of a file's chunks from this number on, in order. None of them: no such file, or its end."""
+        """Return the contents of a file's chunks from ``start`` on, in order. Empty means no such file, or its end."""
         ...
 
     async def delete_files(self, tasks: Sequence[str]) -> None:
-        """Delete the files of tasks that were refused. Those of a task that is stored are kept."""
+        """Delete the files of refused tasks. The files of a stored task are kept."""
         ...
 
 
 class Workers(Protocol):
-    """The workers that live, and what waits for one."""
+    """The live workers, and the tasks that no worker would take."""
 
     async def announce(self, workers: Sequence[LiveWorker]) -> None:
-        """Note that these workers are seen now, or have just left; one that is known is noted as it is now.
+        """Record that these workers are seen now, or have just left. The record of a known worker is replaced.
 
         ``prune`` forgets them after a day.
         """
         ...
 
     async def workers(self, since: timedelta) -> list[LiveWorker]:
-        """Those that were seen within this span, by start and id; also those that have left."""
+        """Return the workers seen within this span, by start and id, including those that have left."""
         ...
 
     async def unroutable(self, waited: timedelta) -> list[Unroutable]:
-        """What could have been claimed for at least so long, and no worker that was seen meanwhile would take.
+        """Return tasks that have been claimable for at least ``waited``, and that no worker seen meanwhile would take.
 
-        The longest waiting first; what is paused or set aside is left out, and a worker that has left within the span
-        counts. Since when: for a delayed task since it was due, for one behind another since that one succeeded, for
-        one that was given back, requeued or brought back since then.
-        Cheap where all is served, however much waits.
+        The longest waiting come first. Paused and set-aside tasks are left out. A worker that has left within the span
+        counts. A delayed task is claimable since it was due, a task behind another since that one succeeded, and a task
+        that was given back, requeued or brought back since then. Cheap if all tasks are served, however many wait.
         """
         ...
 
 
 class Joinable(Protocol):
-    """An engine whose tasks may lie beside the application's own rows."""
+    """An engine whose tasks may be in the same database as the application's rows."""
 
     def join(self, transaction: Transaction) -> Joined | None:
-        """Take part in a transaction; None when it is on another database than the tasks. May be called in any thread.
+        """Join a transaction. Returns None if it is on another database than the tasks. May be called in any thread.
 
         The engine need not be open. Called when the transaction is about to be committed.
         """
@@ -341,15 +345,15 @@ class Joinable(Protocol):
 
 
 class Engine(Sender, Leasing, Controls, Schedules, Files, Workers, Joinable, Protocol):
-    """Where tasks are kept."""
+    """A store of tasks."""
 
 
 @runtime_checkable
 class InAFile(Protocol):
-    """An engine that keeps its tasks in a file. No server does: its own tools copy what it has."""
+    """An engine that keeps its tasks in a file. Servers do not implement this: they have their own backup tools."""
 
     async def backup(self, path: Path) -> None:
-        """Write a copy of all tasks as they stand at one instant to a file, which replaces one that is there.
+        """Write a copy of all tasks, as they are at one instant, to a file. An existing file is replaced.
 
         Raises EngineError for the path of the tasks themselves.
         """

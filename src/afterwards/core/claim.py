@@ -1,4 +1,4 @@
-"""What a worker asks for, and what nobody may begin now."""
+"""The claim of a worker, and the pauses that keep tasks from starting."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,16 +12,16 @@ from afterwards.core.task import NewTask, Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a worker can take now."""
+    """The tasks that a worker can take now."""
 
     worker: str  # a new id for every start of a process
     limit: int  # free slots
     lease: timedelta
     names: frozenset[str]  # the task functions it knows; it is never given another one
     queues: frozenset[str] | None = None  # None: all
-    suspects: int = 1  # how many of the tasks may have been running when a worker was lost
+    suspects: int = 1  # the most suspects to take: tasks that may have been running when a worker was lost
     limits: Mapping[str, Limit] = field(default_factory=dict)  # of those task functions that have any
-    ids: frozenset[str] | None = None  # these tasks only; what of them is set aside is brought back first
+    ids: frozenset[str] | None = None  # only these tasks; those of them that are set aside are brought back first
 
     def serves(self, task: NewTask | Task) -> bool:
         """Return whether the worker may take this task."""
@@ -34,7 +34,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paused:
-    """What no worker may begin now: the tasks of queues and of task functions; and the schedules that do not fire."""
+    """The queues and task functions whose tasks no worker may start now, and the schedules that do not fire."""
 
     queues: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
@@ -57,7 +57,7 @@ class Paused:
         )
 
     def stops(self, task: NewTask | Task | Route) -> bool:
-        """Return whether no worker may begin this task, or those of this route."""
+        """Return whether no worker may start this task, or the tasks of this route."""
         return task.queue in self.queues or task.name in self.names
 
 
@@ -66,16 +66,16 @@ NOTHING_PAUSED = Paused()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PausedTasks:
-    """The queues and task functions of which no worker may begin a task now."""
+    """The queues and task functions whose tasks no worker may start now."""
 
     queues: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
 
 
 def may_lease(claim: Claim, paused: Paused, new: NewTask) -> bool:
-    """Return whether a task may be leased to the worker as it is stored, if it could start at once.
+    """Return whether a task may be leased to the worker while it is stored, if it could start at once.
 
-    What is limited has to be claimed. Nor may what a crash ends, for between the storing and the end of its request it
-    has not begun.
+    A task with a limit has to be claimed. So has a task that a crash ends, because it does not start before its request
+    has ended.
     """
     return claim.serves(new) and new.name not in claim.limits and new.rerun_after_crash and not paused.stops(new)

@@ -14,18 +14,18 @@ from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, Failure, Failure
 from afterwards.core.text import said_by, shortened, type_name
 
 HOLD = timedelta(seconds=60)
-"""How far ahead a held task is scheduled: if its process dies before publishing it, it becomes due by itself."""
+"""How far ahead a held task is scheduled. If its process dies before publishing it, it becomes due by itself."""
 
 MOST_CRASHES = 3
-"""With so many crashes as the suspect, a task ends in ``failed``."""
+"""A task that has crashed this often as the suspect ends in ``failed``."""
 
 SUSPECTED_AFTER = 2
-"""Losses in a row that make a suspect of a task that was lost together with others."""
+"""Consecutive losses after which a task that was lost together with others becomes a suspect."""
 
 NOW = timedelta()
 
 Start = datetime | timedelta | None
-"""When a held task shall start: at an instant, after a span from the engine's now, or at once."""
+"""The start of a held task: an instant, a span from the engine's now, or None for at once."""
 
 EXPIRED = "it expired before an attempt could begin"
 
@@ -38,7 +38,7 @@ class Succeeded:
 
 
 SUCCEEDED = Succeeded()
-"""As most attempts end: without a result."""
+"""The most common outcome: success without a result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +48,13 @@ class Raised:
     error: BaseException
     kind: FailureKind = FailureKind.RAISED
     traceback: str = ""
-    delay: timedelta | None = None  # the function's own wish for the wait before the next attempt
-    final: bool = False  # it goes on all the same, and a next attempt would run beside it
+    delay: timedelta | None = None  # the wait before the next attempt, if the function asked for one
+    final: bool = False  # the function still runs, and a next attempt would run beside it
 
 
 @dataclass(frozen=True, slots=True)
 class Snoozed:
-    """The function asked to run again later, or was not called at all: then nothing is known of it that was not."""
+    """The function asked to run again later, or was not called at all, so that nothing new is known about it."""
 
     delay: timedelta
     called: bool = True
@@ -69,7 +69,7 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The worker gave the task back before it ended; nothing is charged."""
+    """The worker gave the task back before it ended. Nothing is counted against the task."""
 
     reason: str = "the worker shut down"
     begun: bool = True  # the function may have done something
@@ -78,7 +78,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """This code cannot read the task: it waits, uncharged, for code that can."""
+    """This code cannot read the task. It waits for code that can, and nothing is counted against it."""
 
     reason: str
 
@@ -88,7 +88,7 @@ Outcome = Succeeded | Raised | Snoozed | Cancelled | Released | SetAside
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """What a task shall be after an attempt. Waits are spans; the engine adds its own clock."""
+    """The state of a task after an attempt. Waits are spans; the engine adds them to its own clock."""
 
     lease: Lease
     state: State
@@ -101,9 +101,9 @@ class Settled:
     reason: str | None = None
     set_aside: str | None = None
     failure: Failure | None = None
-    progress: Progress | None = None  # the last; None leaves what is stored
-    lost: bool = False  # decided by another worker: holds only while the lease is still expired
-    then: NewTask | None = None  # stored in the same transaction, unless the lease is refused; without `max_queued`
+    progress: Progress | None = None  # the last one; None leaves the stored one
+    lost: bool = False  # decided by another worker: applies only while the lease is still expired
+    then: NewTask | None = None  # stored in the same transaction, unless the lease is refused; has no `max_queued`
 
 
 _Draft = draft_of(Settled)
@@ -111,11 +111,11 @@ _TaskDraft = draft_of(Task)
 
 
 def store(new: NewTask, before: Task | None, now: datetime, claim: Claim | None = None) -> Task:
-    """The record of a new task; ``before`` is the task that it comes after, where the engine still has it.
+    """Return the record of a new task. ``before`` is the task that it comes after, if the engine still has it.
 
-    The absence of that task is no success: a new one that asked to come after it is cancelled. The order of a request
-    alone goes on, for its tasks were there, and their records may be gone before a long request ends. With ``claim``,
-    a task that waits for nothing but the end of its request is leased.
+    A missing predecessor does not count as a success: a new task that asked to come after it is cancelled. A task that
+    comes after it only by the order of a request goes on: the predecessor was stored, and its record may be gone before
+    a long request ends. With ``claim``, a task that waits for nothing but the end of its request is leased.
     """
     asked = asked_for(new, now)
     goes_on = before.state is State.SUCCEEDED if before else new.after is None or new.chained
@@ -129,7 +129,7 @@ def store(new: NewTask, before: Task | None, now: datetime, claim: Claim | None 
         state, due = State.SCHEDULED, max(asked, _so_long_after(now, HOLD))
     else:
         state, due = (State.SCHEDULED, asked) if asked > now else (State.QUEUED, None)
-    draft = _TaskDraft(  # most of what a request costs an engine is this
+    draft = _TaskDraft(  # this is most of what a request costs an engine
         id=new.id,
         name=new.name,
         arguments=new.arguments,
@@ -160,12 +160,12 @@ def store(new: NewTask, before: Task | None, now: datetime, claim: Claim | None 
 
 
 def asked_for(new: NewTask, now: datetime) -> datetime:
-    """When a task shall start, by itself: now, if it asks for no other time."""
+    """Return the start that a new task asks for, apart from its predecessor: now, if it asks for no time."""
     return new.run_at or (now + new.wait if new.wait else now)
 
 
 def follow(task: Task, before: Task | None, now: datetime) -> Task:
-    """The waiting task, now that the one before it stands where it stands (None: its record is gone)."""
+    """Return the waiting task after a change of its predecessor (None: the predecessor's record is gone)."""
     if before is None:
         return _cancelled(
             task, f"{task.after}, which comes before it, is not on record: it may not have succeeded", now
@@ -180,27 +180,27 @@ def follow(task: Task, before: Task | None, now: datetime) -> Task:
 
 
 def proceed(task: Task, now: datetime) -> Task:
-    """The waiting task, now that the one before it has succeeded."""
+    """Return the waiting task after its predecessor has succeeded."""
     return _due(task, now)
 
 
 def publish(task: Task, now: datetime, start: Start = None) -> Task:
-    """The held task whose request has ended, or goes on for another span; it may have a time of its own to wait for."""
+    """Return the held task after its request has ended or goes on for another span. It may have its own start time."""
     return _due(replace(task, run_at=start_at(start, now)), now)
 
 
 def start_at(start: Start, now: datetime) -> datetime | None:
-    """The instant at which a held task starts; None is at once."""
+    """Return the instant at which a held task starts, None for at once."""
     return now + start if isinstance(start, timedelta) else start
 
 
 def due(task: Task, now: datetime) -> Task:
-    """The scheduled task, queued if its time has come."""
+    """Return the task, queued if it was scheduled and its time has come."""
     return _due(task, now) if task.state is State.SCHEDULED else task
 
 
 def claim(task: Task, worker: str, lease: timedelta, now: datetime) -> Task:
-    """The task as its worker takes it: the attempt is counted here, before user code runs."""
+    """Return the task leased to a worker. The attempt is counted here, before user code runs."""
     return replace(
         task,
         state=State.RUNNING,
@@ -214,7 +214,7 @@ def claim(task: Task, worker: str, lease: timedelta, now: datetime) -> Task:
 
 
 def settle(task: Task, outcome: Outcome, retry: Retry, *, worker: str, now: datetime, random: float) -> Settled:
-    """How an attempt ends its task, or leaves it for another one."""
+    """Decide whether an attempt ends its task or leaves it for another attempt."""
     if isinstance(outcome, Succeeded):
         return succeed(task, outcome)
     settled = partial(Settled, lease=task.lease, failed=task.failed, crashed=task.crashed)
@@ -237,7 +237,7 @@ def settle(task: Task, outcome: Outcome, retry: Retry, *, worker: str, now: date
 
 
 def succeed(task: Task, outcome: Succeeded) -> Settled:
-    """What ``settle`` says of a success: as most attempts end."""
+    """Return what ``settle`` returns for a success, the most common outcome."""
     draft = _Draft(
         lease=task.lease, state=State.SUCCEEDED, failed=task.failed, crashed=task.crashed, result=outcome.result
     )
@@ -245,10 +245,11 @@ def succeed(task: Task, outcome: Succeeded) -> Settled:
 
 
 def lose(task: Task, *, beside: Collection[Task] = (), now: datetime) -> Settled:
-    """Settle a task whose worker died or let the lease run out; ``beside`` are the tasks that were lost with it.
+    """Settle a task whose worker died or let the lease run out. ``beside`` are the tasks that were lost with it.
 
-    What was lost together comes back together. A task that was lost alone, or twice in a row, is a suspect. The crash
-    of a suspect counts unless a task that was lost before ran beside it, for then that one may have caused it.
+    Tasks that were lost together are rescheduled together. A task that was lost alone, or twice in a row, is a suspect.
+    The crash of a suspect counts, unless a task that had been lost before ran beside it: then that one may have caused
+    it.
     """
     losses = task.losses + 1
     may_be_another = any(other.losses for other in beside)
@@ -270,7 +271,7 @@ def lose(task: Task, *, beside: Collection[Task] = (), now: datetime) -> Settled
 
 
 def lose_all(tasks: Sequence[Task], *, now: datetime) -> list[Settled]:
-    """Settle tasks that were lost, each beside the others of its worker."""
+    """Settle lost tasks, each beside the others of its worker."""
     by_worker: dict[str | None, list[Task]] = {}
     for task in tasks:
         by_worker.setdefault(task.worker, []).append(task)
@@ -280,14 +281,14 @@ def lose_all(tasks: Sequence[Task], *, now: datetime) -> list[Settled]:
 
 
 def left_behind(task: Task, *, now: datetime) -> Settled:
-    """What becomes of a task that nobody could stop when its worker shut down, after the end of that process."""
+    """Settle a task that nobody could stop when its worker shut down, after that process has ended."""
     released = Released("the worker shut down, and its process has ended")
     settled = settle(task, released, Retry(), worker=task.worker or "", now=now, random=0.0)
     return replace(settled, lost=True)
 
 
 def finish(task: Task, settled: Settled, now: datetime) -> Task | None:
-    """The stored task after its attempt; None refuses a lease that is no longer the task's."""
+    """Return the stored task after its attempt, None if the lease is refused because it is no longer the task's."""
     if task.state is not State.RUNNING or task.attempt != settled.lease.attempt:
         return None
     if settled.lost and task.lease_until and task.lease_until > now:
@@ -308,13 +309,13 @@ def finish(task: Task, settled: Settled, now: datetime) -> Task | None:
     )
     if settled.state.finished:
         return replace(after, finished_at=now)
-    if task.cancel_requested is not None:  # the cancel crossed a retry, a snooze or a release: it wins
+    if task.cancel_requested is not None:  # the cancel came during a retry, a snooze or a release: it wins
         return _cancelled(after, task.cancel_requested, now)
     return _due(replace(after, run_at=now + settled.wait), now)
 
 
 def with_failure(task: Task, failure: Failure | None) -> Task:
-    """The task with one more failure on record. Of many, the first and the last ones are kept."""
+    """Return the task with one more recorded failure. Of many failures, the first and the last ones are kept."""
     if failure is None:
         return task
     kept = (*task.failures, failure)
@@ -329,22 +330,22 @@ def with_failure(task: Task, failure: Failure | None) -> Task:
 
 
 def bring_back(task: Task) -> Task:
-    """A task that was set aside, for workers to begin again."""
+    """Return a task that was set aside, so that workers may start it again."""
     return replace(task, set_aside=None)
 
 
 def overdue(task: Task, now: datetime) -> bool:
-    """Whether no attempt may begin any more."""
+    """Return True if no attempt may start any more."""
     return task.state.pending and task.expires_at is not None and task.expires_at <= now
 
 
 def expire(task: Task, now: datetime) -> Task:
-    """A task that was not begun in time."""
+    """Return the task, cancelled because it did not start in time."""
     return _cancelled(task, EXPIRED, now)
 
 
 def cancel(task: Task, reason: str, now: datetime) -> Task:
-    """The task cancelled; asked to stop, if it runs; as it is, if it has finished."""
+    """Return the task: cancelled, asked to stop if it is running, or unchanged if it has finished."""
     if task.state.finished:
         return task
     if task.state is State.RUNNING:
@@ -353,10 +354,10 @@ def cancel(task: Task, reason: str, now: datetime) -> Task:
 
 
 def put_right(task: Task, since: datetime | None, now: datetime, lease: timedelta) -> Task:
-    """The task after a correction of the clock: its waits begin now.
+    """Return the task after a correction of the clock. Its waits start now.
 
-    ``since`` is when the wait of a scheduled task began; None for one that waits for an instant of the caller's own.
-    A lease ends as if it were renewed now, for so long as ``lease``.
+    ``since`` is when the wait of a scheduled task began; it is None for a task that waits for an instant that the
+    caller chose. A lease ends as if it were renewed now for the span ``lease``.
     """
     run_at, expires_at, lease_until = task.run_at, task.expires_at, task.lease_until
     if task.state.finished:
@@ -372,27 +373,27 @@ def put_right(task: Task, since: datetime | None, now: datetime, lease: timedelt
 
 
 def requeue(task: Task, now: datetime) -> Task:
-    """A finished task, to be run again with its counters at zero; its failures stay on record."""
+    """Return a finished task so that it runs again. Its counters are zero; its failures stay recorded."""
     return replace(_fresh(task), state=State.QUEUED)
 
 
 def revive(task: Task) -> Task:
-    """A task that was cancelled for the sake of one before it, which now runs again."""
+    """Return a task that was cancelled because of its predecessor, which now runs again."""
     return replace(_fresh(task), state=State.WAITING)
 
 
 def cancelled_for_another(task: Task) -> bool:
-    """Whether a requeue of the task before it brings this one back."""
+    """Return True if a requeue of its predecessor brings this task back."""
     return task.state is State.CANCELLED and task.cause is not None
 
 
-@lru_cache(64)  # what is stored together shares its instants, which engines write faster where they are one object
+@lru_cache(64)  # tasks stored together share their instants; engines write them faster if they are one object
 def _so_long_after(now: datetime, span: timedelta) -> datetime:
     return now + span
 
 
 def _recorded(task: Task, failure: Failure, now: datetime) -> Task:
-    """The record of a plain function's failure."""
+    """Return the record of a plain function's failure."""
     return replace(
         task,
         state=State.FAILED,
@@ -450,7 +451,7 @@ def _fresh(task: Task) -> Task:
         suspect=False,
         losses=0,
         run_at=None,
-        expires_at=None,  # it was asked for again, by hand
+        expires_at=None,  # somebody has asked for it again
         finished_at=None,
         cancel_requested=None,
         reason=None,

@@ -1,4 +1,4 @@
-"""How many tasks may start now, under the limits of their functions."""
+"""Decide which tasks may start now, under the limits of their functions."""
 
 import re
 from collections import Counter
@@ -19,10 +19,10 @@ ALL = "*"
 """The limit key of a task whose function has limits that all its tasks share."""
 
 MOST_STARTS = 10_000
-"""In one span: each is remembered until the span is over."""
+"""The most starts in one span that a rate may allow: each is remembered until the span is over."""
 
 Group = tuple[str, str]
-"""What counts together: the name of a task function, and a limit key."""
+"""The tasks that are counted together: the name of a task function, and a limit key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +45,16 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """What a task function allows, all processes together, for each limit key."""
+    """The limit of a task function for each limit key, across all processes."""
 
     max_concurrency: int | None = None
     rate: Rate | None = None
-    counts_as: str = ""  # the name under which tasks count together that were stored under several; else their own
+    counts_as: str = ""  # the name that tasks stored under several names are counted by; empty: each by its own
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """How much of a limit is used: tasks that run, and when the last ones started, the oldest first."""
+    """The usage of a limit: running tasks, and when the latest ones started, oldest first."""
 
     running: int = 0
     starts: Sequence[datetime] = ()
@@ -62,14 +62,14 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How many more may start now (None: any number), and when there is more if only the rate forbids it."""
+    """How many more tasks may start now (None: any number), and when another may if only the rate forbids it."""
 
     count: int | None
     more_at: datetime | None = None
 
 
 def room(limit: Limit, used: Used, now: datetime) -> Room:
-    """What a limit leaves."""
+    """Return the room that a limit leaves."""
     count: int | None = None
     more_at = None
     if limit.max_concurrency is not None:
@@ -91,7 +91,7 @@ def rooms(
     began: Mapping[Group, Sequence[datetime]],
     now: datetime,
 ) -> dict[Group, Room]:
-    """Return what the limits leave to groups, by what runs of each and when its last ones began."""
+    """Return the room of each group that has a limit, from its running tasks and its latest starts."""
     by_name = by_group(limits)
     return {
         group: room(by_name[group[0]], Used(running.get(group, 0), began.get(group, ())), now)
@@ -101,13 +101,13 @@ def rooms(
 
 
 def next_room(rooms: Iterable[Room]) -> datetime | None:
-    """When the first of those that are used up by their rate has room again."""
+    """Return when the first group that has used up its rate has room again, None if there is no such group."""
     return min((room.more_at for room in rooms if room.count == 0 and room.more_at), default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A start that counts against a rate, and until when it does."""
+    """A start that counts against a rate, and the instant until which it counts."""
 
     group: Group
     at: datetime
@@ -115,9 +115,9 @@ class Start:
 
 
 def starts(groups: Iterable[tuple[str, Group]], limits: Mapping[str, Limit], now: datetime) -> list[Start]:
-    """Return what is to be remembered of tasks that start now: those of functions with a rate.
+    """Return the starts to remember for tasks that start now: those of functions with a rate.
 
-    Each is given as its name, and what it counts with.
+    Each task is given as its name and its group.
     """
     return [
         Start(group, now, now + limit.rate.per)
@@ -127,22 +127,22 @@ def starts(groups: Iterable[tuple[str, Group]], limits: Mapping[str, Limit], now
 
 
 def group_of(name: str, limit_key: str, limits: Mapping[str, Limit]) -> Group:
-    """What a task counts with; one that was stored before its function had limits counts with all."""
+    """Return the group of a task. A task stored before its function had limits shares the group ``ALL``."""
     limit = limits.get(name)
     return (limit.counts_as if limit and limit.counts_as else name), limit_key or ALL
 
 
 def by_group(limits: Mapping[str, Limit]) -> dict[str, Limit]:
-    """Limits by the name under which tasks count."""
+    """Return the limits by the name under which tasks are counted."""
     return {limit.counts_as or name: limit for name, limit in limits.items()}
 
 
 Candidate = tuple[T, bool, Group]
-"""What could be taken, as far as a decision needs to know it; whether it is a suspect; what it counts with."""
+"""A task that could be taken, in the form that the caller needs; whether it is a suspect; its group."""
 
 
 def admit(candidates: Iterable[Candidate[T]], rooms: Mapping[Group, Room], *, limit: int, suspects: int) -> Iterator[T]:
-    """Those that may start, in order and at most ``limit``; a group that is not in ``rooms`` has no limit."""
+    """Yield the tasks that may start, in order and at most ``limit``. A group that is not in ``rooms`` has no limit."""
     admitted: Counter[Group] = Counter()
     for item, suspect, group in candidates:
         if limit < 1:

@@ -119,9 +119,9 @@ class TaskSettings(CallSettings, total=False):
     on_failure: Callable[[FailedTask], Any] | None
     """Called when a task has finally failed. If it is a task function, its call is stored with the failure."""
     max_concurrency: int | None
-    """How many of the function's tasks may run at once, in all processes together."""
+    """The most tasks of the function that run at once, in all processes together."""
     rate_limit: str | None
-    """How many of its tasks may start in any span, in all processes together: ``"10/m"``, ``"1/30s"``."""
+    """The most tasks of the function that start in any span, in all processes together: ``"10/m"``, ``"1/30s"``."""
     aliases: Sequence[str]
     """Former names of the function, oldest first. It runs tasks stored under them. Limits, uniqueness and the schedule
     survive the renaming."""
@@ -147,8 +147,8 @@ class TaskSettings(CallSettings, total=False):
     """Seconds from one run to the next, at least 1, instead of ``cron``. Fires are multiples of the span since 1970
     (UTC), so that all processes agree."""
     missed: Missed | Literal["latest", "all", "skip"]
-    """Which fires run later if no worker ran at their time: the ``"latest"`` (default), ``"all"``, or, with ``"skip"``,
-    none that is older than a minute."""
+    """The missed fires that run later if no worker ran at their time: the ``"latest"`` (default), ``"all"``, or, with
+    ``"skip"``, none that is older than a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

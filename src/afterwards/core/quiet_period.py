@@ -14,7 +14,7 @@ LEAST_PAUSE = timedelta(seconds=5)
 """The shortest time without an observation that counts as a pause of this process, however short the lease."""
 
 STARTUP_WAIT = timedelta(seconds=2)
-"""How long a new process waits before it reclaims. Other workers notice an outage, and renew, within a second."""
+"""The wait of a new process before it reclaims. Other workers notice an outage, and renew, within a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

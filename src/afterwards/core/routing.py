@@ -1,4 +1,4 @@
-"""Which tasks no worker would take: what waits, and what the workers know that were seen lately."""
+"""Find waiting tasks that no worker would take, from what recently seen workers say they take."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 UNROUTABLE_AFTER = timedelta(minutes=10)
-"""How long nobody must have been able to take a task. In a deploy, workers are away for less."""
+"""How long a task must have had no worker that could take it. In a deploy, workers are away for less."""
 
 FORGOTTEN_AFTER = timedelta(days=1)
-"""How long a worker that is not seen any more stays registered."""
+"""How long a worker stays registered after it was last seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveWorker:
-    """A worker as it says of itself that it lives."""
+    """A live worker, as it announces itself."""
 
     id: str  # a new one for every start
     host: str
@@ -23,8 +23,8 @@ class LiveWorker:
     names: frozenset[str]  # the task functions that it knows
     queues: frozenset[str] | None = None  # those that it serves; None: all
     slots: int = 1  # tasks that it runs at once
-    seen_at: datetime | None = None  # by the engine's clock; what is signed in has none
-    has_left: bool = False  # it shut down in good order: what it still holds is only what it could not stop
+    seen_at: datetime | None = None  # by the engine's clock; None in an announcement
+    has_left: bool = False  # it shut down in good order: it still holds only tasks that it could not stop
 
 
 class Route(NamedTuple):
@@ -36,7 +36,7 @@ class Route(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """Tasks of one route that could have been claimed for some time, and since when the first of them could."""
+    """Tasks of one route that have been claimable for some time, and since when the first of them has."""
 
     route: Route
     count: int
@@ -45,23 +45,23 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unroutable:
-    """Tasks that wait, and that no worker would take. They stay stored."""
+    """Waiting tasks that no worker would take. They stay stored."""
 
     name: str
     queue: str
     count: int
-    since: datetime  # from then on the first of them could have been claimed
+    since: datetime  # the first of them has been claimable since then
     reason: str
 
 
 def unserved(routes: Collection[Route], workers: Sequence[LiveWorker]) -> dict[Route, str]:
-    """The routes of which no worker would take a task, each with the reason."""
+    """Return the routes of which no worker would take a task, each with the reason."""
     reasons = {route: _reason(route, workers) for route in routes}
     return {route: reason for route, reason in reasons.items() if reason is not None}
 
 
 def unroutable(backlog: Sequence[Backlog], reasons: dict[Route, str]) -> list[Unroutable]:
-    """What waits in routes that nobody serves, the longest waiting first."""
+    """Return the waiting tasks in routes that no worker serves, the longest waiting first."""
     return [
         Unroutable(
             name=one.route.name,

@@ -26,7 +26,7 @@ _FURTHER_BACK = 8
 
 
 class Missed(StrEnum):
-    """Which fires run later if no worker ran at their time."""
+    """The policy for fires at whose time no worker ran: which of them run later."""
 
     LATEST = "latest"  # one, however many were missed
     ALL = "all"  # each, oldest first

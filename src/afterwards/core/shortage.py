@@ -27,7 +27,7 @@ NO_ROOM = "No usable temporary directory found"
 """The beginning of the message of `tempfile` when it cannot write to any folder."""
 
 DEEPEST = 10
-"""How many causes of an error are examined."""
+"""The number of an error's causes that are examined."""
 
 
 class Shortage(AfterwardsError, OSError):

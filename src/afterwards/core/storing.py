@@ -1,4 +1,4 @@
-"""What one enqueue stores: which calls other tasks answer for, who comes after whom, and which queue is full."""
+"""Decide what one enqueue stores: calls that other tasks answer for, the order of tasks, and full queues."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,14 +14,14 @@ from afterwards.core.task import NewTask, State, Task
 
 
 class KeyKind(StrEnum):
-    """Which of a task's keys there may be only one of."""
+    """The kinds of a task's keys that must be unique."""
 
     IDEMPOTENCY = "idempotency"  # among all tasks
-    UNIQUE = "unique"  # among those that have not finished
+    UNIQUE = "unique"  # among unfinished tasks
 
 
 class Key(NamedTuple):
-    """What makes a call a duplicate of a task that has the same."""
+    """A key of a call. A call with the same key as a stored task is its duplicate."""
 
     kind: KeyKind
     text: str
@@ -32,30 +32,30 @@ class Loaded:
     """The stored tasks that matter to an enqueue."""
 
     by_id: Mapping[str, Task] = field(default_factory=dict)
-    """By the ids of ``needed_ids``, also those that are the ids of calls for which another task stands."""
+    """By the ids of ``needed_ids``, including the ids of calls for which another task stands."""
 
     by_key: Mapping[Key, Task] = field(default_factory=dict)
-    """By the keys of ``keys_of``; by a unique key only tasks that have not finished."""
+    """By the keys of ``keys_of``. A unique key finds only unfinished tasks."""
 
 
 NOTHING_LOADED = Loaded()
 
 
 class Stored(NamedTuple):
-    """What an enqueue stores, and what it answers."""
+    """The tasks that an enqueue stores, and its answers."""
 
     made: Sequence[Task]  # to be inserted, in this order
-    aliases: Mapping[str, str]  # from now on these ids of calls stand for these tasks
-    answers: list[Task]  # what stands for each of the calls, in their order
+    aliases: Mapping[str, str]  # ids of calls, with the tasks for which they stand from now on
+    answers: list[Task]  # the task that stands for each of the calls, in their order
 
 
 def needed_ids(tasks: Sequence[NewTask]) -> list[str]:
-    """Return the ids of the calls, and of the tasks that they come after, each once."""
+    """Return the ids of the calls and of their predecessors, each once."""
     return [*dict.fromkeys([*(new.id for new in tasks), *(new.after for new in tasks if new.after is not None)])]
 
 
 def keys_of(new: NewTask | Task) -> Iterator[Key]:
-    """The keys by which a task is looked for, in that order."""
+    """Yield the keys by which a task is looked up, in that order."""
     if new.idempotency_key is not None:
         yield Key(KeyKind.IDEMPOTENCY, new.idempotency_key)
     if new.unique_key is not None:
@@ -63,7 +63,7 @@ def keys_of(new: NewTask | Task) -> Iterator[Key]:
 
 
 def has_rules(new: NewTask) -> bool:
-    """Return whether what is stored already may answer for a call, or refuse it."""
+    """Return whether stored tasks may answer for a call, or may make a queue refuse it."""
     return new.unique_key is not None or new.idempotency_key is not None or new.max_queued is not None
 
 
@@ -77,15 +77,15 @@ def store_all(
 ) -> Stored:
     """Decide what is stored for these calls.
 
-    A call that is stored already, or that another task answers for, makes no task. Who came after it by the order of
-    a request alone comes after what it came after. With ``claim``, as many as it has slots are leased to it; give none
-    where something older waits for the worker.
+    A call that is stored already, or that another task answers for, makes no task. A task that came after it only by
+    the order of a request then comes after its predecessor. With ``claim``, as many tasks as it has slots are leased to
+    it. Give no claim if an older task waits for the worker.
     """
     standing = {**loaded.by_id, **{task.id: task for task in loaded.by_id.values()}} if loaded.by_id else {}
     by_key = dict(loaded.by_key)
     made: list[Task] = []
     aliases: dict[str, str] = {}
-    left_out: dict[str, str | None] = {}  # what those calls came after that another task answered for
+    left_out: dict[str, str | None] = {}  # the predecessors of calls that another task answered for
     slots = claim.limit if claim else 0
     for new in tasks:
         if new.id in standing:
@@ -110,15 +110,15 @@ def store_all(
 
 
 def limited_queues(tasks: Iterable[NewTask]) -> set[str]:
-    """Return the queues of which some call limits how much waits in them."""
+    """Return the queues for which some call limits the number of waiting tasks."""
     return {new.queue for new in tasks if new.max_queued is not None}
 
 
 def full_queue(tasks: Iterable[NewTask], made: Sequence[Task], waiting: Mapping[str, int]) -> QueueFull | None:
-    """Return the refusal of a queue that would have more that waits than a call allows; None stores them.
+    """Return the refusal if a queue would hold more waiting tasks than a call allows, None if the calls may be stored.
 
-    ``waiting`` counts the pending tasks in the queues of ``limited_queues`` before these are stored, without what is
-    set aside.
+    ``waiting`` counts the pending tasks in the queues of ``limited_queues`` before these are stored, without those that
+    are set aside.
     """
     added = {task.id for task in made}
     allowed = {new.queue: new.max_queued for new in tasks if new.max_queued is not None and new.id in added}
@@ -130,10 +130,10 @@ def full_queue(tasks: Iterable[NewTask], made: Sequence[Task], waiting: Mapping[
 
 
 def _in_line(new: NewTask, standing: Mapping[str, Task], left_out: Mapping[str, str | None]) -> NewTask:
-    """The call, behind the task that it comes after now that some of the calls are not stored."""
+    """Return the call with its actual predecessor, given that some of the calls are not stored."""
     after = new.after
     while new.chained and after is not None and after in left_out:
         after = left_out[after]
     if after is not None and after in standing:
-        after = standing[after].id  # that may be the id of a call for which another task stands
+        after = standing[after].id  # `after` may be the id of a call for which another task stands
     return new if after == new.after else replace(new, after=after)

@@ -1,7 +1,7 @@
-"""What the end of tasks, or a new beginning, means for the tasks behind them.
+"""Decide what the end of tasks, or a restart, means for the tasks behind them.
 
-Each function is given the tasks that change and those that are behind them, however many behind one another, as far
-as the engine has loaded them, in the order stored. It returns those that change.
+Each function takes the tasks that change and the tasks behind them, at any depth, as far as the engine has loaded them,
+in the order stored. It returns the tasks that change.
 """
 
 from collections import deque
@@ -16,15 +16,15 @@ from afterwards.core.task import Lease, State, Task
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What becomes of attempts that ended."""
+    """The results of attempts that ended."""
 
     changed: Sequence[Task]
     accepted: Sequence[Settled]
-    refused: Sequence[Lease]  # of another attempt, or of none
+    refused: Sequence[Lease]  # leases of another attempt, or of none
 
 
 def finish_all(tasks: Mapping[str, Task], settled: Iterable[Settled], now: datetime) -> Finished:
-    """End attempts, by the ids of their tasks. A lease that is given twice is refused the second time."""
+    """End attempts; ``tasks`` are by id. A lease that is given twice is refused the second time."""
     changed: dict[str, Task] = {}
     accepted: list[Settled] = []
     refused: list[Lease] = []
@@ -45,7 +45,7 @@ def follow_all(
 ) -> list[Task]:
     """Decide on the tasks behind those that ended, and on those behind them in turn.
 
-    Of ``succeeded`` the ids are enough. None is a task whose record is gone.
+    For ``succeeded``, the ids are enough. None stands for a task whose record is gone.
     """
     behind = _by_predecessor(waiting)
     changed: dict[str, Task] = {}
@@ -58,12 +58,12 @@ def follow_all(
 
 
 def cancel_all(tasks: Iterable[Task], waiting: Iterable[Task], reason: str, now: datetime) -> list[Task]:
-    """Cancel tasks in this order, each with those behind it; the running ones are asked to stop."""
+    """Cancel tasks in this order, each with those behind it. Running tasks are asked to stop."""
     return _end_all(tasks, waiting, lambda task: lifecycle.cancel(task, reason, now), now)
 
 
 def expire_all(tasks: Iterable[Task], waiting: Iterable[Task], now: datetime) -> list[Task]:
-    """Cancel what can no more begin in time, with those behind it."""
+    """Cancel tasks that can no longer start in time, with those behind them."""
     return _end_all(
         tasks, waiting, lambda task: lifecycle.expire(task, now) if lifecycle.overdue(task, now) else task, now
     )
@@ -71,16 +71,16 @@ def expire_all(tasks: Iterable[Task], waiting: Iterable[Task], now: datetime) ->
 
 @dataclass(frozen=True, slots=True)
 class Requeued:
-    """What becomes of tasks that are to run again."""
+    """The results of a requeue."""
 
     queued: Sequence[str]
-    changed: Sequence[Task]  # with those that were cancelled for their sake
+    changed: Sequence[Task]  # including tasks that had been cancelled because of them
 
 
 def requeue_all(tasks: Iterable[Task], cancelled: Iterable[Task], taken: Collection[str], now: datetime) -> Requeued:
-    """Queue finished tasks again, and bring back what was cancelled for their sake.
+    """Queue finished tasks again, and bring back the tasks that were cancelled because of them.
 
-    ``taken`` are the unique keys of tasks that have not finished: what has one of them stays as it is.
+    ``taken`` holds the unique keys of unfinished tasks. A task that has one of these keys stays as it is.
     """
     taken = set(taken)
     behind = _by_predecessor(cancelled)
@@ -99,9 +99,9 @@ def requeue_all(tasks: Iterable[Task], cancelled: Iterable[Task], taken: Collect
 def revive_all(
     running_again: Iterable[Task], cancelled: Iterable[Task], taken: Collection[str], now: datetime
 ) -> list[Task]:
-    """Bring back what was cancelled for the sake of tasks that run again; ``taken`` as in ``requeue_all``.
+    """Bring back tasks that were cancelled because of tasks that run again. ``taken`` is as in ``requeue_all``.
 
-    Where that comes late, the task before it may have ended meanwhile.
+    If this comes late, the predecessor may have ended meanwhile.
     """
     behind = _by_predecessor(cancelled)
     taken, changed = set(taken), dict[str, Task]()
@@ -111,7 +111,7 @@ def revive_all(
 
 
 def bring_back_all(tasks: Iterable[Task], before: Mapping[str, Task], now: datetime) -> list[Task]:
-    """Let workers begin what was set aside and can be read. What it waits for may have ended meanwhile."""
+    """Let workers start tasks that were set aside and can be read. Their predecessors may have ended meanwhile."""
     back = []
     for task in tasks:
         if task.set_aside is not None and not task.unreadable:
@@ -123,7 +123,7 @@ def bring_back_all(tasks: Iterable[Task], before: Mapping[str, Task], now: datet
 
 
 Behind = Mapping[str, Sequence[Task]]
-"""Tasks by the one that they come after."""
+"""Tasks by the id of the task that they come after."""
 
 
 def _by_predecessor(tasks: Iterable[Task]) -> Behind:
@@ -148,7 +148,7 @@ def _end_all(tasks: Iterable[Task], waiting: Iterable[Task], end: Callable[[Task
 
 
 def _follow(ended: str, task: Task | None, behind: Behind, changed: dict[str, Task], now: datetime) -> None:
-    """Decide on the tasks behind one that ended; add them to those that have changed."""
+    """Decide on the tasks behind one that ended, and add those that change to ``changed``."""
     following = deque([(ended, task)])
     while following:
         id, before = following.popleft()
@@ -161,7 +161,7 @@ def _follow(ended: str, task: Task | None, behind: Behind, changed: dict[str, Ta
 
 
 def _revive(task: Task, behind: Behind, taken: set[str], changed: dict[str, Task], now: datetime) -> None:
-    """Bring back what was cancelled for the sake of a task; add it to those that have changed."""
+    """Bring back the tasks that were cancelled because of a task, and add them to ``changed``."""
     reviving = deque([task])
     while reviving:
         before = reviving.popleft()

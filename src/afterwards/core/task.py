@@ -39,7 +39,7 @@ LEASE_ENDED = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class FailureKind(StrEnum):
-    """Why an attempt did not succeed."""
+    """The reason why an attempt did not succeed."""
 
     RAISED = "raised"
     TIMED_OUT = "timed_out"
@@ -50,7 +50,7 @@ class FailureKind(StrEnum):
 
 
 FIRST_FAILURES, LAST_FAILURES = 5, 10
-"""How many of a task's first and last failures are kept. Those between are only counted."""
+"""The numbers of a task's first and last failures that are kept. Those between are only counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,10 @@ CHUNK: Final = 256 * 1024
 """Bytes of a file in one stored chunk."""
 
 CHUNKS_AT_ONCE: Final = 4
-"""How many chunks of a file are in memory at once."""
+"""The number of a file's chunks that are in memory at once."""
 
 UNCLAIMED: Final = timedelta(days=1)
-"""How long a file is kept whose task was never stored, because its process died or its request failed."""
+"""How long a file is kept if its task was never stored, because its process died or its request failed."""
 
 # FastAPI's class is recognised by its name, so that core does not import it.
 _UPLOADS: Final = {("starlette.datastructures", "UploadFile"), ("fastapi.datastructures", "UploadFile")}

@@ -1,4 +1,4 @@
-"""Where tasks are kept: one engine, one folder or file, imported when its URL is opened."""
+"""The engines: each is one folder or file, imported when its URL is opened."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ def shared(url: str) -> Engine:
 
 @contextmanager
 def replaced(make_instead: Callable[[str], Engine]) -> Iterator[None]:
-    """Replace the engine of every URL meanwhile: tests never touch a developer's tasks."""
+    """Replace the engine of every URL inside the block, so that tests never touch a developer's tasks."""
     with _engines.afresh():
         _engines.make = make_instead
         yield
@@ -46,7 +46,7 @@ def _key(url: str) -> str:
 
 
 def _new(url: str) -> Engine:
-    """A new engine for a URL. Raises UnsupportedEngine."""
+    """Return a new engine for a URL. Raises UnsupportedEngine."""
     parsed = parse(url)
     match parsed.kind:
         case "sqlite":
@@ -65,7 +65,7 @@ class Engines(ProcessState):
     """The engines of this process."""
 
     def __init__(self) -> None:
-        self.by_url: dict[str, Engine] = {}  # by every way in which a URL was written
+        self.by_url: dict[str, Engine] = {}  # by every form in which a URL was written
         self.make: Callable[[str], Engine] = _new
 
 

@@ -1,4 +1,4 @@
-"""How an engine tells a waiting worker of its own process that there is something to claim."""
+"""Tell a waiting worker of the engine's own process that there is something to claim."""
 
 import asyncio
 import threading
@@ -7,7 +7,7 @@ from datetime import timedelta
 
 
 class Wakeup:
-    """An event that is set from any thread and waited for on any event loop."""
+    """An event that is set from any thread and awaited on any event loop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,7 +26,7 @@ class Wakeup:
         self._set = False
 
     async def wait(self, timeout: timedelta) -> None:
-        """Return once it is set, or when the time is over."""
+        """Return when it is set, or when the time is over."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         with self._lock:

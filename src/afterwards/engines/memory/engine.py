@@ -1,4 +1,4 @@
-"""The engine for tests, and the reference for the others: dictionaries, and the rules of ``core``."""
+"""The engine for tests, and the reference for other engines: dictionaries, and the rules of ``core``."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +25,7 @@ from afterwards.engines.wakeup import Wakeup
 
 
 class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
-    """Tasks in this process; gone with it."""
+    """Tasks in this process. They end with it."""
 
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(clock=clock)
@@ -33,16 +33,16 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
         self._aliases: dict[str, str] = {}  # ids of calls that a uniqueness rule answered
         self._starts: dict[Group, list[limits.Start]] = {}  # of functions with a rate, the oldest first
         self._paused = Paused()
-        self._room_at: datetime | None = None  # when a rate that was used up lets another one start
+        self._room_at: datetime | None = None  # when a used-up rate lets another task start
         self._wakeup = Wakeup()
 
     @property
     def tasks(self) -> list[Task]:
-        """All tasks, in the order stored."""
+        """Return all tasks, in the order stored."""
         with self._lock:
             return list(self._tasks.by_id.values())
 
-    # For senders.
+    # The methods of ``Sender``.
 
     async def enqueue(self, tasks: Sequence[NewTask], *, claim: Claim | None = None) -> list[Task]:
         with self._lock:
@@ -59,7 +59,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
                 if task and task.attempt == lease.attempt and task.state is State.SCHEDULED:
                     now, relative = self._clock(), lease.task_id in self._tasks.waits_since
                     self._put([lifecycle.publish(task, now, start)], now)
-                    if not relative:  # held for an instant of the caller's own
+                    if not relative:  # held until an instant that the caller chose
                         self._tasks.waits_since.pop(lease.task_id, None)
 
     async def get(self, ids: Sequence[str]) -> list[Task]:
@@ -73,7 +73,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             self._put(succession.cancel_all(named, waiting, reason, now), now)
             return self._get(ids)
 
-    # For workers.
+    # The methods of ``Leasing``.
 
     async def claim(self, claim: Claim) -> list[Task]:
         self._wakeup.clear()
@@ -152,7 +152,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
         until = min(coming) - self._clock() if coming else timeout
         await self._wakeup.wait(max(timedelta(), min(timeout, until)))
 
-    # For people.
+    # The methods of ``Controls``.
 
     async def find(self, query: Query) -> list[Task]:
         with self._lock:
@@ -206,7 +206,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
         with self._lock:
             return replace(self._paused, schedules=self._paused_schedules)
 
-    # For schedules, files, and what waits for workers; more in the classes above.
+    # The methods of ``Schedules``, ``Files`` and ``Workers``; more are in the base classes.
 
     async def fire(self, fires: Sequence[Fire]) -> list[Task]:
         with self._lock:
@@ -229,7 +229,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
         return unroutable(backlog, reasons)
 
     def join(self, transaction: Transaction) -> None:
-        """Tasks in memory lie beside nobody's rows."""
+        """Return None: no application has rows in the same store."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -240,10 +240,10 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
         """Keep the tasks: the same engine may be opened again."""
 
     def _put(self, tasks: Iterable[Task], now: datetime) -> None:
-        """Store tasks as they stand from now on, and wake whoever may claim one now."""
+        """Store tasks with their new values, and wake workers that may claim one now."""
         for task in tasks:
             self._tasks.put(task, now)
-            # What is due next may have come nearer; a task that has a limit may have been what others waited for.
+            # The next due task may be due earlier. The limit of a changed task may have kept other tasks waiting.
             claimable = task.state in (State.QUEUED, State.SCHEDULED) and task.set_aside is None
             if claimable or (task.limit_key != UNLIMITED and task.state is not State.RUNNING):
                 self._wakeup.set()
@@ -251,18 +251,18 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
     def _store(self, tasks: Sequence[NewTask], claim: Claim | None = None) -> list[Task]:
         now = self._clock()
         if claim and self._anything_for(claim, now):
-            claim = None  # what is stored already comes first
+            claim = None  # older tasks come first
         stored = self._planned(tasks, claim, now)
         self._aliases |= stored.aliases
         self._put(stored.made, now)
         made = {task.id for task in stored.made}
         for new in tasks:
-            if new.run_at and new.id in made:  # scheduled for an instant of the caller's own
+            if new.run_at and new.id in made:  # scheduled for an instant that the caller chose
                 self._tasks.waits_since.pop(new.id, None)
         return stored.answers
 
     def _planned(self, tasks: Sequence[NewTask], claim: Claim | None, now: datetime) -> Stored:
-        """What an enqueue stores. Raises QueueFull."""
+        """Return the tasks that an enqueue stores, and its answers. Raises QueueFull."""
         by_id = {id: task for id in storing.needed_ids(tasks) for task in self._get([id])}
         keys = {key for new in tasks for key in storing.keys_of(new)}
         by_key = {key: task for key in keys if (task := self._tasks.with_key(key))}
@@ -279,7 +279,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
         return self._aliases.get(id, id)
 
     def _anything_for(self, claim: Claim, now: datetime) -> bool:
-        """Whether something without limits is there for the worker, which comes before what is stored now."""
+        """Return True if a task without limits waits for the worker: it comes before new tasks."""
         self._promote(now)
         lanes = (lane for lane in self._tasks.lanes(claim, self._paused) if lane.name not in claim.limits)
         return any(True for _ in self._tasks.first(lanes, claim.ids))

@@ -1,4 +1,4 @@
-"""What all parts of the engine share."""
+"""The state that all parts of the engine share."""
 
 import threading
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from datetime import datetime
 
 
 class Kept:
-    """Something that is kept in memory: by this clock, and behind this lock."""
+    """A part of the engine that keeps data in memory, with its clock and its lock."""
 
     def __init__(self, *, clock: Callable[[], datetime]) -> None:
         self._clock = clock

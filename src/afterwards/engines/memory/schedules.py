@@ -44,7 +44,7 @@ class KeptSchedules(Kept):
         return right != before
 
     def _advanced(self, fires: Sequence[Fire]) -> list[NewTask]:
-        """Advance the schedules; the tasks of the fires that are later than all before them."""
+        """Advance the schedules. Returns the tasks of fires that are later than all earlier ones."""
         tasks = []
         for one in fires:
             stored = self._schedules.get(one.schedule)

@@ -1,4 +1,4 @@
-"""The tasks themselves, in memory, with an index for each way in which they are looked for."""
+"""The tasks in memory, with an index for each way in which they are looked up."""
 
 from bisect import bisect_left, insort
 from collections import Counter
@@ -24,7 +24,7 @@ class Lane(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a queued task stands: in the order of a claim."""
+    """The place of a queued task in the order of a claim."""
 
     rank: int  # minus its priority
     number: int  # in the order stored
@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
 
 class Timed(NamedTuple):
-    """When something is to be done with a task, unless that has changed since."""
+    """The time of a change of a task, unless the task has changed since."""
 
     at: datetime
     number: int
@@ -45,7 +45,7 @@ class Tasks:
     def __init__(self) -> None:
         self.by_id: dict[str, Task] = {}
         self.queued_since: dict[str, datetime] = {}
-        self.waits_since: dict[str, datetime] = {}  # of the scheduled ones that wait for no instant of the caller's
+        self.waits_since: dict[str, datetime] = {}  # of scheduled tasks that wait for no instant that the caller chose
         self.counts: Counter[tuple[str, State]] = Counter()
         self._numbers: dict[str, int] = {}
         self._next_number = 0
@@ -59,7 +59,7 @@ class Tasks:
         self._over: list[Timed] = []
 
     def put(self, task: Task, now: datetime) -> None:
-        """Store a task as it stands from now on."""
+        """Store a task with its new values."""
         before = self.by_id.get(task.id)
         if before is None:
             self._add(task)
@@ -78,15 +78,15 @@ class Tasks:
         self._behind.pop(id, None)
 
     def in_order(self, ids: Iterable[str]) -> list[Task]:
-        """The tasks that exist, each once, in the order stored."""
+        """Return the tasks that exist, each once, in the order stored."""
         return [self.by_id[id] for id in sorted({*ids} & self.by_id.keys(), key=self._numbers.__getitem__)]
 
     def with_key(self, key: Key) -> Task | None:
-        """The task that has a key; of a unique key the one that has not finished."""
+        """Return the task that has a key. A unique key finds only an unfinished task."""
         return self.by_id.get(self._by_key.get(key, ""))
 
     def behind(self, ids: Iterable[str], wanted: Callable[[Task], bool]) -> list[Task]:
-        """The wanted tasks behind these, and those behind them in turn."""
+        """Return the wanted tasks behind these, and those behind them in turn."""
         found: dict[str, Task] = {}
         before = [*ids]
         for id in before:
@@ -102,33 +102,33 @@ class Tasks:
 
     @property
     def queued(self) -> Iterator[Task]:
-        """The queued tasks, but for those that are set aside."""
+        """Yield the queued tasks, without those that are set aside."""
         return (self.by_id[place.id] for lane in self._lanes.values() for place in lane)
 
     def claimable(self, now: datetime) -> list[tuple[Task, datetime]]:
-        """What waits for nothing but a worker, and since when; what is due may not be queued yet."""
+        """Return tasks that wait only for a worker, and since when. A due task need not be queued yet."""
         due = {one.id: one.at for one in self._due if one.at <= now and self._is_due(one)}
         queued = [(task, self.queued_since[task.id]) for task in self.queued]
         return queued + [(self.by_id[id], at) for id, at in due.items()]
 
     @property
     def next_due(self) -> datetime | None:
-        """When the first of the scheduled tasks is due."""
+        """Return when the first of the scheduled tasks is due."""
         while self._due and not self._is_due(self._due[0]):
             heappop(self._due)
         return self._due[0].at if self._due else None
 
     def due(self, now: datetime) -> list[Task]:
-        """Take out the scheduled tasks whose time has come."""
+        """Remove and return the scheduled tasks whose time has come."""
         return [self.by_id[one.id] for one in _until(self._due, now) if self._is_due(one)]
 
     def overdue(self, now: datetime) -> list[Task]:
-        """Take out the tasks that may not begin any more, in the order stored."""
+        """Remove and return the tasks that may not start any more, in the order stored."""
         found = self.in_order([one.id for one in _until(self._expiring, now)])
         return [task for task in found if lifecycle.overdue(task, now)]
 
     def over(self, now: datetime, limit: int) -> list[str]:
-        """Take out the finished tasks whose retention is over."""
+        """Remove and return the finished tasks whose retention is over."""
         found: list[str] = []
         while len(found) < limit and self._over and self._over[0].at <= now:
             one = heappop(self._over)
@@ -138,12 +138,12 @@ class Tasks:
         return found
 
     def waiting_in(self, queue: str) -> int:
-        """How many wait in a queue; what is set aside does not count."""
+        """Return how many tasks wait in a queue, without those that are set aside."""
         pending = sum(self.counts[queue, state] for state in (State.WAITING, State.SCHEDULED, State.QUEUED))
         return pending - sum(self.by_id[id].queue == queue for id in self._aside)
 
     def lanes(self, claim: Claim, paused: Paused) -> list[Lane]:
-        """Those of which the worker may take tasks now."""
+        """Return the lanes from which the worker may take tasks now."""
         return [
             lane
             for lane, places in self._lanes.items()
@@ -153,7 +153,7 @@ class Tasks:
         ]
 
     def first(self, lanes: Iterable[Lane], ids: Collection[str] | None) -> Iterator[Task]:
-        """The tasks of several lanes, the first to be claimed first; with ``ids``, only these."""
+        """Yield the tasks of several lanes in the order of a claim; with ``ids``, only these."""
         places: Iterable[Place] = merge(*(self._lanes[lane] for lane in lanes))
         return (self.by_id[place.id] for place in places if ids is None or place.id in ids)
 
@@ -213,11 +213,11 @@ def _lane(task: Task) -> Lane:
 
 
 def _until(timed: list[Timed], now: datetime) -> Iterator[Timed]:
-    """Take out what was to be done by now."""
+    """Remove and yield the entries whose time has come."""
     while timed and timed[0].at <= now:
         yield heappop(timed)
 
 
 def _end_of(task: Task, finished_at: datetime) -> datetime | None:
-    """Until when the record is kept; None is for ever."""
+    """Return until when the record is kept; None is for ever."""
     return None if task.retention > LAST - finished_at else finished_at + task.retention

@@ -1,4 +1,4 @@
-"""The workers that live, in memory."""
+"""The live workers, in memory."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from afterwards.engines.memory.kept import Kept
 
 
 class KeptWorkers(Kept):
-    """Who has said to live, and when."""
+    """The workers that announced themselves, and when."""
 
     def __init__(self, *, clock: Callable[[], datetime]) -> None:
         super().__init__(clock=clock)

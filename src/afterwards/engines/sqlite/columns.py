@@ -1,6 +1,6 @@
 """Parts of SQL that several operations share.
 
-States are literals in all SQL, for only then is a partial index certain to be used.
+States are literals in all SQL, because only then is a partial index certain to be used.
 """
 
 from afterwards.engines.sqlite.shapes import SHAPE
@@ -8,7 +8,7 @@ from afterwards.engines.sqlite.shapes import SHAPE
 COLUMNS = ", ".join(SHAPE)
 """The columns of a task, in the order in which ``rows`` reads them."""
 
-# What is queued lies in two indexes: what has a limit lies apart, so that the others need not be told apart.
+# Queued tasks are in two indexes. Those with a limit have their own, so that a scan of the others need not skip them.
 QUEUED = "state = 'queued' AND limit_key = ''"
 LIMITED = "state = 'queued' AND limit_key != ''"
 

@@ -45,9 +45,9 @@ MOST_PRUNED = 500
 
 
 class SQLiteEngine(OpenedInEachProcess):
-    """Tasks in one file, for any number of processes of one machine. What was stored survives a power cut.
+    """Tasks in one file, for any number of processes of one machine. Stored tasks survive a power cut.
 
-    It may be opened several times at once, from any event loop; the last one to leave closes it.
+    The engine may be opened several times at once, from any event loop; the last exit closes it.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class SQLiteEngine(OpenedInEachProcess):
             return None
         say_what_joining_risks()
         joined = Joined(transaction, self._settings.clock, self._announce)
-        if self._opened is None:  # else our tables are there
+        if self._opened is None:  # otherwise our tables exist
             joined.prepare(self._settings.path)
         return joined
 
@@ -117,12 +117,12 @@ class SQLiteEngine(OpenedInEachProcess):
         return await self._here().writer.ask(Finish(partial(finishing.finish, settled=settled)))
 
     async def expired(self, limit: int) -> list[Task]:
-        """Those whose worker is known to be dead are found at once: their leases are ended here."""
+        """End the leases of workers that are known to be dead, so that their tasks are found at once."""
         opened = self._here()
         with opened.presence.dead() as workers:
             if workers:
                 await opened.writer.call(partial(claiming.expire, workers=workers))
-        await self._go_on_behind()  # what another process has left that died
+        await self._go_on_behind()  # the work that a dead process has left
         tasks, unreadable = await opened.reader.call(partial(reading.expired, limit=limit))
         if unreadable:
             await opened.writer.call(partial(set_aside.put_lost, seqs=unreadable))
@@ -146,7 +146,7 @@ class SQLiteEngine(OpenedInEachProcess):
     async def _in_pieces(
         self, ids: Sequence[str], change: Callable[[Sequence[str]], Callable[[Connection], Piece]]
     ) -> list[Task]:
-        """In several transactions, if there are many: each leaves the others a turn. Returns what was changed."""
+        """Run several transactions if there are many, so that other calls get their turn. Returns the changed tasks."""
         changed: list[Task] = []
         left = ids
         while left:
@@ -158,7 +158,7 @@ class SQLiteEngine(OpenedInEachProcess):
         return changed
 
     async def _go_on_behind(self) -> bool:
-        """Decide on tasks behind others that are left. Returns whether more are."""
+        """Decide on remaining tasks behind others. Returns True if more are left."""
         return await self._here().writer.ask(successors.GoOn())
 
     async def find(self, query: Query) -> list[Task]:
@@ -168,7 +168,7 @@ class SQLiteEngine(OpenedInEachProcess):
         return await self._here().reader.call(reading.stats)
 
     async def prune(self, limit: int) -> int:
-        """In several transactions, if there are many: each leaves the others a turn."""
+        """Run several transactions if there are many, so that other calls get their turn."""
         pruned = 0
         while pruned < limit:
             some = min(limit - pruned, MOST_PRUNED)
@@ -189,7 +189,7 @@ class SQLiteEngine(OpenedInEachProcess):
             await self._delete_files_over()
 
     async def _delete_files_over(self) -> None:
-        """In several transactions, if there are many: each leaves the others a turn."""
+        """Run several transactions if there are many, so that other calls get their turn."""
         while await self._here().writer.ask(CallIfNeeded(files.delete_some, needed=files.is_any_over, otherwise=False)):
             pass
 
@@ -201,7 +201,7 @@ class SQLiteEngine(OpenedInEachProcess):
         return await self._here().reader.call(partial(files.read, file=file, start=start, limit=limit))
 
     async def backup(self, path: Path) -> None:
-        """On a connection of its own, in a thread of its own: nobody waits for it."""
+        """Use a connection and a thread of its own, so that no other call waits."""
         self._here()
         await asyncio.to_thread(backup.write, self._settings.path, path, patience=self._settings.patience)
 
@@ -213,7 +213,7 @@ class SQLiteEngine(OpenedInEachProcess):
         if room_at := opened.writer.room_at:
             timeout = min(timeout, room_at - self._settings.clock())
             if timeout <= timedelta():
-                opened.writer.room_at = None  # once: the next claim says whether there is another one
+                opened.writer.room_at = None  # once: the next claim sets it again if a rate is used up
         await opened.wakeup.wait(max(timedelta(), timeout))
 
     async def pause(self, paused: Paused) -> None:
@@ -258,7 +258,7 @@ class SQLiteEngine(OpenedInEachProcess):
         return await self._here().reader.call(partial(registration.unroutable, waited=waited))
 
     def _announce(self) -> None:
-        """Tell the waiting workers of all processes that a transaction has queued something."""
+        """Wake the waiting workers of all processes after a transaction has queued something."""
         opened = self._opened
         if opened is not None and opened.pid == os.getpid():
             opened.writer.submit([Call(_something_is_queued)])

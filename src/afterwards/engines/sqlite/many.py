@@ -1,4 +1,4 @@
-"""Statements about many rows at once: a list takes as many as it has pieces, not one for each item."""
+"""Statements for many rows at once: a list takes one statement for each piece, not for each item."""
 
 from collections.abc import Collection, Sequence
 from functools import cache
@@ -16,8 +16,8 @@ MOST_NAMED = 256
 
 
 def select(connection: Connection, statement: str, named: Collection[Any], *others: Any) -> list[Row]:
-    """Return the rows of a statement that names ``{places}``; the other values come after those."""
-    if len(named) == 1:  # as most often
+    """Return the rows of a statement that names ``{places}``. The other values come after those."""
+    if len(named) == 1:  # the usual case
         return connection.execute(_naming(statement, 1), (*named, *others)).fetchall()
     pieces = (_padded(some) for some in _pieces([*named], MOST_NAMED))
     found = (connection.execute(_naming(statement, len(some)), (*some, *others)) for some in pieces)
@@ -29,7 +29,7 @@ def change(
 ) -> int:
     """Change the rows that a statement names by ``{places}``. Returns how many there were.
 
-    The other values come after those, or ``before`` them.
+    The other values come after those, or, as ``before``, before them.
     """
     changed = 0
     for piece in _pieces([*named], MOST_NAMED):
@@ -39,20 +39,20 @@ def change(
 
 
 def insert(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Execute a statement with ``{rows}`` of values, each once."""
+    """Execute a statement with ``{rows}`` of values, each row once."""
     if rows:
         for some in _pieces(rows, min(MOST_ROWS, MOST_VALUES // len(rows[0]))):
             _with_rows(connection, statement, some)
 
 
 def update(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Execute a statement with ``{rows}`` of values, of which some may come twice."""
+    """Execute a statement with ``{rows}`` of values, of which some may be repeated."""
     for some in _padded_rows(rows):
         _with_rows(connection, statement, some)
 
 
 def select_by_rows(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> list[Row]:
-    """Return what a statement with ``{rows}`` of values gives; for some it may give that twice."""
+    """Return the result of a statement with ``{rows}`` of values. Some results may be repeated."""
     return [row for some in _padded_rows(rows) for row in _with_rows(connection, statement, some).fetchall()]
 
 
@@ -72,7 +72,7 @@ def _pieces(items: Sequence[T], most: int) -> list[Sequence[T]]:
 
 
 def _padded(items: Sequence[T]) -> Sequence[T]:
-    """As many as a power of two, for each number is a statement to prepare: the last one is named again."""
+    """Repeat the last item up to a power of two, because each number of items is a statement to prepare."""
     size = 1 << (len(items) - 1).bit_length()
     return items if len(items) == size else [*items, *[items[-1]] * (size - len(items))]
 

@@ -1,4 +1,4 @@
-"""Rows as tasks and failures. What this version cannot read raises UnreadableRow."""
+"""Parse rows as tasks and failures. A row that this version cannot read raises UnreadableRow."""
 
 import json
 from typing import Any
@@ -27,11 +27,11 @@ from afterwards.engines.sqlite.shapes import LATEST, UnreadableRow
 _STATE, _AFTER, _SUSPECT, _RUN_AT, _LEASE_UNTIL, _PROGRESS, _ASIDE_FROM = 4, 10, 15, 16, 18, 24, 29
 
 _UNTIL = {State.SCHEDULED: _RUN_AT, State.RUNNING: _LEASE_UNTIL}
-"""The column that says until when a task stays in a state that time ends."""
+"""The column that holds the end of a state that ends by time."""
 
 
 def to_task(row: Row, failures: tuple[Failure, ...] = ()) -> Task:
-    """A row of ``columns.COLUMNS`` as a task. Raises UnreadableRow."""
+    """Return a row of ``columns.COLUMNS`` as a task. Raises UnreadableRow."""
     shapes.check(row)
     try:
         return _to_task(row, failures)
@@ -88,7 +88,7 @@ def _to_task(row: Row, failures: tuple[Failure, ...]) -> Task:
 
 
 def _state_aside(row: Row) -> State:
-    """The state that a row had when it was set aside."""
+    """Return the state that a row had when it was set aside."""
     state = STATES.get(row[_ASIDE_FROM]) if row[_STATE] in (UNREADABLE, REFUSED) else None
     if state is None:
         raise UnreadableRow(f"this version does not know its state {shortened(row[_STATE], 100)!r}")
@@ -96,7 +96,7 @@ def _state_aside(row: Row) -> State:
 
 
 def _check_standing(row: Row, state: State) -> None:
-    """Raise UnreadableRow for a task that nothing would ever bring further."""
+    """Raise UnreadableRow for a task that would stay in its state for ever."""
     place = _UNTIL.get(state)
     if place is None:
         lost = state is State.WAITING and row[_AFTER] is None
@@ -122,7 +122,7 @@ def _more_of(text: str) -> dict[str, Any]:
 
 
 def to_progress(text: str) -> Progress:
-    """The progress that was stored. It decides nothing, so that what cannot be read of it is only said."""
+    """Return the stored progress. It decides nothing, so a part that cannot be read is only reported."""
     try:
         return Progress.of_text(text)
     except (ValueError, TypeError, RecursionError):
@@ -130,7 +130,7 @@ def to_progress(text: str) -> Progress:
 
 
 def to_failure(row: Row) -> Failure:
-    """A row of ``reading.FAILURES`` as a failure. Raises ValueError, TypeError, OverflowError."""
+    """Return a row of ``reading.FAILURES`` as a failure. Raises ValueError, TypeError, OverflowError."""
     attempt, at, worker, kind, type, message, traceback = row
     if not isinstance(attempt, int) or not all(map(shapes.is_text, (worker, type, message, traceback))):
         raise TypeError("a failure of another shape")

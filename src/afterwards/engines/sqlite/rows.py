@@ -1,4 +1,4 @@
-"""Tasks as rows: instants and spans are microseconds, ids are 16 bytes, what is absent is NULL."""
+"""Tasks as rows: instants and spans are microseconds, ids are 16 bytes, absent values are NULL."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -18,22 +18,22 @@ _LEASED = ("attempt", "worker", "lease_until", "started_at")
 _FINISHED = ("plain", "attempt", "failed", "finished_at", "reason", "cause")
 
 WAITING_SINCE = frozenset({State.QUEUED, State.SCHEDULED})
-"""The states for which a row says since when the task has been in it."""
+"""The states for which a row records since when the task has been in it."""
 
 ATTEMPT = 12
-"""Where the number of attempts is in a row of ``columns.COLUMNS``."""
+"""The position of the number of attempts in a row of ``columns.COLUMNS``."""
 
 UNREADABLE, REFUSED = "unreadable", "refused"
-"""The states of rows that are set aside: this version cannot read the row, or cannot run what it says."""
+"""The states of rows that are set aside: this version cannot read the row, or cannot run the task in it."""
 
 SEVEN_DAYS = timedelta(days=7)
-"""The retention that a row without one has."""
+"""The retention of a row that has none."""
 
 Draft = draft_of(Task)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_FOR_EVER = 2**62  # so that an instant and a span of 140 000 years still fit into 64 bits together
+_FOR_EVER = 2**62  # so that the sum of an instant and a span of 140 000 years still fits into 64 bits
 STATES = {state.value: state for state in State}
 
 
@@ -54,7 +54,7 @@ def to_instant(microseconds: int) -> datetime:
 
 
 def instant_or(microseconds: object, otherwise: datetime) -> datetime:
-    """An instant that decides nothing, which may be damaged."""
+    """Return an instant that decides nothing, or ``otherwise`` if it is damaged."""
     try:
         return to_instant(microseconds) if isinstance(microseconds, int) else otherwise
     except OverflowError:
@@ -72,9 +72,9 @@ def to_span(microseconds: int) -> timedelta:
 
 
 def key(id: str) -> bytearray:
-    """The id as it is stored. What is no UUID gives a key that no row has.
+    """Return the id as it is stored. Text that is not a UUID gives a key that no row has.
 
-    A bytearray, for sqlite3 looks for an adapter before it binds bytes, which takes three times as long.
+    It is a bytearray: sqlite3 looks for an adapter before it binds bytes, which takes three times as long.
     """
     try:
         return bytearray.fromhex(id.replace("-", ""))
@@ -90,7 +90,7 @@ def key_to_store(id: str) -> bytearray:
 
 
 def raw(key: Any) -> Any:
-    """A key that was read, to be looked for."""
+    """Return a key that was read from a row in the form in which it can be looked up."""
     return bytearray(key) if isinstance(key, bytes) else key
 
 
@@ -100,7 +100,7 @@ def to_id(key: bytes) -> str:
 
 
 def from_new(task: Task, *, at_an_instant: bool = False) -> tuple[tuple[str, ...], list[Any]]:
-    """The columns of a task just stored that have a value, and their values."""
+    """Return the columns of a newly stored task that have a value, and their values."""
     columns: tuple[str, ...] = _ALWAYS
     values = [
         key_to_store(task.id),
@@ -141,12 +141,12 @@ def from_new(task: Task, *, at_an_instant: bool = False) -> tuple[tuple[str, ...
 
 
 def is_leased(columns: tuple[str, ...]) -> bool:
-    """Return True when these are the columns of a task that was leased as it was stored."""
+    """Return True if these are the columns of a task that was leased when it was stored."""
     return columns[-len(_LEASED) :] == _LEASED
 
 
 def changed(task: Task, now: int) -> Row:
-    """The values of ``changing.UPDATE``: where the task stands, since when if it is queued or waits, and its key."""
+    """Return the values of ``changing.UPDATE``: the task's state, since when if it is queued or waits, and its key."""
     return (*_standing(task), now if task.state in WAITING_SINCE else None, key(task.id))
 
 
@@ -175,7 +175,7 @@ def _standing(task: Task) -> Row:
 
 
 def has_more(task: Task) -> bool:
-    """Whether a task was asked for in a way in which few are: one look, so that the others pay no more."""
+    """Return True if any rare field is set. Other tasks pay for this one check only."""
     return not (
         task.overrides is None
         and task.unique_key is None
@@ -188,7 +188,7 @@ def has_more(task: Task) -> bool:
 
 
 def _more(task: Task) -> Iterator[tuple[str, Any]]:
-    """What few tasks have: as columns where they are looked for by it, and all together for whoever reads them."""
+    """Yield the rare fields: as columns of their own if tasks are looked up by them, and all together as JSON."""
     if task.overrides is not None:
         yield "overrides", task.overrides
     if task.expires_at is not None:
@@ -207,11 +207,11 @@ MORE: Final[Mapping[str, object]] = {
     "rerun_after_crash": True,
     "context": None,
 }
-"""What is read from the column of that name, and what a task has without it."""
+"""The rare fields that are stored together, and the value of each in a task without it."""
 
 
 def from_failure(task_id: str, failure: Failure) -> Row:
-    """The values of ``changing.INSERT_FAILURE``."""
+    """Return the values of ``changing.INSERT_FAILURE``."""
     return (
         key(task_id),
         failure.attempt,

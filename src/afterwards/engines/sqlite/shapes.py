@@ -1,11 +1,11 @@
-"""The types of the columns of a row. SQLite keeps any value in any column, and other versions have other rows."""
+"""The types of a row's columns. SQLite keeps any value in any column, and other versions have other rows."""
 
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 LATEST: Final = 253_402_214_400_000_000
-"""The last day of the calendar, in microseconds: instants after its beginning have no time in some zones."""
+"""The beginning of the calendar's last day, in microseconds: later instants have no local time in some zones."""
 
 TEXT, WHOLE, BYTES, NOTHING = str, int, bytes, type(None)
 
@@ -61,19 +61,19 @@ def check(row: Sequence[Any]) -> None:
 
 
 def check_texts(row: Sequence[Any]) -> None:
-    """Raise UnreadableRow for text that is no UTF-8."""
+    """Raise UnreadableRow for text that is not UTF-8."""
     for column, value in zip(SHAPE, row, strict=True):
         if isinstance(value, str) and not is_text(value):
             raise UnreadableRow(f"its column {column} holds bytes that are no UTF-8")
 
 
 def is_text(value: object) -> bool:
-    """Return True for text that SQLite takes as a parameter: not for what was no UTF-8 when it was read."""
+    """Return True for text that SQLite accepts as a parameter: not for text that was not UTF-8 when it was read."""
     return isinstance(value, str) and (value.isascii() or not any("\ud800" <= one <= "\udfff" for one in value))
 
 
 def decoded(raw: bytes) -> str:
-    """Text as it is stored; bytes that are no UTF-8 become lone surrogates, which ``is_text`` finds."""
+    """Return stored text. Bytes that are not UTF-8 become lone surrogates, which ``is_text`` finds."""
     return raw.decode(errors="surrogateescape")
 
 

@@ -1,4 +1,4 @@
-"""A copy of the file, as it stands at one instant."""
+"""Copy the file as it stands at one instant."""
 
 import os
 import sqlite3
@@ -13,7 +13,7 @@ from afterwards.engines.sqlite.io.schema import connect_to_read
 
 
 def write(source: Path, target: Path, *, patience: timedelta) -> None:
-    """Copy the database, and then put the copy where it shall be: a copy that failed leaves nothing there.
+    """Copy the database, and then move the copy to the target: a failed copy leaves nothing there.
 
     Raises EngineError.
     """

@@ -11,7 +11,7 @@ MOUNTS = Path("/proc/self/mounts")
 
 UNSAFE = frozenset(
     {
-        # Other machines may have the file open too.
+        # Other machines may have the file open, too.
         "nfs",
         "nfs4",
         "cifs",
@@ -34,7 +34,8 @@ UNSAFE = frozenset(
         "pvfs2",
         "davfs",
         "davfs2",
-        # The host of this virtual machine may; and shared memory is not kept coherent even among our own processes.
+        # The host of this virtual machine may have it open, too; and shared memory is not coherent even among our own
+        # processes.
         "9p",
         "drvfs",
         "virtiofs",
@@ -44,7 +45,7 @@ UNSAFE = frozenset(
         "fakeowner",
         "grpcfuse",
         "osxfs",
-        # Programs that pretend to be a file system.
+        # These are programs that act as a file system.
         "sshfs",
         "s3fs",
         "gcsfuse",
@@ -68,16 +69,16 @@ class Mount(NamedTuple):
 
 
 def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
-    """Return True when a commit beside a checkpoint can damage the file (sqlite.org/wal.html#walresetbug)."""
+    """Return True if a commit beside a checkpoint can damage the file (sqlite.org/wal.html#walresetbug)."""
     major, minor, patch = version
     repaired = patch >= {(3, 44): 6, (3, 50): 7}.get((major, minor), patch + 1)
     return (3, 7, 0) <= version < (3, 51, 3) and not repaired
 
 
 def check_place(path: Path) -> None:
-    """Raises EngineError when the folder is missing: to make it would hide a volume that was not mounted.
+    """Raise EngineError if the folder is missing: making it would hide a volume that was not mounted.
 
-    Also for a file that could be opened, and would then lose what is stored in it or refuse it.
+    Also raise it for a file that could be opened, but would then lose or refuse stored tasks.
     """
     if not path.parent.is_dir():
         raise EngineError(f"there is no folder {path.parent} for {path.name}: create it, or mount the volume it is on")
@@ -89,7 +90,7 @@ def check_place(path: Path) -> None:
 
 
 def _check_writable(path: Path) -> None:
-    """Raises EngineError for a file that exists and cannot be written. It is not opened: see ``file_locks``."""
+    """Raise EngineError for an existing file that cannot be written. It is not opened: see ``file_locks``."""
     if path.exists() and not os.access(path, os.W_OK):
         raise EngineError(
             f"{path} cannot be written by this process: mount it for writing, or give the file and its folder to the "
@@ -98,9 +99,9 @@ def _check_writable(path: Path) -> None:
 
 
 def check_file_system(path: Path) -> None:
-    """Raises UnsafeFileSystem, or EngineError for one file that is mounted.
+    """Raise UnsafeFileSystem, or EngineError for a single mounted file.
 
-    Where the kernel does not tell (it does on Linux), there is nothing to check.
+    Nothing is checked if the kernel does not report file systems. Linux does report them.
     """
     try:
         mounts = MOUNTS.read_text(errors="surrogateescape")
@@ -124,7 +125,7 @@ def is_unsafe(type: str) -> bool:
 
 
 def mount_of(path: str, mounts: str) -> Mount | None:
-    """Return the mount that a path lies on: the deepest one above it, the last of several at the same point."""
+    """Return the mount that holds a path: the deepest one above it, the last of several at the same point."""
     above = {path, *map(str, PurePosixPath(path).parents)}
     found = None
     for line in mounts.splitlines():
@@ -135,5 +136,5 @@ def mount_of(path: str, mounts: str) -> Mount | None:
 
 
 def _unescaped(field: str) -> str:
-    """A field of the mount table, in which spaces and the like are octal numbers."""
+    """Return a field of the mount table, in which spaces and similar characters are octal numbers."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

@@ -17,7 +17,7 @@ BEGIN_READING = "BEGIN"
 COMMIT = "COMMIT"
 ROLLBACK = "ROLLBACK"
 
-# No row, as most often, when there is nothing: the driver takes a step for each, and one to learn that it was the last.
+# Usually there is nothing, and then no row: the driver takes one step for each row, and one to see the end.
 LOOK = f"""
     SELECT next_due, overdue, queued, limited, paused, waiting FROM (
         SELECT
@@ -64,8 +64,8 @@ class Look(NamedTuple):
     overdue: bool = False  # something has expired
     queued: bool = False  # without a limit
     limited: bool = False  # queued, with a limit
-    paused: bool = False  # anything is
-    waiting: bool = False  # for a task before it
+    paused: bool = False  # whether any queue or function is paused
+    waiting: bool = False  # whether any task waits for its predecessor
 
 
 NOTHING = Look()
@@ -83,22 +83,22 @@ class Cursor(Protocol):
 
 
 class Connection:
-    """A connection, whoever's it is, with what the operations of one transaction share."""
+    """A connection, ours or the application's, with the state that the operations of one transaction share."""
 
     now: datetime
     instant: int  # the same in microseconds
-    careful: bool  # something went wrong when this was tried before: a row may exist already
-    queued: bool  # something can be claimed that could not be before
-    idle_for: object  # the claim for which nothing could be found, as long as nothing is queued since
+    careful: bool  # an earlier try has failed: a row may exist already
+    queued: bool  # tasks can be claimed that could not be before
+    idle_for: object  # the claim that found nothing, as long as nothing has been queued since
     unwritten: list[tuple[tuple[str, ...], list[Any]]]  # tasks to insert, in this order: columns and values
-    decided: int  # tasks behind others, in this transaction
-    left_behind: bool  # more of them are noted, for the transactions that come
+    decided: int  # tasks behind others that this transaction has decided on
+    left_behind: bool  # more of them are noted, for later transactions
     set_aside: list[Aside]  # by this transaction
-    odd_texts = False  # some text in the file is no UTF-8
-    odd_lanes = False  # something queued has a queue, a name or a limit key that is no text
-    room_at: datetime | None = None  # when a rate that was used up lets another task start
+    odd_texts = False  # some text in the file is not UTF-8
+    odd_lanes = False  # a queued task has a queue, a name or a limit key that is not text
+    room_at: datetime | None = None  # when a used-up rate lets another task start
     _look: Look = NOTHING
-    _looked_at: int = -1  # the total of changes up to which the look holds
+    _looked_at: int = -1  # the total of changes up to which the look is valid
     _paused: Paused | None = None
 
     def begin(self, now: datetime, *, careful: bool = False) -> None:
@@ -115,14 +115,14 @@ class Connection:
         self._paused = None
 
     def look(self) -> Look:
-        """Return what there is to do now; looked up again after this connection changed anything that may matter."""
+        """Return the work that there is now. It is looked up again after this connection made a relevant change."""
         if self._looked_at != self.total_changes:
             self._look = self._found()
             self._looked_at = self.total_changes
         return self._look
 
     def _found(self) -> Look:
-        """Look by one statement: each lets go of the interpreter, which others want."""
+        """Look by one statement: each releases the interpreter, which other threads want."""
         row = self.execute(LOOK, (self.instant,)).fetchone()
         next_due, *found = row or NO_ROW
         look = Look(next_due, next_due is not None and next_due <= self.instant, *map(bool, found))
@@ -131,7 +131,7 @@ class Connection:
         return look
 
     def execute_unseen(self, statement: str, values: Sequence[Any] = (), /) -> Cursor:
-        """Execute a statement that changes nothing of what a look finds."""
+        """Execute a statement that does not change the result of a look."""
         holds = self._looked_at == self.total_changes
         done = self.execute(statement, values)
         if holds:
@@ -140,7 +140,7 @@ class Connection:
 
     @property
     def paused(self) -> Paused:
-        """The queues and functions that are paused; looked up once in a transaction."""
+        """Return the paused queues and functions, looked up once in a transaction."""
         if self._paused is None:
             found = self.execute(PAUSED).fetchall()
             self._paused = NOT_PAUSED
@@ -154,7 +154,7 @@ class Connection:
         self._paused = None
 
     def flush(self) -> None:
-        """Insert what is to be inserted, many rows by one statement, which takes half the time."""
+        """Insert the unwritten tasks, many rows by one statement, which takes half the time."""
         if not self.unwritten:
             return
         unwritten, self.unwritten = self.unwritten, []
@@ -165,12 +165,12 @@ class Connection:
                 insert(placeholders.insert(columns, len(some)), [*chain.from_iterable(some)])
 
     def after(self, span: timedelta) -> int:
-        """The instant so long after now."""
+        """Return the instant that is a span after now, in microseconds."""
         return rows.from_instant(self.now + span)
 
     @property
     def total_changes(self) -> int:
-        """The number of rows that this connection has ever changed."""
+        """Return the number of rows that this connection has ever changed."""
         raise NotImplementedError
 
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> Cursor:
@@ -184,9 +184,9 @@ class OwnConnection(sqlite3.Connection, Connection):
     """A connection that this package has opened."""
 
     def accept_odd_texts(self, error: Exception) -> bool:
-        """Read text that is no UTF-8 from now on, if that was the error. Returns False if it was another one.
+        """If text that is not UTF-8 caused the error, read such text from now on. Otherwise return False.
 
-        Not from the beginning, for it takes a call of Python for each text.
+        It is not on from the start, because it takes a Python call for each text.
         """
         if self.odd_texts or not isinstance(error, sqlite3.OperationalError) or "decode to UTF-8" not in str(error):
             return False
@@ -196,6 +196,6 @@ class OwnConnection(sqlite3.Connection, Connection):
 
 
 def in_pieces(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:
-    """Cut into as few pieces as one statement each can insert."""
+    """Cut the values into as few pieces as possible, each small enough for one insert."""
     size = min(MOST_ROWS, most)
     return (values[start : start + size] for start in range(0, len(values), size))

@@ -1,4 +1,4 @@
-"""Translates the driver's errors."""
+"""Translate the driver's errors."""
 
 import sqlite3
 
@@ -22,7 +22,7 @@ UNAVAILABLE = {
     sqlite3.SQLITE_NOMEM: "there is no memory left",
     sqlite3.SQLITE_INTERRUPT: "it was interrupted",
 }
-"""Conditions that pass; the caller may try again."""
+"""Temporary conditions; the caller may try again."""
 
 REFUSED = {
     sqlite3.SQLITE_CORRUPT: "the file is damaged: restore a copy, or move it away",
@@ -39,11 +39,11 @@ BROKEN = frozenset(
         sqlite3.SQLITE_NOTADB,
     }
 )
-"""After these a connection may go on failing when the file works again."""
+"""Errors after which a connection may go on failing when the file works again."""
 
 
 def is_locked(error: Exception) -> bool:
-    """Return True when another connection had the file locked for as long as the driver waited."""
+    """Return True if another connection had the file locked for as long as the driver waited."""
     return isinstance(error, sqlite3.Error) and _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -52,13 +52,13 @@ def is_broken_by(error: Exception) -> bool:
 
 
 def translated(error: Exception, path: object) -> Exception:
-    """The error that callers see: what is wrong with the store as ours, everything else as it is."""
+    """Return the error that callers see: ours for a fault of the store, the same object for anything else."""
     match error:
         case sqlite3.Error():
             return _from_driver(error, path)
         case OverflowError() | UnicodeEncodeError():
             return RefusedValue("a value", f" cannot be stored: {error}").with_traceback(error.__traceback__)
-        case EngineError():  # one for each who is told, for raising it writes to it
+        case EngineError():  # a new one for each caller, because raising an error writes to it
             return _caused(type(error)(*error.args), error)
         case OSError():
             return _caused(EngineUnavailable(f"{path}: {error}"), error)
@@ -74,7 +74,7 @@ def _from_driver(error: sqlite3.Error, path: object) -> EngineError:
 
 
 def _code(error: sqlite3.Error) -> int:
-    """The primary code; errors of the sqlite3 module itself have none."""
+    """Return the primary code. Errors of the sqlite3 module itself have none."""
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return code & 0xFF
 

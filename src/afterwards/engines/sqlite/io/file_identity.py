@@ -1,4 +1,4 @@
-"""Notices that the file, its log or its index was deleted or replaced while it is open."""
+"""Detect that the file, its log or its index was deleted or replaced while it is open."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import time
 from typing import NamedTuple
 
 Identity = tuple[int, int] | None
-"""Device and inode that a path names; other ones after the file was replaced."""
+"""Device and inode of a path. They differ after the file was replaced."""
 
 COARSEST_TIMESTAMP = 2_500_000_000
 """Nanoseconds within which a folder may change twice under one timestamp: FAT has steps of two seconds."""
@@ -33,10 +33,11 @@ class OpenFiles:
         self.identities = identities(path)
 
     def have_changed(self) -> bool:
-        """Return True when the path of one of the files names another file now, or none.
+        """Return True if the path of one of the files names another file now, or none.
 
-        A folder whose entries change gets a new timestamp, so that one look at the folder stands for three at files. It
-        is the time of the last change of the inode, which no program can set, as rsync does with the other one.
+        A folder whose entries change gets a new timestamp, so one check of the folder replaces three of files. It is
+        the time of the inode's last change, which no program can set. The modification time can be set, and rsync does
+        so.
         """
         stamp = _stamp(self._folder)
         if stamp is not None and stamp == self._stamp:
@@ -60,7 +61,7 @@ def identity(path: str) -> Identity:
 
 
 def _stamp(folder: str) -> Stamp | None:
-    """The stamp of a folder; None where the system keeps no such time."""
+    """Return the stamp of a folder, None if the system keeps no such time."""
     if sys.platform != "linux":
         return None
     try:

@@ -1,9 +1,10 @@
-"""Locks that say "this process uses the file", and that nothing else in the process can drop.
+"""Locks that show that this process uses the file, and that nothing else in the process can drop.
 
-POSIX drops all locks that a process has on a file when it closes any descriptor of that file: SQLite's too, after
-``open(path).read()`` or ``shutil.copy``. Another process that closes the file then believes that it is alone, and
-deletes the log under the first. Locks of an open file description (Linux) end with that description only, and
-conflict with SQLite's own, so that SQLite finds the file in use for as long as one is held.
+POSIX drops all locks that a process has on a file when the process closes any descriptor of that file. This includes
+SQLite's locks, for example after ``open(path).read()`` or ``shutil.copy``. Another process that closes the file then
+believes that it is the only user, and deletes the log that the first one uses. Locks of an open file description
+(Linux) end with that description only. They conflict with SQLite's own, so SQLite finds the file in use as long as one
+is held.
 """
 
 import os
@@ -32,7 +33,7 @@ _idle: dict[tuple[int, int], list[int]] = {}  # by device and inode
 
 
 class Hold:
-    """Keeps SQLite, in any process, from taking the file for unused."""
+    """A lock that keeps SQLite, in any process, from treating the file as unused."""
 
     def __init__(self) -> None:
         self._held: list[tuple[int, tuple[int, int]]] = []
@@ -49,7 +50,7 @@ class Hold:
             raise
 
     def release(self) -> None:
-        """Let the last connection that closes clean up."""
+        """Release the lock, so that the last connection that closes cleans up."""
         held, self._held = self._held, []
         for file, part in held:
             _held.discard(file)
@@ -58,14 +59,14 @@ class Hold:
             _put_aside(file)
 
     def is_log_cut(self, path: str) -> bool:
-        """Return True when the log is shorter than its index says: something else has truncated it."""
+        """Return True if the log is shorter than its index says: another program has truncated it."""
         if len(self._held) < 2:
             return False
         _, [index, _] = self._held
         frames, page_size = found = _log_of(index)
         if not frames or os.stat(f"{path}-wal").st_size >= _LOG_HEADER + frames * (_FRAME_HEADER + page_size):
             return False
-        return _log_of(index) == found  # else a checkpoint has just begun the log anew
+        return _log_of(index) == found  # otherwise a checkpoint has just restarted the log
 
     def _add(self, path: str, part: tuple[int, int]) -> None:
         file = _open(path)
@@ -79,7 +80,7 @@ class Hold:
 
 
 def in_use(path: Path) -> bool:
-    """Return True when some connection, in any process, holds the file open. False where that cannot be known."""
+    """Return True if a connection in any process has the file open. False if that cannot be known."""
     if not WORKS:
         return False
     try:
@@ -93,7 +94,7 @@ def in_use(path: Path) -> bool:
 
 
 def forget() -> None:
-    """Close what a child has inherited, after a fork. The locks stay the parent's, which has it open too."""
+    """Close inherited descriptors in a child after a fork. The locks stay the parent's, which has it open too."""
     while _held:
         os.close(_held.pop())
     while _idle:
@@ -122,7 +123,7 @@ def _put_aside(file: int) -> None:
 
 
 def _close_one() -> None:
-    """Close the oldest unused descriptor on whose file nobody has a lock."""
+    """Close the oldest unused descriptor of a file on which nobody has a lock."""
     for key, files in list(_idle.items()):
         for file in list(files):
             if os.fstat(file).st_nlink == 0 or not _is_locked(file, (0, 0)):

@@ -1,4 +1,4 @@
-"""Opens the file once in each process, for all who enter the engine there."""
+"""Open the file once in each process, for all who enter the engine there."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ class OpenedInEachProcess:
         self._users = 0
 
     async def __aenter__(self) -> Self:
-        """Raises EngineError for a file that is not ours or too new, UnsafeFileSystem, EngineUnavailable."""
+        """Open the file. Raises EngineError if it is not ours or too new, UnsafeFileSystem, EngineUnavailable."""
         check_place(self._settings.path)
         with gate:
             self._users += 1
@@ -42,7 +42,7 @@ class OpenedInEachProcess:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Does what was asked so far."""
+        """Finish the calls made so far, then leave."""
         await self._leave()
 
     async def _leave(self, *, refused: bool = False) -> None:
@@ -59,10 +59,10 @@ class OpenedInEachProcess:
             except RuntimeError as error:
                 if not is_shortage(error):
                     raise
-                opened.stop(refused=refused)  # the system has no thread left: then here
+                opened.stop(refused=refused)  # the system has no thread left: then stop in this one
 
     def _here(self) -> Opened:
-        """Return what is open in this process: a fork opens its own."""
+        """Return the opened parts in this process. A fork opens its own."""
         opened = self._opened
         if opened is None or opened.pid != os.getpid():
             with gate:
@@ -89,7 +89,7 @@ class OpenedInEachProcess:
 
 
 def _nothing(connection: Connection) -> None:
-    """Do nothing: asked of a thread only to see whether it can open the file."""
+    """Do nothing. A thread runs it only to show whether it can open the file."""
 
 
 def _never(connection: Connection) -> bool:

@@ -1,4 +1,4 @@
-"""Operations that a connection's thread is asked for: a class for each kind."""
+"""Operations for a connection's thread: a class for each kind."""
 
 import asyncio
 import time
@@ -20,12 +20,12 @@ class Turn(IntEnum):
 
 
 class Operation(Generic[R]):
-    """One transaction's part for one caller: what to do, who waits for it, and how it went."""
+    """One caller's part of a transaction: the function, the waiting caller, and the result."""
 
     __slots__ = ("asked_at", "error", "future", "result", "waits_on")
 
     turn: ClassVar[Turn] = Turn.CHANGE
-    only_adds: ClassVar[bool] = False  # needs nothing of what others in its transaction have not written yet
+    only_adds: ClassVar[bool] = False  # needs no rows that other operations of its transaction have not written yet
     patient: ClassVar[bool] = False  # may wait a little for others, to share their commit
     may_be_needless: ClassVar[bool] = False  # is asked first, outside a transaction, whether there is anything to do
 
@@ -37,23 +37,23 @@ class Operation(Generic[R]):
         self.waits_on = False  # it could not be done yet, and is to be tried again
 
     def run(self, connection: Connection) -> R:
-        """Do it, within a transaction."""
+        """Run the operation, within a transaction."""
         raise NotImplementedError
 
     def is_needed(self, connection: Connection) -> bool:
-        """Return False when there is nothing to do; asked without a transaction."""
+        """Return False if there is nothing to do. Asked outside a transaction."""
         return True
 
     @property
     def abandoned(self) -> bool:
-        """Return True when it need not be run, as nobody waits for the answer any more."""
+        """Return True if it need not be run, because nobody waits for the answer any more."""
         return False
 
     def take_back(self, result: R) -> None:
         """Undo a result for which nobody waits any more."""
 
     def answer(self) -> None:
-        """Called on the event loop of the future."""
+        """Deliver the answer. Called on the event loop of the future."""
         if self.future is None or self.future.done():
             self.give_up()
         elif self.error is not None:
@@ -62,13 +62,13 @@ class Operation(Generic[R]):
             self.future.set_result(self.result)
 
     def give_up(self) -> None:
-        """Nobody waits for the answer."""
+        """Take back the result, because nobody waits for the answer."""
         if self.error is None:
             self.take_back(self.result)
 
 
 class Call(Operation[R]):
-    """Runs a function."""
+    """Run a function."""
 
     __slots__ = ("_function",)
 
@@ -81,7 +81,7 @@ class Call(Operation[R]):
 
 
 class CallIfNeeded(Call[R]):
-    """Runs a function, unless another one finds that there is nothing to do."""
+    """Run a function, unless a check finds that there is nothing to do."""
 
     __slots__ = ("_needed",)
 

@@ -1,8 +1,8 @@
 """Signals between the processes of one machine that share a file: who lives, who writes, that there is work.
 
-Each process that has the file open keeps two files in the folder beside it, named by an id of its own: ``<id>.lock``,
-which it holds locked as long as it lives and in which it lists its workers, and the socket ``<id>.sock``. The kernel
-drops a lock when its process dies, however it dies; a process that is only stopped keeps it.
+Each process that has the file open keeps two files in the folder beside it. They are named by the process's own id. The
+process holds ``<id>.lock`` locked as long as it lives, and lists its workers in it. ``<id>.sock`` is its socket. The
+kernel drops a lock when its process dies, however it dies. A process that is only stopped keeps it.
 """
 
 import os
@@ -32,7 +32,7 @@ class Presence:
         self._lock = -1
 
     def enter(self) -> None:
-        """Be alive for the others."""
+        """Show the others that this process lives."""
         if not LOCKS:
             return
         unborn = self._folder / f"{self._name}.new"
@@ -46,22 +46,22 @@ class Presence:
             self.forget()
 
     def forget(self) -> None:
-        """In a child after a fork: the sign of life is the parent's alone."""
+        """Forget the sign of life in a child after a fork: it is the parent's alone."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
     def note(self, worker: str) -> None:
-        """Remember that a worker lives in this process; called before it is given its first lease."""
+        """Record that a worker lives in this process. Called before it is given its first lease."""
         if worker not in self._workers:
-            with suppress(OSError):  # the disk is full: then only its leases tell whether it lives
+            with suppress(OSError):  # the disk is full: then only its leases show whether it lives
                 if self._lock >= 0:
                     os.write(self._lock, f"{worker}\n".encode())
             self._workers.add(worker)
 
     @contextmanager
     def dead(self) -> Iterator[list[str]]:
-        """The workers of processes that died; when the block ends well nothing is left of these processes."""
+        """Yield the workers of dead processes. If the block raises no error, these processes' files are removed."""
         with ExitStack() as stack:
             workers, remains = [], []
             for path in self._others():
@@ -82,10 +82,11 @@ class Presence:
 
 
 class WriteLock:
-    """Lets one process at a time write.
+    """A lock that lets one process at a time write.
 
-    For versions of SQLite that damage a file without it; and because those that wait are woken, where SQLite has them
-    look again after longer and longer pauses. A wait ends only with the lock: another thread may ask how long it is.
+    It is needed because some versions of SQLite damage a file without it. It also wakes waiting processes at once,
+    whereas SQLite has them check again after longer and longer pauses. A wait ends only with the lock: another thread
+    may ask how long it has lasted.
     """
 
     NAME = "write.lock"
@@ -97,7 +98,7 @@ class WriteLock:
 
     @property
     def waited(self) -> float:
-        """For how many seconds this process has been waiting for another one."""
+        """Return for how many seconds this process has been waiting for another one."""
         since = self._waiting_since
         return 0.0 if since is None else time.monotonic() - since
 
@@ -127,7 +128,7 @@ class WriteLock:
 
 
 class Mailbox:
-    """Wakes the other processes, and is woken by them: empty datagrams, which may get lost."""
+    """Wake the other processes, and be woken by them. The signals are empty datagrams, which may get lost."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
@@ -139,7 +140,7 @@ class Mailbox:
         self._others: list[str] = []
 
     def open(self) -> bool:
-        """Return False where it does not work: then nothing is sent, and nothing comes."""
+        """Open the socket. Returns False if that fails: then nothing is sent, and nothing comes."""
         try:
             self._directory = os.open(self._folder, os.O_RDONLY)
             self._receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -151,13 +152,13 @@ class Mailbox:
         return self._receiver is not None
 
     def close(self) -> None:
-        """Forget the others, and be found no more."""
+        """Forget the others, and remove the address of this process."""
         if self._receiver is not None:
             _remove(self._folder / self._name)
         self.forget()
 
     def forget(self) -> None:
-        """In a child after a fork: the address is the parent's alone."""
+        """Forget the address in a child after a fork: it is the parent's alone."""
         for end in (self._receiver, self._sender):
             if end is not None:
                 end.close()
@@ -176,7 +177,7 @@ class Mailbox:
                     self._sender.sendto(b"", self._address(name))
 
     def receive(self, timeout: timedelta) -> bool:
-        """Wait until somebody sends. Returns whether somebody did."""
+        """Wait until another process sends. Returns True if one did."""
         receiver = self._receiver
         if receiver is None:
             time.sleep(timeout.total_seconds())
@@ -194,24 +195,24 @@ class Mailbox:
                 self._sender.sendto(b"", self._address(self._name))
 
     def _listed(self) -> list[str]:
-        """The addresses of the others; read again when the folder has changed."""
+        """Return the addresses of the others, read again when the folder has changed."""
         changed_at = os.stat(self._directory).st_mtime_ns
         if changed_at != self._listed_at:
             names = os.listdir(self._folder)
             self._others = [name for name in names if name.endswith(".sock") and name != self._name]
-            settled = time.time_ns() - changed_at > 100_000_000  # else it may change again under the same time stamp
+            settled = time.time_ns() - changed_at > 100_000_000  # else it may change again under the same timestamp
             self._listed_at = changed_at if settled else None
         return self._others
 
     def _address(self, name: str) -> str:
-        """A path short enough for a socket, however deep the folder lies."""
+        """Return a path short enough for a socket, however deep the folder lies."""
         if sys.platform == "linux":
             return f"/proc/self/fd/{self._directory}/{name}"
         return str(self._folder / name)
 
 
 def make_folder(path: Path) -> tuple[Path, bool]:
-    """The folder beside the file, for its owner only, and whether it is new."""
+    """Make the folder beside the file, for its owner only. Returns it, and whether it is new."""
     folder = path.with_name(f"{path.name}-run")
     try:
         folder.mkdir(mode=0o700)
@@ -221,7 +222,7 @@ def make_folder(path: Path) -> tuple[Path, bool]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Only when nobody else can have begun to use it."""
+    """Remove the folder, only if no other process can have begun to use it."""
     with suppress(OSError):
         _remove(folder / WriteLock.NAME)
         folder.rmdir()
@@ -229,10 +230,10 @@ def remove_folder(folder: Path) -> None:
 
 @contextmanager
 def _left_behind(path: Path) -> Iterator[list[str] | None]:
-    """The workers listed in the file of a dead process; None when it lives. Nobody else may look meanwhile."""
+    """Yield the workers listed in the file of a dead process, None if it lives. Others are locked out meanwhile."""
     try:
         file = os.open(path, os.O_RDWR)
-    except OSError:  # somebody else was faster
+    except OSError:  # another process was faster
         yield None
         return
     try:

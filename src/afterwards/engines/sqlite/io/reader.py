@@ -13,7 +13,7 @@ from afterwards.engines.sqlite.io.thread import ConnectionThread
 
 
 class Reader(ConnectionThread):
-    """Reads one thing at a time, each from one state of the file, and is done soon: a long look stops checkpoints."""
+    """Run one read at a time, each on one state of the file. Reads are short: a long one stops checkpoints."""
 
     name = "reader"
 
@@ -29,7 +29,7 @@ class Reader(ConnectionThread):
         for operation in operations:
             try:
                 operation.result = self._read_any_text(operation)
-            except Exception as error:  # the one who asked is told, by its error
+            except Exception as error:  # the error is passed to the caller
                 self._failed([operation], error)
 
     def _read_any_text(self, operation: Operation[Any]) -> Any:

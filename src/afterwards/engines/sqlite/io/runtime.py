@@ -1,4 +1,4 @@
-"""The parts of an engine in one process while it is open: its threads, a sign of life, a mailbox."""
+"""The parts of an open engine in one process: its threads, its sign of life, its mailbox."""
 
 import os
 import sqlite3
@@ -25,16 +25,16 @@ from afterwards.engines.wakeup import Wakeup
 from afterwards.telemetry import log, once
 
 POLL = timedelta(seconds=0.7)
-"""Time between two looks for what others wrote, where they also send a wake-up."""
+"""Time between two checks for other processes' writes, if these also send a wake-up."""
 POLL_WITHOUT_WAKEUPS = timedelta(milliseconds=50)
-"""The same where they cannot: on Windows, or where the file system has no sockets."""
+"""The same if they cannot: on Windows, or if the file system has no sockets."""
 TRIES = 5
-"""Number of times that a waiting write lets others join it within an engine's patience: each waits that long."""
+"""How often a waiting write lets others join it within an engine's patience. It waits that long each time."""
 WATCH = timedelta(seconds=1)
 """Time between two checks whether a thread is stuck."""
 
 gate = threading.RLock()
-"""Held while anything opens, closes, or forks."""
+"""Held during any open, close, or fork."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class Opened:
             raise
 
     def stop(self, *, refused: bool = False) -> None:
-        """Do what was asked so far, and leave nothing behind. Blocks; may be called in any thread."""
+        """Finish the calls made so far, and clean up. Blocks; may be called in any thread."""
         with gate:
             _opened.discard(self)
             self.pause()
@@ -95,14 +95,14 @@ class Opened:
         self._mailbox.send_to_self()
         self._mailbox.close()
         self.presence.leave()
-        if refused and self._made_folder:  # it lies beside a file that is not ours
+        if refused and self._made_folder:  # the folder lies beside a file that is not ours
             remove_folder(self._folder)
 
-    # Round a fork: SQLite's locks belong to a process, so a child that found an open connection of its parent would
-    # believe that it holds the parent's locks, and the parent would take the log away from under it.
+    # Around a fork: SQLite's locks belong to a process. A child with an open connection of its parent would believe
+    # that it holds the parent's locks, and the parent would remove the log while the child uses it.
 
     def pause(self) -> None:
-        """Close both connections, the writer's last; what is asked meanwhile has to wait."""
+        """Close both connections, the writer's last. Later calls wait."""
         self.in_use = False
         for thread in (self.reader, self.writer):
             thread.stop()
@@ -115,7 +115,7 @@ class Opened:
             thread.start()
 
     def forget(self) -> None:
-        """Let go of what is the parent's. The child makes its own when it needs it."""
+        """Drop what belongs to the parent. The child makes its own when it needs it."""
         self.presence.forget()
         self._mailbox.forget()
 
@@ -124,7 +124,7 @@ class Opened:
         self._mailbox.send()
 
     def _attend(self) -> None:
-        """In a thread of its own, which touches no disk: pass on what others send, and watch the other threads."""
+        """In its own thread, which touches no disk: pass on what others send, and watch the other threads."""
         while self._attending:
             if self._mailbox.receive(WATCH):
                 self.writer.nudge()
@@ -160,7 +160,7 @@ if sys.platform != "win32":
 
 
 def say_what_is_old() -> None:
-    """Tell once that this version of SQLite has a bug, and what is done about it."""
+    """Log once that this version of SQLite has a bug, and how the bug is avoided."""
     if has_wal_reset_bug(sqlite3.sqlite_version_info):
         level, remedy = (
             (INFO, "processes take turns to write") if LOCKS else (WARNING, "let one process only open the file")
@@ -174,7 +174,7 @@ def say_what_is_old() -> None:
 
 
 def say_what_joining_risks() -> None:
-    """Tell once that whoever else writes to the file takes no turns with this package, and what that may cost."""
+    """Log once that other writers of the file do not use this package's write lock, and what that may cause."""
     if has_wal_reset_bug(sqlite3.sqlite_version_info):
         once(
             "wal reset bug, joined",

@@ -1,4 +1,4 @@
-"""Opens the file, makes it if need be, and brings its tables to this version."""
+"""Open the file, make it if necessary, and migrate its tables to this version."""
 
 import os
 import sqlite3
@@ -12,8 +12,8 @@ from pathlib import Path
 from afterwards.core.errors import EngineError
 from afterwards.engines.sqlite.io.connection import BEGIN_WRITING, COMMIT, Connection, OwnConnection
 
-APPLICATION_ID = 0x41667477  # "Aftw": what `file` knows a file by that has nothing but tasks
-MAJOR = 1  # changes when an older version of this package could no longer work on the file
+APPLICATION_ID = 0x41667477  # "Aftw": by this, `file` recognises a file that holds only tasks
+MAJOR = 1  # changes when an older version of this package can no longer work on the file
 _SQL = "afterwards.engines.sqlite"
 _STEPS = tuple(
     f"migrations/{step}" for step in ("001_tasks.sql", "002_set_aside.sql", "003_losses.sql", "004_behind.sql")
@@ -23,11 +23,11 @@ VERSION = MAJOR * 1000 + len(_STEPS)
 PRAGMAS = (
     "PRAGMA synchronous = FULL",  # a commit that was acknowledged survives a power cut
     "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -4000",  # 4 MB for each of two connections: what is worked on lies together
-    "PRAGMA mmap_size = 0",  # mapped pages are where the WAL-reset bug did the most harm
+    "PRAGMA cache_size = -4000",  # 4 MB for each of two connections: the rows in use lie together
+    "PRAGMA mmap_size = 0",  # the WAL-reset bug did the most harm to mapped pages
     "PRAGMA journal_size_limit = 67108864",
 )
-APPLE_PRAGMAS = ("PRAGMA fullfsync = 1", "PRAGMA checkpoint_fullfsync = 1")  # else fsync stops at the disk's cache
+APPLE_PRAGMAS = ("PRAGMA fullfsync = 1", "PRAGMA checkpoint_fullfsync = 1")  # otherwise fsync stops at the disk's cache
 
 MOST_PREPARED = 256
 """Statements that a connection keeps prepared."""
@@ -42,9 +42,9 @@ IS_EMPTY = "SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)"
 
 
 def connect(path: Path, *, patience: timedelta) -> OwnConnection:
-    """Open a file for writing; it is made, or brought to this version, if need be.
+    """Open a file for writing. It is made, or migrated to this version, if necessary.
 
-    Raises EngineError for a file that is no database, or whose tables a later major version has made.
+    Raises EngineError for a file that is not a database, or whose tables a later major version has made.
     """
     _create(path)
     connection = _open(path, patience)
@@ -69,14 +69,14 @@ def connect_to_read(path: Path, *, patience: timedelta) -> OwnConnection:
 
 
 def _create(path: Path) -> None:
-    """Make the file for its owner's eyes only; the files that SQLite puts beside it follow it in that."""
-    # An existing file is not touched: to open and close it would drop all locks that this process has on it.
+    """Make the file readable by its owner only. SQLite gives the files beside it the same mode."""
+    # An existing file is not touched: opening and closing it would drop all locks that this process has on it.
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _open(path: Path, patience: timedelta) -> OwnConnection:
-    existing = f"{path.as_uri()}?mode=rw"  # else a reader would make a file that has nothing in it
+    existing = f"{path.as_uri()}?mode=rw"  # otherwise a reader would make an empty file
     return sqlite3.connect(
         existing,
         uri=True,
@@ -88,20 +88,20 @@ def _open(path: Path, patience: timedelta) -> OwnConnection:
 
 
 def prepare_joined(connection: Connection, path: Path) -> None:
-    """Bring our tables to this version in a transaction of somebody else's, if there is one.
+    """Migrate our tables to this version in a transaction of another owner, if there is one.
 
     Raises EngineError for tables that a later major version has made.
     """
     version = _version(connection)
     _check_version(version, path)
     if version < VERSION:
-        connection.execute("SAVEPOINT afterwards_schema")  # DDL does not begin a transaction where Python does it
+        connection.execute("SAVEPOINT afterwards_schema")  # DDL does not begin a transaction in Python's sqlite3
         _apply_steps(connection)
         connection.execute("RELEASE afterwards_schema")
 
 
 def _check(connection: OwnConnection, path: Path) -> None:
-    """Refuse what is no database, and tables that a later version of this package has made."""
+    """Refuse files that are not databases, and tables that a later version of this package has made."""
     try:
         version = _version(connection)
     except sqlite3.DatabaseError as error:
@@ -120,13 +120,13 @@ def _check_version(version: int, path: Path) -> None:
 
 
 def _migrate(connection: OwnConnection) -> None:
-    """Apply the steps that the file has not seen; processes that start together take turns."""
+    """Apply the steps that the file has not seen. Processes that start together take turns."""
     if _version(connection) >= VERSION:
         return
     connection.execute(BEGIN_WRITING)
     [empty] = connection.execute(IS_EMPTY).fetchone()
     _apply_steps(connection)
-    if empty and _pragma(connection, "application_id") == 0:  # an application's database keeps its own
+    if empty and _pragma(connection, "application_id") == 0:  # an application's database keeps its own id
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(COMMIT)
 
@@ -140,13 +140,13 @@ def _apply_steps(connection: Connection) -> None:
 
 
 def _version(connection: Connection) -> int:
-    """Of our tables, whatever else is in the file; 0 if there are none."""
+    """Return the version of our tables, whatever else is in the file; 0 if there are none."""
     [found] = connection.execute(HAS_VERSION).fetchone()
     return int(connection.execute(GET_VERSION).fetchone()[0]) if found else 0
 
 
 def _run(connection: Connection, script: str) -> None:
-    """Run a script of this package, in whatever transaction there is."""
+    """Run a script of this package, in the current transaction if there is one."""
     for statement in _statements(resources.files(_SQL).joinpath(script).read_text("utf-8")):
         connection.execute(statement)
 

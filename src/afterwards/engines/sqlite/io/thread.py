@@ -1,4 +1,4 @@
-"""A thread that owns a connection, and does what coroutines of any event loop ask of it."""
+"""A thread that owns a connection, and runs operations for coroutines of any event loop."""
 
 import asyncio
 import threading
@@ -20,12 +20,12 @@ from afterwards.telemetry import log
 R = TypeVar("R")
 
 LONGEST_CALL = 30.0
-"""Seconds after which a thread is held to be stuck, and nobody waits for it. Locks are given up long before."""
+"""Seconds after which a thread counts as stuck, and nobody waits for it. Waits for locks end long before."""
 
 LONGEST_JOIN = 5.0
 
 PATIENCE = 0.005
-"""Seconds that a patient operation waits for others whose commit it can share, while such come one after the other."""
+"""Seconds that a patient operation waits for others to share its commit, while others come one after the other."""
 
 MOST_AT_ONCE = 1000
 
@@ -38,7 +38,7 @@ class Signal(Enum):
 
 
 class ConnectionThread:
-    """Runs operations on a connection that no other thread ever sees. A subclass says how."""
+    """A thread that runs operations on a connection that no other thread uses. Subclasses define how."""
 
     name: str
 
@@ -57,24 +57,24 @@ class ConnectionThread:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to work; if the thread of an earlier start has not ended yet, only after it."""
+        """Start to work; if the thread of an earlier start has not ended yet, after its end."""
         name = f"afterwards-sqlite-{self.name}"
         thread = threading.Thread(target=self._main, args=(self._thread,), name=name, daemon=True)
         thread.start()
         self._thread = thread
 
     def stop(self) -> None:
-        """Do what was asked so far, close the connection, and end. What is asked later waits for the next start."""
+        """Finish the calls made so far, close the connection, and end. Later calls wait for the next start."""
         self._queue.put((Signal.STOP,))
 
     def join(self, timeout: float = LONGEST_JOIN) -> bool:
-        """Wait for the thread to end. Returns whether it has."""
+        """Wait for the thread to end. Returns True if it has."""
         if self._thread is not None:
             self._thread.join(timeout)
         return self._thread is None or not self._thread.is_alive()
 
     def nudge(self) -> None:
-        """Have the thread look around."""
+        """Wake the thread to check for other processes' changes."""
         self._queue.put((Signal.LOOK,))
 
     def call(self, function: Callable[[Connection], R]) -> "asyncio.Future[R]":
@@ -86,8 +86,8 @@ class ConnectionThread:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         operation.future = future
-        # All that coroutines ask for in one turn of their loop is handed in together. To wake the thread for each
-        # would have it compete for the interpreter with those who are about to ask.
+        # Operations that coroutines submit in one turn of their loop are handed in together. Waking the thread for each
+        # would make it compete for the interpreter with coroutines that are about to submit more.
         if gathered := self._gathered.get(loop):
             gathered.append(operation)
         else:
@@ -96,7 +96,7 @@ class ConnectionThread:
         return future
 
     def hand_in(self) -> None:
-        """Give the thread what was asked for on this event loop."""
+        """Give the thread the operations that were submitted on this event loop."""
         if gathered := self._gathered.pop(asyncio.get_running_loop(), None):
             self.submit(gathered)
 
@@ -106,24 +106,24 @@ class ConnectionThread:
             self._fail(operations, self._dead)
 
     def refuse(self, error: Exception) -> None:
-        """Fail what waits, and what comes."""
+        """Fail the waiting operations, and later ones."""
         self._dead = error
         self._fail_all(error)
 
     def watch(self) -> None:
-        """Called by another thread now and then: when this one is stuck, say in a system call, nobody shall wait."""
+        """Check from another thread whether this one is stuck, say in a system call. If so, fail its callers."""
         since = self._busy_since
         if since is not None and time.monotonic() - since > LONGEST_CALL:
             self._fail_all(EngineUnavailable(f"the {self.name} has not answered for {LONGEST_CALL:.0f} s"))
 
-    # In the thread.
+    # Methods that run in the thread.
 
     def _main(self, before: threading.Thread | None) -> None:
         if before is not None:
-            before.join()  # no two threads may use one connection
+            before.join()  # two threads may not use one connection
         try:
             self._work_until_stopped()
-        except BaseException as error:  # whatever it was, nobody may wait for a thread that is gone
+        except BaseException as error:  # nobody may wait for a thread that has ended, whatever the error was
             log.critical(f"the {self.name} of {self._path} died; tasks are refused from now on", exc_info=error)
             died = EngineUnavailable(f"the {self.name} of {self._path} died: {error!r}; start this process again")
             died.__cause__ = error
@@ -146,7 +146,7 @@ class ConnectionThread:
             self._look_around(nudged=bool(signals))
 
     def _answer(self, operations: Sequence[Operation[Any]]) -> None:
-        """Hand over the answers; what waits on queues up again, beside what has come meanwhile."""
+        """Deliver the answers. Operations that wait on are queued again, with those that have come meanwhile."""
         again = [one for one in operations if one.waits_on]
         for one in again:
             one.waits_on = False
@@ -156,7 +156,7 @@ class ConnectionThread:
         _deliver(operations)
 
     def _next(self, pause: float | None) -> list[Operation[Any] | Signal]:
-        """Return what has queued up; nothing when the pause is over."""
+        """Return the queued operations and signals; nothing when the pause is over."""
         found: list[Operation[Any] | Signal] = []
         with suppress(Empty):
             found += self._queue.get(timeout=pause)
@@ -171,24 +171,24 @@ class ConnectionThread:
         return found
 
     def _pause(self) -> float | None:
-        """Seconds until the thread shall look around by itself."""
+        """Return the seconds until the thread shall check for changes by itself."""
         return None
 
     def _look_around(self, *, nudged: bool) -> None:
-        """Do what is not asked for."""
+        """Do the work that no operation asks for."""
 
     def _perform(self, operations: Sequence[Operation[Any]]) -> None:
-        """Run operations, and leave in each how it went. Raises nothing that a file can cause."""
+        """Run operations, and record the result in each. Raises no error that a file can cause."""
         raise NotImplementedError
 
     def _connected(self) -> OwnConnection:
-        """The connection, opened by the first who needs it; if that fails, the next one tries again."""
+        """Return the connection. The first user opens it; if that fails, the next one tries again."""
         if self._connection is None:
             self._connection = self._open()
         return self._connection
 
     def _disconnect_if_changed(self) -> None:
-        """Let go of a file that was deleted or replaced, or whose log or index was."""
+        """Disconnect from a file that was deleted or replaced, or whose log or index was."""
         if self._files is not None and self._have_changed(self._files):
             self._disconnect()
 
@@ -206,7 +206,7 @@ class ConnectionThread:
             connection.close()
 
     def _failed(self, operations: Iterable[Operation[Any]], error: Exception) -> None:
-        """Leave in operations how they failed; let go of a connection that would never work again."""
+        """Record the error in operations. Close a connection that would never work again."""
         if is_broken_by(error) or (self._connection is not None and self._connection.in_transaction):
             self._disconnect()
         for operation in operations:
@@ -229,7 +229,7 @@ class ConnectionThread:
 
 
 def _deliver(operations: Iterable[Operation[Any]]) -> None:
-    """Hand over the answers: one wake-up per event loop."""
+    """Deliver the answers with one wake-up for each event loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[Operation[Any]]] = {}
     for operation in operations:
         if operation.future is not None:

@@ -1,4 +1,4 @@
-"""The thread that writes: whatever was asked for during one commit shares the next one."""
+"""The thread that writes. Operations that arrive during one commit share the next one."""
 
 import os
 import sqlite3
@@ -27,10 +27,10 @@ DATA_VERSION = "PRAGMA data_version"
 NEXT_DUE = f"SELECT min(run_at) FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= {LATEST}"
 
 LONGEST_RESCUE = 2.0
-"""Seconds that an open waits for a process that still has a deleted log open to write it back."""
+"""Seconds that an open waits for another process to write back a deleted log that it still has open."""
 
 MOST_CHANGES = 3
-"""Number of times that an operation is tried again because files were deleted or replaced."""
+"""How often an operation is tried again because files were deleted or replaced."""
 
 
 class FilesChanged(Exception):
@@ -46,10 +46,10 @@ class OperationFailed(Exception):
 
 
 class Writer(ConnectionThread):
-    """Writes many operations in one transaction, and notices what other processes write.
+    """Write many operations in one transaction, and notice the writes of other processes.
 
-    ``wake_all`` wakes the waiting workers of all processes, ``wake_here`` those of this one.
-    ``go_on`` makes the operation that goes on with what a transaction leaves undone.
+    ``wake_all`` wakes the waiting workers of all processes, ``wake_here`` those of this one. ``go_on`` makes the
+    operation that continues the unfinished work of a transaction.
     """
 
     name = "writer"
@@ -86,13 +86,13 @@ class Writer(ConnectionThread):
         self._version = -1
         until = time.monotonic() + LONGEST_RESCUE
         while (opened := self._opened(wait=time.monotonic() < until)) is None:
-            self._wake_all()  # whoever has the deleted log open writes it back
+            self._wake_all()  # a process that has the deleted log open writes it back
             time.sleep(0.02)
         return opened
 
     def _opened(self, *, wait: bool) -> OwnConnection | None:
-        """Open the file and hold it. With ``wait``, return None when others use the file and its log is missing."""
-        with self._lock:  # also for those that only read first: whoever comes first repairs a log that a crash has left
+        """Open the file and hold it. With ``wait``, return None if others use the file and its log is missing."""
+        with self._lock:  # also for connections that only read first: the first one repairs a log that a crash has left
             if wait and identities(self._name).wal is None and in_use(self._path):
                 return None
             connection = super()._open()
@@ -113,20 +113,20 @@ class Writer(ConnectionThread):
 
     def _disconnect_from_same(self) -> None:
         if self._connection is not None and self._hold.is_log_cut(self._name):
-            super()._disconnect()  # held, so that SQLite does not write what is left of the log into the file
+            super()._disconnect()  # held, so that SQLite does not write the remaining log into the file
         self._hold.release()
         super()._disconnect()
 
     def _disconnect_from_changed(self, own: Identities, found: Identities) -> None:
-        """Save what a deleted log held, and close without touching the files that are there instead."""
+        """Save the contents of a deleted log, and close without touching the files that replaced it."""
         self._save(own, found)
         super()._disconnect()
         if found.main != own.main:
             _remove_leftovers(self._name, own)
-        self._hold.release()  # not before: SQLite deletes by name what it believes to be its own
+        self._hold.release()  # not earlier: SQLite deletes by name the files that it believes to be its own
 
     def _save(self, own: Identities, found: Identities) -> None:
-        """Write the log back into the file that it belongs to, unless others have begun a new one."""
+        """Write the log back into its file, unless others have begun a new one."""
         if self._connection is None:
             return
         replaced = found.main != own.main
@@ -134,7 +134,7 @@ class Writer(ConnectionThread):
             log.error(f"{self._path} was deleted or replaced while it was open: what it held is gone")
         elif found.wal == own.wal:
             log.error(f"{self._path}-shm was deleted or replaced while it was open: it is made again")
-            return  # the log is whole, and others may have added to it
+            return  # the log is complete, and others may have added to it
         elif _size(f"{self._name}-wal"):
             log.critical(f"{self._path}-wal was replaced while it was open: what was stored last may be gone")
             return
@@ -144,7 +144,7 @@ class Writer(ConnectionThread):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _check_files(self) -> None:
-        """Called with the lock: nothing is committed to files that others do not see."""
+        """Prevent commits to files that others do not see. Called with the lock held."""
         if self._files is not None and self._files.have_changed():
             raise FilesChanged
         if self._hold.is_log_cut(self._name):
@@ -159,7 +159,7 @@ class Writer(ConnectionThread):
             self._fail_all(EngineUnavailable(f"another process has been writing for {self._lock.waited:.1f} s"))
 
     def _perform(self, operations: Sequence[Operation[Any]], *, careful: bool = False, changes: int = 0) -> None:
-        """In one transaction; if an operation fails even with care, each in its own, so that it fails alone."""
+        """Run operations in one transaction. If one fails even with care, each gets its own, so that it fails alone."""
         try:
             self._together(operations, careful=careful)
         except FilesChanged as error:
@@ -185,11 +185,11 @@ class Writer(ConnectionThread):
             self._failed(self._try_again(operations) if is_locked(error) else operations, error)
 
     def _accepts_odd_texts(self, error: Exception) -> bool:
-        """Return True when the same can be tried again, as the connection reads text that is no UTF-8 from now on."""
+        """Return True if the operations can be tried again, because text that is not UTF-8 is now accepted."""
         return self._connection is not None and self._connection.accept_odd_texts(error)
 
     def _try_again(self, operations: Sequence[Operation[Any]]) -> list[Operation[Any]]:
-        """Let those wait on, beside what has come meanwhile, that have not waited long enough. Returns the others."""
+        """Let operations that may wait longer wait on, with those that came meanwhile. Returns the others."""
         latest = time.monotonic() - self._patience
         for one in operations:
             one.waits_on = one.asked_at > latest
@@ -209,7 +209,7 @@ class Writer(ConnectionThread):
         self._after_commit(connection, due)
 
     def _is_any_needed(self, operations: Sequence[Operation[Any]]) -> bool:
-        """Ask those that may find nothing to do, if no other one needs a transaction."""
+        """Ask the operations that may be needless, if no other one needs a transaction."""
         if not all(operation.may_be_needless for operation in operations):
             return True
         self._disconnect_if_changed()
@@ -238,12 +238,12 @@ class Writer(ConnectionThread):
         self.next_due = due
         if connection.queued or sooner:
             self._wake_all()
-        if connection.left_behind:  # beside what is asked for meanwhile, and after it
+        if connection.left_behind:  # in between other operations, and after them
             self.submit([self._go_on()])
         for one in connection.set_aside:
             telemetry.set_aside(one.id, one.name, one.reason)
 
-    # What other processes do.
+    # Handle changes by other processes.
 
     def _pause(self) -> float:
         return max(0.0, self._next_look - time.monotonic())
@@ -251,7 +251,7 @@ class Writer(ConnectionThread):
     def _look_around(self, *, nudged: bool) -> None:
         if nudged or time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + self._poll
-            with suppress(sqlite3.Error):  # who asks for something is told; nobody has
+            with suppress(sqlite3.Error):  # callers are told of errors; here nobody has called
                 self._look()
 
     def _look(self) -> None:
@@ -277,7 +277,7 @@ def _size(path: str) -> int:
 
 
 def _remove_leftovers(path: str, files: Identities) -> None:
-    """Remove log and index of a file that is gone: SQLite would apply them to the one that is there instead."""
+    """Remove log and index of a deleted file: SQLite would apply them to the file that replaced it."""
     for name, own in ((f"{path}-wal", files.wal), (f"{path}-shm", files.shm)):
         if own is not None and identity(name) == own:
             with suppress(OSError):

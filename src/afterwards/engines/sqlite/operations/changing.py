@@ -1,4 +1,4 @@
-"""Store tasks as they stand after a rule. Every function runs in a transaction that others share."""
+"""Store tasks after a rule has changed them. Every function runs in a transaction that others share."""
 
 from collections.abc import Iterable, Sequence
 
@@ -55,20 +55,20 @@ TRIM_FAILURES = f"""
 
 
 def put_all(connection: Connection, tasks: Sequence[Task]) -> None:
-    """Store tasks as they stand now, but for their failures."""
-    if len(tasks) == 1:  # as most often
+    """Store tasks with their new values, without their failures."""
+    if len(tasks) == 1:  # the usual case
         connection.execute(UPDATE, rows.changed(tasks[0], connection.instant))
     else:
         many.update(connection, UPDATE_ALL, [rows.changed(task, connection.instant) for task in tasks])
     connection.queued |= any(
         (task.state is State.QUEUED and task.set_aside is None)
-        or (task.limit_key != UNLIMITED and task.state is not State.RUNNING)  # others may have waited for it
+        or (task.limit_key != UNLIMITED and task.state is not State.RUNNING)  # others may have waited for the limit
         for task in tasks
     )
 
 
 def add_failures(connection: Connection, failures: Iterable[tuple[Task, Failure]]) -> None:
-    """Store failures as ``lifecycle.with_failure`` adds them, each to the task as it stands after it."""
+    """Store failures as ``lifecycle.with_failure`` adds them, each with the task that already includes it."""
     added = [*failures]
     many.insert(connection, INSERT_FAILURES, [rows.from_failure(task.id, failure) for task, failure in added])
     if numerous := [rows.key(task.id) for task, _ in added if task.attempt > MOST_FAILURES]:

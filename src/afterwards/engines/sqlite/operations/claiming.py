@@ -26,37 +26,37 @@ PROMOTE = """
 
 TO_TAKE = {
     "state": "'running'",
-    "attempt": "CASE typeof(attempt) WHEN 'integer' THEN attempt + 1 ELSE attempt END",  # what is none is to be seen
+    "attempt": "CASE typeof(attempt) WHEN 'integer' THEN attempt + 1 ELSE attempt END",  # other types stay as they are
     "run_at": "NULL",
     "worker": "?",
     "lease_until": "?",
     "started_at": "?",
     "progress": "NULL",
 }
-"""The changes of a row whose task a worker takes; ``lifecycle.claim`` says the same."""
+"""The changes of a row whose task a worker takes. They translate ``lifecycle.claim``."""
 
 TAKE = f"""
     UPDATE afterwards_tasks SET {", ".join(f"{column} = {value}" for column, value in TO_TAKE.items())}
     WHERE seq IN ({{places}})
 """
 
-# The rows as they will be: what cannot be read of them is found before anything is changed.
+# The rows after the change: unreadable values are found before any row is changed.
 TAKEN = f"""
     SELECT {", ".join(TO_TAKE.get(column, column) for column in COLUMNS.replace(",", " ").split())}
     FROM afterwards_tasks WHERE seq IN ({{places}})
 """
 
 FIRST = 100
-"""How many of a function's tasks that have a limit are looked at before each of its limit keys is."""
+"""Limited tasks of a function to scan before falling back to one scan for each limit key."""
 
 MOST_PROMOTED = 1000
-"""Due tasks that one claim queues: when very many become due together, no transaction takes long."""
+"""Due tasks that one claim queues, so that no transaction takes long if very many become due together."""
 
 MOST_SET_ASIDE = 1000
-"""Tasks that one claim sets aside, looking again each time, so that no transaction takes long."""
+"""Tasks that one claim sets aside, with a new search each time, so that no transaction takes long."""
 
 Place = tuple[int, int, int, Group]
-"""Where a queued task stands: minus its priority, its seq, whether it is a suspect; and what it counts with."""
+"""The place of a queued task: minus its priority, its seq, whether it is a suspect, and its group."""
 
 
 HELD = "SELECT id, attempt, cancel_requested FROM afterwards_tasks WHERE id IN ({places}) AND state = 'running'"
@@ -87,11 +87,11 @@ def claim(connection: Connection, claim: Claim, look: Look) -> list[Task]:
         taken += _claim(connection, claim, look)
         if connection.odd_lanes:
             set_aside.clear_lanes(connection)
-        if len(connection.set_aside) == before:  # as most often
+        if len(connection.set_aside) == before:  # the usual case
             return taken
         suspects = sum(task.suspect for task in taken)
         claim = replace(claim, limit=claim.limit - len(taken), suspects=max(0, claim.suspects - suspects))
-    connection.queued = True  # there is more behind what was set aside: come again
+    connection.queued = True  # more tasks are behind those set aside: claim again
     return taken
 
 
@@ -106,7 +106,7 @@ def _claim(connection: Connection, claim: Claim, look: Look) -> list[Task]:
 
 
 def is_there_any(connection: Connection, claim: Claim) -> bool:
-    """Whether a claim would take, promote or cancel anything, as far as can be told without looking at limits."""
+    """Return True if a claim would take, promote or cancel anything, as far as known without checking limits."""
     look = connection.look()
     if look.due or look.overdue:
         return True
@@ -118,7 +118,7 @@ def is_there_any(connection: Connection, claim: Claim) -> bool:
 
 
 def anything_for(connection: Connection, claim: Claim) -> bool:
-    """Whether something without limits is stored that the worker could take, or may not only for its suspicion."""
+    """Return True if a task without limits is stored that the worker could take, or could but for its suspicion."""
     wanted = claim.names, claim.queues, claim.ids
     if not connection.queued and connection.idle_for == wanted:  # asked before in this transaction
         return False
@@ -140,11 +140,11 @@ def _anything_for(connection: Connection, claim: Claim) -> bool:
 
 
 def promote(connection: Connection, look: Look) -> Look:
-    """Queue what is due. Returns what there is to do now."""
+    """Queue tasks that are due. Returns the work that there is now."""
     if not look.due:
         return look
     connection.execute(PROMOTE, (connection.instant, MOST_PROMOTED))
-    connection.queued = True  # others may serve what this worker does not
+    connection.queued = True  # other workers may serve tasks that this worker does not
     return connection.look()
 
 
@@ -164,13 +164,13 @@ def heartbeat(connection: Connection, beats: Sequence[Heartbeat], lease: timedel
 
 
 def expire(connection: Connection, workers: Collection[str]) -> None:
-    """End the leases of workers that are dead."""
+    """End the leases of dead workers."""
     ended = rows.from_instant(LEASE_ENDED)
     many.change(connection, END_LEASES, workers, before=(ended, ended))
 
 
 def _places(connection: Connection, claim: Claim, look: Look, rooms: Rooms) -> Iterator[Place]:
-    """Where the best of what the worker may take stand, no more of each lane than it may take of all."""
+    """Yield the places of the best tasks that the worker may take, from each lane at most as many as from all."""
     if claim.ids is not None:
         yield from _places_by_id(connection, claim, claim.ids, rooms)
         return
@@ -190,9 +190,9 @@ def _places_in(connection: Connection, lane: Lane, rooms: Rooms, most: int) -> I
 
 
 def _places_beside(connection: Connection, bundle: Bundle, rooms: Rooms, most: int) -> Iterator[Place]:
-    """What may start of those that stand first, which is enough most often; else each lane is looked at.
+    """Yield the places of the first tasks in all lanes that may start. If these are not enough, scan each lane.
 
-    So neither a flood for one key nor very many keys keep the others waiting.
+    The first tasks usually suffice. This way neither a flood for one key nor very many keys keep the others waiting.
     """
     looked_at = max(FIRST, 2 * most)
     first = bundle.first(connection, looked_at)

@@ -1,4 +1,4 @@
-"""What a correction of the clock leaves to do. Every function runs in a transaction that others share."""
+"""Correct stored instants after a clock correction. Every function runs in a transaction that others share."""
 
 from datetime import timedelta
 
@@ -70,12 +70,12 @@ def put_right(connection: Connection, lease: timedelta) -> bool:
     while found := connection.execute(WRONG_TASKS, wrong).fetchall():
         right = [instants for row in found for instants in _put_right(connection, row, lease)]
         many.update(connection, PUT_TASKS_RIGHT, right)
-    connection.queued = True  # what is due now may be nearer than it was
+    connection.queued = True  # the next due task may be due earlier than before
     return True
 
 
 def _put_right(connection: Connection, row: rows.Row, lease: timedelta) -> list[rows.Row]:
-    """The instants of a task as they are now; what cannot be read is set aside."""
+    """Return the corrected instants of a task. A task that cannot be read is set aside."""
     *task_row, queued_at = row
     now = connection.now
     since = None if queued_at is None else rows.instant_or(queued_at, now)
@@ -90,5 +90,5 @@ def _put_right(connection: Connection, row: rows.Row, lease: timedelta) -> list[
 
 
 def _latest(connection: Connection, lease: timedelta) -> tuple[int, int]:
-    """The latest instant that can have been now, and the latest end of a lease."""
+    """Return the latest instant that can have been now, and the latest end of a lease."""
     return connection.after(CORRECTION), connection.after(CORRECTION + lease)

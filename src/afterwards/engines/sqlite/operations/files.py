@@ -19,7 +19,7 @@ FILES_OVER = """
 """
 
 FILES_AT_ONCE, CHUNKS_AT_ONCE = 100, 64
-"""What one transaction looks at and deletes, so that none takes long."""
+"""Files and chunks that one transaction reads and deletes, so that none takes long."""
 
 
 INSERT_FILES = "INSERT OR IGNORE INTO afterwards_files (id, task, until) VALUES {rows}"
@@ -57,7 +57,7 @@ def read(connection: Connection, file: str, start: int, limit: int) -> list[byte
 
 
 def release(connection: Connection, tasks: Sequence[bytearray]) -> None:
-    """Have the files of tasks deleted that were deleted themselves."""
+    """Mark the files of deleted tasks for deletion."""
     if connection.execute(ANY_FILE).fetchone():
         many.change(connection, RELEASE_FILES, tasks, before=(connection.instant,))
 
@@ -67,7 +67,7 @@ def is_any_over(connection: Connection) -> bool:
 
 
 def delete_some(connection: Connection) -> bool:
-    """Delete files whose time is over and whose task is not there. Returns whether there may be more of them."""
+    """Delete files whose time is over and whose task does not exist. Returns whether there may be more of them."""
     over = connection.execute(FILES_OVER, (connection.instant, FILES_AT_ONCE)).fetchall()
     many.change(connection, KEEP_FILES, [rows.raw(id) for id, is_needed in over if is_needed])
     doomed = [rows.raw(id) for id, is_needed in over if not is_needed]

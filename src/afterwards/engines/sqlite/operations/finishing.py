@@ -1,4 +1,4 @@
-"""How attempts and tasks end, and begin again. Every function runs in a transaction that others share."""
+"""End attempts and tasks, and requeue them. Every function runs in a transaction that others share."""
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -18,7 +18,7 @@ MOST_EXPIRED = 1000
 """Tasks that one claim cancels, so that no transaction takes long."""
 
 MOST_SUCCEEDED = 128
-"""Successes that one statement stores; with all their values old versions of SQLite allow 999."""
+"""Successes that one statement stores. Old versions of SQLite allow 999 values in one statement."""
 
 STILL_HELD = """
     SELECT id, limit_key FROM afterwards_tasks INDEXED BY afterwards_id
@@ -32,7 +32,7 @@ SUCCEED = """
     WHERE id IN ({places}) AND attempt = ? AND state = 'running'
 """
 
-# The same, unless one of them is not held, or has a limit that others may wait for: then none is changed.
+# Change no row if any task is not leased, or has a limit that other tasks may wait for.
 SUCCEED_ALL = f"""
     {SUCCEED} AND (
         SELECT count(*) FROM afterwards_tasks INDEXED BY afterwards_id
@@ -64,21 +64,21 @@ Counted = tuple[int, int, int]
 
 
 class Finish(Call[list[Lease]]):
-    """Stores how attempts ended."""
+    """Store how attempts ended."""
 
     patient = True
 
 
 class Piece(NamedTuple):
-    """What came of a long list of tasks in one transaction."""
+    """The result of one transaction's part of a long list of tasks."""
 
-    done: int  # of the tasks that were named, from the first
+    done: int  # of the given tasks, counted from the first
     changed: Sequence[Task] = ()
-    left_behind: bool = False  # not all behind them are decided on
+    left_behind: bool = False  # some tasks behind them are not decided on yet
 
 
 def finish(connection: Connection, settled: Sequence[Settled]) -> list[Lease]:
-    """Returns the refused."""
+    """Store how attempts ended. Returns the refused leases."""
     once, again = _each_once(settled)
     held: list[Settled] = []
     succeeded: list[Settled] = []
@@ -94,7 +94,7 @@ def finish(connection: Connection, settled: Sequence[Settled]) -> list[Lease]:
 
 
 def _each_once(settled: Sequence[Settled]) -> tuple[Sequence[Settled], Sequence[Settled]]:
-    """The first end of each lease, and those that were given beside it."""
+    """Return the first end of each lease, and the repeated ones."""
     first = {one.lease: one for one in reversed(settled)}
     if len(first) == len(settled):
         return settled, ()
@@ -102,7 +102,7 @@ def _each_once(settled: Sequence[Settled]) -> tuple[Sequence[Settled], Sequence[
 
 
 def _by_statement(settled: Sequence[Settled]) -> dict[Counted | None, list[Settled]]:
-    """Successes together that one statement can store; under None what needs more than that."""
+    """Group successes that one statement can store; the key None holds those that need more than that."""
     groups: dict[Counted | None, list[Settled]] = {}
     for one in settled:
         counted = (one.failed, one.crashed, one.lease.attempt) if is_plain_success(one) else None
@@ -116,7 +116,7 @@ def _refused(settled: Sequence[Settled], held: Sequence[Settled]) -> list[Lease]
 
 
 def cancel(connection: Connection, ids: Sequence[str], reason: str) -> Piece:
-    """Cancel tasks, with those behind them; fewer than were named where too many are behind them."""
+    """Cancel tasks, with those behind them. It cancels fewer than were given if too many are behind them."""
     named = reading.found(connection, ids)
     tasks = [task for _, task in named.values() if not task.unreadable]
     ending = [task.id for task in tasks if task.state.pending]
@@ -134,14 +134,14 @@ def cancel(connection: Connection, ids: Sequence[str], reason: str) -> Piece:
 
 
 def _cancel_unreadable(connection: Connection, seq: int, task: Task, reason: str) -> None:
-    """Cancel a task without changing what cannot be read of its row."""
+    """Cancel a task without changing the unreadable parts of its row."""
     connection.execute(ASK_UNREADABLE_TO_STOP, (reason, seq))
     if connection.execute(CANCEL_UNREADABLE, (connection.instant, reason, seq)).rowcount:
         successors.follow(connection, {task.id: lifecycle.cancel(task, reason, connection.now)})
 
 
 def requeue(connection: Connection, ids: Sequence[str]) -> Piece:
-    """Queue tasks again, given in the order stored; fewer than were named where too many come back with them."""
+    """Queue tasks again, given in the order stored. It queues fewer than were given if too many come back with them."""
     tasks = [task for _, task in reading.found(connection, ids).values() if not task.unreadable]
     cancelled = successors.cancelled_behind(connection, [task.id for task in tasks if task.state.finished])
     some = cancelled[: successors.room(connection)]
@@ -158,7 +158,7 @@ def requeue(connection: Connection, ids: Sequence[str]) -> Piece:
 
 
 def bring_back(connection: Connection, ids: Iterable[str]) -> None:
-    """Let workers begin again what was set aside, where this version can read it."""
+    """Let workers start tasks that were set aside, if this version can read them."""
     tasks = [task for _, task in reading.found(connection, ids).values() if task.set_aside and not task.unreadable]
     before = reading.found(connection, [task.after for task in tasks if task.after and task.state is State.WAITING])
     standing = {id: task for id, (_, task) in before.items()}
@@ -166,12 +166,12 @@ def bring_back(connection: Connection, ids: Iterable[str]) -> None:
 
 
 def is_plain_success(settled: Settled) -> bool:
-    """Whether all there is to store is that the task succeeded, and its result."""
+    """Return True if only the success of the task and its result have to be stored."""
     return not (settled.state is not State.SUCCEEDED or settled.failure or settled.then or settled.progress)
 
 
 def _succeed(connection: Connection, counted: Counted, settled: Sequence[Settled]) -> list[Settled]:
-    """Store what ``lifecycle.finish`` says of successes. Returns those whose leases still held."""
+    """Store successes as ``lifecycle.finish`` does. Returns those whose leases still held."""
     held: list[Settled] = []
     for some in placeholders.pieces(settled, MOST_SUCCEEDED):
         succeed = _Success(counted, some)
@@ -180,7 +180,7 @@ def _succeed(connection: Connection, counted: Counted, settled: Sequence[Settled
 
 
 class _Success:
-    """Successes as values of statements."""
+    """Successes in the form of a statement's values."""
 
     def __init__(self, counted: Counted, settled: Sequence[Settled]) -> None:
         self._failed, self._crashed, self._attempt = counted
@@ -193,7 +193,7 @@ class _Success:
             self._results = [*chain.from_iterable(zip(self._keys, results, strict=True))]
 
     def all_in_one(self, connection: Connection) -> bool:
-        """Store all, where all leases hold and nobody waits for a limit. Returns False when nothing was done."""
+        """Store all if all leases hold and no task waits for a limit. Returns False if nothing was stored."""
         values = (*self._values(connection), *self._keys, self._attempt, len(self._settled))
         return connection.execute_unseen(self._sized(SUCCEED_ALL), values).rowcount > 0
 
@@ -212,7 +212,7 @@ class _Success:
 
 
 def _settle_each(connection: Connection, settled: Sequence[Settled]) -> Sequence[Settled]:
-    """Store what needs more than one statement for all. Returns those whose leases still held."""
+    """Store ends that need several statements each. Returns those whose leases still held."""
     found = reading.by_key(connection, [rows.key(one.lease.task_id) for one in settled])
     tasks = {task.id: task for row in found for task in [reading.task_of(connection, row)]}
     finished = succession.finish_all(tasks, settled, connection.now)
@@ -226,7 +226,7 @@ def _settle_each(connection: Connection, settled: Sequence[Settled]) -> Sequence
 
 
 def expire(connection: Connection) -> None:
-    """Cancel what was not begun in time, and those behind it."""
+    """Cancel tasks that did not start in time, and those behind them."""
     found = connection.execute(OVERDUE, (connection.instant, MOST_EXPIRED)).fetchall()
     overdue = successors.readable(connection, ((row, reading.task_of(connection, row)) for row in found))
     waiting = successors.waiting_behind(connection, [task.id for task in overdue])
@@ -236,7 +236,7 @@ def expire(connection: Connection) -> None:
 
 
 def _put_with_those_behind(connection: Connection, changed: Sequence[Task], named: set[str], *, cut: bool) -> None:
-    """Store tasks that ended and what was decided on those behind them; with ``cut``, not all of those were loaded."""
+    """Store ended tasks and the decisions on those behind them. With ``cut``, not all of those were loaded."""
     changing.put_all(connection, changed)
     connection.decided += sum(task.id not in named for task in changed)
     if cut:
@@ -244,7 +244,7 @@ def _put_with_those_behind(connection: Connection, changed: Sequence[Task], name
 
 
 def _put_and_follow(connection: Connection, changed: Sequence[Task]) -> None:
-    """Store tasks as they stand now, and decide on those behind the ones that ended."""
+    """Store tasks with their new values, and decide on those behind the ones that ended."""
     changing.put_all(connection, changed)
     if ended := {task.id: task for task in changed if task.state.finished}:
         successors.follow(connection, ended)

@@ -1,4 +1,4 @@
-"""Tasks stored in a transaction that the application began and will commit, on the same file."""
+"""Store tasks in a transaction that the application began and will commit, on the same file."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,11 +20,11 @@ SELECT name, file, (SELECT synchronous FROM pragma_synchronous) FROM pragma_data
 """
 
 FULL = 2
-"""The level of ``PRAGMA synchronous`` from which on a commit in WAL mode survives a power cut."""
+"""The lowest level of ``PRAGMA synchronous`` at which a commit in WAL mode survives a power cut."""
 
 
 class Joined:
-    """A transaction of the application's on the file where its tasks are kept, too."""
+    """A transaction of the application on the file that also holds its tasks."""
 
     def __init__(self, transaction: Transaction, clock: Callable[[], datetime], announce: Callable[[], None]) -> None:
         self._connection = JoinedConnection(transaction)
@@ -32,7 +32,7 @@ class Joined:
         self._announce = announce
 
     def prepare(self, path: Path) -> None:
-        """See that our tables are there, where nobody has opened the file yet."""
+        """Make sure that our tables exist, if nobody has opened the file yet."""
         prepare_joined(self._connection, path)
 
     def enqueue(self, tasks: Sequence[NewTask]) -> list[Task]:
@@ -47,7 +47,7 @@ class Joined:
 
 
 class JoinedConnection(Connection):
-    """The application's connection, as the operations of this engine use it."""
+    """The application's connection, in the form that the operations of this engine need."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
@@ -69,7 +69,7 @@ class JoinedConnection(Connection):
 
 
 class Fetched:
-    """An answer as a cursor gives it. It is read to its end at once: an open cursor would keep what it locks."""
+    """A result with a cursor's methods. It is fetched completely at once: an open cursor would keep its locks."""
 
     def __init__(self, answer: Answer) -> None:
         self._rows = iter(answer.rows)
@@ -86,7 +86,7 @@ class Fetched:
 
 
 def is_on(path: Path, transaction: Transaction) -> bool:
-    """Whether a transaction works on the file, whatever its database was called when it was opened."""
+    """Return True if a transaction works on the file, whatever name its database was opened by."""
     if transaction.dialect != "sqlite":
         return False
     databases = {name: (file, level) for name, file, level in transaction.execute(DATABASES).rows}
@@ -99,7 +99,7 @@ def is_on(path: Path, transaction: Transaction) -> bool:
 
 
 def _say_what_is_lost_with(level: int) -> None:
-    """Tell once that a commit may return before it is on the disk."""
+    """Log once that a commit may return before it is on the disk."""
     if level < FULL:
         name = ("OFF", "NORMAL")[level]
         once(

@@ -1,4 +1,4 @@
-"""What limits leave to a claim. Every function runs in a transaction that others share."""
+"""The room that limits leave to a claim. Every function runs in a transaction that others share."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ INSERT_STARTS = "INSERT INTO afterwards_starts (name, limit_key, at, until) VALU
 
 
 class Rooms:
-    """How much room the limits of one claim leave; looked up where a task would count against them."""
+    """The room that the limits of one claim leave, looked up when a task would count against them."""
 
     def __init__(self, connection: Connection, claim: Claim) -> None:
         self.known: dict[Group, Room] = {}
@@ -35,25 +35,25 @@ class Rooms:
         return limits.group_of(name, limit_key, self._by_name)
 
     def look_up(self, group: Group) -> None:
-        """See to it that the room of a group is known, if it has a limit."""
+        """Look up the room of a group, unless it is known or the group has no limit."""
         limit = self._limits.get(group[0])
         if limit is not None and group not in self.known:
             self.known[group] = self._room(group, limit)
 
     def left(self, group: Group, most: int) -> int:
-        """How many of a group may start now, ``most`` at most."""
+        """Return how many tasks of a group may start now, at most ``most``."""
         self.look_up(group)
         count = self.known[group].count if group in self.known else None
         return most if count is None else min(most, count)
 
     def note(self, taken: Sequence[Task]) -> None:
-        """Remember what was started, and when a rate that is used up leaves room again."""
+        """Remember which tasks were started, and when a used-up rate leaves room again."""
         if self._limits:
             groups = [(task.name, self.group(task.name, task.limit_key)) for task in taken]
             starts = limits.starts(groups, self._by_name, self._connection.now)
             began = [(*one.group, rows.from_instant(one.at), rows.from_instant(one.until)) for one in starts]
             many.insert(self._connection, INSERT_STARTS, began)
-        self.__dict__.pop("_running", None)  # it has changed
+        self.__dict__.pop("_running", None)  # the number of running tasks has changed
         after = [self._room(group, self._limits[group[0]]) for group in self.known]
         self._connection.room_at = limits.next_room(after)
 

@@ -1,4 +1,4 @@
-"""What people have paused. Every function runs in a transaction that others share."""
+"""The pauses that people set. Every function runs in a transaction that others share."""
 
 from dataclasses import replace
 

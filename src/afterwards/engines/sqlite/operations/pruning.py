@@ -1,10 +1,10 @@
-"""Delete records whose time is over. Every function runs in a transaction that others share."""
+"""Delete records whose retention is over. Every function runs in a transaction that others share."""
 
 from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import files
 
-# What does not say until when it is kept is kept: SQLite would count text as 0.
+# Records without a readable end of their retention are kept: SQLite would count text as 0.
 
 ANY_OVER = """
     SELECT 1 FROM afterwards_tasks

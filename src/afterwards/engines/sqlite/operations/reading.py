@@ -1,4 +1,4 @@
-"""What is asked of the file without changing it. Every function runs in one transaction."""
+"""Queries that do not change the file. Every function runs in one transaction."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -66,15 +66,15 @@ PARTS = {
         (LIMITED, "INDEXED BY afterwards_limited"),
     ],
     State.RUNNING: [("state = 'running'", "INDEXED BY afterwards_running")],
-    State.SUCCEEDED: [("state = 'succeeded'", "NOT INDEXED")],  # most are, so that the newest are found at once
+    State.SUCCEEDED: [("state = 'succeeded'", "NOT INDEXED")],  # most tasks are, so the newest are found at once
     State.FAILED: [("finished_at IS NOT NULL AND state = 'failed'", "INDEXED BY afterwards_ended")],
     State.CANCELLED: [("finished_at IS NOT NULL AND state = 'cancelled'", "INDEXED BY afterwards_ended")],
 }
-"""How the tasks in a state are found: a condition, and the index that has them."""
+"""The condition and the index by which the tasks in a state are found."""
 
 
 Found = tuple[Row, Task]
-"""A row, and the task that it is; its failures are not read."""
+"""A row and its task. The task's failures are not read."""
 
 GET_ALL = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE id IN ({{places}})"
 
@@ -96,13 +96,13 @@ def get(connection: Connection, ids: Sequence[str]) -> list[Task]:
 
 
 def found(connection: Connection, ids: Iterable[str]) -> dict[str, Found]:
-    """The tasks that exist of these, by their own ids, each once, in the order asked for; without failures."""
+    """Return those of these tasks that exist, by their own ids, each once, in the order asked for; without failures."""
     tasks = ((row, task_of(connection, row)) for row in _rows(connection, ids).values())
     return {task.id: (row, task) for row, task in tasks}
 
 
 def standing(connection: Connection, ids: Iterable[str]) -> dict[str, Task]:
-    """What stands for these ids, also those of calls that another task answered; with failures."""
+    """Return the tasks that these ids stand for, including ids of calls that another task answered; with failures."""
     found = _rows(connection, ids)
     return dict(zip(found, to_tasks(connection, [*found.values()]), strict=True))
 
@@ -112,7 +112,7 @@ def by_key(connection: Connection, keys: Collection[bytearray]) -> list[Row]:
 
 
 def _rows(connection: Connection, ids: Iterable[str]) -> dict[str, Row]:
-    """The rows of tasks, also by the ids of calls that they stand for; in the order asked for."""
+    """Return the rows of tasks, also by the ids of calls that they stand for, in the order asked for."""
     keys = {id: rows.key(id) for id in ids}
     found = {row[0]: row for row in by_key(connection, keys.values())}
     missing = [key for key in keys.values() if bytes(key) not in found]
@@ -123,7 +123,7 @@ def _rows(connection: Connection, ids: Iterable[str]) -> dict[str, Row]:
 
 
 def in_the_order_stored(connection: Connection, ids: Iterable[str]) -> list[str]:
-    """Those of the ids that exist, each once."""
+    """Return those of the ids that exist, each once."""
     keys = [rows.key(id) for id in ids]
     aliases = [rows.raw(key) for _, key in many.select(connection, ALIASES, keys)]
     return [rows.to_id(key) for _, key in sorted({*many.select(connection, PLACES, [*keys, *aliases])})]
@@ -138,7 +138,7 @@ def find(connection: Connection, query: Query) -> list[Task]:
 
 
 def _parts(query: Query) -> Iterator[tuple[list[str], str]]:
-    """Conditions that find all of a query's states together, and the index of each."""
+    """Yield conditions that together find all of a query's states, and the index of each."""
     if query.states is None and not query.set_aside:
         yield [], ""
         return
@@ -162,19 +162,19 @@ def stats(connection: Connection) -> Stats:
 
 
 def expired(connection: Connection, limit: int) -> tuple[list[Task], list[int]]:
-    """Tasks whose lease has run out; and where those stand whose rows cannot be read."""
+    """Return tasks whose lease has run out, and the ``seq`` of rows that cannot be read."""
     found = connection.execute(EXPIRED, (connection.instant, limit)).fetchall()
     tasks = [(task_of(connection, row), row[-1]) for row in found]
     return [task for task, _ in tasks if not task.unreadable], [seq for task, seq in tasks if task.unreadable]
 
 
 def task_of(connection: Connection, row: Row, failures: tuple[Failure, ...] = ()) -> Task:
-    """A row as a task; of one that cannot be read, what can be, and the reason."""
+    """Return a row as a task. If it cannot be read, return the readable part and the reason."""
     return salvage.task_of(row, failures, texts=connection.odd_texts)
 
 
 def to_tasks(connection: Connection, found: Sequence[Row], *, failures: str = FAILURES) -> list[Task]:
-    """Tasks with their failures."""
+    """Return rows as tasks with their failures."""
     keys = [row[0] for row in found if row[rows.ATTEMPT] != 0 and isinstance(row[0], bytes)]
     by_task: dict[bytes, list[Failure]] = {}
     for key, *failure in many.select(connection, failures, [bytearray(key) for key in keys]):
@@ -184,7 +184,7 @@ def to_tasks(connection: Connection, found: Sequence[Row], *, failures: str = FA
 
 def _find(connection: Connection, query: Query, conditions: Sequence[str], index: str) -> list[Row]:
     if query.idempotency_keys is not None:
-        index = "INDEXED BY afterwards_idempotent"  # one of each at most
+        index = "INDEXED BY afterwards_idempotent"  # at most one row for each key
     where, values = list(conditions), list[object]()
     wanted_values = (("name", query.names), ("queue", query.queues), ("idempotency_key", query.idempotency_keys))
     for column, wanted in wanted_values:

@@ -1,4 +1,4 @@
-"""The workers that live, and what waits for one. Every function runs in one transaction."""
+"""The live workers, and the tasks that no worker would take. Every function runs in one transaction."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -58,7 +58,7 @@ def workers(connection: Connection, since: timedelta) -> list[LiveWorker]:
 
 
 def unroutable(connection: Connection, waited: timedelta) -> list[Unroutable]:
-    """What no worker would take. Only in its routes anything is counted."""
+    """Return the tasks that no worker would take. Tasks are counted only in the routes of these."""
     waiting = [route for route in _routes(connection) if not connection.paused.stops(route)]
     reasons = routing.unserved(waiting, workers(connection, waited)) if waiting else {}
     backlog = (_backlog(connection, route, connection.after(-waited)) for route in reasons)
@@ -87,7 +87,7 @@ def _forgotten(connection: Connection) -> int:
 
 
 def _queued_routes(connection: Connection) -> Iterator[Route]:
-    """By one look per route: what is queued in it is jumped over, however much it is."""
+    """Yield the routes of queued tasks. One index look-up per route skips all tasks in it."""
     for next_queue, next_name in (
         (NEXT_QUEUE, NEXT_NAME),
         (NEXT_LIMITED_QUEUE, NEXT_LIMITED_NAME),
@@ -117,7 +117,7 @@ def _from_worker(worker: LiveWorker) -> rows.Row:
 
 
 def _to_workers(found: Iterable[Sequence[Any]]) -> list[LiveWorker]:
-    """Those of the workers that can be read: who cannot be has another version, or a damaged row."""
+    """Yield the workers that can be read. Others have another version, or a damaged row."""
     workers = []
     for row in found:
         try:

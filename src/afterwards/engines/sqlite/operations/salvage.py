@@ -1,4 +1,4 @@
-"""Shows what can be shown of a row that cannot be read."""
+"""Recover the readable part of a row that cannot be read."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,9 +15,9 @@ _PLACES: Final = {column: place for place, column in enumerate(SHAPE)}
 
 
 def task_of(row: Row, failures: tuple[Failure, ...] = (), *, texts: bool = False) -> Task:
-    """A row of ``columns.COLUMNS`` as a task; of one that cannot be read, what can be, and the reason.
+    """Return a row of ``columns.COLUMNS`` as a task. If it cannot be read, return the readable part and the reason.
 
-    With ``texts``, text that is no UTF-8 is looked for, too.
+    With ``texts``, the row is also searched for text that is not UTF-8.
     """
     try:
         if texts:
@@ -28,7 +28,7 @@ def task_of(row: Row, failures: tuple[Failure, ...] = (), *, texts: bool = False
 
 
 def failure_of(row: Row) -> Failure:
-    """A row of ``reading.FAILURES`` as a failure; one that cannot be read is of an unknown kind."""
+    """Return a row of ``reading.FAILURES`` as a failure. One that cannot be read has the kind ``UNKNOWN``."""
     try:
         return parsing.to_failure(row)
     except (ValueError, TypeError, OverflowError):
@@ -90,7 +90,7 @@ def _salvaged(row: Row, reason: str, failures: tuple[Failure, ...]) -> Task:
 
 
 def _tried(read: Callable[[Any], Any], value: Any) -> Any:
-    """The value as it is read, None where it cannot be."""
+    """Return the parsed value, None if it cannot be read."""
     try:
         return None if value is None else read(value)
     except (ValueError, TypeError, OverflowError, AttributeError):

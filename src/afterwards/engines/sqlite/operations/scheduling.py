@@ -1,4 +1,4 @@
-"""What becomes of schedules. Every function runs in a transaction that others share."""
+"""Register and fire schedules. Every function runs in a transaction that others share."""
 
 from collections.abc import Mapping, Sequence
 
@@ -39,7 +39,7 @@ def register(connection: Connection, expressions: Mapping[str, str]) -> None:
 
 
 def schedules(connection: Connection) -> list[StoredSchedule]:
-    """Those that can be read, by name."""
+    """Return the schedules that can be read, by name."""
     kept = []
     for row in connection.execute(SCHEDULES).fetchall():
         try:
@@ -50,7 +50,7 @@ def schedules(connection: Connection) -> list[StoredSchedule]:
 
 
 def may_any_fire(connection: Connection, fires: Sequence[Fire]) -> bool:
-    """Whether another process has not been faster."""
+    """Return True unless other processes have already stored all these fires."""
     kept = {one.name: one for one in schedules(connection)}
     return any(one.schedule in kept and schedule.fired(kept[one.schedule], one.at) for one in fires)
 

@@ -1,4 +1,4 @@
-"""Set aside what cannot be read, so that all others go on. Every function runs in a transaction that others share."""
+"""Set aside unreadable tasks, so that all others go on. Every function runs in a transaction that others share."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ SET_ASIDE = """
     WHERE seq = ? AND aside_from IS NULL
 """
 
-# Rows that no look at an index would ever come to. Each is found by one step in an index.
+# Rows that no index scan would ever reach. Each is found by one step in an index.
 LOST_TO_INDEXES = (
     "SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at IS NULL",
     f"SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at > {LATEST}",
@@ -35,14 +35,14 @@ BY_SEQ = f"SELECT {COLUMNS} FROM afterwards_tasks WHERE seq = ?"
 
 
 def put(connection: Connection, row: Row, reason: str) -> None:
-    """Set a task aside whose row cannot be read. None of what is in the row is changed."""
+    """Set aside a task whose row cannot be read. The values in the row stay unchanged."""
     if connection.execute(SET_ASIDE, (reason, row[-1])).rowcount:
         task = salvage.task_of(row, texts=True)
         connection.set_aside.append(Aside(task.id, task.name, reason))
 
 
 def put_lost(connection: Connection, seqs: Sequence[int]) -> None:
-    """Set those aside of these running tasks whose leases have run out still."""
+    """Set aside the unreadable ones of these running tasks whose leases are still run out."""
     for seq in seqs:
         for row in connection.execute(STILL_LOST, (seq, connection.instant)).fetchall():
             _put_if_unreadable(connection, row)
@@ -53,7 +53,7 @@ def is_any_odd(connection: Connection) -> bool:
 
 
 def put_odd(connection: Connection) -> None:
-    """Set tasks aside that no worker would ever look at, as they stand in no order."""
+    """Set aside tasks that no worker would ever find, because they have no place in any order."""
     for statement in LOST_TO_INDEXES:
         for [seq] in connection.execute(f"{statement} LIMIT 1000").fetchall():
             for row in connection.execute(BY_SEQ, (seq,)).fetchall():
@@ -61,7 +61,7 @@ def put_odd(connection: Connection) -> None:
 
 
 def clear_lanes(connection: Connection) -> None:
-    """Set those aside in which a name, queue or limit key is no text: what is behind them cannot be found."""
+    """Set aside tasks whose name, queue or limit key is not text: tasks behind them cannot be found."""
     for seq, *texts in connection.execute(ODD_LANES).fetchall():
         if not all(map(shapes.is_text, texts)):
             for row in connection.execute(BY_SEQ, (seq,)).fetchall():

@@ -1,4 +1,4 @@
-"""The lanes in which queued tasks stand, and how those that a worker serves are found among all."""
+"""The lanes of queued tasks, and a skip scan that finds the lanes that a worker serves."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -70,7 +70,7 @@ class Lane(NamedTuple):
 
 
 class Bundle(NamedTuple):
-    """The lanes of one function's tasks that have a limit, side by side: one for each limit key."""
+    """The lanes of one function's tasks that have a limit: one lane for each limit key."""
 
     suspicion: int
     queue: str
@@ -81,25 +81,25 @@ class Bundle(NamedTuple):
             yield Lane(*self, limit_key)
 
     def first(self, connection: Connection, most: int) -> list[tuple[int, int, int, str]]:
-        """Return the first tasks of all of them, as if they were one lane; each with its limit key."""
+        """Return the first tasks of all lanes, as if they were one lane, each with its limit key."""
         found: list[tuple[int, int, int, str]] = connection.execute(BUNDLE, (*self, most)).fetchall()
         return found
 
 
 def is_any(connection: Connection, claim: Claim, look: Look, suspicion: int) -> bool:
-    """Return True when anything is queued for the worker."""
+    """Return True if any task is queued for the worker."""
     return any(True for lines in (lanes, bundles) for _ in lines(connection, claim, look, suspicion))
 
 
 def lanes(connection: Connection, claim: Claim, look: Look, suspicion: int) -> Iterator[Lane]:
-    """The lanes without a limit in which something is queued for the worker. What others serve is jumped over."""
+    """Yield the lanes without a limit that hold tasks for the worker. Lanes that others serve are skipped."""
     if look.queued:
         for queue, name in _served(connection, claim, suspicion, NEXT_QUEUE, NEXT_NAME):
             yield Lane(suspicion, queue, name, UNLIMITED)
 
 
 def bundles(connection: Connection, claim: Claim, look: Look, suspicion: int) -> Iterator[Bundle]:
-    """The same of those with a limit."""
+    """Yield the bundles with a limit that hold tasks for the worker."""
     if look.limited:
         statement = NEXT_LIMITED_QUEUE, NEXT_LIMITED_NAME
         for queue, name in _served(connection, claim, suspicion, *statement):
@@ -120,11 +120,11 @@ def _served(
 def present(
     connection: Connection, statement: str, above: Sequence[object], wanted: frozenset[str] | None
 ) -> Iterator[str]:
-    """Yield those of the wanted values that an index holds (None: all of them), by one look for each."""
+    """Yield those of the wanted values that an index holds (None: all of them), by one look-up for each."""
     start = "" if wanted is None else next(iter(_ordered(wanted)), None)
     while start is not None and (row := connection.execute(statement, (*above, start)).fetchone()):
         [found] = row
-        if not is_text(found):  # it can be no parameter, and only its like come behind it
+        if not is_text(found):  # it cannot be a parameter, and only such values come behind it
             connection.odd_lanes = True
             return
         if wanted is None or found in wanted:
@@ -133,7 +133,7 @@ def present(
 
 
 def _behind(found: str, wanted: frozenset[str] | None) -> str | None:
-    """Return the value to look for next; None when nothing can be left."""
+    """Return the value to look up next, None if none can be left."""
     if wanted is None:
         return found + "\0"
     ordered = _ordered(wanted)
@@ -143,5 +143,5 @@ def _behind(found: str, wanted: frozenset[str] | None) -> str | None:
 
 @lru_cache(maxsize=32)
 def _ordered(wanted: frozenset[str]) -> list[str]:
-    """In the order in which SQLite, too, compares text: by code points."""
+    """Return the values in the order in which SQLite compares text: by code points."""
     return sorted(wanted)

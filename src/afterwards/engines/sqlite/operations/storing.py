@@ -15,7 +15,7 @@ from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import changing, claiming, reading
 
 Stored = tuple[list[Task] | QueueFull, Sequence[Task]]
-"""What stands for the tasks of a call, and which of them are new."""
+"""The tasks that answer a call, and those of them that are new."""
 
 LIKE = {
     KeyKind.IDEMPOTENCY: f"""
@@ -26,7 +26,7 @@ LIKE = {
         WHERE unique_key IN ({{places}}) AND finished_at IS NULL
     """,
 }
-"""The tasks that have one of some keys, and the key; of a unique key those that have not finished."""
+"""The tasks that have one of some keys, and the key. A unique key finds only unfinished tasks."""
 
 INSERT_ALIASES = "INSERT INTO afterwards_aliases (id, task) VALUES {rows}"
 
@@ -62,12 +62,12 @@ SCHEDULE_ALL = """
 
 
 def enqueue(connection: Connection, tasks: Sequence[NewTask], claim: Claim | None = None) -> Stored:
-    """Inserts no row before the connection is flushed.
+    """Store tasks. No row is inserted before the connection is flushed.
 
-    A full queue is returned, not raised: nothing was written, and what shares the transaction goes on.
+    A full queue is returned, not raised: nothing was written, and the other operations of the transaction go on.
     """
     if claim and claiming.anything_for(connection, claim):
-        claim = None  # what is stored already comes first
+        claim = None  # older tasks come first
     by_rules = connection.careful or any(map(storing.has_rules, tasks))  # careful: the call may be a repeated one
     loaded = _loaded(connection, tasks) if by_rules else _predecessors(connection, tasks)
     paused = connection.paused if claim else NOTHING_PAUSED
@@ -82,13 +82,13 @@ def enqueue(connection: Connection, tasks: Sequence[NewTask], claim: Claim | Non
 
 
 def full_queue(connection: Connection, tasks: Sequence[NewTask]) -> QueueFull | None:
-    """Return the refusal that storing these tasks would meet; writes nothing."""
+    """Return the refusal that storing these tasks would meet. It writes nothing."""
     stored = storing.store_all(tasks, _loaded(connection, tasks), connection.now)
     return _full(connection, tasks, stored.made)
 
 
 def enqueue_or_raise(connection: Connection, tasks: Sequence[NewTask]) -> list[Task]:
-    """What stands for the tasks, where a full queue ends the whole transaction. Raises QueueFull."""
+    """Return the tasks that answer the call. A full queue ends the whole transaction. Raises QueueFull."""
     stored, _ = enqueue(connection, tasks)
     if isinstance(stored, QueueFull):
         raise stored
@@ -115,7 +115,7 @@ def publish(connection: Connection, starts: Sequence[tuple[Lease, Start]]) -> No
 
 
 def _predecessors(connection: Connection, tasks: Sequence[NewTask]) -> Loaded:
-    """What of the tasks that come after others is stored already."""
+    """Return those predecessors of the tasks that are stored already."""
     after = {new.after for new in tasks if new.after is not None}
     after -= {new.id for new in tasks} if after else after
     if not after:
@@ -125,7 +125,7 @@ def _predecessors(connection: Connection, tasks: Sequence[NewTask]) -> Loaded:
 
 
 def _loaded(connection: Connection, tasks: Sequence[NewTask]) -> Loaded:
-    connection.flush()  # tasks of others in this transaction
+    connection.flush()  # tasks of other operations in this transaction
     by_key: dict[Key, Task] = {}
     keys = {key for new in tasks for key in storing.keys_of(new)}
     for kind, statement in LIKE.items():
@@ -136,7 +136,7 @@ def _loaded(connection: Connection, tasks: Sequence[NewTask]) -> Loaded:
 
 
 def _full(connection: Connection, tasks: Sequence[NewTask], made: Sequence[Task]) -> QueueFull | None:
-    """The queue that would have more that waits than one of the tasks allows."""
+    """Return the refusal of a queue that would hold more waiting tasks than one of the tasks allows."""
     queues = [(queue,) for queue in storing.limited_queues(tasks)]
     waiting: dict[str, int] = dict(many.select_by_rows(connection, WAITING_IN, queues))
     return storing.full_queue(tasks, made, waiting)

@@ -1,7 +1,7 @@
-"""The tasks behind a task: they follow its end, or come back with it. So many at a time that no transaction takes long.
+"""Change the tasks behind a task: they follow its end, or come back with it.
 
-What one transaction does not get to is noted in the file. The writer goes on with it, beside what others ask for; if
-its process dies, the upkeep of another one does.
+One transaction changes a limited number, so that none takes long. The rest is noted in the file. The writer goes on
+with the rest in between other requests. If its process dies, the maintenance of another process does.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ NEXT_BEHIND = f"""
     SELECT {COLUMNS} FROM afterwards_tasks WHERE state = 'waiting' AND after IN ({{places}}) LIMIT ?
 """
 
-# A task before those behind it: the limit cuts off none in between.
+# A task comes before those behind it, so that the limit cuts off no task between two others.
 ALL_BEHIND = f"""
     WITH RECURSIVE behind (task, place) AS (
         SELECT id, seq FROM afterwards_tasks WHERE state = 'waiting' AND after IN ({{places}})
@@ -64,7 +64,7 @@ DELETE_NOTES = "DELETE FROM afterwards_behind WHERE seq IN ({places})"
 
 
 def follow(connection: Connection, ended: Mapping[str, Task | None], *, succeeded: Collection[str] = ()) -> None:
-    """Decide on the tasks behind those that ended, and on those behind them in turn; of successes the ids do."""
+    """Decide on all tasks behind those that ended, and on those behind them in turn; of successes, ids suffice."""
     if not connection.look().waiting:
         return
     direct = [*succeeded, *(id for id, task in ended.items() if task and task.state is State.SUCCEEDED)]
@@ -79,12 +79,12 @@ def follow(connection: Connection, ended: Mapping[str, Task | None], *, succeede
 
 
 def waiting_behind(connection: Connection, ids: Collection[str]) -> list[reading.Found]:
-    """The tasks that wait behind these, however many behind one another; one more than may be decided on, at most."""
+    """Return the tasks that wait behind these, at any depth, at most one more than may be decided on."""
     return _found(connection, ALL_BEHIND, ids) if ids and connection.look().waiting else []
 
 
 def readable(connection: Connection, found: Iterable[reading.Found]) -> list[Task]:
-    """The tasks that can be read; the others are set aside."""
+    """Return the tasks that can be read. The others are set aside."""
     tasks = []
     for row, task in found:
         if task.unreadable:
@@ -95,25 +95,25 @@ def readable(connection: Connection, found: Iterable[reading.Found]) -> list[Tas
 
 
 def cancelled_behind(connection: Connection, ids: Iterable[str], beyond: int = 0) -> list[reading.Found]:
-    """The tasks that were cancelled for the sake of these, as ``waiting_behind``."""
+    """Return the tasks that were cancelled because of these, limited as in ``waiting_behind``."""
     return _found(connection, ALL_CANCELLED_BEHIND, ids, beyond)
 
 
 def taken_keys(connection: Connection, tasks: Iterable[Task]) -> set[str]:
-    """Those of the tasks' unique keys that tasks have which have not finished."""
+    """Return those of the tasks' unique keys that unfinished tasks have."""
     keys = {key.text for task in tasks for key in keys_of(task) if key.kind is KeyKind.UNIQUE}
     return {str(key) for [key] in many.select(connection, TAKEN_KEYS, keys)}
 
 
 def put(connection: Connection, changed: Sequence[Task]) -> None:
-    """Store what was decided on tasks behind others."""
+    """Store the decisions on tasks behind others."""
     if changed:
         changing.put_all(connection, changed)
     connection.decided += len(changed)
 
 
 def note_left(connection: Connection, ended: Sequence[str]) -> None:
-    """Note behind which of the tasks that ended some wait still."""
+    """Note which of the tasks that ended still have tasks waiting behind them."""
     left = many.select(connection, BEHIND_WHICH_ANY_WAIT, [rows.key(id) for id in ended])
     _note(connection, [(rows.raw(key), 0, 0) for [key] in left])
 
@@ -121,7 +121,7 @@ def note_left(connection: Connection, ended: Sequence[str]) -> None:
 def revive(
     connection: Connection, running_again: Sequence[Task], beyond: int = 0, *, cancelled: Sequence[reading.Found]
 ) -> None:
-    """Bring back what was cancelled for the sake of tasks that run again, and what was for theirs."""
+    """Bring back tasks that were cancelled because of tasks that run again, and those cancelled because of these."""
     some = cancelled[: room(connection)]
     tasks = [task for _, task in some if not task.unreadable]
     changed = succession.revive_all(running_again, tasks, taken_keys(connection, tasks), connection.now)
@@ -134,7 +134,7 @@ def revive(
 def note_left_cancelled(
     connection: Connection, running_again: Iterable[Task], looked_at: Iterable[reading.Found], beyond: int = 0
 ) -> None:
-    """Note for the sake of which tasks some more are cancelled than were looked at."""
+    """Note the tasks because of which more tasks are cancelled than were looked at."""
     last = {task.id: beyond if number == 0 else 0 for number, task in enumerate(running_again)}
     for row, task in looked_at:
         if task.after in last:
@@ -145,12 +145,12 @@ def note_left_cancelled(
 
 
 def is_any_left(connection: Connection) -> bool:
-    """Whether anything is noted."""
+    """Return True if any task is noted."""
     return connection.execute(ANY_BEHIND).fetchone() is not None
 
 
 class GoOn(CallIfNeeded[bool]):
-    """Decides on some of what is noted. Answers whether anything is left."""
+    """Decide on some of the tasks behind noted ones. Answers True if any are left."""
 
     turn = Turn.STORE
 
@@ -159,7 +159,7 @@ class GoOn(CallIfNeeded[bool]):
 
 
 def go_on(connection: Connection) -> bool:
-    """Decide on some of what is noted. Returns whether anything is left."""
+    """Decide on some of the tasks behind noted ones. Returns True if any are left."""
     notes = connection.execute(BEHIND, (MOST_DECIDED,)).fetchall()
     ids = {rows.to_id(key): key for _, key, _, _ in notes if isinstance(key, bytes)}  # else damaged: it names no task
     found = {id: task for id, (_, task) in reading.found(connection, ids).items()}
@@ -176,7 +176,7 @@ def go_on(connection: Connection) -> bool:
             ended[rows.to_id(key)] = None
         elif revived:
             revive(connection, [before], beyond, cancelled=cancelled_behind(connection, [before.id], beyond))
-        elif before.state.finished:  # else it runs again, and they wait for that
+        elif before.state.finished:  # otherwise it runs again, and they wait for it
             ended[before.id] = before
     many.change(connection, DELETE_NOTES, done)
     if ended:
@@ -186,12 +186,12 @@ def go_on(connection: Connection) -> bool:
 
 
 def room(connection: Connection) -> int:
-    """How many tasks behind others this transaction may still decide on."""
+    """Return how many tasks behind others this transaction may still decide on."""
     return max(0, MOST_DECIDED - connection.decided)
 
 
 def _found(connection: Connection, statement: str, ids: Iterable[str], *others: int) -> list[reading.Found]:
-    """One more than may be decided on, at most."""
+    """Return at most one row more than may be decided on."""
     keys = [rows.key(id) for id in ids]
     found = many.select(connection, statement, keys, *others, room(connection) + 1)
     return [(row, reading.task_of(connection, row)) for row in found]

@@ -1,4 +1,4 @@
-"""Calls that lease tasks. Leases are released whose caller was cancelled."""
+"""Calls that lease tasks. They release leases whose caller was cancelled."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -22,18 +22,18 @@ MOST_REMEMBERED = 1000
 
 
 Release = Callable[[Sequence[Task], Collection[str]], None]
-"""Releases leases; the tasks with these ids stay held back."""
+"""A function that releases leases. The tasks with these ids stay held."""
 
 
 class UnclaimedLeases:
-    """Releases leases, and remembers which."""
+    """Release leases, and remember which."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._leases: deque[Lease] = deque(maxlen=MOST_REMEMBERED)
 
     def release(self, opened: Opened, tasks: Sequence[Task], held: Collection[str]) -> None:
-        """Have the writer release the leases of tasks; the held stay held back."""
+        """Have the writer release the leases of tasks. Tasks in ``held`` stay held."""
         now, unheard = self._clock(), Released("nobody waited for the claim any more", begun=False)
         settled = [
             lifecycle.settle(
@@ -51,7 +51,7 @@ class UnclaimedLeases:
             opened.writer.submit([Call(partial(finishing.finish, settled=settled))])
 
     def without_released(self, stored: list[Task]) -> list[Task]:
-        """Return the answer to a call; where it repeats one whose leases are released, the tasks as they will be."""
+        """Return the answer to a call. If it repeats a call with released leases, the tasks are as they will be."""
         return [self._without_lease(task) for task in stored] if self._leases else stored
 
     def _without_lease(self, task: Task) -> Task:
@@ -61,7 +61,7 @@ class UnclaimedLeases:
 
 
 class Enqueue(Operation[list[Task] | QueueFull]):
-    """Stores tasks for any worker. Answers what stands for them, or the refusal of a full queue."""
+    """Store tasks for any worker. Answers the tasks that stand for them, or the refusal of a full queue."""
 
     __slots__ = ("_tasks",)
 
@@ -77,7 +77,7 @@ class Enqueue(Operation[list[Task] | QueueFull]):
 
 
 class EnqueueAndLease(Enqueue):
-    """Stores tasks, and leases to a worker those that may begin at once."""
+    """Store tasks, and lease those that may start at once to a worker."""
 
     __slots__ = ("_claim", "_made", "_release")
 
@@ -90,7 +90,7 @@ class EnqueueAndLease(Enqueue):
         self._made: Sequence[Task] = ()
 
     def run(self, connection: Connection) -> list[Task] | QueueFull:
-        # Not what was there already: a repeated call must not release what runs.
+        # Only new tasks are taken back: a repeated call must not release running tasks.
         stored, self._made = storing.enqueue(connection, self._tasks, self._claim)
         return stored
 
@@ -100,7 +100,7 @@ class EnqueueAndLease(Enqueue):
 
 
 class ClaimTasks(CallIfNeeded[list[Task]]):
-    """Leases queued tasks to a worker."""
+    """Lease queued tasks to a worker."""
 
     __slots__ = ("_release",)
 
@@ -113,7 +113,7 @@ class ClaimTasks(CallIfNeeded[list[Task]]):
 
     @property
     def abandoned(self) -> bool:
-        """Return True when the caller was cancelled: it would only lease tasks that are then released."""
+        """Return True if the caller was cancelled: the call would only lease tasks that are then released."""
         return self.future is not None and self.future.cancelled()
 
     def take_back(self, result: list[Task]) -> None:
@@ -127,7 +127,7 @@ def _claim(connection: Connection, claim: Claim) -> list[Task]:
     if look.overdue:
         finishing.expire(connection)
         look = connection.look()
-        if look.overdue:  # very many: none of them may begin, so the worker is to come again
+        if look.overdue:  # very many: none of them may start, so the worker has to claim again
             connection.queued = True
             return []
     return claiming.claim(connection, claim, look)

@@ -1,4 +1,4 @@
-"""The behaviour that every engine has, as a test suite for yours too."""
+"""The behaviour that every engine has, as a test suite for your engine, too."""
 
 from afterwards.testing.conformance.aside import ManyFailures, SettingAside
 from afterwards.testing.conformance.chains import Chains, Requeueing
@@ -60,8 +60,8 @@ class EngineConformance(
             async with MyEngine(clock=clock) as engine:
                 yield engine
 
-    Each base class is one subject and can be run alone: ``class TestClaiming(MyFixtures, Claiming)``, where
+    Each base class tests one subject and can be run alone: ``class TestClaiming(MyFixtures, Claiming)``, where
     ``MyFixtures`` has the fixture. ``ReopeningConformance`` is for engines whose tasks outlive the process.
-    ``TransactionConformance`` is for engines whose tasks lie in a database that applications use.
-    ``afterwards.testing.conformance.generated`` compares an engine with the one in memory besides.
+    ``TransactionConformance`` is for engines that keep tasks in a database that applications use.
+    ``afterwards.testing.conformance.generated`` also compares an engine with the one in memory.
     """

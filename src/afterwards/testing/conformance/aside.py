@@ -1,4 +1,4 @@
-"""Tasks that one code cannot read, and other code may; and how much of a long history is kept."""
+"""Tasks that some code cannot read and other code can; and how much of a long history is kept."""
 
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ REFUSED = SetAside('arguments: parameter "name": it has no default, and is not s
 
 
 class SettingAside(Conformance):
-    """What a worker's code cannot read waits for other code."""
+    """A task that a worker's code cannot read waits for other code."""
 
     async def set_aside(self, engine: Engine, **fields: object) -> Task:
         return await self.ended(engine, REFUSED, **fields)

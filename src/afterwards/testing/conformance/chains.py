@@ -1,4 +1,4 @@
-"""The tasks behind a task: they wait, follow, are cancelled for its sake, and come back with it."""
+"""The tasks behind a task: they wait, follow, are cancelled because of it, and come back with it."""
 
 from asyncio import sleep
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ PATIENCE = 30.0
 
 class ChainHelpers(Conformance):
     def chain(self, length: int, **fields: Any) -> list[NewTask]:
-        """Calls, each behind the one before it."""
+        """Return calls, each behind the one before it."""
         tasks: list[NewTask] = []
         for _ in range(length):
             tasks.append(self.task(after=tasks[-1].id if tasks else None, **fields))
         return tasks
 
     async def broken(self, engine: Engine, length: int, outcome: Outcome = FAILURE) -> list[Task]:
-        """A chain whose first task has failed."""
+        """Return a chain whose first task has ended with this outcome."""
         tasks = self.chain(length)
         await engine.enqueue(tasks)
         [first] = await self.claim(engine)
@@ -45,7 +45,7 @@ class ChainHelpers(Conformance):
         return await engine.get(ids(tasks))
 
     async def until(self, engine: Engine, tasks: Sequence[Task | NewTask], state: State) -> None:
-        """Wait until all of them are in this state: where there are very many, it comes a little later."""
+        """Wait until all of them are in this state. If there are very many, that takes a little longer."""
         deadline = monotonic() + PATIENCE
         while set(await self.states(engine, *tasks)) != {state}:
             assert monotonic() < deadline, "they are not in this state"
@@ -178,7 +178,7 @@ class Chains(ChainHelpers):
         await self.until(engine, behind, State.QUEUED)
 
     async def test_very_many_that_are_cancelled_together_have_the_same_reasons_as_few(self, engine: Engine) -> None:
-        """Those behind another one are cancelled for its sake, wherever they stand in the list."""
+        """Tasks behind another one are cancelled because of it, wherever they are in the list."""
         tasks = self.chain(700)
         await engine.enqueue(tasks)
         cancelled = await engine.cancel(ids(tasks), "not wanted")

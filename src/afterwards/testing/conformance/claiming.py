@@ -23,7 +23,7 @@ from afterwards.testing.conformance.support import (
 
 
 class Claiming(Conformance):
-    """A task goes to one worker at a time, the best first."""
+    """A task goes to one worker at a time, the best task first."""
 
     async def test_a_claimed_task_is_running_and_leased(self, engine: Engine, clock: FakeClock) -> None:
         [stored] = await engine.enqueue([self.task()])
@@ -134,7 +134,7 @@ class Claiming(Conformance):
 
 
 class Suspecting(Conformance):
-    """A task that was running when a worker was lost may be what killed it."""
+    """A task that was running when a worker was lost may have crashed it."""
 
     async def suspects(self, engine: Engine, clock: FakeClock, count: int) -> list[Task]:
         await engine.enqueue([self.task() for _ in range(count)])
@@ -192,7 +192,7 @@ class Suspecting(Conformance):
 
 
 class Beating(Conformance):
-    """A worker keeps its leases by a sign of life."""
+    """A worker keeps its leases by heartbeats."""
 
     async def test_a_beaten_lease_holds(self, engine: Engine, clock: FakeClock) -> None:
         task = await self.running(engine)

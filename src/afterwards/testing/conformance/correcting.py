@@ -1,4 +1,4 @@
-"""A clock that was a day ahead, and was put back."""
+"""A clock that was a day ahead, and was set back."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ HOURS = timedelta(hours=2)
 
 
 class Correcting(Conformance):
-    """What was written while the clock was ahead goes on from the new time."""
+    """Times written while the clock was ahead go on from the new time."""
 
     async def test_a_delay_begins_anew_after_a_correction(self, engine: Engine, clock: FakeClock) -> None:
         clock.advance(AHEAD)

@@ -1,4 +1,4 @@
-"""Tasks that must begin in time, and those that must not begin again."""
+"""Tasks that must start in time, and those that must not start again."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from afterwards.testing.conformance.support import LEASE, MOMENT, RETRY, SOON, C
 
 
 class Expiring(Conformance):
-    """Later than it expires, no attempt of a task begins."""
+    """No attempt of a task starts after the task has expired."""
 
     async def test_a_task_can_be_begun_until_it_expires(self, engine: Engine, clock: FakeClock) -> None:
         [task] = await engine.enqueue([self.task(expires=SOON)])
@@ -73,7 +73,7 @@ class Expiring(Conformance):
 
 
 class RunningOnce(Conformance):
-    """With ``rerun_after_crash=False`` an attempt that was begun and lost is the last one."""
+    """With ``rerun_after_crash=False``, an attempt that started and was lost is the last one."""
 
     async def test_a_crash_ends_it_as_failed(self, engine: Engine, clock: FakeClock) -> None:
         task = await self.running(engine, rerun_after_crash=False)

@@ -1,4 +1,4 @@
-"""Every write names its attempt, and is refused when the task has moved on."""
+"""Every write names its attempt, and is refused if the task has moved on."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ WAYS = (
 
 
 class Fences(Conformance):
-    """A worker that was stopped, and woke up when its task had moved on."""
+    """A worker that was stopped, and goes on after its task has moved on."""
 
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("write", WRITES)
@@ -125,7 +125,7 @@ class Fences(Conformance):
         settled = self.lost(late) if isinstance(write, str) else self.settled(late, write)
         return await engine.finish([settled]) == [late.lease]
 
-    # How the task moved on.
+    # Ways in which the task moves on.
 
     async def lost_and_queued(self, engine: Engine, clock: FakeClock, task: Task) -> None:
         clock.advance(LEASE)
@@ -173,6 +173,6 @@ class Fences(Conformance):
         assert await engine.prune(limit=1) == 1
 
     async def claim_again(self, engine: Engine) -> None:
-        """Another worker takes it, with a lease so short that only the attempt can tell the two apart."""
+        """Claim the task for another worker, with a lease so short that only the attempt distinguishes the two."""
         [task] = await self.claim(engine, "another", lease=LEASE * 0)
         assert task.attempt == 2

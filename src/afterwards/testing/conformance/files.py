@@ -13,7 +13,7 @@ DAY = timedelta(days=1)
 
 
 class UploadedFiles(Conformance):
-    """The content of a file is there as long as its task."""
+    """The content of a file exists as long as its task."""
 
     def chunks(self, file: str, task: NewTask, *contents: bytes, first: int = 0) -> list[Chunk]:
         return [

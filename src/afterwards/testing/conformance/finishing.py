@@ -27,7 +27,7 @@ from afterwards.testing.conformance.support import (
 
 
 class Finishing(Conformance):
-    """How an attempt ended is stored once, with all that it means."""
+    """The end of an attempt is stored once, with all its effects."""
 
     async def test_a_success_keeps_its_result_and_needs_no_failure(self, engine: Engine, clock: FakeClock) -> None:
         task = await self.running(engine)
@@ -162,7 +162,7 @@ class Finishing(Conformance):
 
 
 class Losing(Conformance):
-    """An attempt whose worker is gone is given up by another worker."""
+    """An attempt whose worker is dead is given up by another worker."""
 
     async def test_a_lease_expires(self, engine: Engine, clock: FakeClock) -> None:
         task = await self.running(engine)
@@ -228,7 +228,7 @@ class Losing(Conformance):
 
 
 class Cancelling(Conformance):
-    """A cancel ends what does not run, and asks what runs to stop."""
+    """A cancel ends tasks that do not run, and asks running ones to stop."""
 
     async def test_a_queued_task_is_cancelled(self, engine: Engine, clock: FakeClock) -> None:
         [task] = await engine.enqueue([self.task()])

@@ -1,7 +1,8 @@
-"""Whatever is done to an engine leaves it with what the engine in memory has.
+"""Compare an engine with the one in memory after the same operations.
 
-Steps are drawn at random, from a seed. They name tasks and attempts by number among those that exist by then, so that
-late workers and repeated calls come up by themselves. A difference is shown as a short list of steps that leads to it.
+Steps are drawn at random, from a seed. They name tasks and attempts by number among those that exist at that time, so
+that late workers and repeated calls come up by themselves. A difference is shown as a short list of steps that leads to
+it.
 """
 
 import os
@@ -71,14 +72,14 @@ class Asked:
 
 @dataclass
 class World:
-    """Two engines, one clock, and what senders and workers remember. Numbers count from the latest backwards."""
+    """Two engines, one clock, and the memory of senders and workers. Numbers count backwards from the latest."""
 
     engine: Engine
     reference: Engine
     clock: FakeClock
     ids: list[str] = field(default_factory=list)
-    attempts: list[Task] = field(default_factory=list)  # as their workers took them; also those that are over
-    expired: list[Task] = field(default_factory=list)  # as a reaper saw them
+    attempts: list[Task] = field(default_factory=list)  # as their workers took them, including those that are over
+    expired: list[Task] = field(default_factory=list)  # as a reaper read them
     stored: dict[str, Task] = field(default_factory=dict)  # after the last step
     starts: dict[Group, list[datetime]] = field(default_factory=dict)
     fired: set[tuple[str, datetime]] = field(default_factory=set)
@@ -97,7 +98,7 @@ class World:
             if not (task.run_at and task.run_at <= self.clock()) and task.state is moved.get(task.id)
         ]
         until = self.clock() + timedelta(seconds=start) if isinstance(start, int) else start
-        # Some are not to wait: what is published together may have different times.
+        # Some start at once: tasks that are published together may have different times.
         starts = [(Lease(task.id, attempt), None if number % 2 else until) for number, task in enumerate(not_due)]
         await self._both(lambda engine: engine.publish(starts))
 
@@ -154,7 +155,7 @@ class World:
         await self.give_up_what_was_seen_expired()
 
     async def a_reaper_is_slow(self, numbers: list[int]) -> None:
-        """Some leases are renewed between its look and its decision."""
+        """Renew some leases between the reaper's query and its decision."""
         self.clock.advance(LEASE)
         await self.look_for_expired()
         await self.heartbeat(numbers, progress=None)
@@ -173,7 +174,7 @@ class World:
         await self._both(lambda engine: engine.register_schedules(expressions))
 
     async def fire(self, calls: list[Asked], slots: list[int]) -> None:
-        """Fires at multiples of a span, near the clock; of the same call for both, as they must not be doubled."""
+        """Fire at multiples of a span, near the clock. Both engines get the same calls, so that none is doubled."""
         now = START + (self.clock() - START) // FIRES * FIRES
         fires = [
             Fire(call.name, now + slot * FIRES, replace(self._new(call), max_queued=None))
@@ -213,14 +214,14 @@ class World:
         await self._both(lambda engine: engine.find(query))
 
     async def check(self, *, by_hand: bool) -> None:
-        """Both hold the same, and it makes sense."""
+        """Check that both engines hold the same, and that it is consistent."""
         stored = await self._both(lambda engine: engine.get(self.ids))
         await self._both(_counts)
         await self._both(lambda engine: engine.paused())
         await self._both(lambda engine: engine.register_schedules({}))
         await self._both(lambda engine: engine.workers(60 * SECOND))
         await self._both(lambda engine: engine.unroutable(10 * SECOND))
-        before, self.stored = self.stored, {task.id: task for task in stored}  # one may stand for several ids
+        before, self.stored = self.stored, {task.id: task for task in stored}  # one task may stand for several ids
         _check_limits(self.stored.values(), self.starts)
         _check_uniqueness(self.stored.values())
         for task in stored:
@@ -229,14 +230,14 @@ class World:
                 _check_change(before[task.id], task, by_hand=by_hand)
 
     async def _both(self, call: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
-        """Do the same to both engines; their answers must be equal."""
+        """Do the same to both engines. Their answers must be equal."""
         expected, answer = await call(self.reference), await call(self.engine)
         if self._moved(answer) != self._moved(expected):
             raise AssertionError(difference(self._moved(answer), self._moved(expected)))
         return expected
 
     def _moved(self, answer: object) -> object:
-        """An answer as if all that has become due had been moved: when it does so is the engine's affair."""
+        """Return an answer as if all due tasks were queued: each engine may choose when it queues them."""
         match answer:
             case Task():
                 return lifecycle.due(answer, self.clock())
@@ -247,7 +248,7 @@ class World:
 
     def _new(self, asked: Asked) -> NewTask:
         after = None if asked.after is None or not self.ids else self._ids([asked.after])[0]
-        self.ids.append(task_id(START, (2**79 - len(self.ids)).to_bytes(10)))  # they go down: nothing to order by
+        self.ids.append(task_id(START, (2**79 - len(self.ids)).to_bytes(10)))  # they decrease: nothing to order by
         return NewTask(
             id=self.ids[-1],
             name=asked.name,
@@ -279,7 +280,7 @@ class World:
 
 
 def difference(yours: object, memory: object) -> str:
-    """How an answer differs from that of the engine in memory, a line for each field."""
+    """Return how an answer differs from that of the engine in memory, a line for each field."""
     match yours, memory:
         case Task(), Task() if yours.id == memory.id:
             pairs = ((one.name, getattr(yours, one.name), getattr(memory, one.name)) for one in fields(Task))
@@ -307,7 +308,7 @@ def _briefly(answer: object) -> str:
 
 @dataclass(frozen=True)
 class Step:
-    """Something done to both engines."""
+    """An operation on both engines."""
 
     method: Callable[..., Awaitable[None]]
     arguments: dict[str, Any]
@@ -317,7 +318,7 @@ class Step:
         await world.check(by_hand=self.method is World.requeue)
 
     def without(self, name: str, index: int) -> "Step":
-        """The step with one item less in this argument, which is a list."""
+        """Return the step with one item less in this argument, which is a list."""
         items = self.arguments[name]
         return replace(self, arguments=self.arguments | {name: items[:index] + items[index + 1 :]})
 
@@ -327,14 +328,14 @@ class Step:
 
 
 class GeneratedConformance:
-    """Compares an engine with the one in memory. A subclass opens its engine, empty, once per example.
+    """Compare an engine with the one in memory. A subclass opens its engine, empty, once per example.
 
     class TestMyEngineGenerated(GeneratedConformance):
         def open(self, clock: FakeClock) -> AbstractAsyncContextManager[Engine]:
             return MyEngine(clock=clock)
 
-    It draws ``examples``, always the same, but begins no further one after ``seconds``, so a slow engine may pass after
-    a few: ``AFTERWARDS_EXAMPLES=2000`` draws as many, however long they take. Run that before you trust an engine.
+    It draws ``examples``, always the same, but starts no further one after ``seconds``, so a slow engine may pass after
+    a few. ``AFTERWARDS_EXAMPLES=2000`` draws as many, however long they take. Run that before you trust an engine.
     """
 
     pytestmark = pytest.mark.anyio
@@ -347,11 +348,11 @@ class GeneratedConformance:
         return "asyncio"
 
     def open(self, clock: FakeClock) -> AbstractAsyncContextManager[Engine]:
-        """A new, empty engine that reads the clock; leaving the context removes it."""
+        """Return a new, empty engine that reads the clock. Leaving the context removes it."""
         raise NotImplementedError("open your engine here")
 
     def reference(self, clock: FakeClock) -> Engine:
-        """The engine that it is compared with."""
+        """Return the engine to compare with."""
         return MemoryEngine(clock=clock)
 
     async def test_whatever_is_done_leaves_what_it_leaves_in_memory(self) -> None:
@@ -380,12 +381,12 @@ class GeneratedConformance:
             try:
                 for step in steps:
                     await step.take(world)
-            except Exception as difference:  # whatever an engine raises here, the one in memory does not
+            except Exception as difference:  # the engine in memory raises nothing here, whatever this one raises
                 return difference
         return None
 
     async def _shortened(self, steps: Sequence[Step]) -> list[Step]:
-        """Leave out what the difference does not need: halves first, in the end single steps."""
+        """Leave out steps that the difference does not need: first halves, then single steps."""
         kept = list(steps)
         size = len(kept)
         while size := size // 2:
@@ -456,7 +457,7 @@ _queues = _among(frozenset({"default", "mail"}), frozenset({"default"}), frozens
 _states = _among(
     frozenset({State.RUNNING}),
     frozenset({State.WAITING, State.CANCELLED}),
-    frozenset({State.SCHEDULED, State.QUEUED}),  # when a task moves from one to the other is the engine's affair
+    frozenset({State.SCHEDULED, State.QUEUED}),  # each engine may choose when a task moves from one to the other
     frozenset({State.SUCCEEDED, State.FAILED}),
 )
 _outcome = _among(
@@ -521,12 +522,12 @@ STEPS: list[tuple[int, Callable[..., Awaitable[None]], dict[str, Draw]]] = [
 
 
 def _counted_back(items: Sequence[T], numbers: Sequence[int]) -> list[T]:
-    """The items with these numbers, 0 being the latest; each once."""
+    """Return the items with these numbers, 0 being the latest; each once."""
     return [items[index] for index in {-1 - number % len(items): None for number in numbers}] if items else []
 
 
 async def _or_full(answer: Awaitable[list[Task]]) -> list[Task] | None:
-    """The answer, None when a queue was full."""
+    """Return the answer, None if a queue was full."""
     try:
         return await answer
     except QueueFull:
@@ -538,7 +539,7 @@ async def _in_any_order(answer: Awaitable[list[Task]]) -> list[Task]:
 
 
 async def _counts(engine: Engine) -> dict[tuple[str, State], int]:
-    """How many tasks stand where; scheduled and queued are one, as moving them is the engine's affair."""
+    """Count the tasks by state. Scheduled and queued are one, because engines may choose when they move tasks."""
     counts: dict[tuple[str, State], int] = {}
     for (queue, state), count in (await engine.stats()).counts.items():
         key = queue, State.QUEUED if state is State.SCHEDULED else state
@@ -547,7 +548,7 @@ async def _counts(engine: Engine) -> dict[tuple[str, State], int]:
 
 
 def _check_limits(tasks: Collection[Task], starts: dict[Group, list[datetime]]) -> None:
-    """No limit is passed at any instant, and none within any span."""
+    """Check that no limit is exceeded at any instant, and no rate within any span."""
     running = Counter(group_of(task.name, task.limit_key, LIMITS) for task in tasks if task.state is State.RUNNING)
     for name, limit in LIMITS.items():
         assert limit.max_concurrency is not None and limit.rate is not None
@@ -567,7 +568,7 @@ def _no_two(keys: Iterable[str | None]) -> bool:
 
 
 def _check_record(task: Task, tasks: dict[str, Task]) -> None:
-    """What holds for every record at every time."""
+    """Check what holds for every record at every time."""
     assert (task.state is State.RUNNING) == (task.lease_until is not None)
     assert task.state.finished == (task.finished_at is not None)
     assert (task.state is State.CANCELLED) == (task.reason is not None)
@@ -582,7 +583,7 @@ def _check_record(task: Task, tasks: dict[str, Task]) -> None:
 
 
 def _check_change(old: Task, new: Task, *, by_hand: bool) -> None:
-    """What holds from one step to the next."""
+    """Check what holds from one step to the next."""
     assert old.attempt <= new.attempt <= old.attempt + 1
     assert new.failures[: min(len(old.failures), FIRST_FAILURES)] == old.failures[:FIRST_FAILURES]
     assert new.failures_left_out >= old.failures_left_out

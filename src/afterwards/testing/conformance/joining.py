@@ -1,4 +1,4 @@
-"""Tasks stored in transactions of the application's own."""
+"""Tasks stored in the application's own transactions."""
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from afterwards.testing.conformance.support import SOON, Conformance
 
 
 class DriverTransaction:
-    """A transaction on a connection of a database driver's, as an application has it."""
+    """A transaction on a connection of a database driver, as an application has it."""
 
     def __init__(self, dialect: str, connection: Any) -> None:
         self.dialect = dialect
@@ -35,13 +35,13 @@ Begin = Callable[[], AbstractContextManager[DriverTransaction]]
 
 @contextmanager
 def sqlite_transaction(path: object) -> Iterator[DriverTransaction]:
-    """A transaction on a file, which is rolled back unless it is committed."""
+    """Open a transaction on a file. It is rolled back unless it is committed."""
     with closing(sqlite3.connect(str(path))) as connection:
         yield DriverTransaction("sqlite", connection)
 
 
 class Joining(Conformance):
-    """A transaction is joined where the tasks are kept, and nowhere else."""
+    """A transaction is joined if it is on the tasks' store, and not otherwise."""
 
     async def test_a_transaction_on_another_database_is_not_joined(self, engine: Engine, tmp_path: Any) -> None:
         for database in (":memory:", tmp_path / "other.db"):
@@ -56,9 +56,9 @@ class Joining(Conformance):
 
 
 class TransactionConformance(Conformance):
-    """What is stored in a transaction of the application's commits or rolls back with it.
+    """Tasks stored in a transaction of the application commit or roll back with it.
 
-    For engines that keep their tasks in a database which applications use, too: give it the fixtures of
+    This is for engines that keep their tasks in a database which applications use, too. Give it the fixtures of
     ``EngineConformance`` and ``begin``.
     """
 

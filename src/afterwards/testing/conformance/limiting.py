@@ -29,7 +29,7 @@ THREE_SOON = {"greet": Limit(rate=Rate(3, SOON))}
 
 
 class Limiting(Conformance):
-    """A limit holds for all workers together, and is decided where tasks are claimed."""
+    """A limit holds for all workers together, and is applied when tasks are claimed."""
 
     async def test_no_more_run_at_once_than_allowed(self, engine: Engine) -> None:
         tasks = [self.task() for _ in range(5)]
@@ -165,14 +165,14 @@ class Limiting(Conformance):
         await engine.enqueue([self.task(limit_key="ada") for _ in range(2)])
         [running] = await self.claim(engine, limits=ONE)
         assert await self.claim(engine, limits=ONE) == []
-        await engine.wait(timedelta(seconds=1))  # for hints that come of what was done before
+        await engine.wait(timedelta(seconds=1))  # it takes the hints of earlier changes
         waiting = asyncio.create_task(engine.wait(LEASE))
         await self.finish(engine, running, outcome)  # type: ignore[arg-type]  # pytest's parameters have no types
         async with asyncio.timeout(5):
             await waiting
 
     async def counts_after(self, engine: Engine, clock: FakeClock, pauses: tuple[float, ...]) -> list[int]:
-        """How many tasks start after each of these seconds."""
+        """Return how many tasks start after each of these seconds."""
         counts = []
         for pause in pauses:
             clock.advance(pause)
@@ -183,7 +183,7 @@ class Limiting(Conformance):
 
 
 class Pausing(Conformance):
-    """What is paused is not begun, and what runs goes on."""
+    """Paused tasks do not start, and running tasks go on."""
 
     async def test_nothing_of_a_paused_queue_is_claimed(self, engine: Engine) -> None:
         tasks = [self.task(queue="mail"), self.task()]
@@ -243,7 +243,7 @@ class Pausing(Conformance):
 
 
 class Filling(Conformance):
-    """A queue takes no more than may wait in it."""
+    """A queue accepts no more tasks than may wait in it."""
 
     async def test_past_its_limit_nothing_of_the_call_is_stored(self, engine: Engine) -> None:
         await engine.enqueue([self.task(max_queued=2)])

@@ -10,7 +10,7 @@ from afterwards.testing.conformance.support import FAILURE, MOMENT, SNOOZE, SOON
 
 
 class Reading(Conformance):
-    """What people see."""
+    """The queries of people."""
 
     async def test_everything_is_listed_newest_first(self, engine: Engine) -> None:
         tasks = [self.task() for _ in range(6)]
@@ -101,7 +101,7 @@ class Reading(Conformance):
     async def test_the_age_of_a_queued_task_counts_from_its_storing(self, engine: Engine, clock: FakeClock) -> None:
         await engine.enqueue([self.task(wait=SOON)])
         clock.advance(SOON * 3)
-        await self.claim(engine, names=["other"])  # which queues what is due
+        await self.claim(engine, names=["other"])  # this also queues tasks that are due
         assert (await engine.stats()).oldest == SOON * 3
 
     async def test_nothing_waits_where_nothing_is_queued(self, engine: Engine, clock: FakeClock) -> None:
@@ -112,7 +112,7 @@ class Reading(Conformance):
 
 
 class Pruning(Conformance):
-    """A record stays as long as its retention says, and not longer."""
+    """A record is kept for its retention, and not longer."""
 
     async def test_a_finished_task_is_deleted_when_its_retention_is_over(
         self, engine: Engine, clock: FakeClock

@@ -14,11 +14,11 @@ from afterwards.testing.clock import START
 from afterwards.testing.conformance.support import FAILURE, HALF, LEASE, RETRY, SOON, SUCCESS, Conformance, ids
 
 Open = Callable[[], AbstractAsyncContextManager[Engine]]
-"""Opens the store of a test: empty the first time, and the same store each time."""
+"""A function that opens the store of a test: empty the first time, and the same store each time."""
 
 
 class ReopeningConformance(Conformance):
-    """What an engine was told is there for the next process, and for another one.
+    """Data stored in an engine exists for the next process, and for another one.
 
     class TestMyStore(ReopeningConformance):
         @pytest.fixture
@@ -110,7 +110,7 @@ class ReopeningConformance(Conformance):
             assert refused.state is State.QUEUED
 
     async def lose_at_once(self, engine: Engine) -> None:
-        """Give up what runs, as if its lease had run out: it was renewed for no time."""
+        """Give up running tasks as if their leases had run out: they are renewed for no time."""
         running = await engine.find(Query(states=frozenset({State.RUNNING})))
         await engine.heartbeat([Heartbeat(task.lease) for task in running], lease=timedelta())
         assert await self.lose(engine, await engine.expired(limit=10)) == []

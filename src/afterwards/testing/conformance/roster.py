@@ -1,4 +1,4 @@
-"""The workers that live, and what waits for one."""
+"""The live workers, and the tasks that no worker would take."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ GREET = Route("greet", "default")
 
 
 class LivingWorkers(Conformance):
-    """Be announced, leave, and be forgotten."""
+    """Workers are announced, leave, and are forgotten."""
 
     async def test_a_worker_is_listed_as_it_was_announced(self, engine: Engine, clock: FakeClock) -> None:
         ada = self.worker("ada", queues=frozenset({"mail", "default"}), slots=7, started_at=START - MOMENT)
@@ -84,7 +84,7 @@ class LivingWorkers(Conformance):
         await engine.prune(limit=10)
         assert len(await engine.workers(DAY * 2)) == 3
         clock.advance(MOMENT)
-        assert await engine.prune(limit=10) == 0  # workers are no tasks
+        assert await engine.prune(limit=10) == 0  # workers are not tasks
         assert [one.id for one in await engine.workers(DAY * 2)] == ["ada"]
 
     def worker(self, id: str, **fields: object) -> LiveWorker:
@@ -105,7 +105,7 @@ class LivingWorkers(Conformance):
 
 
 class WaitingForWorkers(Conformance):
-    """What could be claimed, and since when."""
+    """The claimable tasks, and since when they are claimable."""
 
     async def test_all_that_could_be_claimed_is_unroutable_where_no_worker_lives(
         self, engine: Engine, clock: FakeClock
@@ -130,7 +130,7 @@ class WaitingForWorkers(Conformance):
             ("thank", "default", 2, "no live worker knows it"),
         ]
         clock.advance(SOON)
-        assert len(await engine.unroutable(SOON)) == 2  # it was seen within so long
+        assert len(await engine.unroutable(SOON)) == 2  # it was seen within this span
         assert len(await engine.unroutable(SOON - MOMENT)) == 3
 
     async def test_who_has_left_within_the_span_may_come_back(self, engine: Engine) -> None:
@@ -190,7 +190,7 @@ class WaitingForWorkers(Conformance):
         await engine.enqueue([self.task(wait=SOON)])
         clock.advance(SOON * 3)
         before = await self.backlog(engine)
-        await self.claim(engine, names=["other"])  # which queues what is due
+        await self.claim(engine, names=["other"])  # this also queues tasks that are due
         assert before == await self.backlog(engine) == (1, START + SOON)
         assert await self.backlog(engine, waited=SOON * 2 + MOMENT) is None
 
@@ -250,7 +250,7 @@ class WaitingForWorkers(Conformance):
         return {Route(one.name, one.queue) for one in await engine.unroutable(timedelta())}
 
     async def backlog(self, engine: Engine, waited: timedelta = timedelta()) -> tuple[int, datetime] | None:
-        """How many greetings wait, and since when."""
+        """Return how many greetings wait, and since when."""
         for found in await engine.unroutable(waited):
             if (found.name, found.queue) == GREET:
                 return found.count, found.since

@@ -1,4 +1,4 @@
-"""Schedules: one task per fire time, whoever tries, and however often."""
+"""Schedules: one task per fire time, however many processes try, and however often."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -57,7 +57,7 @@ class Scheduling(Conformance):
         await self.resume(engine, "thank")
         assert await engine.paused() == Paused(schedules=frozenset({"greet"}))
         [task] = await engine.enqueue([self.task()], claim=self.claim_for())
-        assert task.state is State.RUNNING  # what it has stored, and all else, goes on
+        assert task.state is State.RUNNING  # tasks that it has stored, and all others, go on
 
     async def test_a_fire_stores_its_task_and_is_noted(self, engine: Engine) -> None:
         await engine.register_schedules(NIGHTLY)
@@ -91,7 +91,7 @@ class Scheduling(Conformance):
 
     async def test_a_fire_that_is_not_later_than_the_last_is_refused(self, engine: Engine) -> None:
         await engine.register_schedules(NIGHTLY)
-        assert await self.fire(engine, START) == []  # it was registered then
+        assert await self.fire(engine, START) == []  # the schedule was registered at that time
         await self.fire(engine, START + SOON * 2)
         assert await self.fire(engine, START + SOON) == []
         assert (await self.kept(engine)).last_fire == START + SOON * 2

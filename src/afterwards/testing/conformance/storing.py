@@ -18,7 +18,7 @@ STORE_ERRORS = (OverflowError, ValueError, EngineError)
 
 
 class Storing(Conformance):
-    """A task that was stored stays stored, once."""
+    """A stored task stays stored, and is stored once."""
 
     async def test_a_task_is_kept_as_it_was_given(self, engine: Engine) -> None:
         new = self.task(
@@ -144,7 +144,7 @@ class Storing(Conformance):
 
 
 class Publishing(Conformance):
-    """Stored is not startable: a held task waits for the end of its request."""
+    """A stored task need not be startable: a held task waits for the end of its request."""
 
     async def test_a_held_task_cannot_be_claimed(self, engine: Engine, clock: FakeClock) -> None:
         [task] = await engine.enqueue([self.task(held=True)])
@@ -166,7 +166,7 @@ class Publishing(Conformance):
         assert ids(await self.claim(engine)) == [task.id]
 
     async def test_a_held_task_may_have_a_time_of_its_own(self, engine: Engine, clock: FakeClock) -> None:
-        """One that comes before the end of its request is not enough to start it."""
+        """A start time before the end of its request does not start it."""
         soon, late = await engine.enqueue([self.task(held=True, wait=SOON), self.task(held=True, wait=2 * HOLD)])
         assert (soon.state, soon.run_at) == (State.SCHEDULED, clock() + HOLD)
         assert (late.state, late.run_at) == (State.SCHEDULED, clock() + 2 * HOLD)
@@ -270,7 +270,7 @@ class Publishing(Conformance):
 
 
 class StoringLeased(Conformance):
-    """Enqueue with a claim: stored as running, leased to the process that stores it."""
+    """Enqueue with a claim: tasks are stored as running, leased to the process that stores them."""
 
     async def test_tasks_are_leased_at_once(self, engine: Engine, clock: FakeClock) -> None:
         [task] = await engine.enqueue([self.task()], claim=self.claim_for("me"))

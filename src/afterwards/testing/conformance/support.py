@@ -1,4 +1,4 @@
-"""What the tests of the suite share: its fixtures, and short ways to say what is done to an engine."""
+"""Fixtures and helpers that the tests of the suite share."""
 
 import os
 from collections.abc import Collection, Mapping
@@ -19,11 +19,11 @@ from afterwards.testing.clock import START, FakeClock
 LEASE = timedelta(seconds=30)
 SOON = timedelta(seconds=10)
 MOMENT = timedelta(microseconds=1)
-"""An engine keeps instants and spans at least this exactly."""
+"""The precision with which an engine keeps instants and spans, at least."""
 SUCCESS = Succeeded()
 FAILURE = Raised(error=ValueError("no"))
 RETRY = Raised(error=ValueError("not yet"), delay=SOON)
-"""With ``Retry(1)`` or more it is retried, which the helpers below see to."""
+"""An outcome that is retried with ``Retry(1)`` or more, which the helpers below set."""
 HALF, ALL = Progress(done=1, total=2, description="rows"), Progress(done=2, total=2, description="rows")
 SNOOZE = Snoozed(SOON)
 RELEASE = Released()
@@ -47,7 +47,7 @@ class Conformance:
         raise NotImplementedError("give your class a fixture `engine`: an opened engine that reads `clock`")
 
     def task(self, name: str = "greet", **fields: Any) -> NewTask:
-        """A call to store; its id says nothing about the order in which calls were made."""
+        """Return a call to store. Its id does not show the order in which calls were made."""
         return NewTask(**{"id": task_id(START, os.urandom(10)), "name": name, "arguments": "{}"} | fields)
 
     def claim_for(
@@ -77,14 +77,14 @@ class Conformance:
         return await engine.claim(self.claim_for(worker, **fields))
 
     async def running(self, engine: Engine, **fields: Any) -> Task:
-        """A task that has just been stored and claimed."""
+        """Return a task that has just been stored and claimed."""
         new = self.task(**fields)
         await engine.enqueue([new])
         [task] = await self.claim(engine, names=[new.name], ids=[new.id])
         return task
 
     async def ended(self, engine: Engine, outcome: Outcome = SUCCESS, **fields: Any) -> Task:
-        """A task that was stored, claimed and finished with this outcome."""
+        """Return a task that was stored, claimed and finished with this outcome."""
         task = await self.running(engine, **fields)
         assert await self.finish(engine, task, outcome) == []
         return await self.one(engine, task)
@@ -93,11 +93,11 @@ class Conformance:
         assert await engine.finish([self.settled(task, SUCCESS) for task in tasks]) == []
 
     async def finish(self, engine: Engine, task: Task, outcome: Outcome) -> list[Lease]:
-        """End the attempt; returns the lease if it was refused."""
+        """End the attempt. Returns the lease if it was refused."""
         return await engine.finish([self.settled(task, outcome)])
 
     async def lose(self, engine: Engine, tasks: Collection[Task]) -> list[Lease]:
-        """Give up attempts whose worker is gone, as another worker does; returns the leases that were refused."""
+        """Give up attempts whose worker is dead, as another worker does. Returns the refused leases."""
         return await engine.finish([self.lost(task) for task in tasks])
 
     def lost(self, task: Task) -> Settled:
@@ -108,7 +108,7 @@ class Conformance:
         return settle(task, outcome, retry, worker="worker", now=task.started_at or START, random=0.5)
 
     async def one(self, engine: Engine, task: Task | NewTask) -> Task:
-        """The task as it is stored now."""
+        """Return the task as it is stored now."""
         [stored] = await engine.get([task.id])
         return stored
 

@@ -1,4 +1,4 @@
-"""Tasks that there shall be only one of."""
+"""Tasks with unique keys."""
 
 import asyncio
 from dataclasses import replace
@@ -12,7 +12,7 @@ from afterwards.testing.conformance.support import FAILURE, LEASE, RETRY, SNOOZE
 
 
 class Uniqueness(Conformance):
-    """A task that is there answers for one that shall not be stored beside it."""
+    """An existing task answers for a call that must not be stored beside it."""
 
     async def test_while_one_waits_or_runs_no_second_one_is_stored(self, engine: Engine) -> None:
         [first] = await engine.enqueue([self.task(unique_key="k")])

@@ -13,12 +13,12 @@ from afterwards.testing.conformance.support import FAILURE, LEASE, RELEASE, Conf
 
 LONG = timedelta(minutes=10)
 PATIENCE = 5.0
-"""Seconds of real time after which a hint is held to be missing."""
+"""Seconds of real time after which a hint counts as missing."""
 A_MOMENT = timedelta(milliseconds=5)
 
 
 class Waiting(Conformance):
-    """A worker that found nothing sleeps until there may be something."""
+    """A worker that found nothing sleeps until there may be something to claim."""
 
     async def test_a_wait_ends_when_its_time_is_over(self, engine: Engine) -> None:
         await self.hinted(engine.wait(A_MOMENT))
@@ -92,7 +92,7 @@ class Waiting(Conformance):
         await self.hints(engine, engine.enqueue([self.task()]))
 
     async def hints(self, engine: Engine, change: Awaitable[object]) -> None:
-        """A worker that found nothing and waits is told of the change."""
+        """Check that a worker that found nothing and waits is told of the change."""
         await self.claim(engine, names=["nothing that is stored"])
         async with asyncio.TaskGroup() as group:
             group.create_task(self.hinted(engine.wait(LONG)))
@@ -106,5 +106,5 @@ class Waiting(Conformance):
             raise AssertionError(f"`wait` went on for {PATIENCE:g} s of real time: a hint is missing") from None
 
     async def settle_down(self) -> None:
-        """Let the others come as far as they can; a hint that comes too early must not be lost either."""
+        """Let the other tasks run as far as they can. A hint that comes too early must not be lost either."""
         await asyncio.sleep(0.005)

@@ -55,6 +55,7 @@ class Promises(RuleBasedStateMachine):
         self.begun: dict[tuple[str, str], list[datetime]] = defaultdict(list)
         self.succeeded: set[str] = set()  # as workers were told
         self.by_hand: set[str] = set()  # requeued, whatever the one before it is
+        self.released: set[str] = set()  # could start before the one before it was requeued
         self.fired: list[datetime] = []
         self.paused = Paused()
 
@@ -128,7 +129,7 @@ class Promises(RuleBasedStateMachine):
         for task in tasks:
             assert not self.paused.stops(task)
             assert task.expires_at is None or task.expires_at > self.clock()
-            if task.after is not None and task.id not in self.by_hand:
+            if task.after is not None and task.id not in self.by_hand | self.released:
                 assert task.after in self.succeeded
             self.running.append(task)
             self.begun[task.name, task.limit_key].append(self.clock())
@@ -160,7 +161,9 @@ class Promises(RuleBasedStateMachine):
     @rule(data=st.data())
     def requeue(self, data: st.DataObject) -> None:
         if self.ids:
+            free = [task for task in self.run(self.engine.get(self.ids)) if task.state is not State.WAITING]
             for task in self.run(self.engine.requeue([data.draw(st.sampled_from(self.ids))])):
+                self.released |= {other.id for other in free if other.after == task.id and not other.state.finished}
                 self.succeeded.discard(task.id)
                 self.by_hand.add(task.id)
 

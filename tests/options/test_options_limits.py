@@ -190,7 +190,7 @@ async def test_a_pause_of_nothing_is_refused(tmp_path: Path, what: dict[str, str
     async with working(an_engine(tmp_path), worker=False) as tasks:
         with pytest.raises(InvalidOption):
             await tasks.pause(**what)
-        with pytest.raises(InvalidOption, match="no task function"):
+        with pytest.raises(InvalidOption, match="is not a task function"):
             await tasks.pause(print)  # type: ignore[arg-type]  # on purpose
 
 

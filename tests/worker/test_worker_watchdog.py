@@ -33,9 +33,9 @@ async def test_a_task_that_blocks_the_loop_is_named_with_the_line_and_what_to_do
         [warning] = await until(lambda: warnings(caplog))
     assert f"task blocker ({handle.id})" in warning
     assert f"{__file__}:{blocker.function.__code__.co_firstlineno + 3}" in warning
-    assert "make it a `def` function" in warning
+    assert "or a `def` function, which runs in a thread" in warning
     [blocked] = re.findall(r"for (\d+) ms", warning)
-    assert 200 < int(blocked) < 2000
+    assert int(blocked) > 200
 
 
 async def test_one_that_goes_on_blocking_is_named_while_it_does(url: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -32,7 +32,7 @@ R = TypeVar("R")
 
 
 FASTAPIS_ADD_TASK = fastapi.BackgroundTasks.add_task
-"""The method that others may replace: tests by a mock, agents by a wrapper. What a wrapper adds is stored, too."""
+"""FastAPI's method. Tests may replace it by a mock, agents by a wrapper. Calls that a wrapper adds are stored, too."""
 
 
 class BackgroundTasks(Buffer):
@@ -43,8 +43,8 @@ class BackgroundTasks(Buffer):
     handler raises, nothing is stored and nothing runs. ``tasks`` lists all of them in the order added.
     """
 
-    # The injected object was made by FastAPI, and got this class later: what it has by itself are these defaults.
-    _stacks: ExitStacks | None = None  # None: made by hand
+    # FastAPI creates the injected object, and its class is changed later: it has only these defaults.
+    _stacks: ExitStacks | None = None  # None: created by hand
     _headers: Sequence[tuple[bytes, bytes]] = ()
     _sees_raise = False
 
@@ -56,7 +56,7 @@ class BackgroundTasks(Buffer):
         for task in tasks or ():
             self._append(self._converted(task))
 
-    @overload  # a task function's call gives a handle where FastAPI's gives None: the first that fits decides
+    @overload  # a task function's call returns a handle, FastAPI's returns None: the first match counts
     def add_task(  # type: ignore[overload-overlap]
         self, func: TaskFunction[P, Any, R], *args: P.args, **kwargs: P.kwargs
     ) -> TaskHandle[R]: ...
@@ -86,7 +86,7 @@ class BackgroundTasks(Buffer):
         idempotency_key: str | bool | None = None,
         **unknown: Never,
     ) -> None:
-        """Set what holds for the durable tasks added from now on; what is not given stays.
+        """Set options of the durable tasks added from now on. Options that are not given stay as they are.
 
         ``ordered``: whether they wait for each other, in the order added.
 
@@ -120,14 +120,14 @@ class BackgroundTasks(Buffer):
             self._key = self._request_key() if idempotency_key is True else own_key(idempotency_key)
 
     async def flush(self) -> None:
-        """Store now what was added so far, all or none; it still starts when the request has ended.
+        """Store the calls added so far now, all or none. Their tasks still start when the request has ended.
 
         Raises EngineUnavailable, which ``Afterwards`` answers with 503.
         """
         await flush([self], self._request_tasks)
 
     async def __call__(self) -> None:
-        """Store the durable tasks, unless the handler's end has done so, and run the plain ones."""
+        """Store the durable tasks, unless that was done when the handler ended, and run the plain ones."""
         if self._phase is Phase.HANDLING:
             await self.flush()
         for task in self.tasks:
@@ -144,14 +144,14 @@ class BackgroundTasks(Buffer):
             self._phase = Phase.CONVERSING
 
     def leave_when_handler_ends(self) -> bool:
-        """Have FastAPI call ``leave``. Return whether this version can."""
+        """Have FastAPI call ``leave``. Return whether this version supports that."""
         assert self._stacks is not None
         return self._stacks.when_handler_ends(self.leave)
 
     async def leave(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Store the durable tasks when the handler has ended, and see that the plain ones run; nothing if it raised.
+        """Store the durable tasks when the handler has ended, and have the plain ones run; neither if it raised.
 
-        ``kind`` is what it raised; a client that leaves is how most conversations end. What is added from now on is
+        ``kind`` is the class of what it raised; a WebSocketDisconnect does not count. Calls added from now on are
         stored at once. Raises HTTPException: 503 when the engine fails, 429 when a queue is full, 413 for too large a
         file.
         """
@@ -160,8 +160,8 @@ class BackgroundTasks(Buffer):
             return
         assert self._request_tasks is not None
         try:
-            # Also what was added to objects made by hand, which Starlette calls only after the response. If this is
-            # cancelled it has stored all or nothing, and what it stored becomes due by itself.
+            # This includes objects created by hand, which Starlette calls only after the response. If it is
+            # cancelled, all or nothing is stored, and stored tasks become due by themselves.
             await flush(self._request_tasks.buffers, self._request_tasks)
         except EngineError as error:
             telemetry.not_stored(error, [call.func.name for call in self.waiting()], answered=False)
@@ -179,7 +179,7 @@ class BackgroundTasks(Buffer):
             await self._run_plain(conversed=conversed, mixed=len(plain) < len(self.tasks))
 
     async def _run_plain(self, *, conversed: bool, mixed: bool) -> None:
-        """See that plain tasks run: FastAPI drops them in websockets, and if the response has a ``background``."""
+        """Make plain tasks run: FastAPI drops them in websockets, and if the response has a ``background``."""
         assert self._request_tasks is not None
         assert self._stacks is not None
         if mixed:
@@ -196,17 +196,17 @@ class BackgroundTasks(Buffer):
                     await task()
 
     def _refuse(self, request: RequestTasks) -> None:
-        """Store and run nothing that was added; what an exit of a dependency adds now is stored."""
+        """Drop all calls added so far. Calls that a dependency's exit adds later are stored."""
         drop(request)
         request.discard()
         self._phase = Phase.REFUSED
 
     def _discard(self) -> None:
-        """Store and run nothing, for the handler raised; what an exit of a dependency adds now is stored."""
+        """Drop all calls because the handler raised. Calls that a dependency's exit adds later are stored."""
         assert self._request_tasks is not None
-        if self._phase is Phase.HANDLING:  # what a websocket adds is stored at once: it may be stored already
+        if self._phase is Phase.HANDLING:  # calls in a websocket are stored at once: they may be stored already
             self.tasks.clear()
-            self._request_tasks.buffers[:] = [self]  # nor anything of those made by hand
+            self._request_tasks.buffers[:] = [self]  # drops calls of objects created by hand, too
         self._request_tasks.discard()
         self._phase = Phase.REFUSED
 
@@ -216,9 +216,9 @@ class BackgroundTasks(Buffer):
             return
         if isinstance(task, StoredCall):
             self._store_soon()
-            if task.uploads and self._stacks:  # FastAPI closes the files of a request, but later
+            if task.uploads and self._stacks:  # FastAPI closes the files of a request later than this
                 self._stacks.after_everything(self._settle)
-        elif self._phase is Phase.RETURNED and self._stacks:  # FastAPI runs it, or has ended its list already
+        elif self._phase is Phase.RETURNED and self._stacks:  # FastAPI runs it, unless it has finished its list already
             self._stacks.after_everything(self._run_dropped)
 
     async def _settle(self, *_: object) -> None:
@@ -228,7 +228,7 @@ class BackgroundTasks(Buffer):
     def _join(self, call: StoredCall, session: DatabaseSession) -> None:
         super()._join(call, session)
         if self._stacks and self._phase is Phase.HANDLING and not self._sees_raise:
-            # The first to hear of an exception of the handler: the session may be committed by an exit further out.
+            # Must see the handler's exception first: the exit of an outer dependency may commit the session.
             self._sees_raise = self._stacks.when_handler_ends(self._see_raise)
 
     async def _see_raise(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -237,7 +237,7 @@ class BackgroundTasks(Buffer):
             self._request_tasks.discard()
 
     def _request_key(self) -> str | None:
-        """Return the header's key, for this method and path: a client's key means one request, not several."""
+        """Return the header's key, qualified by method and path: a client's key identifies one request."""
         if self._stacks is None:
             raise InvalidOption(
                 "configure(idempotency_key=True) takes the header of a request, and these BackgroundTasks were made by "

@@ -79,7 +79,7 @@ class ClaimAhead:
 
     @property
     def waits_for_slots(self) -> bool:
-        """Whether a task was given back that must begin as soon as it is claimed."""
+        """Return whether a task was given back that must begin as soon as it is claimed."""
         return bool(self._given_back)
 
     async def ended(self) -> None:

@@ -139,13 +139,13 @@ class LeasedTask:
 
     @property
     def may_have_begun(self) -> bool:
-        """Whether any user code may have been called."""
+        """Return whether any user code may have been called."""
         calls_at_once = self.function.is_async or self.function.run_in is RunIn.PROCESS
         return self.began_at is not None and (calls_at_once or any(call.made for call in self.calls))
 
     @property
     def in_thread(self) -> bool:
-        """Whether a thread runs for it, which cannot be stopped."""
+        """Return whether a thread runs for it, which cannot be stopped."""
         return bool(self.calls) and any(call.at_work for call in self.calls)  # usually there are none
 
     def drop_calls(self) -> bool:

@@ -141,7 +141,7 @@ class Maintenance:
         return dead[:AT_ONCE]
 
     async def _had_time(self) -> bool:
-        """Whether every live worker has had time to renew: the store accepted writes, and no clock jumped."""
+        """Return whether every live worker has had time to renew: the store accepted writes, and no clock jumped."""
         if not self._patient:
             return True
         began = self._steady()

@@ -42,7 +42,7 @@ class Slots(Generic[T]):
 
     @property
     def soon(self) -> int:
-        """How many more tasks than free slots can start within 100 ms, if tasks keep ending at the current rate."""
+        """Return how many more tasks than free slots can start within 100 ms, at the current rate of ends."""
         return max(0, self._pace() - len(self.ready) - self._held - self._reserved - self._ahead)
 
     @contextmanager

@@ -16,7 +16,7 @@ from afterwards.core.task import NewTask, Task
 from afterwards.engine import Answer
 from afterwards.engine import Joined as JoinedEngine
 
-if TYPE_CHECKING:  # SQLAlchemy is optional: whoever has a session has loaded it
+if TYPE_CHECKING:  # SQLAlchemy is optional; with a session it is loaded already
     from sqlalchemy.orm import Session, SessionTransaction
 
 IN_SESSION = "afterwards"
@@ -176,7 +176,7 @@ class BoundTransaction:
 
     @property
     def dialect(self) -> str:
-        from sqlalchemy.exc import UnboundExecutionError  # whoever has a session has loaded it
+        from sqlalchemy.exc import UnboundExecutionError  # with a session it is loaded already
 
         try:
             return self._session.get_bind().dialect.name
@@ -206,7 +206,7 @@ def _listen(session: "Session") -> None:
 
     The listeners are functions of this module: they keep no session alive, and SQLAlchemy adds each only once.
     """
-    from sqlalchemy import event  # whoever has a session has loaded it
+    from sqlalchemy import event  # with a session it is loaded already
 
     for name, told in _TOLD.items():
         event.listen(session, name, told)

@@ -29,9 +29,9 @@ THREAD_TIMEOUT = 5.0
 class Cleanup:
     """Closes the generators that an attempt entered, in reverse order, when the task has ended.
 
-    What the task raised is thrown into them, as in FastAPI: one that raises another exception replaces it. One that
-    swallows it hides it from those entered before, which then see a success, but not from the attempt: that ends with
-    ``SwallowedException``, or, if it was a cancellation, with the cancellation.
+    The task's exception is thrown into them, as in FastAPI. A generator that raises another exception replaces it. One
+    that swallows it hides it from those entered before, which then see a success, but not from the attempt: that ends
+    with ``SwallowedException``, or, if it was a cancellation, with the cancellation.
 
     Cancel an attempt with ``asyncio``: that interrupts one ``await``, and leaves those of a rollback alone. A scope of
     anyio's would interrupt them too.

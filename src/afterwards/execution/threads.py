@@ -80,7 +80,7 @@ class ThreadCall(Generic[T]):
         except BaseException as error:  # any exception of the user's function is its outcome
             outcome = None, error
         self.ended = True
-        with suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for it
             self._loop.call_soon_threadsafe(_answer, self, outcome)
 
 

@@ -1,4 +1,4 @@
-"""``tasks.check()``: whether this process's code can run what is stored, asked before a deploy."""
+"""``tasks.check()``: check before a deploy whether this process's code can run the stored tasks."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace

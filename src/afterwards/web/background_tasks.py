@@ -70,7 +70,7 @@ class BackgroundTasks(Buffer):
         UnstorableArgument and TooLarge for a call that could not be stored, NotInstalled without ``Afterwards(app)``,
         WrappedTaskFunction for a decorator round a task function, which would run it without storing it, NotAFunction
         for ``add_task(f(1))``.
-        Added after the response began (streams, the exit of dependencies), it is stored at once.
+        A call added after the response began (streams, the exit of dependencies) is stored at once.
         """
         if fastapi.BackgroundTasks.add_task is not FASTAPIS_ADD_TASK:
             return super().add_task(func, *args, **kwargs)
@@ -90,22 +90,20 @@ class BackgroundTasks(Buffer):
 
         ``ordered``: whether they wait for each other, in the order added.
 
-        ``session``: an SQLAlchemy ``Session`` or ``AsyncSession``. They are stored by its next commit, wherever that
-        is, and are rolled back with it, as objects given to ``session.add``; None ends that. If the session works on
-        the file where the tasks are kept, they commit together with its rows; if not, they are stored after its
-        commit. They take their place in the request's order when they are stored. If the session is never committed
-        they are not stored, which is said in the log when the request has ended. If the handler raises, what is not
-        committed by then is not stored.
-
-        ``idempotency_key``: a repeated request with the same key stores nothing anew, until its tasks' retention ends;
-        their handles are those of the first. True takes it from the ``Idempotency-Key`` header, if there is one, and
-        holds for this method and path. With a key of your own the first task has it as it is, for
-        ``tasks.get(key=...)``, the next ones ``key:2``, ``key:3`` and so on. A key that a client chose is anybody's:
-        put in front of it whose it is (``f"{user.id}:{key}"``).
-
-        On that file one transaction writes at a time. While the session's has written and not ended, whatever else is
-        to be stored (``flush``, tasks without the session, ``await f.enqueue()``) waits, for 5 seconds at most, and
-        then raises EngineUnavailable: commit first, or give it the session too.
+        ``session``: an SQLAlchemy ``Session`` or ``AsyncSession``. Its next commit, wherever that is, stores the tasks,
+        and a rollback drops them, like objects given to ``session.add``. None ends that. If the session works on the
+        file in which the tasks are kept, they commit together with its rows; if not, they are stored after its commit.
+        They take their place in the request's order when they are stored. If the session is never committed they are
+        not stored, which is logged when the request has ended. If the handler raises, tasks that are not committed by
+        then are not stored.
+        ``idempotency_key``: a repeated request with the same key stores nothing new, until its tasks' retention ends;
+        its handles are those of the first request. True takes the key from the ``Idempotency-Key`` header, if there is
+        one, and applies to this method and path. If you give the key, the first task has it unchanged, for
+        ``tasks.get(key=...)``, the next ones have ``key:2``, ``key:3`` and so on. Any client may choose any key, so
+        prefix a client's key with its owner (``f"{user.id}:{key}"``).
+        Only one transaction writes to that file at a time. While the session's transaction has written and not ended,
+        other writes (``flush``, tasks without the session, ``await f.enqueue()``) wait for 5 seconds at most, and then
+        raise EngineUnavailable: commit first, or give them the session, too.
         """
         check_names(BackgroundTasks.configure, unknown)
         if ordered is not None:

@@ -1,4 +1,4 @@
-"""End a worker: drain at the signal, give back what still runs after the grace period, sign out, store all ends."""
+"""End a worker: drain at the signal, give back running tasks after the grace period, sign out, store all outcomes."""
 
 import asyncio
 from datetime import timedelta
@@ -48,7 +48,7 @@ class Shutdown:
         self._registration = registration
         self._parts = parts
         self._lifetime = lifetime
-        self._asked: set[LeasedTask] = set()  # to stop: a second cancellation would end what they do to clean up
+        self._asked: set[LeasedTask] = set()  # to stop: a second cancellation would interrupt their clean-up
         self._logged: set[LeasedTask] = set()  # as not having stopped
         self._releasing: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None

@@ -205,7 +205,7 @@ def _names(queues: Collection[str] | None) -> frozenset[str] | None:
 
 
 def _decide(worker: bool | None) -> bool:
-    """Return the argument, else what the environment says, else True."""
+    """Return the argument, else the environment's value, else True."""
     if worker is not None:
         return worker
     said = environment.worker()

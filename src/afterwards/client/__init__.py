@@ -1,1 +1,1 @@
-"""An engine as senders use it: calls are stored, handles ask about tasks."""
+"""The sender's side of an engine: storing calls, and handles for asking about tasks."""

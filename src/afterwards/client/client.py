@@ -22,64 +22,64 @@ from afterwards.execution.health import Health
 R = TypeVar("R", covariant=True)
 
 FIRST_LOOK, LONGEST_PAUSE = 0.005, 0.25
-"""Seconds between two looks at a task whose result is awaited: the first pause, and what it doubles up to."""
+"""Seconds between two checks of a task whose result is awaited: the first pause, and the limit of its doubling."""
 
 
 WORKED_OFF = Query(states=frozenset({State.RUNNING, State.SUCCEEDED, State.FAILED}), limit=1)
-"""Finds a task that only a worker can have started. Workers themselves are forgotten after a day."""
+"""Finds a task that only a worker can have started. Registrations of workers are deleted after a day."""
 
 
 class LocalWorker(Protocol):
-    """The worker of this process, as senders use it: it may start what they store without another write."""
+    """The part of this process's worker that senders use: it may start tasks that they store without another write."""
 
     loop: asyncio.AbstractEventLoop
-    """The event loop that it works on. Nothing may be called from another one."""
+    """The worker's event loop. No method may be called from another one."""
 
     def offer(self, tasks: int) -> Claim | None:
-        """Set slots aside for tasks about to be stored; None when there are none."""
+        """Reserve slots for tasks about to be stored. None if there are none."""
         ...
 
     def hold(self, leased: Sequence[Task], offered: Claim) -> None:
-        """Keep the leases of tasks that were stored as leased on an offer, until they may start. The offer is over."""
+        """Keep the leases of tasks that were stored as leased for an offer, until they may start. Ends the offer."""
         ...
 
     def start(self, lease: Lease) -> bool:
-        """Start a held task; False when it is not held here any more."""
+        """Start a held task. Return False if it is no longer held here."""
         ...
 
     def expect(self, tasks: int) -> None:
-        """Claim, together with so many tasks that are about to be queued, what will begin in a moment.
+        """Claim those of ``tasks`` tasks about to be queued that will begin soon.
 
-        As long as something is queued, what is stored is, too: while requests come quickly that would be each of them,
-        at several times the cost.
+        While the queue is not empty, new tasks must be queued, too. With many requests that would affect every task, at
+        several times the cost.
         """
         ...
 
     def stop(self, task: Task) -> None:
-        """Stop a task that was asked to be cancelled, if it runs here."""
+        """Stop a task whose cancellation was requested, if it runs here."""
         ...
 
 
 class HeldBack(NamedTuple):
-    """A task that was stored and waits for the end of its request, and then perhaps for a time of its own."""
+    """A stored task that waits for the end of its request, and then possibly for its ``run_at``."""
 
     lease: Lease
     run_at: datetime | None
 
 
 class Holding(Protocol):
-    """A request that holds back what it has stored."""
+    """A request that holds back its stored tasks."""
 
     held: list[HeldBack]
 
 
 class Client:
-    """An engine as one installation uses it: opened by the first who needs it, shared by all requests."""
+    """The engine of one installation: opened on first use, shared by all requests."""
 
     served = False
-    """Whether an application that uses it has started: then its tasks will be run."""
+    """True once an application that uses it has started: its tasks will be run."""
 
-    _looked = False  # whether a worker has ever been where tasks are kept
+    _looked = False  # whether it has checked that the store ever had a worker
 
     def __init__(
         self, url: str, options: Options, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -87,23 +87,23 @@ class Client:
         self.url = url
         self.options = options
         self.worker: LocalWorker | None = None
-        self.health = Health()  # of that worker
-        self.application: ref[Any] | None = None  # whose tasks these are
-        self.holding: set[Holding] = set()  # the requests that hold tasks back now
+        self.health = Health()  # the worker's health
+        self.application: ref[Any] | None = None  # the application that adds the tasks
+        self.holding: set[Holding] = set()  # requests that currently hold tasks back
         self.unawaited = UnawaitedWrites()
         self._clock = clock
         self._entered: Engine | None = None
         self._entering = 0
 
     def new_id(self) -> str:
-        """An id for a task that is not stored yet."""
+        """Return a new id for a task that is not stored yet."""
         return task_id(self._clock(), randomness.take(10))
 
     def now(self) -> datetime:
         return self._clock()
 
     def must_work(self) -> None:
-        """Raise WorkerUnfit where what a request adds would not run: it must not be answered with a 2xx."""
+        """Raise WorkerUnfit if added tasks would not run: the request must not be answered with a 2xx."""
         if self.health.trouble is not None:
             raise WorkerUnfit(self.health.trouble)
 
@@ -112,11 +112,11 @@ class Client:
         return self._entered is not None
 
     async def open(self) -> Engine:
-        """Open the engine, unless it is open, and return it. The lifespan does it, else the first task."""
+        """Return the engine; open it first unless it is open. The lifespan calls this, else the first task."""
         engine = engines.shared(self.url)
         if self._entered is not engine:
             running_loop()
-            self._entered, before = engine, self._entered  # at once: it is entered once, by the first who needs it
+            self._entered, before = engine, self._entered  # set at once: it is entered only once
             self._entering += 1
             try:
                 await engine.__aenter__()
@@ -125,7 +125,7 @@ class Client:
                 raise
             finally:
                 self._entering -= 1
-        elif self._entering:  # by somebody else, and a new store can be read only when that is done
+        elif self._entering:  # entered by another caller, and a new store can be read only when that is done
             async with engine:
                 pass
         return engine
@@ -137,7 +137,7 @@ class Client:
             await engine.__aexit__(None, None, None)
 
     async def enqueue(self, tasks: Sequence[NewTask]) -> list[Task]:
-        """Store tasks, all or none. What this process leases on the way is held by its worker."""
+        """Store tasks, all or none. Tasks stored as leased to this process are held by its worker."""
         engine = engines.shared(self.url)
         if self._entered is not engine:
             engine = await self.open()
@@ -161,10 +161,10 @@ class Client:
         return stored
 
     async def enqueue_now(self, tasks: Sequence[NewTask]) -> list[Task]:
-        """Store tasks that wait for no request, all or none, and start those that this process leased on the way."""
+        """Store tasks that wait for no request, all or none. Start those stored as leased to this process."""
         stored = await self.enqueue(tasks)
         for new, task in zip(tasks, stored, strict=True):
-            if task.id == new.id:  # else another task answered for it
+            if task.id == new.id:  # else another task stands for it
                 self.start(task)
         return stored
 
@@ -174,7 +174,7 @@ class Client:
             worker.start(stored.lease)
 
     def start_held(self, held: Sequence[HeldBack]) -> list[HeldBack]:
-        """Start what is held in this process. Returns what is to be published."""
+        """Start the tasks held in this process. Return those to be published."""
         left: list[HeldBack] = []
         worker = self._local
         for one in held:
@@ -183,14 +183,14 @@ class Client:
         return left
 
     async def publish(self, held: Sequence[HeldBack]) -> None:
-        """Queue what was held back, or schedule what has a time of its own."""
+        """Queue held tasks, or schedule those with a ``run_at``."""
         engine = await self.open()
         if (at_once := sum(one.run_at is None for one in held)) and (worker := self._local) is not None:
             worker.expect(at_once)
         await engine.publish([(one.lease, one.run_at) for one in held])
 
     async def keep_back(self, held: Sequence[HeldBack]) -> None:
-        """Hold tasks for another minute: their request still goes on."""
+        """Hold tasks for another minute: their request has not ended."""
         soon = self._clock() + HOLD
         kept = [(one.lease, HOLD) for one in held if one.run_at is None or one.run_at < soon]
         if kept:
@@ -203,19 +203,19 @@ class Client:
         raise UnknownTask(id)
 
     async def with_keys(self, keys: Collection[str]) -> list[Task]:
-        """Return the records of the tasks with these idempotency keys, written as they are stored."""
+        """Return the records of the tasks with these idempotency keys, in their stored form."""
         return await (await self.open()).find(Query(idempotency_keys=frozenset(keys)))
 
     async def cancel(self, id: str, reason: str) -> Task:
-        """Cancel a task, and those behind it; ask it to stop, if it runs. Raises UnknownTask."""
+        """Cancel a task and its successors. If it runs, ask it to stop. Raises UnknownTask."""
         for task in await (await self.open()).cancel([id], reason):
             if (worker := self._local) and task.state is State.RUNNING:
-                worker.stop(task)  # any other worker hears of it with its next heartbeat
+                worker.stop(task)  # another worker learns of it with its next heartbeat
             return task
         raise UnknownTask(id)
 
     async def _look_for_workers(self, engine: Engine) -> None:
-        """Tell once of a file in which a script stores tasks, and no worker has ever looked for any."""
+        """Log once if a script stores tasks in a file that no worker has ever used."""
         self._looked = True
         if not engines.is_file(self.url):
             return
@@ -229,7 +229,7 @@ class Client:
         return worker if worker is not None and worker.loop is asyncio.get_running_loop() else None
 
     async def finished(self, id: str, timeout: timedelta | None) -> Task:
-        """Wait until a task has finished, and return its record. Raises NotFinished when the time is over."""
+        """Wait until a task has finished, and return its record. Raises NotFinished on timeout."""
         try:
             async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
                 return await self._finished(id)
@@ -245,7 +245,7 @@ class Client:
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """Return the event loop that runs. Raises NotAsyncio."""
+    """Return the running event loop. Raises NotAsyncio."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""The handle of a task that was added."""
+"""The handle of an added task."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,7 +22,7 @@ from afterwards.execution.context import Attempting, current
 R = TypeVar("R", covariant=True)
 
 LONG = timedelta(seconds=5)
-"""After so long a task that waits for one that has not begun is told of."""
+"""Time after which a warning is logged if a task waits for one that has not begun."""
 
 
 class TaskHandle(Generic[R]):
@@ -41,14 +41,14 @@ class TaskHandle(Generic[R]):
         self._not_stored = WAITS_FOR_THE_HANDLER
 
     async def status(self) -> Task:
-        """Return the record as it stands. Raises UnknownTask when its retention is over."""
+        """Return the current record. Raises UnknownTask when its retention is over."""
         return await self._client.get(self._stored_id())
 
     async def result(self, *, timeout: float | timedelta | None = None) -> R:
         """Wait for the function's result, and return it; ``timeout`` in seconds.
 
-        Raises TaskFailed when the task failed or was cancelled, NotFinished when the time is over first. A task that
-        waits here for another one takes no slot meanwhile.
+        Raises TaskFailed when the task failed or was cancelled, NotFinished on timeout. A task that waits here for
+        another one takes no slot meanwhile.
         """
         id, span = self._stored_id(), None if timeout is None else as_span(timeout, "timeout")
         waiting = current.get()
@@ -62,7 +62,7 @@ class TaskHandle(Generic[R]):
         return self._load(task.result)
 
     async def cancel(self, reason: str = "cancelled by the application") -> Task:
-        """Cancel it, and those behind it. A running ``async def`` is stopped, a ``def`` can only be asked."""
+        """Cancel the task and its successors. A running ``async def`` is stopped; a ``def`` is only asked to stop."""
         if not isinstance(reason, str):
             raise InvalidOption(f"cancel(reason={shown(reason)}): give a text")
         if not is_unicode(reason):
@@ -74,19 +74,19 @@ class TaskHandle(Generic[R]):
         return self._stored
 
     def mark_stored(self, id: str) -> None:
-        """Note that it is stored, under this id: another task's, where a uniqueness rule answered with that one."""
+        """Record that the task is stored under this id: another task's id, if a uniqueness rule returned that task."""
         self.id = id
         self._stored = True
 
     def mark_not_stored(self, reason: str) -> None:
-        """Say why it is not stored, as the end of that sentence."""
+        """Record why the task is not stored. The reason ends the error's sentence."""
         self._not_stored = reason
 
     def __repr__(self) -> str:
         return f"TaskHandle({self.id!r})"
 
     async def _finished(self, id: str, timeout: timedelta | None, waiting: Attempting) -> Task:
-        """Wait as anybody does; warn if the other task has not begun after a while."""
+        """Wait as outside a task; warn if the other task has not begun after a while."""
         if timeout is not None and timeout <= LONG:
             return await self._client.finished(id, timeout)
         try:

@@ -9,13 +9,13 @@ class Randomness:
 
     def __init__(self) -> None:
         self.forget()
-        if hasattr(os, "register_at_fork"):  # a child must not give out what its parent has given out
+        if hasattr(os, "register_at_fork"):  # a child must not reuse its parent's bytes
             os.register_at_fork(after_in_child=self.forget)
 
     def forget(self) -> None:
         self._lock = threading.Lock()
         self._fetched = b""
-        self._given = 0  # so many of them
+        self._given = 0  # number of bytes given out
 
     def take(self, count: int) -> bytes:
         with self._lock:

@@ -13,10 +13,10 @@ class Installations(ProcessState):
     """Every installation of this process that is still in use."""
 
     def __init__(self) -> None:
-        self.applications: WeakSet[object] = WeakSet()  # those that have one
+        self.applications: WeakSet[object] = WeakSet()  # applications with an installation
         self._clients: WeakSet[Client] = WeakSet()
         self._made = 0
-        self._made_at_last_look = 0  # how many had been made when those out of use were last collected
+        self._made_at_last_look = 0  # number created when unused ones were last collected
 
     def add(self, client: Client) -> Client:
         self._clients.add(client)
@@ -30,13 +30,13 @@ class Installations(ProcessState):
         return len(self._clients)
 
     def candidates(self) -> list[Client]:
-        """Return the installations that a call may mean which names none: the open ones, else all."""
+        """Return the installations that an unqualified call may refer to: the open ones, else all."""
         return [client for client in self._clients if client.opened] or list(self._clients)
 
     def forget_unused(self) -> None:
-        """Collect the installations of applications that nobody uses any more: once for each that was made since.
+        """Collect garbage to drop installations of unused applications, if one was created since the last collection.
 
-        To collect garbage takes long: it is not done for each call.
+        Garbage collection is slow, so it is not done for each call.
         """
         if self._made_at_last_look < self._made:
             self._made_at_last_look = self._made
@@ -54,7 +54,7 @@ def the_client(doing: str) -> Client:
     if len(installations) > 1:
         installations.forget_unused()
     candidates = installations.candidates()
-    if len(candidates) > 1:  # before it is refused: perhaps one of them is not used any more by now
+    if len(candidates) > 1:  # before it is refused: one of them may be unused by now
         candidates.clear()
         gc.collect()
         candidates = installations.candidates()

@@ -19,17 +19,17 @@ from afterwards.core.task import NewTask, State, Task
 class RequestTasks:
     """The tasks that one request has stored, held back until the request has ended."""
 
-    # What most requests leave as it is costs nothing as an attribute of the class.
+    # Most requests do not change these: as attributes of the class they cost nothing.
     used = False  # whether anything was stored
     answered = False  # whether its response has begun
     ended = False
     failed = False  # the handler raised, or its answer is an error
-    refused = False  # its client was told that nothing was stored
-    recorded: Exception | None = None  # a plain task's failure; whatever wraps that task passes it on
-    last: str | None = None  # the task that the next one of the chain comes after
-    joining: Sequence[Joining] = ()  # what waits for the commit of a session
-    flushing = False  # what was added is being stored
-    _flushed: asyncio.Event | None = None  # for who waits for the end of that
+    refused = False  # its client was told that nothing is stored
+    recorded: Exception | None = None  # a plain task's recorded failure; wrappers of the task raise it again
+    last: str | None = None  # the predecessor of the chain's next task
+    joining: Sequence[Joining] = ()  # calls that wait for the commit of a session
+    flushing = False  # a flush is running
+    _flushed: asyncio.Event | None = None  # set at its end, if somebody waits
 
     def __init__(
         self,
@@ -40,8 +40,8 @@ class RequestTasks:
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.client = client
-        self.origin = origin  # who asks, as ``POST /signup``; None outside a request
-        self.at_once = at_once  # outside a request, nothing has to end first
+        self.origin = origin  # the request, as ``POST /signup``; None outside a request
+        self.at_once = at_once  # outside a request: tasks are not held back
         self.buffers: list[Any] = []  # every BackgroundTasks of the request
         self.held: list[HeldBack] = []
         self._writing: set[asyncio.Task[None]] = set()
@@ -49,11 +49,11 @@ class RequestTasks:
 
     @property
     def holds(self) -> bool:
-        """Whether a task stored now is held back until the end of the request."""
+        """Return whether a task stored now is held back until the end of the request."""
         return not (self.at_once or self.ended)
 
     async def flushed(self) -> None:
-        """Wait for the end of the flush that is under way."""
+        """Wait for the end of the running flush."""
         self._flushed = self._flushed or asyncio.Event()
         await self._flushed.wait()
 
@@ -64,11 +64,11 @@ class RequestTasks:
             flushed.set()
 
     def stored(self, tasks: Sequence[NewTask], stored: Sequence[Task]) -> None:
-        """Tasks of this request have been stored; those held will be published at the end."""
+        """Record tasks of this request that have been stored. Held ones will be published at its end."""
         self.used = True
         held: list[HeldBack] = []
         for new, task in zip(tasks, stored, strict=True):
-            if new.id != task.id:  # another task answers for it
+            if new.id != task.id:  # another task stands for it
                 continue
             if new.chained:
                 self.last = new.id
@@ -84,17 +84,17 @@ class RequestTasks:
             self.start_write(partial(self._publish, held))
 
     def watch(self, joining: Joining) -> None:
-        """Tell at the end of the request if the session of a call was never committed."""
+        """Have a warning logged at the end of the request if the session of a call was never committed."""
         joining.watched = True
         self.joining = (*self.joining, joining)
 
     def tell_of_late_commits(self) -> None:
-        """Warn of calls that the response promises, and that a commit after it will store."""
+        """Warn of calls whose session had not committed when the response began."""
         if names := [one.call.name for one in self.joining if one.standing is Standing.WAITING]:
             telemetry.committed_late(self.origin, names)
 
     def discard(self) -> None:
-        """Drop what waits for a session's commit, because the handler raised."""
+        """Drop calls that wait for a session's commit, because the handler raised."""
         self.failed = True
         for joining in self.joining:
             if not joining.independent:
@@ -114,14 +114,14 @@ class RequestTasks:
             await asyncio.wait(self._writing, timeout=left)
 
     async def end(self) -> None:
-        """Let the tasks start. If the engine cannot be reached they become due by themselves, a minute later."""
+        """Start the tasks. If the engine is unavailable they become due by themselves, a minute later."""
         try:
             if self._writing:
                 await self.settled()
-        finally:  # cancelled, too: kept back no longer, what is held becomes due by itself
+        finally:  # also if cancelled: tasks no longer held back become due by themselves
             self.ended = True
             given_up = self._give_up_sessions() if self.joining else ()
-            self.buffers.clear()  # each of which holds this: a circle for the garbage collector
+            self.buffers.clear()  # each refers to this: a cycle for the garbage collector
             self.client.holding.discard(self)
         held, self.held = self.held, []
         if held:
@@ -130,7 +130,7 @@ class RequestTasks:
             await clean_up()
 
     def _give_up_sessions(self) -> list[Callable[[], Coroutine[None, None, None]]]:
-        """Drop what still waits for a session's commit. Returns what cleans up after it."""
+        """Drop calls that still wait for a session's commit. Return their clean-up functions."""
         joining, self.joining = self.joining, ()
         for tell, standings in (
             (telemetry.never_committed, UNDECIDED),
@@ -152,7 +152,7 @@ class RequestTasks:
 
 
 def in_line(calls: Iterable[Call], request: RequestTasks) -> Iterator[NewTask]:
-    """Make the tasks of calls, each behind the one before it, but for those that left the chain."""
+    """Make the tasks of calls. Each is the successor of the one before it, except for calls outside the chain."""
     last, held = request.last, request.holds
     for call in calls:
         after = last if call.chained else None

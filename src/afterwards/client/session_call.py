@@ -1,4 +1,4 @@
-"""A call that waits for the commit of a session, and what becomes of it."""
+"""A call that waits for the commit of a session, and its states."""
 
 from collections.abc import Callable, Coroutine
 from enum import Enum, auto
@@ -19,17 +19,17 @@ class Call(Protocol):
 
     @property
     def chained(self) -> bool:
-        """Whether it comes behind the request's task before it."""
+        """Return whether it is the successor of the request's previous task."""
         ...
 
     def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool, answered: bool) -> NewTask:
-        """Make its task; ``answered``: the response has begun, so that nobody can be refused any more."""
+        """Make its task; ``answered``: the response has begun, so the request can no longer be refused."""
         ...
 
     def mark_stored(self, id: str) -> None: ...
 
     def mark_not_stored(self, reason: str) -> None:
-        """Say why, as the end of the sentence "the task is not stored"."""
+        """Record the reason. It ends the sentence "the task is not stored"."""
         ...
 
 
@@ -38,11 +38,11 @@ class Standing(Enum):
 
     WAITING = auto()
     INSERTED = auto()  # in the transaction that is being committed
-    STORED = auto()  # with it
+    STORED = auto()  # with that transaction
     RELEASED = auto()  # committed, in another database: it is stored as if there were no session
     ROLLED_BACK = auto()
     CLOSED = auto()  # the transaction ended without a commit
-    DROPPED = auto()  # by its request
+    DROPPED = auto()  # dropped by its request
 
 
 UNDECIDED = frozenset({Standing.WAITING, Standing.INSERTED, Standing.CLOSED})
@@ -62,11 +62,11 @@ class Joining:
 
     def __init__(self, call: Call, released: Callable[[], None], *, independent: bool = False) -> None:
         self.call = call
-        self.released = released  # told of the commit when the tasks are in another database
-        self.independent = independent  # of whether its request goes well
-        self.watched = False  # by a request, which tells at its end of what was never committed
-        self.within: int | None = None  # the innermost savepoint that is open, with which it is rolled back
-        self.clean_up: Callable[[], Coroutine[None, None, None]] | None = None  # of what was written for it before
+        self.released = released  # called after the commit if the tasks are in another database
+        self.independent = independent  # stored even if its request fails
+        self.watched = False  # by a request, which warns at its end if it was never committed
+        self.within: int | None = None  # the innermost open savepoint; it is rolled back with it
+        self.clean_up: Callable[[], Coroutine[None, None, None]] | None = None  # deletes files written for it
         self.standing = Standing.WAITING
         call.mark_not_stored(WAITS)
 
@@ -77,11 +77,11 @@ class Joining:
     def become(self, standing: Standing) -> None:
         self.standing = standing
         if standing is Standing.STORED:
-            self.call.mark_stored(self.call.id)  # if another task answers for it, that one has this id, too
+            self.call.mark_stored(self.call.id)  # if another task stands for it, this id is its alias
         elif standing in WHY_NOT:
             self.call.mark_not_stored(WHY_NOT[standing])
 
     def drop(self) -> None:
-        """Nobody shall store it any more."""
+        """Drop the call: it must no longer be stored."""
         if self.waits:
             self.become(Standing.DROPPED)

@@ -1,4 +1,4 @@
-"""Tasks that are stored when a session of SQLAlchemy's commits: in its transaction, if that is on the same database."""
+"""Store tasks when an SQLAlchemy session commits: in its transaction, if that is on the same database."""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,20 +16,20 @@ from afterwards.core.task import NewTask, Task
 from afterwards.engine import Answer
 from afterwards.engine import Joined as JoinedEngine
 
-if TYPE_CHECKING:  # SQLAlchemy is optional: whoever has a session has loaded it
+if TYPE_CHECKING:  # SQLAlchemy is optional; with a session it is loaded already
     from sqlalchemy.orm import Session, SessionTransaction
 
 IN_SESSION = "afterwards"
-"""The key under which a session's ``info`` has the calls that wait for it: they live as long as the session."""
+"""Key in a session's ``info`` for the calls that wait for it: they live as long as the session."""
 
 
 def check_session(session: Any) -> None:
-    """Raise InvalidOption for what is no session of SQLAlchemy's."""
+    """Raise InvalidOption for an object that is not an SQLAlchemy session."""
     sync_session(session)
 
 
 def sync_session(session: Any) -> "Session":
-    """Return the session that has the events: the one inside an AsyncSession, the current one of a scoped session."""
+    """Return the session that emits the events: the one inside an AsyncSession, the current one of a scoped session."""
     orm = sys.modules.get("sqlalchemy.orm")
     found = session.registry() if callable(getattr(session, "registry", None)) else session
     found = getattr(found, "sync_session", found)
@@ -44,7 +44,7 @@ def sync_session(session: Any) -> "Session":
 
 
 def join(session: Any, joining: Joining, request: RequestTasks) -> None:
-    """Register a call with the transaction that a session has open, or begins next: its commit stores the call."""
+    """Register a call with a session's open or next transaction: its commit stores the call."""
     found = sync_session(session)
     nested = found.get_nested_transaction()
     joining.within = None if nested is None else id(nested)
@@ -60,7 +60,7 @@ def join_alone(session: Any, new: NewTask, handle: TaskHandle[Any], request: Req
 
 
 class Alone:
-    """One call that belongs to no request, until its session commits."""
+    """A call that belongs to no request and waits for its session's commit."""
 
     chained = False
 
@@ -91,7 +91,7 @@ class Alone:
 
 @dataclass(frozen=True, slots=True)
 class Inserted:
-    """The tasks of a request in the transaction that is being committed."""
+    """The tasks of a request, inserted in the transaction that is being committed."""
 
     request: RequestTasks
     joined: JoinedEngine
@@ -110,17 +110,17 @@ class Attached:
     """The calls that wait for one session."""
 
     def __init__(self, session: "Session") -> None:
-        self.session = ref(session)  # not the session itself, which holds this
+        self.session = ref(session)  # a weak reference: the session refers to this
         self._waiting: dict[RequestTasks, list[Joining]] = {}
         self._inserted: list[Inserted] = []
 
     def add(self, request: RequestTasks, joining: Joining) -> None:
-        if request not in self._waiting:  # what others had begun may be over: a session may outlive many requests
+        if request not in self._waiting:  # forget finished requests: a session may outlive many
             self._waiting = {one: some for one, some in self._waiting.items() if any(each.waits for each in some)}
         self._waiting.setdefault(request, []).append(joining)
 
     def insert(self, session: "Session") -> None:
-        """Insert the waiting calls in the transaction, where it is on the database of the tasks."""
+        """Insert the waiting calls in the transaction, if it is on the database of the tasks."""
         for request, joining in self._waiting.items():
             some = [one for one in joining if one.standing is Standing.WAITING]
             joined = engines.shared(request.client.url).join(BoundTransaction(session)) if some else None
@@ -169,18 +169,18 @@ class Attached:
 
 
 class BoundTransaction:
-    """The transaction of a session, as an engine joins it. The first statement begins it, if need be."""
+    """The transaction of a session, for an engine to join. The first statement begins it if necessary."""
 
     def __init__(self, session: "Session") -> None:
         self._session = session
 
     @property
     def dialect(self) -> str:
-        from sqlalchemy.exc import UnboundExecutionError  # whoever has a session has loaded it
+        from sqlalchemy.exc import UnboundExecutionError  # with a session it is loaded already
 
         try:
             return self._session.get_bind().dialect.name
-        except UnboundExecutionError:  # each of its tables has a database of its own
+        except UnboundExecutionError:  # each of its tables has its own database
             return ""
 
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> Answer:
@@ -202,11 +202,11 @@ def _attach(session: "Session") -> Attached:
 
 
 def _listen(session: "Session") -> None:
-    """Listen for as long as the session lives: a listener must not be removed while events are told.
+    """Register listeners for the session's lifetime: a listener must not be removed while events are dispatched.
 
-    What listens is a function of this module, which keeps no session alive, and which SQLAlchemy adds but once.
+    The listeners are functions of this module: they keep no session alive, and SQLAlchemy adds each only once.
     """
-    from sqlalchemy import event  # whoever has a session has loaded it
+    from sqlalchemy import event  # with a session it is loaded already
 
     for name, told in _TOLD.items():
         event.listen(session, name, told)

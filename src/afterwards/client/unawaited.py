@@ -1,4 +1,4 @@
-"""Writes that code asks for which cannot await them: the events of a session, and threads."""
+"""Run writes for code that cannot await them: events of a session, and threads."""
 
 import asyncio
 import threading
@@ -10,21 +10,21 @@ from afterwards.core.errors import EngineUnavailable
 Write = Callable[[], Coroutine[None, None, None]]
 
 LONGEST_WAIT = 15.0
-"""Seconds that anybody waits for such a write: an engine in trouble says so long before that."""
+"""Seconds to wait for such a write at most: a failing engine raises long before that."""
 
 
 class UnawaitedWrites:
-    """The writes of one client that nobody awaits where they are asked for.
+    """The writes of one client that are not awaited where they are started.
 
-    Each runs on the event loop that it belongs to, and is waited for by its request's end, by the client's end, or by
-    the thread that asks: never for longer than ``LONGEST_WAIT``.
+    Each runs on its event loop. The end of its request, the end of the client, or the thread that started it waits for
+    it, never for longer than ``LONGEST_WAIT``.
     """
 
     def __init__(self) -> None:
         self._going_on: set[asyncio.Task[None]] = set()
 
     def start(self, write: Write, loop: asyncio.AbstractEventLoop | None) -> "asyncio.Task[None] | None":
-        """Start a write on ``loop``, else here; in a thread, wait for it. Returns what is still to be awaited.
+        """Start a write on ``loop``, else here; in a thread, wait for it. Return the task of an unfinished write.
 
         Raises EngineUnavailable where no event loop runs and the write takes too long.
         """
@@ -41,14 +41,14 @@ class UnawaitedWrites:
         return writing
 
     async def finish(self) -> None:
-        """Wait for those on this event loop."""
+        """Wait for the writes on this event loop."""
         here = asyncio.get_running_loop()
         if left := [one for one in self._going_on if one.get_loop() is here]:
             await asyncio.wait(left, timeout=LONGEST_WAIT)
 
 
 def _wait_for(write: Write, loop: asyncio.AbstractEventLoop) -> None:
-    """Wait, in a thread, for a write on an event loop elsewhere. One that takes too long goes on."""
+    """Wait, in a thread, for a write on an event loop elsewhere. One that takes too long continues."""
     writing = asyncio.run_coroutine_threadsafe(write(), loop)
     ended = threading.Event()
     writing.add_done_callback(lambda _: ended.set())

@@ -1,4 +1,4 @@
-"""Uploaded files among the arguments of a call: their content is stored before the call is."""
+"""Store uploaded files among the arguments of a call: their content is stored before the call."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -34,9 +34,9 @@ class Upload(Protocol):
 
 @asynccontextmanager
 async def files_stored(tasks: Sequence[NewTask], uploads: Sequence["Uploads"], client: Client) -> AsyncIterator[None]:
-    """Store the files of tasks that are stored inside, and delete them if the tasks are not.
+    """Store the files of tasks that are stored inside the block. Delete them if the tasks are not stored.
 
-    The queues are asked first: nothing is written for tasks that would be refused. Raises QueueFull, FileTooLarge,
+    The queues are checked first: nothing is written for tasks that would be refused. Raises QueueFull, FileTooLarge,
     UnstorableArgument, EngineError.
     """
     if not any(one.any for one in uploads):
@@ -50,7 +50,7 @@ async def files_stored(tasks: Sequence[NewTask], uploads: Sequence["Uploads"], c
             await one.store()
         yield
     except EngineError:
-        # The request is refused at once: an engine in trouble may need as long again to delete anything.
+        # The request is refused at once: a failing engine may need as long again to delete anything.
         if (asked_by := request_tasks.get()) and not asked_by.ended:
             asked_by.start_write(partial(delete_files, uploads, client))
         raise
@@ -61,7 +61,7 @@ async def files_stored(tasks: Sequence[NewTask], uploads: Sequence["Uploads"], c
 
 
 async def delete_files(uploads: Iterable["Uploads"], client: Client) -> None:
-    """Delete the files of calls that were not stored. What cannot be deleted now is, after a day."""
+    """Delete the files of calls that were not stored. Files that cannot be deleted now are deleted after a day."""
     with suppress(EngineError):
         engine = await client.open()
         await engine.delete_files([one.forget() for one in uploads])
@@ -69,7 +69,7 @@ async def delete_files(uploads: Iterable["Uploads"], client: Client) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """An upload that stands among the arguments already, under a name, and is still to be stored."""
+    """An upload that already has an id in the arguments, and is still to be stored."""
 
     parameter: str
     stored: StoredFile
@@ -77,24 +77,24 @@ class Named:
 
 
 class Uploads:
-    """The files of one call: named while its arguments are written, stored before it is."""
+    """The files of one call. They get ids while its arguments are encoded, and are stored before it."""
 
     def __init__(self, name: str, task: str, client: Client) -> None:
-        self.failed = False  # what is wrong with them will not pass
+        self.failed = False  # they can never be stored: retrying is useless
         self._name = name
         self._task = task
         self._client = client
         self._limit = client.options.max_file_size
         self._files: list[Named] = []
-        self._stored = 0  # how many of them, from the first, are stored
+        self._stored = 0  # number of files stored, in order
 
     @property
     def any(self) -> bool:
-        """Whether any file is still to be stored."""
+        """Return whether any file is still to be stored."""
         return self._stored < len(self._files)
 
     def refer(self, parameter: str, upload: Upload) -> StoredFile:
-        """Return what stands for an upload among the arguments. Raises FileTooLarge, UnstorableArgument."""
+        """Return the stored form of an upload in the arguments. Raises FileTooLarge, UnstorableArgument."""
         if getattr(upload.file, "closed", False):
             self._refuse_closed(parameter, upload)
         if upload.size is not None:
@@ -104,7 +104,7 @@ class Uploads:
         return stored
 
     async def store(self) -> None:
-        """Store them, each from its beginning; where the handler was in reading them, it is afterwards.
+        """Store the files, each from its beginning. Their read positions are restored afterwards.
 
         May be called again when it has failed. Raises FileTooLarge, UnstorableArgument, EngineError.
         """
@@ -117,7 +117,7 @@ class Uploads:
             raise
 
     def forget(self) -> str:
-        """Hold them for not stored: the call was refused. Returns the task whose files can be deleted."""
+        """Mark the files of a refused call as not stored. Return the id of the task whose files can be deleted."""
         self._stored = 0
         return self._task
 
@@ -127,7 +127,7 @@ class Uploads:
             size = number = 0
             while contents := await self._read(named, first=number == 0):
                 size += sum(map(len, contents))
-                self._check_size(named.parameter, size)  # whatever was said of it, or written to it, before
+                self._check_size(named.parameter, size)  # whatever was declared of it, or written to it, before
                 await engine.write_chunks(
                     [
                         Chunk(file=named.stored.id, task=self._task, number=at, content=content)
@@ -137,7 +137,7 @@ class Uploads:
                 number += len(contents)
 
     async def _read(self, named: Named, *, first: bool) -> list[bytes]:
-        """Return the next chunks; none at the end, but one for an empty file, which shows that it is there."""
+        """Return the next chunks; none at the end. An empty file has one empty chunk, which shows that it exists."""
         contents: list[bytes] = []
         try:
             while len(contents) < CHUNKS_AT_ONCE and (content := await named.upload.read(CHUNK)):
@@ -161,8 +161,8 @@ class Uploads:
 
 @asynccontextmanager
 async def _from_the_beginning(upload: Upload, refuse_closed: Callable[[], NoReturn]) -> AsyncIterator[None]:
-    """Go to the beginning of an upload, and back to where it was."""
-    # Whoever stores the same upload at the same time, for another task, takes turns: it has one position.
+    """Seek to the beginning of an upload, and restore its position afterwards."""
+    # Tasks that store the same upload at the same time take turns: it has one position.
     async with _locks.setdefault(upload, asyncio.Lock()):
         try:
             position = upload.file.tell()
@@ -172,7 +172,7 @@ async def _from_the_beginning(upload: Upload, refuse_closed: Callable[[], NoRetu
         try:
             yield
         finally:
-            with suppress(ValueError):  # closed meanwhile: whoever read it has said so
+            with suppress(ValueError):  # closed meanwhile: the reader has raised an error for it
                 await upload.seek(position)
 
 

@@ -1,4 +1,4 @@
-"""Run a task's function once, and return how that ended."""
+"""Run a task's function once, and return the outcome."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -33,17 +33,17 @@ from afterwards.execution.timeouts import judged, within
 from afterwards.execution.tracebacks import users_traceback
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds between two tries to begin while the machine is short of something: the first, and the longest."""
+"""Seconds between two tries to begin during a shortage: the first pause, and the longest."""
 
 WAIT_ELSEWHERE = timedelta(seconds=10)
-"""After the last try the task is given back for so long: another process may have what is missing here."""
+"""Delay of a task that is given back after the last try: another process may have the resource."""
 
 
 def attempt(
     function: Runnable, task: Task, surroundings: Surroundings, attempting: Attempting
 ) -> Coroutine[Any, Any, Outcome]:
     """Run the function once. Never raises, but for the cancellation that the worker asked for."""
-    run = _attempt if task.context is None else _surrounded_attempt  # no coroutine more than need be
+    run = _attempt if task.context is None else _surrounded_attempt  # saves a coroutine
     return run(function, task, surroundings, attempting)
 
 
@@ -63,7 +63,7 @@ async def _surrounded_attempt(
         raise
     except Misfit as misfit:
         return SetAside(str(misfit))
-    except BaseException as error:  # what is stored of the surroundings cannot be read
+    except BaseException as error:  # the stored trace or variables cannot be read
         return outcome or Raised(error=error, kind=FailureKind.REFUSED, traceback=users_traceback(error))
 
 
@@ -120,7 +120,7 @@ def _call(
         return _resolved_with_files(function, values, surroundings, attempting, timeout)
     if function.plan.injected:
         return _resolved(function, values, surroundings, attempting, timeout)
-    return _called(function, values, surroundings.threads, timeout)  # as most often
+    return _called(function, values, surroundings.threads, timeout)  # the usual case
 
 
 async def _resolved_with_files(
@@ -130,7 +130,7 @@ async def _resolved_with_files(
     attempting: Attempting,
     timeout: timedelta | None,
 ) -> Any:
-    """Call the function with its files open, which are closed after its dependencies."""
+    """Call the function with its files open. They are closed after its dependencies."""
     files, limiter = surroundings.files, surroundings.resolver.limiter
     codec = function.codec
     async with opened(values, codec.files, task=codec.task, files=files, limiter=limiter) as with_files:
@@ -145,7 +145,7 @@ async def _resolved(
     attempting: Attempting,
     timeout: timedelta | None,
 ) -> Any:
-    """Call the function with its arguments and its dependencies, which are closed after it."""
+    """Call the function with its arguments and dependencies. The dependencies are closed after it."""
     for name in function.plan.contexts:
         values[name] = attempting.context
     if not function.plan.parameters:
@@ -169,14 +169,14 @@ def _called(
 
 
 async def _finally(result: Any, function: Runnable, timeout: timedelta | None) -> Any:
-    """Return the function's result. It may have returned an awaitable, for which a thread's timeout did not count."""
+    """Return the function's result. An awaitable result is awaited: a thread's timeout did not cover it."""
     if function.is_async or timeout is None:
         return await awaited(result)
     return await within(timeout, awaited(result))
 
 
 def _stored_result(function: Runnable, task: Task, result: Any) -> str | None:
-    """The result as JSON. One that cannot be stored does not undo what the function did: the loss is logged."""
+    """Return the result as JSON. A result that cannot be stored is logged, and the task still succeeds."""
     try:
         return function.results.dump(result)
     except BaseException as error:  # UnstorableResult, TooLarge, or what the user's serialiser raises

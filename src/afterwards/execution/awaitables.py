@@ -1,4 +1,4 @@
-"""Await what a function returned: its work is done only when that is."""
+"""Await a function's result, if it is awaitable: its work is not done before."""
 
 import asyncio
 import inspect
@@ -8,13 +8,13 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 MOST = 10
-"""Awaitables one within another that a call may return."""
+"""Maximum depth of nested awaitables that a call may return."""
 
 
 async def awaited(result: Any) -> Any:
     """Return the result of a function that may have returned a coroutine, a future, or another awaitable.
 
-    Raises TypeError for work that nobody does: a generator, or awaitables in a list.
+    Raises TypeError for work that would never be done: a generator, or awaitables in a list.
     """
     for _ in range(MOST):
         if done(result):
@@ -27,13 +27,13 @@ async def awaited(result: Any) -> Any:
 
 
 def done(result: Any) -> bool:
-    """Whether nothing has to happen any more. Asks the class: an object may raise when it is asked for anything."""
+    """Return whether there is nothing left to await or iterate. Checks the class: an object may raise on any access."""
     kind = type(result)
     return _unfinished(result) is None if kind in _CONTAINERS else not _is_work(kind)
 
 
 def left_undone(result: Any) -> str | None:
-    """Say what a function returned that nobody would run or await, and the remedy; None for one awaitable."""
+    """Describe a returned value that would never be run or awaited, with the remedy; None for a single awaitable."""
     kind = type(result)
     if kind in _LAZY and not inspect.isawaitable(result):
         return f"{_LAZY[kind]}, whose body has not run: make it a function that returns"
@@ -46,14 +46,14 @@ def left_undone(result: Any) -> str | None:
 
 
 def _is_work(kind: type) -> bool:
-    """Whether an object of the class is still to be awaited or iterated."""
+    """Return whether an object of the class is still to be awaited or iterated."""
     return kind in _LAZY or issubclass(kind, Future) or getattr(kind, "__await__", None) is not None
 
 
 def _unfinished(container: Any) -> Any:
-    """The first in a container that is still to be awaited or iterated, or None."""
+    """Return the first object in a container that is still to be awaited or iterated, or None."""
     values = _values(container)
-    if not any(map(_is_work, set(map(type, values)))):  # by far the quickest way through a long list
+    if not any(map(_is_work, set(map(type, values)))):  # by far the fastest way through a long list
         return None
     return next((one for one in values if _is_work(type(one)) and not _has_ended(one)), None)
 
@@ -67,7 +67,7 @@ def _values(container: Any) -> Iterable[Any]:
 
 
 def _close_all(result: Any) -> None:
-    """Close the coroutines in a container, of which Python would say that they were never awaited."""
+    """Close the coroutines in a container, so that Python does not warn that they were never awaited."""
     if type(result) in _CONTAINERS:
         for one in _values(result):
             if type(one) is CoroutineType:
@@ -80,6 +80,6 @@ _LAZY: dict[type, str] = {
     map: "a map",
     filter: "a filter",
 }
-"""Classes whose objects do nothing as long as nobody iterates them."""
+"""Classes whose objects do nothing until they are iterated."""
 
 _CONTAINERS = frozenset({list, tuple, set, frozenset, dict})

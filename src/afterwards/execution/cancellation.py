@@ -1,9 +1,9 @@
-"""Tell a cancellation from outside from a CancelledError of the user's."""
+"""Distinguish a cancellation from outside from a CancelledError raised by the user's code."""
 
 import asyncio
 
 
 def is_being_cancelled() -> bool:
-    """Whether somebody cancelled this attempt, as against a function that raises CancelledError by itself."""
+    """Return whether this attempt was cancelled from outside. A function may raise CancelledError by itself."""
     current = asyncio.current_task()
     return current is not None and current.cancelling() > 0

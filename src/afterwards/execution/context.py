@@ -1,4 +1,4 @@
-"""The context of an attempt, for its task function: who it is, whether it shall stop, how far it has come."""
+"""The context of an attempt, for its task function: the task's identity, a stop request, the progress."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,9 +15,9 @@ from afterwards.execution.function import Runnable, options_of
 
 
 class TaskContext(AttemptContext):
-    """The attempt that runs: a task function gets it by annotation, ``ctx: TaskContext``, and so do its dependencies.
+    """The current attempt. A task function and its dependencies get it by annotation, ``ctx: TaskContext``.
 
-    ``ctx: TaskContext = Depends()`` is the same, and tells type checkers that callers do not give it.
+    ``ctx: TaskContext = Depends()`` is the same, and tells type checkers that callers do not pass it.
     """
 
     __slots__ = ("_function", "_note", "_noted", "_on_stop", "_shown", "_stop", "task")
@@ -25,11 +25,11 @@ class TaskContext(AttemptContext):
     def __init__(self, function: Runnable, task: Task, note: "Callable[[TaskContext], None] | None" = None) -> None:
         self._function = function
         self.task = task
-        self._note = note  # called once for all progress until it is read
+        self._note = note  # called once for all progress updates until they are read
         self._noted = False
         self._shown: Shown | None = None
         self._stop: str | None = None
-        self._on_stop: Callable[[str], None] | None = None  # a stop to somebody else, who runs the function
+        self._on_stop: Callable[[str], None] | None = None  # passes a stop on to the process that runs the function
 
     @property
     def context(self) -> "TaskContext":
@@ -37,7 +37,7 @@ class TaskContext(AttemptContext):
 
     @property
     def id(self) -> str:
-        """The task's id: together with ``attempt``, a key for what must not be done twice elsewhere."""
+        """The task's id. Together with ``attempt`` it is a key for actions elsewhere that must not be repeated."""
         return self.task.id
 
     @property
@@ -65,48 +65,48 @@ class TaskContext(AttemptContext):
         return self.task.lease
 
     def check_cancelled(self) -> None:
-        """End the attempt here if it shall stop: somebody cancelled the task, or its worker ends.
+        """Raise Cancel if the attempt must stop: the task was cancelled, or its worker ends.
 
-        For ``def`` functions, which nobody can stop from outside: call it between two steps. Raises Cancel.
+        For ``def`` functions, which cannot be stopped from outside: call it between two steps.
         """
         if self._stop is not None:
             raise Cancel(self._stop)
 
     def stop(self, reason: str) -> None:
-        """Have the next check end the attempt. Called by the worker, perhaps more than once."""
+        """Make the next check end the attempt. Called by the worker, possibly more than once."""
         self._stop = reason
         if self._on_stop is not None:
             self._on_stop(reason)
 
     def on_stop(self, heard: Callable[[str], None] | None) -> None:
-        """Have a stop passed on from now on, to who runs the function elsewhere."""
+        """Pass stops on from now on, to the process that runs the function."""
         self._on_stop = heard
 
     def lending(self) -> AbstractContextManager[None]:
         return nullcontext()  # a process of its own has no slot to lend
 
     def show(self, shown: "Shown") -> bool:
-        """Make something the attempt's progress, unless something else is; whether it is."""
+        """Make ``shown`` the source of progress, unless another one is active. Return whether it is the source."""
         if self._shown is None or self._shown.closed:
             self._shown = shown
         return self._shown is shown
 
     def note(self) -> None:
-        """Say that what is shown has changed. May be called from any thread, very often."""
+        """Report that the progress has changed. May be called from any thread, very often."""
         if not self._noted and self._note is not None:
             self._noted = True
             self._note(self)
 
     def progress(self) -> Progress | None:
-        """How far the attempt has come; None if it has said nothing."""
+        """The progress of the attempt; None if it has reported none."""
         self._noted = False
         return self._shown.progress() if self._shown else None
 
     def shown(self) -> Progress | None:
-        """As ``progress``, for what must not fail by it: progress that cannot be had is none."""
+        """Return ``progress``, or None if reading it fails. Never raises."""
         try:
             return self.progress()
-        except BaseException as error:  # the user's objects may raise anything
+        except BaseException as error:  # user objects may raise anything
             telemetry.not_shown(error)
             return None
 
@@ -120,15 +120,15 @@ class Shown(Protocol):
 
 
 class Attempting(Protocol):
-    """Who makes the context of an attempt when somebody asks for it, which few functions do."""
+    """Creates the context of an attempt on first use: few functions use it."""
 
     @property
     def context(self) -> TaskContext: ...
 
     def lending(self) -> AbstractContextManager[None]:
-        """Let others have its slot meanwhile: it only waits for another task."""
+        """Lend its slot inside the block, while it only waits for another task."""
         ...
 
 
 current: ContextVar[Attempting | None] = ContextVar("afterwards_attempt", default=None)
-"""The attempt that runs here: also in its threads, which get a copy."""
+"""The context of the current attempt. Its threads get a copy of the variable."""

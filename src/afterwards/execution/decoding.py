@@ -1,4 +1,4 @@
-"""Read what is stored of a task with the code of today, and say what this code cannot read."""
+"""Decode a stored task with the current code, and report what this code cannot read."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from afterwards.execution.function import Runnable, options_of
 
 
 class Misfit(Exception):
-    """Something of a stored task that this code cannot read. The text shows no values."""
+    """A part of a stored task that this code cannot read. The text shows no values."""
 
     def __init__(self, what: ProblemKind, reason: str) -> None:
         super().__init__(f"{what}: {reason}")
@@ -22,17 +22,17 @@ class Misfit(Exception):
 
 
 def read_arguments(function: Runnable, task: Task) -> dict[str, Any]:
-    """The arguments by parameter. Raises Misfit."""
+    """Return the arguments by parameter. Raises Misfit."""
     try:
         return function.codec.load(task.arguments)
     except Unreadable as error:
         raise Misfit(ProblemKind.ARGUMENTS, unfit(error.__cause__)) from error
-    except Exception as error:  # validators of the application's types raise what they like
+    except Exception as error:  # validators of the application's types may raise anything
         raise Misfit(ProblemKind.ARGUMENTS, unfit(error)) from error
 
 
 def read_options(function: Runnable, task: Task) -> TaskOptions:
-    """The function's options, with those that the call set for itself. Raises Misfit."""
+    """Return the function's options, overridden by those of the call. Raises Misfit."""
     try:
         return options_of(function, task)
     except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -41,7 +41,7 @@ def read_options(function: Runnable, task: Task) -> TaskOptions:
 
 
 def check_context(task: Task) -> None:
-    """Raise Misfit for a context that is not of the form that is written today."""
+    """Raise Misfit for a context that is not in the current format."""
     if task.context is None:
         return
     try:
@@ -54,7 +54,7 @@ def check_context(task: Task) -> None:
 
 
 def misfits(function: Runnable, task: Task) -> list[Misfit]:
-    """All that keeps this code from running the task."""
+    """Return every reason why this code cannot run the task."""
     found = []
     checks: tuple[Callable[[Task], object], ...] = (
         partial(read_arguments, function),

@@ -23,15 +23,15 @@ from afterwards.execution.threads import OnCancel, Threads
 T = TypeVar("T")
 
 THREAD_TIMEOUT = 5.0
-"""Seconds that the beginning of a dependency waits for a thread where the system has none."""
+"""Seconds that a dependency waits for a thread when the system has none left."""
 
 
 class Cleanup:
-    """Closes the generators that an attempt entered, last first, when the task has ended.
+    """Closes the generators that an attempt entered, in reverse order, when the task has ended.
 
-    What the task raised is thrown into them, as in FastAPI: one that raises another exception replaces it. One that
-    swallows it hides it from those entered before, which then see a success, but not from the attempt: that ends with
-    ``SwallowedException``, or, if it was a cancellation, with the cancellation.
+    The task's exception is thrown into them, as in FastAPI. A generator that raises another exception replaces it. One
+    that swallows it hides it from those entered before, which then see a success, but not from the attempt: that ends
+    with ``SwallowedException``, or, if it was a cancellation, with the cancellation.
 
     Cancel an attempt with ``asyncio``: that interrupts one ``await``, and leaves those of a rollback alone. A scope of
     anyio's would interrupt them too.
@@ -40,7 +40,7 @@ class Cleanup:
     __slots__ = ("_stack", "_swallowed_by")
 
     def __init__(self) -> None:
-        self._stack: AsyncExitStack | None = None  # made when needed: most dependencies are no generators
+        self._stack: AsyncExitStack | None = None  # created when needed: most dependencies are not generators
         self._swallowed_by = ""
 
     async def __aenter__(self) -> Self:
@@ -61,7 +61,7 @@ class Cleanup:
         swallowed = await self._stack.__aexit__(kind, error, traceback)
         if swallowed and isinstance(error, Exception):
             raise SwallowedException(self._swallowed_by, error) from error
-        return False  # a cancellation goes on, whoever swallowed it
+        return False  # a cancellation continues even if it was swallowed
 
     async def _close(self, generator: AbstractAsyncContextManager[Any], chain: str, *error: Any) -> bool | None:
         swallowed = await generator.__aexit__(*error)
@@ -80,17 +80,17 @@ class Resolver:
     app: FastAPI
     limiter: CapacityLimiter
     state: Mapping[str, Any] = field(default_factory=dict)
-    threads: Threads = field(default_factory=Threads)  # whoever uses one has a place of the limiter, or needs none
+    threads: Threads = field(default_factory=Threads)  # unbounded: callers use the limiter, or need no place of it
     _overriding: dict[Node, Node] = field(default_factory=dict, init=False, repr=False)
 
     def close(self) -> None:
-        """Let the threads end after what they do now."""
+        """Let the threads end after their current calls."""
         self.threads.close()
 
     async def solve(self, plan: Plan, cleanup: Cleanup, attempting: Any = None) -> dict[str, Any]:
-        """The values of one attempt's injected parameters, each dependency called once unless ``use_cache=False``.
+        """Return an attempt's injected parameters. Each dependency is called once unless ``use_cache=False``.
 
-        Dependencies run one after the other, in the order of the parameters. What one of them raises ends the attempt.
+        Dependencies run in sequence, in the order of the parameters. An exception of one ends the attempt.
         """
         values: dict[str, Any] = {}
         if plan.parameters:
@@ -100,7 +100,7 @@ class Resolver:
         return values
 
     async def in_thread(self, function: Callable[[], T]) -> T:
-        """Call a function in a thread, once the limiter has a place. Cancelled, its caller ends after it."""
+        """Call a function in a thread when the limiter permits. A cancelled caller waits for the call to end."""
         place = object()
         if not _take_if_free(place, self.limiter):
             await self.limiter.acquire_on_behalf_of(place)
@@ -110,7 +110,7 @@ class Resolver:
             self.limiter.release_on_behalf_of(place)
 
     def overriding(self, node: Node, call: Callable[..., Any]) -> Node:
-        """The node of what stands in for a dependency, kept until something else does."""
+        """Return the node of an override of a dependency. It is cached until the override changes."""
         known = self._overriding.get(node)
         if known is None or known.call is not call:
             known = self._overriding[node] = standing_in(node, call)
@@ -127,7 +127,7 @@ class TaskRequest(Request):
 
     @property
     def state(self) -> State:
-        """One object for all dependencies of an attempt; it begins as what the lifespan yielded."""
+        """The state shared by all dependencies of an attempt. It starts with what the lifespan yielded."""
         return self._shared_state
 
     def __getattribute__(self, name: str) -> Any:
@@ -141,13 +141,13 @@ class TaskRequest(Request):
 
 _ONLY_HTTP = frozenset(
     name
-    for name in dir(Request)  # so that what a later Starlette adds raises too
+    for name in dir(Request)  # so that attributes added by a later Starlette raise too
     if not name.startswith("_") and name not in {"app", "state", "scope", "get", "keys", "items", "values"}
 )
 
 
 class _Scope(dict[str, Any]):
-    """The scope of no connection: reading a key that is not there, also with ``get``, is an error that says why."""
+    """A scope without a connection. Reading a missing key, also with ``get``, raises an error that says why."""
 
     def __init__(self, values: dict[str, Any], chain: str) -> None:
         super().__init__(values)
@@ -161,15 +161,15 @@ class _Scope(dict[str, Any]):
 
 
 class _Run:
-    """The resolution of one attempt's dependencies: the values so far, and the state that they share."""
+    """Resolves one attempt's dependencies. Holds the values so far, and the state that they share."""
 
     __slots__ = ("attempting", "cache", "cleanup", "overrides", "resolver", "state")
 
     def __init__(self, resolver: Resolver, cleanup: Cleanup, attempting: Any) -> None:
         self.resolver = resolver
-        self.attempting = attempting  # has what a dependency gets for TaskContext
+        self.attempting = attempting  # has the TaskContext that a dependency gets
         self.cleanup = cleanup
-        self.overrides = resolver.app.dependency_overrides  # asked for each time: tests replace the whole dict
+        self.overrides = resolver.app.dependency_overrides  # read each time: tests replace the whole dict
         self.cache: dict[Callable[..., Any], Any] = {}
         self.state: tuple[State, dict[str, Any]] | None = None
 
@@ -222,7 +222,7 @@ class _InThreads:
         try:
             return await self._resolver.in_thread(self._enter)
         except asyncio.CancelledError as error:
-            if self._entered:  # the cancellation came while the thread went on
+            if self._entered:  # cancelled while the thread was running
                 await self.__aexit__(type(error), error, error.__traceback__)
             raise
 
@@ -232,10 +232,10 @@ class _InThreads:
         return value
 
     async def __aexit__(self, *error: Any) -> bool | None:
-        """Leave in a thread that counts against the limit, or, if that is reached, in one that does not count.
+        """Exit in a thread that counts against the limit, or, at the limit, in one that does not count.
 
-        A generator about to close may hold the pool's last connection while every thread waits for a connection: it
-        cannot wait for a thread in its turn. (FastAPI runs the exits of its generators beside its limit, too.)
+        A generator about to close may hold the pool's last connection while every thread waits for a connection, so it
+        must not wait for a thread. (FastAPI runs the exits of its generators beside its limit, too.)
         """
         place, limiter = object(), self._resolver.limiter
         counted = _take_if_free(place, limiter)

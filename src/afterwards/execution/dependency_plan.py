@@ -1,4 +1,4 @@
-"""Read the dependencies of a task function from its signature, once, and refuse every mistake there and then."""
+"""Read the dependencies of a task function from its signature, once, and reject mistakes at that time."""
 
 import inspect
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from afterwards.execution.parameters import ARROW, Declared, declarations, is_cl
 
 
 class AttemptContext:
-    """The annotation of a parameter that takes the context of the attempt."""
+    """Annotation of a parameter that takes the context of the attempt."""
 
     __slots__ = ()
 
 
 class Kind(Enum):
-    """How a dependency is called."""
+    """The way in which a dependency is called."""
 
     PLAIN = auto()
     COROUTINE = auto()
@@ -33,12 +33,12 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Node:
-    """One dependency: what to call, how, and what fills its parameters."""
+    """One dependency: its callable, how to call it, and the sources of its parameters."""
 
-    call: Callable[..., Any]  # what was declared: the key of the cache and of overrides
-    run: Callable[..., Any]  # what is called: the same, or the context manager made of a generator
+    call: Callable[..., Any]  # as declared: the key of the cache and of overrides
+    run: Callable[..., Any]  # the callable: the same, or a context manager made from a generator
     kind: Kind
-    chain: str  # how it was reached, for errors: "task send_mail -> get_user"
+    chain: str  # the path to it, for errors: "task send_mail -> get_user"
     use_cache: bool
     parameters: tuple[tuple[str, "Node"], ...]
     requests: tuple[str, ...]  # the parameters that take a Request
@@ -55,7 +55,7 @@ class Plan:
 
 
 def plan(function: Callable[..., Any], *, name: str) -> Plan:
-    """Read what a task function depends on, to the last function. Raises if any of it needs an HTTP request."""
+    """Read all dependencies of a task function, recursively. Raises if one of them needs an HTTP request."""
     parameters, contexts = [], []
     for declared in declarations(function, f"task {name}"):
         if _is_context(declared):
@@ -70,13 +70,13 @@ def plan(function: Callable[..., Any], *, name: str) -> Plan:
 
 
 def standing_in(node: Node, call: Callable[..., Any]) -> Node:
-    """The node of what ``app.dependency_overrides`` puts in the place of another."""
+    """Return the node of an override from ``app.dependency_overrides``."""
     above, _, label = node.chain.rpartition(ARROW)
     return _node(call, f"{above}{ARROW}{_label(call)} (overriding {label})")
 
 
 def _dependency(declared: Declared, marker: Depends, chain: str) -> Node:
-    """The node of a parameter that is marked with ``Depends``."""
+    """Return the node of a parameter that is marked with ``Depends``."""
     call = declared.type if marker.dependency is None else marker.dependency
     if call is Any or call is inspect.Parameter.empty:
         raise InvalidDependency(declared.chain, "has no type, and its Depends() no argument: give one of them")
@@ -121,13 +121,13 @@ def _is_request(declared: Declared) -> bool:
 
 
 def _is_context(declared: Declared) -> bool:
-    """Whether it asks for the context: by its annotation, to which ``Depends()`` adds nothing."""
+    """Return whether a parameter's annotation asks for the context; a bare ``Depends()`` changes nothing."""
     given = declared.marker.dependency if isinstance(declared.marker, Depends) else declared.marker
     return given in (None, declared.type) and is_class(declared.type, AttemptContext)
 
 
 def _kind(call: Any) -> Kind:
-    """How FastAPI would call it: what a decorator wraps decides as much as the decorator does."""
+    """Return how FastAPI would call it: a decorator and the function that it wraps both count."""
     if inspect.isclass(unwrapped(call)):
         return Kind.PLAIN
     faces = [face for outer in (call, unwrapped(call)) for face in (outer, unwrapped(outer.__call__))]

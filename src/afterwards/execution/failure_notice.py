@@ -1,4 +1,4 @@
-"""Tell the ``on_failure`` of a task function that a task has failed for good."""
+"""Notify the ``on_failure`` of a task function that a task has failed for good."""
 
 import asyncio
 import inspect
@@ -15,26 +15,26 @@ from afterwards.execution.function import Runnable
 from afterwards.execution.threads import Threads
 
 MakeNotice = Callable[[Runnable, FailedTask], NewTask | None]
-"""Make the task that tells of a final failure, where ``on_failure`` is a task function."""
+"""Make the task that reports a final failure, if ``on_failure`` is a task function."""
 
 
 def with_notice(
     function: Runnable, task: Task, settled: Settled, make_notice: MakeNotice
 ) -> tuple[Settled, FailedTask | None]:
-    """The final failure together with the task that tells of it, or with what to tell a plain ``on_failure``."""
+    """Return a final failure with the task that reports it, or with the value for a plain ``on_failure``."""
     if settled.state is not State.FAILED or settled.failure is None or function.on_failure is None:
         return settled, None
     failed = FailedTask.of(task, settled.failure)
     try:
         notice = make_notice(function, failed)
-    except BaseException as error:  # `on_failure` does not take what it is told
+    except BaseException as error:  # `on_failure` does not accept its argument
         telemetry.notice_failed(task.name, error)
         return settled, None
     return (settled, failed) if notice is None else (replace(settled, then=notice), None)
 
 
 async def call_on_failure(function: Runnable, failed: FailedTask, threads: Threads) -> None:
-    """Call a plain ``on_failure``. What it raises is logged: the failure that it is told of is stored already."""
+    """Call a plain ``on_failure``. An exception is only logged: the task's failure is already stored."""
     told = function.on_failure
     assert told is not None
     try:
@@ -42,7 +42,7 @@ async def call_on_failure(function: Runnable, failed: FailedTask, threads: Threa
             await awaited(await told(failed))
         else:
             await awaited(await threads.run(partial(told, failed)))
-    except BaseException as error:  # a user's function
+    except BaseException as error:  # user code
         if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
             raise
         telemetry.notice_failed(failed.name, error)

@@ -1,4 +1,4 @@
-"""Opens the uploaded files among a task's arguments again, for one attempt."""
+"""Reopen the uploaded files among a task's arguments, for one attempt."""
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import ExitStack, asynccontextmanager
@@ -18,14 +18,14 @@ from afterwards.engine import Files
 from afterwards.execution.retrying import persist
 
 MOST_IN_MEMORY = 1024 * 1024
-"""Bytes of a file above which it is on the disk, as with an upload in a request."""
+"""Size in bytes above which a file is kept on disk, as with an upload in a request."""
 
 
 @asynccontextmanager
 async def opened(
     values: Mapping[str, Any], parameters: Collection[str], *, task: str, files: Files, limiter: CapacityLimiter
 ) -> AsyncIterator[dict[str, Any]]:
-    """The arguments with their files open, each at its beginning; they are closed afterwards.
+    """Yield the arguments with their files open, each at its beginning; close the files afterwards.
 
     Raises FileMissing, Shortage.
     """

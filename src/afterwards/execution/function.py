@@ -1,4 +1,4 @@
-"""A task function, as a worker needs it."""
+"""The interface of a task function that a worker uses."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from afterwards.execution.dependency_plan import Plan
 
 
 class Runnable(Protocol):
-    """A task function, as it is run."""
+    """A task function that can be run."""
 
     name: str
     function: Callable[..., Any]
@@ -32,19 +32,19 @@ class Functions(Protocol):
     """The task functions that this process knows."""
 
     names: frozenset[str]
-    """The names under which their tasks are stored, those of before among them."""
+    """The names under which their tasks are stored, including earlier names."""
 
     limits: dict[str, Limit]
-    """The limits of the functions that have any, by name."""
+    """The limits of functions that have limits, by name."""
 
     patient: frozenset[str]
-    """The names of those whose tasks may be leased some time before they begin."""
+    """The names of functions whose tasks may be leased some time before they begin."""
 
     def get(self, name: str) -> Runnable:
-        """Raises UnknownFunction."""
+        """Return the function of this name. Raises UnknownFunction."""
         ...
 
 
 def options_of(function: Runnable, task: Task) -> TaskOptions:
-    """The function's options, with those that this call set for itself."""
+    """Return the function's options, overridden by those of the call."""
     return function.settings if task.overrides is None else function.settings.overridden(task.overrides)

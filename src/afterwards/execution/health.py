@@ -3,7 +3,7 @@
 from afterwards import telemetry
 
 TOO_OFTEN = 3
-"""Failures in a row after which a part of the worker is not expected to recover by itself."""
+"""Consecutive failures after which a part of the worker is not expected to recover."""
 
 
 class Health:
@@ -11,28 +11,28 @@ class Health:
 
     def __init__(self) -> None:
         self._failures: dict[str, int] = {}
-        self._gone = ""  # why there is no worker any more, although the application serves
+        self._gone = ""  # why the worker is gone although the application still serves
         self.trouble: str | None = None
-        """Why tasks that are added now would not run; None as long as they would."""
+        """Reason why tasks added now would not run; None if they would."""
 
     def failed(self, doing: str, error: BaseException) -> None:
-        """A part of the worker failed by an error of its own, and tries again."""
+        """Record that a part of the worker failed with an error of its own. It tries again."""
         telemetry.loop_broken(doing, error)
         self._failures[doing] = self._failures.get(doing, 0) + 1
         self._judge()
 
     def well(self, doing: str) -> None:
-        """A part of the worker has done its work."""
+        """Record that a part of the worker has done its work."""
         if self._failures and self._failures.pop(doing, 0):
             self._judge()
 
     def gone(self, reason: str) -> None:
-        """There is no worker any more, and none will come while the application serves."""
+        """Record that the worker is gone, and that none will start while the application serves."""
         self._gone = reason
         self._judge()
 
     def begin(self) -> None:
-        """A worker starts: what was wrong with the one before says nothing about it."""
+        """Reset for a worker that starts: failures of the previous one do not count."""
         self._failures.clear()
         self._gone = ""
         self.trouble = None

@@ -1,4 +1,4 @@
-"""Refuse what only an HTTP request could fill: a task runs without one."""
+"""Reject dependencies and parameters that need an HTTP request: a task runs without one."""
 
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -39,7 +39,7 @@ _SOURCES = (
 
 
 def refuse_call(call: Callable[..., Any], chain: str) -> None:
-    """Refuse a dependency that could only fail, in each attempt."""
+    """Reject a dependency that would fail in each attempt."""
     if isinstance(unwrapped(call), SecurityBase):
         raise NeedsHttp(chain, "reads the credentials of a request", _READ_EARLIER)
     if type(call).__hash__ is None:
@@ -49,7 +49,7 @@ def refuse_call(call: Callable[..., Any], chain: str) -> None:
 
 
 def refuse_parameter(declared: Declared) -> None:
-    """Refuse a parameter of a dependency that only HTTP could fill."""
+    """Reject a dependency's parameter that only an HTTP request could fill."""
     refuse_unfilled(declared)
     if declared.kind in VARIADIC:
         problem = (
@@ -63,7 +63,7 @@ def refuse_parameter(declared: Declared) -> None:
 
 
 def refuse_unfilled(declared: Declared) -> None:
-    """Refuse the default ``injected()`` where no dependency gives a value."""
+    """Reject the default ``injected()`` where no dependency provides a value."""
     if declared.injected:
         raise InvalidDependency(
             declared.chain,
@@ -72,14 +72,14 @@ def refuse_unfilled(declared: Declared) -> None:
 
 
 def refuse_connections(declared: Declared) -> None:
-    """Refuse a parameter that asks for a part of the request or of the response."""
+    """Reject a parameter that asks for a part of the request or of the response."""
     for cls, fix in _CONNECTIONS:
         if is_class(declared.type, cls):
             raise NeedsHttp(declared.chain, f"is a {declared.type.__name__}", fix)
 
 
 def _source(declared: Declared) -> str | None:
-    """The part of a request that FastAPI would read the parameter from, unless a plain default serves."""
+    """Return the part of the request that FastAPI would read the parameter from; None if a plain default suffices."""
     if declared.marker is not None:
         return next(source for cls, source in _SOURCES if isinstance(declared.marker, cls))
     if declared.optional:

@@ -1,4 +1,4 @@
-"""The outcome of an attempt that ended with an exception, raised by the user's function or by us."""
+"""Map an exception, raised by the user's function or by us, to the outcome of an attempt."""
 
 from afterwards.core.control import Cancel, RetryAfter, Snooze
 from afterwards.core.errors import FileMissing
@@ -11,7 +11,7 @@ from afterwards.execution.tracebacks import users_traceback
 
 
 def outcome_of_attempt(error: BaseException) -> Outcome:
-    """The outcome of an attempt that this exception ended, whoever raised it."""
+    """Return the outcome of an attempt that ended with this exception, whoever raised it."""
     if issubclass(type(error), FileMissing):
         return Raised(error=error, kind=FailureKind.REFUSED)
     if issubclass(type(error), TimedOut):
@@ -22,8 +22,8 @@ def outcome_of_attempt(error: BaseException) -> Outcome:
 
 
 def outcome_of_function(error: BaseException) -> Outcome:
-    """The outcome of a function that raised this. Never raises: the exception is asked for nothing but what it is."""
-    kind, delay = type(error), None  # not isinstance(), which asks the exception for its class
+    """Return the outcome of a function that raised this. Never raises: only the exception's class is examined."""
+    kind, delay = type(error), None  # not isinstance(), which reads the exception's `__class__`
     try:
         if issubclass(kind, Snooze):
             return Snoozed(as_span(error.delay))  # type: ignore[attr-defined]  # by its class
@@ -31,7 +31,7 @@ def outcome_of_function(error: BaseException) -> Outcome:
             return Cancelled(text_of(error.reason))  # type: ignore[attr-defined]  # by its class
         if issubclass(kind, RetryAfter):
             delay = as_span(error.delay)  # type: ignore[attr-defined]  # by its class
-    except BaseException as trouble:  # its attributes can be set to anything
+    except BaseException as trouble:  # its attributes may have been set to anything
         trouble.__context__ = None
         return Raised(error=trouble, traceback=users_traceback(error))
     return Raised(error=error, delay=delay, traceback=users_traceback(error))

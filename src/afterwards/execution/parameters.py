@@ -16,7 +16,7 @@ from afterwards.core.errors import InvalidDependency, UnresolvedAnnotation
 from afterwards.core.injected import INJECTED
 
 ARROW = " -> "
-"""Between the steps of a chain of dependencies, as errors name it."""
+"""Separator between the steps of a chain of dependencies in error messages."""
 
 VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
@@ -48,7 +48,7 @@ def _declared(parameter: inspect.Parameter, namespace: dict[str, Any], chain: st
     annotation = parameter.annotation
     marker = _marker(annotation, parameter.default)
     says_all = isinstance(marker, Depends) and marker.dependency is not None
-    # A type that nobody looks at need not exist: `session: "Session" = Depends(get_session)`
+    # A type that is not used here need not exist: `session: "Session" = Depends(get_session)`
     if parameter.kind not in VARIADIC and not says_all:
         annotation = _evaluated(parameter, namespace, chain)
         marker = _marker(annotation, parameter.default)
@@ -79,13 +79,13 @@ def _evaluated(parameter: inspect.Parameter, namespace: dict[str, Any], chain: s
         annotation = get_type_hints(holder, namespace, include_extras=True)[parameter.name]
         while type(annotation).__name__ == "TypeAliasType":  # typing's, or typing_extensions' before Python 3.12
             annotation = annotation.__value__
-    except Exception as error:  # the annotation is the user's code, and may raise anything
+    except Exception as error:  # the annotation is user code, and may raise anything
         raise UnresolvedAnnotation(chain, parameter.annotation, f"{type(error).__name__}: {error}") from error
     return annotation
 
 
 def _namespace(call: Callable[..., Any]) -> dict[str, Any]:
-    """The globals in which a callable's annotations were written."""
+    """Return the globals in which a callable's annotations were written."""
     target = unwrapped(call)
     if not inspect.isroutine(target):
         owner = target if inspect.isclass(target) else type(target)
@@ -97,7 +97,7 @@ def _namespace(call: Callable[..., Any]) -> dict[str, Any]:
 
 
 def unwrapped(call: Any) -> Any:
-    """The function under partials and decorators."""
+    """Return the function inside partials and decorators."""
     while True:
         inner = inspect.unwrap(call.func if isinstance(call, partial) else call)
         if inner is call:

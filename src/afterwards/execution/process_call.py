@@ -1,4 +1,4 @@
-"""One call for a process of its own, and the progress that comes back before its outcome."""
+"""One call in a separate process, and the progress that arrives before its outcome."""
 
 from collections.abc import Callable
 
@@ -11,9 +11,9 @@ from afterwards.execution.function import Runnable, options_of
 
 
 class ProcessCall:
-    """A call for a process, and what comes back before its outcome."""
+    """A call for a process, and the progress that arrives before its outcome."""
 
-    closed = False  # as the progress that is shown
+    closed = False  # the source of the progress
 
     def __init__(self, function: Runnable, context: TaskContext, answer: Callable[[Outcome], object]) -> None:
         self.task: Task = context.task

@@ -1,4 +1,4 @@
-"""Which functions can run in a process of their own."""
+"""Check whether a function can run in a separate process."""
 
 from afterwards.core.errors import InvalidTaskFunction
 from afterwards.core.options import RunIn

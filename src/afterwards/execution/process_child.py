@@ -1,4 +1,4 @@
-"""The main loop of a process of its own: run task functions, one after the other, for the worker that started it."""
+"""The main loop of a task process: run task functions in sequence for the worker that started it."""
 
 import asyncio
 import faulthandler
@@ -31,11 +31,11 @@ PROGRESS_EVERY = 0.1
 """Seconds between two messages of progress."""
 
 ENDING = 2.0
-"""Seconds that a process has to end by itself, with its threads and exit handlers, once it is not needed any more."""
+"""Seconds that a process has to end by itself, with its threads and exit handlers, once it is no longer needed."""
 
 
 class Child:
-    """Answers one call at a time, in the main thread; beside it, one thread listens and one tells of progress."""
+    """Answers one call at a time in the main thread. One more thread listens, and one sends progress."""
 
     def __init__(self, connection: Pipe, find: Callable[[str], Runnable]) -> None:
         self._connection = connection
@@ -46,11 +46,11 @@ class Child:
         self._running: TaskContext | None = None
 
     def serve(self) -> None:
-        """Until the worker has closed its end of the pipe."""
+        """Answer calls until the worker has closed its end of the pipe."""
         _leave_signals_to_the_parent()
         _lead_a_group()
         _die_with_the_parent()
-        faulthandler.enable(file=2)  # so that a segmentation fault says on standard error where it was
+        faulthandler.enable(file=2)  # so that a segmentation fault is reported on standard error with its place
         try:
             for work in (self._listen, self._send_progress):
                 threading.Thread(target=work, name=f"afterwards{work.__name__}", daemon=True).start()
@@ -70,10 +70,10 @@ class Child:
                 else:
                     self._calls.put(message)
         if self._running:
-            _end_with_programs()  # the parent is gone, and nobody will hear the outcome
+            _end_with_programs()  # the parent is gone: nobody will receive the outcome
         self._calls.put(None)
         sleep(ENDING)
-        os._exit(0)  # a thread of the user's would keep the process for ever
+        os._exit(0)  # a thread of the user's code would keep the process alive for ever
 
     def _stop(self, message: Message) -> None:
         context = self._running
@@ -81,7 +81,7 @@ class Child:
             context.stop(message["stop"])
 
     def _send_progress(self) -> None:
-        """Send progress, not too often; the last comes with the outcome."""
+        """Send progress at limited intervals; the last is sent with the outcome."""
         while True:
             self._noted.wait()
             self._noted.clear()
@@ -100,12 +100,12 @@ class Child:
             message = process_messages.ended(SetAside(str(misfit)), Retry())
         except UnknownFunction as error:
             message = process_messages.ended(Raised(error=error, kind=FailureKind.REFUSED), Retry())
-        except BaseException as error:  # whatever the import of the user's module raises
+        except BaseException as error:  # importing the user's module may raise anything
             message = process_messages.ended(outcome_of_function(error), Retry())
         else:
             message = self._called(function, task, values)
         _flush()
-        with self._sending:  # no progress comes after it
+        with self._sending:  # no progress is sent after the outcome
             self._running = None
             self._connection.send_bytes(process_messages.packed(message))
 
@@ -142,7 +142,7 @@ class Child:
 
 
 def _stored(function: Runnable, result: Any) -> tuple[Succeeded, str | None]:
-    """The success with its result as JSON, or without it, and then why."""
+    """Return the success with its result as JSON, or without a result and with the reason."""
     try:
         return Succeeded(function.results.dump(result)), None
     except BaseException as error:  # UnstorableResult, TooLarge, or what the user's serialiser raises
@@ -150,7 +150,7 @@ def _stored(function: Runnable, result: Any) -> tuple[Succeeded, str | None]:
 
 
 def _leave_signals_to_the_parent() -> None:
-    """Ctrl-C and a service manager's SIGTERM come to all processes at once; what they mean, the parent decides."""
+    """Ignore Ctrl-C and SIGTERM: both may be sent to all processes at once, and the parent decides what to do."""
     held_back = {signal.SIGINT, signal.SIGTERM}
     for number in held_back:
         signal.signal(number, _not_heard)
@@ -159,42 +159,42 @@ def _leave_signals_to_the_parent() -> None:
 
 
 def _not_heard(*_: object) -> None:
-    """A handler, for what is ignored with SIG_IGN would be so in the programs that the function starts, too."""
+    """Do nothing. SIG_IGN instead would be inherited by the programs that the function starts."""
 
 
 def _lead_a_group() -> None:
-    """Whatever the function starts belongs to this process's group, and is killed with it."""
+    """Lead a process group, so that programs started by the function are killed with this process."""
     if hasattr(os, "setpgid"):
-        with suppress(OSError):  # it is the leader of a session already
+        with suppress(OSError):  # already the leader of a session
             os.setpgid(0, 0)
 
 
 def _end_with_programs() -> None:
-    """End this process at once, and what its function has started."""
+    """Kill this process at once, and the programs that its function has started."""
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)
 
 
 def _die_with_the_parent() -> None:
-    """Where the system can do it: the thread that listens hears nothing while the function holds the GIL."""
+    """Have the system kill this process when its parent is gone: the listening thread cannot while the GIL is held."""
     parent = parent_process()
     if sys.platform == "linux" and parent is not None:
-        from fcntl import F_GETFL, F_SETFL, F_SETOWN, fcntl  # not everywhere
+        from fcntl import F_GETFL, F_SETFL, F_SETOWN, fcntl  # not on every system
         from signal import SIGKILL
 
-        pipe = parent.sentinel  # has a writer as long as the parent lives, and nobody ever writes
-        fcntl(pipe, F_SETOWN, -os.getpgrp() if os.getpgrp() == os.getpid() else os.getpid())  # -: the whole group
+        pipe = parent.sentinel  # has a writer while the parent lives, and nothing is ever written
+        fcntl(pipe, F_SETOWN, -os.getpgrp() if os.getpgrp() == os.getpid() else os.getpid())  # negative: a group
         fcntl(pipe, F_SETSIG, SIGKILL)
         fcntl(pipe, F_SETFL, fcntl(pipe, F_GETFL) | os.O_ASYNC)
 
 
 F_SETSIG = 10
-"""Linux: which signal announces that a pipe can be read."""
+"""Linux: sets the signal that announces that a pipe can be read."""
 
 
 def _flush() -> None:
-    """A process that is killed later must not lose what the function printed."""
+    """Flush standard output and error: a process that is killed later must not lose what the function printed."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # whatever the user has put there
+        with suppress(Exception):  # user code may have replaced the streams
             stream.flush()

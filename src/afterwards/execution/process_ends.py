@@ -1,4 +1,4 @@
-"""How processes begin and end, as the system has it: signals, groups and exit codes."""
+"""Start and end of processes at system level: signals, groups and exit codes."""
 
 import os
 import signal
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # no cycle: who has no process of its own does not load it
+if TYPE_CHECKING:  # no cycle: not loaded unless a process is needed
     from multiprocessing.context import SpawnProcess
 
 ENDING = 3.0
-"""Seconds that a process that is not needed any more may take to end, with its exit handlers."""
+"""Seconds that a process that is no longer needed may take to end, including its exit handlers."""
 
 
 def kill(process: "SpawnProcess") -> None:
@@ -20,17 +20,15 @@ def kill(process: "SpawnProcess") -> None:
 
 
 def kill_programs(process: "SpawnProcess") -> None:
-    """Kill the group that a process leads: nobody else's, for no other gets its id as long as the group has members."""
+    """Kill the group that a process leads. The id is not reused as long as the group has members."""
     if hasattr(os, "killpg") and process.pid is not None:
-        with suppress(
-            ProcessLookupError, PermissionError
-        ):  # none is left, or it has not come so far as to have a group
+        with suppress(ProcessLookupError, PermissionError):  # none is left, or it has not created its group yet
             os.killpg(process.pid, signal.SIGKILL)
 
 
 def how_it_ended(exitcode: int | None) -> str:
-    """How a process ended, as the end of a sentence."""
-    if exitcode is None:  # somebody else has asked the system, which says it once
+    """Return how a process ended, as the end of a sentence."""
+    if exitcode is None:  # other code has already collected the exit status, which the system reports once
         return "ended, nobody knows how"
     if exitcode >= 0:
         return f"ended with exit status {exitcode} before the function did; standard error may say why"
@@ -44,7 +42,7 @@ def how_it_ended(exitcode: int | None) -> str:
 
 @contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Meanwhile a process begins with Ctrl-C and SIGTERM blocked, until it knows what to do about them."""
+    """Block Ctrl-C and SIGTERM in processes started inside the block, until they have set their handlers."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

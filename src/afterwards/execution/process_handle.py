@@ -1,4 +1,4 @@
-"""A process that runs task functions, and the thread that starts it, talks to it and sees it end."""
+"""A process that runs task functions, and the thread that starts it, talks to it and waits for its end."""
 
 import atexit
 import os
@@ -21,32 +21,32 @@ from afterwards.execution.process_ends import ENDING, how_it_ended, kill, kill_p
 from afterwards.execution.process_messages import Message, Pipe
 from afterwards.execution.process_wide import process_wide
 
-if TYPE_CHECKING:  # no cycle: who has no such function does not load it
+if TYPE_CHECKING:  # no cycle: not loaded unless a function needs it
     from multiprocessing.context import SpawnProcess
 
 BEGINNING = 60.0
-"""Seconds that a process may take until the function begins: it imports the application first."""
+"""Seconds that a process may take to begin the function: it imports the application first."""
 
 NAME = "afterwards-process-"
 
 Main = Callable[[Pipe], None]
-"""The main function of a process; it belongs to a module, which the process imports."""
+"""The main function of a process. It must be defined in a module, which the process imports."""
 
 
 class HandleOwner(Protocol):
-    """The pool, as its processes know it. Both are called in the handle's thread."""
+    """The part of the pool that its processes use. Both methods are called in the handle's thread."""
 
     def retire(self, handle: "ProcessHandle") -> None:
-        """The process has been idle for long."""
+        """Handle a process that has been idle for long."""
         ...
 
     def forget(self, handle: "ProcessHandle") -> None:
-        """The process has ended."""
+        """Handle a process that has ended."""
         ...
 
 
 class _TooLate(Exception):
-    """Nothing came from the process in time."""
+    """The process did not answer in time."""
 
     def __init__(self, begun: bool) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class ProcessHandle:
         self._owner = owner
         self._calls: SimpleQueue[ProcessCall | None] = SimpleQueue()
         self._sending = threading.Lock()
-        self._changing = threading.Lock()  # of the process, which may be killed while it is being started
+        self._changing = threading.Lock()  # guards the process, which may be killed while it is being started
         self._process: SpawnProcess | None = None
         self._name = f"{NAME}{next(process_wide.numbers)}"
         threading.Thread(target=self._work, name=self._name, daemon=True).start()
@@ -73,12 +73,12 @@ class ProcessHandle:
         self._calls.put(call)
 
     def send(self, message: Message) -> None:
-        """Send something beside the call. Never waits, even if nobody reads."""
-        with suppress(RuntimeError):  # the system has no thread left: whoever has to end will be killed
+        """Send a message during a call. Never waits, even if the process does not read."""
+        with suppress(RuntimeError):  # the system has no thread left: a process that must end will be killed
             threading.Thread(target=self._try_to_write, args=(message,), daemon=True).start()
 
     def kill(self) -> None:
-        """End the process at once, whatever it does."""
+        """Kill the process at once, whatever it does."""
         with self._changing:
             self.over = True
             if self._process is not None:
@@ -89,13 +89,13 @@ class ProcessHandle:
         self._calls.put(None)
 
     def hurry(self) -> None:
-        """As `end`, but for what the process does now."""
+        """As `end`, but kill the process if a call runs."""
         self.end()
         if self._busy:
             self.kill()
 
     def wait(self, seconds: float) -> None:
-        """Wait for the end of the process, and after so long make it end."""
+        """Wait for the end of the process. Kill it after ``seconds``."""
         from multiprocessing.connection import wait
 
         assert self._process is not None
@@ -107,9 +107,9 @@ class ProcessHandle:
             self._busy = True
             outcome = self._outcome(call)
             self._busy = False
-            with suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
+            with suppress(RuntimeError):  # the loop is closed: nobody waits for it
                 call.answer(outcome)
-            del call  # nothing of the last call stays alive while the process is idle
+            del call  # release the objects of the last call while the process is idle
         self._close()
         with suppress(RuntimeError):  # as above
             self._owner.forget(self)
@@ -121,7 +121,7 @@ class ProcessHandle:
             except Empty:
                 try:
                     self._owner.retire(self)
-                except RuntimeError:  # the loop is closed: nobody will ask any more
+                except RuntimeError:  # the loop is closed: no more calls will come
                     return None
 
     def _outcome(self, call: ProcessCall) -> Outcome:
@@ -138,7 +138,7 @@ class ProcessHandle:
             if isinstance(error, Shortage) or (how is None and _is_short(error)):
                 return Raised(error=Shortage(f"no process could be started: {error}"))
             return _crashed(how or f"could not be started: {error}")
-        except BaseException as error:  # a call that nobody answers would keep its slot for ever
+        except BaseException as error:  # an unanswered call would keep its slot for ever
             self.kill()
             short = self._process is None and _is_short(error)
             return Raised(error=Shortage(f"no process could be started: {error}") if short else error)
@@ -152,7 +152,7 @@ class ProcessHandle:
         process = spawning.Process(target=self._main, args=(theirs,), name=self._name, daemon=True)
         with process_wide.starting, signals_held_back():
             process.start()
-        theirs.close()  # so that the end of the process is the end of the pipe
+        theirs.close()  # so that the pipe ends when the process ends
         with self._changing:
             self._process = process
             if self.over:
@@ -188,13 +188,13 @@ class ProcessHandle:
             self._pipe.send_bytes(process_messages.packed(message))
 
     def _try_to_write(self, message: Message) -> None:
-        with suppress(OSError, AttributeError):  # it has ended, or has not begun
+        with suppress(OSError, AttributeError):  # it has ended, or has not started
             self._write(message)
 
     def _close(self, *, crashed: bool = False) -> str | None:
-        """See the process end, and say how; None if there is none. It may be called again.
+        """Wait for the process to end, and return how it ended; None if there is none. May be called again.
 
-        What the function of one that crashed has started ends with it.
+        Programs that its function started are killed if it crashed.
         """
         self.over = True
         if self._process is None:
@@ -222,7 +222,7 @@ def _too_late(call: ProcessCall) -> Raised:
 
 
 def _is_short(error: BaseException) -> bool:
-    """Whether the system had nothing left to start a process with."""
+    """Return whether the system lacked the resources to start a process."""
     return isinstance(error, BlockingIOError) or is_shortage(error)
 
 
@@ -231,7 +231,7 @@ def _crashed(how: str) -> Raised:
 
 
 def _end_all(pid: int) -> None:
-    """At the end of the interpreter, before `multiprocessing` waits for its processes, which ignore its SIGTERM."""
+    """End all processes at interpreter exit, before `multiprocessing` waits for them: they ignore its SIGTERM."""
     if os.getpid() != pid:
         return  # a fork of the server
     for handle in list(process_wide.processes):

@@ -15,7 +15,7 @@ Message = dict[str, Any]
 
 
 class Pipe(Protocol):
-    """One end of a pipe of ``multiprocessing``'s, which is not imported for its type."""
+    """One end of a ``multiprocessing`` pipe. The module is not imported for its type alone."""
 
     def send_bytes(self, buf: bytes, /) -> None: ...
     def recv_bytes(self) -> bytes: ...
@@ -33,7 +33,7 @@ def unpacked(raw: bytes) -> Message:
 
 
 def call(function: Runnable, task: Task) -> Message:
-    """To the process: run this. The names are those of the registry, never those of the row."""
+    """To the process: run this call. The names are those of the registry, never those of the row."""
     return {
         "call": function.name,
         "module": function.function.__module__,
@@ -48,12 +48,12 @@ def call(function: Runnable, task: Task) -> Message:
 
 
 def stop(task: Task, reason: str) -> Message:
-    """To the process: have the next check end this attempt, if it still runs."""
+    """To the process: make the next check end this attempt, if it still runs."""
     return {"stop": reason, "id": task.id, "attempt": task.attempt}
 
 
 def task_of(call: Message) -> Task:
-    """As much of the record as the function may ask for."""
+    """The part of the record that the function may read."""
     return Task(
         id=call["id"],
         name=call["name"],
@@ -67,7 +67,7 @@ def task_of(call: Message) -> Task:
 
 
 def ended(outcome: Outcome, retry: Retry) -> Message:
-    """From the process: how the attempt ended. Exceptions are text, so what needs the object is decided here."""
+    """From the process: the outcome. Exceptions become text, so decisions that need the object are made here."""
     match outcome:
         case Succeeded(result):
             return {"ended": "succeeded", "result": result}
@@ -114,7 +114,7 @@ def _raised_there(message: Message) -> Raised:
         message["type"], message["text"], module=message["module"], retried=message["retried"]
     )
     if message["traceback"]:
-        error.add_note(message["traceback"])  # for the log, which shows no other
+        error.add_note(message["traceback"])  # for the log, which shows only this one
     return Raised(
         error=error,
         kind=FailureKind(message["kind"]),

@@ -14,29 +14,29 @@ from afterwards.execution.process_ends import ENDING
 from afterwards.execution.process_handle import Main, ProcessHandle
 
 IDLE = timedelta(minutes=1)
-"""How long a process is kept for the next task."""
+"""Time that an idle process is kept for the next task."""
 
 KILL_AFTER = 1.0
 """Seconds that a function has to notice that its task was cancelled, before its process is killed."""
 
 
 class ProcessPool:
-    """At most ``size`` processes, beside the threads. ``run`` and ``close`` are called on one event loop."""
+    """At most ``size`` processes, in addition to the threads. ``run`` and ``close`` are called on one event loop."""
 
     def __init__(self, size: int, main: Main, *, idle: timedelta = IDLE) -> None:
         self._main = main
         self._free = asyncio.Semaphore(size)
         self._idle_for = idle
-        self._idle: list[ProcessHandle] = []  # the last one first, so that those that are too many end
+        self._idle: list[ProcessHandle] = []  # last in, first out, so that surplus processes become idle and end
         self._closed = False
         self._living: set[ProcessHandle] = set()
         self._none_lives = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, function: Runnable, context: TaskContext) -> Outcome:
-        """Run the function in a process. Cancelled, it is killed; told to stop through the context, a moment later.
+        """Run the function in a process. It is killed on cancellation, or a moment after a stop through the context.
 
-        Raises Shortage when there is none, and none could be started.
+        Raises Shortage when there is no process and none could be started.
         """
         async with self._free:
             context.check_cancelled()
@@ -51,7 +51,7 @@ class ProcessPool:
             return outcome
 
     def close(self) -> None:
-        """Let the processes end after what they do now."""
+        """Let the processes end after their current calls."""
         self._closed = True
         while self._idle:
             self._idle.pop().end()
@@ -62,11 +62,11 @@ class ProcessPool:
             await self._none_lives.wait()
 
     def retire(self, handle: ProcessHandle) -> None:
-        """End a process that has been idle for long. Called in the thread of its handle, as the next one."""
+        """End a process that has been idle for long. Called in the thread of its handle, like ``forget``."""
         self._later(self._retire, handle)
 
     def forget(self, handle: ProcessHandle) -> None:
-        """A process has ended."""
+        """Forget a process that has ended."""
         self._later(self._forget, handle)
 
     def _later(self, do: Callable[[ProcessHandle], None], handle: ProcessHandle) -> None:
@@ -95,7 +95,7 @@ class ProcessPool:
             return await asyncio.shield(answer)
         except asyncio.CancelledError:
             handle.kill()
-            await asyncio.wait([answer], timeout=ENDING)  # until it has ended, the function may still do something
+            await asyncio.wait([answer], timeout=ENDING)  # until then the function may still do something
             raise
         finally:
             context.on_stop(None)
@@ -109,7 +109,7 @@ class ProcessPool:
             self._idle.append(handle)
 
     def _retire(self, handle: ProcessHandle) -> None:
-        if handle in self._idle:  # else it has got something to do meanwhile
+        if handle in self._idle:  # otherwise it has got a call meanwhile
             self._idle.remove(handle)
             handle.end()
 

@@ -1,4 +1,4 @@
-"""Carry the trace and the context variables of a call over to its attempts."""
+"""Propagate the trace and the context variables of a call to its attempts."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from afterwards.core.task import Task
 def captured(variables: Sequence[ContextVar[Any]]) -> str | None:
     """Return the trace and the variables of the caller as JSON; None for nothing. Raises UnstorableContext."""
     trace = telemetry.trace_carrier()
-    if not trace and not variables:  # as most often
+    if not trace and not variables:  # the usual case
         return None
     values = {variable.name: _value(variable) for variable in variables if variable.get(_UNSET) is not _UNSET}
     if not trace and not values:
@@ -24,7 +24,7 @@ def captured(variables: Sequence[ContextVar[Any]]) -> str | None:
 
 @contextmanager
 def restored(task: Task, variables: Sequence[ContextVar[Any]]) -> Iterator[None]:
-    """Run an attempt within the trace and the variables of its call. Variables no longer listed are left out."""
+    """Run an attempt with the trace and the variables of its call. Variables no longer listed are left out."""
     context = json.loads(task.context or "{}")
     values = context.get("variables", {})
     before = [(variable, variable.set(values[variable.name])) for variable in variables if variable.name in values]

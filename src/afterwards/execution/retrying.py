@@ -1,4 +1,4 @@
-"""Keep doing what a worker must do, through an engine's bad moments."""
+"""Repeat a worker's operations, also while an engine is unavailable."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ BACK_OFF = Retry(wait=0.2, factor=2, max_wait=5)
 
 
 async def persist(doing: str, operation: Callable[[], Awaitable[T]]) -> T:
-    """Try an engine operation until the engine is there; for operations that may be sent twice."""
+    """Retry an engine operation until the engine is available; for operations that may be sent twice."""
     failed = 0
     while True:
         try:
@@ -32,23 +32,23 @@ async def persist(doing: str, operation: Callable[[], Awaitable[T]]) -> T:
 async def keep_doing(
     doing: str, every: timedelta, operation: Callable[[], Awaitable[None]], health: Health | None = None
 ) -> None:
-    """Do something at once and then again and again, never giving up: not even because of a mistake of ours.
+    """Do something now and then repeatedly. Never gives up, not even after a bug of ours.
 
-    With ``health`` tasks do not run without it.
+    ``health`` is given if tasks do not run without it.
     """
     while True:
         try:
             await persist(doing, operation)
-        except Exception as error:  # a worker that stopped doing it would be worse than any bug
+        except Exception as error:  # a worker must never stop doing it because of a bug
             _report(doing, error, health)
         else:
             if health is not None:
                 health.well(doing)
-        await asyncio.sleep(every.total_seconds() * (0.9 + 0.2 * random()))  # so that processes do not march in step
+        await asyncio.sleep(every.total_seconds() * (0.9 + 0.2 * random()))  # so that processes do not run in lockstep
 
 
 async def keep_running(doing: str, run: Callable[[], Awaitable[None]], health: Health) -> None:
-    """Run a part of the worker, and again whenever it fails, until it returns by itself."""
+    """Run a part of the worker, and rerun it whenever it fails, until it returns."""
     failed = 0
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Decide what becomes of a task after an attempt, in any case, and log it."""
+"""Decide the next state of a task after an attempt, in every case, and log it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,10 +25,10 @@ def settle(
     make_notice: MakeNotice,
     progress: Progress | None = None,
 ) -> tuple[Settled, FailedTask | None]:
-    """How the attempt ends its task, and what a plain ``on_failure`` is told once that is stored. Never raises."""
+    """Return how the attempt settles its task, and the value for a plain ``on_failure`` once stored. Never raises."""
     try:
         return _settled(function, task, outcome, worker, clock, make_notice, progress)
-    except BaseException as error:  # a mistake of ours, or a user's object that raises when it is asked for anything
+    except BaseException as error:  # a bug of ours, or a user object that raises on any access
         telemetry.loop_broken("say in full how a task ended", error)
         failed = Raised(error=RuntimeError(f"it ended with {type(outcome).__name__}, of which no more can be said"))
         return lifecycle.settle(task, failed, Retry(), worker=worker, now=clock(), random=0), None
@@ -45,13 +45,13 @@ def _settled(
 ) -> tuple[Settled, FailedTask | None]:
     if isinstance(outcome, Succeeded):
         settled = lifecycle.succeed(task, outcome)
-        if progress is not None:  # its last word
+        if progress is not None:  # its last progress
             settled = replace(settled, progress=progress)
         telemetry.succeeded(task)
         return settled, None
     try:
         retry = options_of(function, task).retries
-    except Exception:  # options of a later version: nobody here can know what they mean, and no attempt was made
+    except Exception:  # options of a later version: this code cannot interpret them, and no attempt was made
         retry = function.settings.retries
     settled = lifecycle.settle(task, outcome, retry, worker=worker, now=clock(), random=random())
     if progress is not None:

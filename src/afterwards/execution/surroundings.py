@@ -13,22 +13,22 @@ from afterwards.execution.threads import Threads
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """How dependencies are resolved, where ``def`` functions run, where uploaded files are."""
+    """The resolver of dependencies, the threads of ``def`` functions, the store of uploaded files."""
 
     resolver: Resolver
     threads: Threads
     files: Files
-    propagate: Sequence[ContextVar[Any]] = ()  # what attempts get as their callers had it
-    processes: ProcessPool | None = None  # where functions run that want one of their own; None: in threads
+    propagate: Sequence[ContextVar[Any]] = ()  # context variables that attempts get from their callers
+    processes: ProcessPool | None = None  # for functions with `run_in="process"`; None: they run in threads
 
     def close(self) -> None:
-        """Let the threads and processes end after what they do now."""
+        """Let the threads and processes end after their current calls."""
         self.threads.close()
         self.resolver.close()
         if self.processes is not None:
             self.processes.close()
 
     async def ended(self) -> None:
-        """Wait for the processes; a thread cannot be stopped, and ends with the server's process."""
+        """Wait for the processes. A thread cannot be stopped, and ends with the server's process."""
         if self.processes is not None:
             await self.processes.ended()

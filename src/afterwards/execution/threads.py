@@ -1,4 +1,4 @@
-"""Threads for ``def`` functions: apart from the endpoints', and daemons, so that they keep no process from ending."""
+"""Threads for ``def`` functions: separate from the endpoints' threads, and daemons, so that a process can end."""
 
 import asyncio
 import threading
@@ -24,22 +24,22 @@ except ImportError:  # another version keeps it elsewhere: then `anyio.from_thre
 T = TypeVar("T")
 
 Ended = tuple[T | None, BaseException | None]
-"""How a call ended: what it returned, or what it raised. Not every exception can be one of a future."""
+"""Outcome of a call: its return value or its exception. A future does not accept every exception."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-"""Seconds between two tries to start a thread where the system has none: the first pause, and what it doubles up to."""
+"""Seconds between two tries to start a thread when the system has none left: first pause, and limit of doubling."""
 
 
 class OnCancel(Enum):
-    """The effect of a cancelled caller on its call, once a thread is at work on it."""
+    """The effect of a cancelled caller on its call, once a thread runs it."""
 
-    LEAVE = auto()  # it goes on there unheard
-    WAIT = auto()  # its caller ends after it
-    MAKE = auto()  # the same, and it is made even if no thread has taken it yet
+    LEAVE = auto()  # it continues, and its outcome is ignored
+    WAIT = auto()  # its caller waits for its end
+    MAKE = auto()  # as WAIT, and the call is made even if no thread has taken it yet
 
 
 class ThreadCall(Generic[T]):
-    """A call that a thread is to make: it waits for a thread, is at work in one, and has ended."""
+    """A call in a thread: it waits for a thread, then runs in one, then has ended."""
 
     __slots__ = ("_context", "_function", "_loop", "_taken", "_token", "ended", "future", "made", "on_cancel")
 
@@ -48,10 +48,10 @@ class ThreadCall(Generic[T]):
         self._context = context  # the caller's context variables
         self._loop = asyncio.get_running_loop()
         self._token = current_token()
-        self._taken = threading.Lock()  # by the thread, or by who drops it; never released
+        self._taken = threading.Lock()  # acquired by the thread or by `drop`; never released
         self.future: asyncio.Future[Ended[T]] = self._loop.create_future()
         self.on_cancel = on_cancel
-        self.made = False  # or it has begun to be
+        self.made = False  # or is being made
         self.ended = False
 
     @property
@@ -63,13 +63,13 @@ class ThreadCall(Generic[T]):
         return not self.ended and (self.taken or self.on_cancel is OnCancel.MAKE)
 
     def drop(self) -> bool:
-        """Keep the call from being made. False when a thread is at work on it, which nobody can stop."""
+        """Prevent the call. Return False if a thread runs it, which cannot be stopped."""
         if self.on_cancel is not OnCancel.MAKE and self._taken.acquire(blocking=False):
             self.ended = True
         return self.ended
 
     def make(self) -> None:
-        """Make it in this thread, unless it was dropped."""
+        """Make the call in this thread, unless it was dropped."""
         if not self._taken.acquire(blocking=False):
             return
         self.made = True
@@ -77,19 +77,19 @@ class ThreadCall(Generic[T]):
         outcome: Ended[T]
         try:
             outcome = self._context.run(self._function), None
-        except BaseException as error:  # whatever the user's function raises is its outcome
+        except BaseException as error:  # any exception of the user's function is its outcome
             outcome = None, error
         self.ended = True
-        with suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for it
             self._loop.call_soon_threadsafe(_answer, self, outcome)
 
 
 calls: ContextVar[list[ThreadCall[Any]] | None] = ContextVar("afterwards_calls", default=None)
-"""Where calls are noted that are made from here."""
+"""Records the thread calls made in this context."""
 
 
 def made_from_here() -> list[ThreadCall[Any]]:
-    """The calls that will be made in threads from now on, in this context."""
+    """Return a list of the thread calls made from now on in this context. It grows with each call."""
     made: list[ThreadCall[Any]] = []
     calls.set(made)
     return made
@@ -112,8 +112,8 @@ class Threads:
     ) -> T:
         """Call a function in a thread, with the caller's context variables.
 
-        Cancelled before a thread took it, it is not called. Where the system has no thread left it waits for one.
-        Raises Shortage after ``give_up_after``, in seconds. Cancelled a second time, it is left alone.
+        If it is cancelled before a thread took it, it is not called. If the system has no thread left it waits for one.
+        Raises Shortage after ``give_up_after``, in seconds. A second cancellation ends the wait for a running call.
         """
         call = ThreadCall(function, copy_context(), on_cancel)
         made = calls.get()
@@ -139,21 +139,21 @@ class Threads:
             call.future.cancel()
 
     def allow_one_more(self) -> None:
-        """Allow one more thread, for one that only waits in its own."""
+        """Allow one more thread, because a call only waits in its own."""
         self._size += 1
 
     def allow_one_less(self) -> None:
-        """It goes on: there may be one too many for a while."""
+        """Undo ``allow_one_more``. There may be one thread too many for a while."""
         self._size -= 1
 
     def close(self) -> None:
-        """Let the threads end after what they do now. Whoever calls later gets new ones."""
+        """Let the threads end after their current calls. Later calls get new threads."""
         for _ in range(self._count):
             self._calls.put(None)
         self._begin()
 
     def _grow(self) -> bool:
-        """Start another thread, if the system has one."""
+        """Start another thread, if the system permits."""
         work = threading.Thread(
             target=_work, args=(self._calls, self._idle), name=f"afterwards-{self._count + 1}", daemon=True
         )
@@ -168,7 +168,7 @@ class Threads:
         return True
 
     async def _grow_patiently(self, call: ThreadCall[Any], give_up_after: float) -> None:
-        """Until a thread could be started, or one that was there has taken the call."""
+        """Wait until a thread could be started, or an existing one has taken the call."""
         pause, until = FIRST_PAUSE, monotonic() + give_up_after
         while not call.taken and self._count < self._size:
             if monotonic() > until and call.drop():
@@ -182,7 +182,7 @@ class Threads:
 def _work(calls: "SimpleQueue[ThreadCall[Any] | None]", idle: threading.Semaphore) -> None:
     while (call := _next(calls, idle)) is not None:
         call.make()
-        del call  # nothing of the last call stays alive while the thread is idle
+        del call  # release the objects of the last call while the thread is idle
 
 
 def _next(calls: "SimpleQueue[ThreadCall[Any] | None]", idle: threading.Semaphore) -> ThreadCall[Any] | None:
@@ -199,11 +199,11 @@ def _answer(call: ThreadCall[T], outcome: Ended[T]) -> None:
 
 
 def _returned(outcome: Ended[T]) -> T:
-    """Return what a function returned; raise what it raised."""
+    """Return the function's result, or raise its exception."""
     result, error = outcome
     if error is None:
         return result  # type: ignore[return-value]  # one of the two is there
     try:
         raise error
     finally:
-        del outcome, error  # each of which holds this frame by the traceback
+        del outcome, error  # both hold this frame through the traceback

@@ -1,4 +1,4 @@
-"""The timeout of an attempt: a coroutine is stopped, a thread can only be judged when it ends."""
+"""Timeouts of attempts: a coroutine is stopped; a thread can only be checked when it ends."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ class TimedOut(TimeoutError):
 
 
 async def within(timeout: timedelta, call: Any) -> Any:
-    """Stop the call when its time is over, or what it returned to be awaited."""
+    """Stop the call, or the awaitable that it returned, when its time is over."""
     try:
         async with asyncio.timeout(timeout.total_seconds()) as deadline:
             result = await call
@@ -26,11 +26,11 @@ async def within(timeout: timedelta, call: Any) -> Any:
 
 
 def judged(timeout: timedelta, call: Callable[[], Any]) -> Any:
-    """Call a function in this thread, which nobody can stop, and judge it when it returns."""
+    """Call a function in this thread, which cannot be stopped, and check its duration when it returns."""
     begun, error = monotonic(), None
     try:
         result = call()
-    except Exception as raised:  # kept as the cause, where the timeout decides
+    except Exception as raised:  # kept as the cause if the timeout decides
         result, error = None, raised
     took = monotonic() - begun
     if took > timeout.total_seconds():

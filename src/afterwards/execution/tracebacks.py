@@ -1,4 +1,4 @@
-"""Tracebacks as they are recorded: from the first line of the user's on."""
+"""Tracebacks as they are recorded: from the first line of user code on."""
 
 from types import TracebackType
 

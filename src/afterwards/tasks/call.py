@@ -1,4 +1,4 @@
-"""One call of a task function: how it is written, and the task that is made of it."""
+"""Encode one call of a task function, and make a task from it."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _Draft = draft_of(NewTask)
 
 
 class WrittenCall(NamedTuple):
-    """A call as it is stored: its arguments as JSON, the files among them, its context, and its keys."""
+    """A call in its stored form: its arguments as JSON, the files among them, its context, and its keys."""
 
     arguments: str
     uploads: Uploads | None = None
@@ -33,18 +33,18 @@ class WrittenCall(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallBuilder:
-    """Writes the calls of one task function under one set of options, and makes tasks of them."""
+    """Encodes the calls of one task function with one set of options, and makes tasks from them."""
 
     name: str
     identity: str
     codec: Codec
     settings: TaskOptions
-    base: TaskOptions  # the function's own, where `settings` are those of one call
+    base: TaskOptions  # the function's own settings, if `settings` are those of one call
     limited: bool  # whether the function's tasks have a limit
     function: Callable[..., Any]
 
     def write(self, args: tuple[Any, ...], kwargs: dict[str, Any], id: str, client: Client) -> WrittenCall:
-        """Write a call as it is stored. Raises UnstorableArgument, TooLarge, InvalidKey."""
+        """Encode a call for storage. Raises UnstorableArgument, TooLarge, InvalidKey."""
         uploads = Uploads(self.name, id, client) if self.codec.files else None
         try:
             arguments = self.codec.dump(args, kwargs, refer=uploads.refer if uploads else None)
@@ -52,7 +52,7 @@ class CallBuilder:
             self._refuse_own_call(args)
             raise
         context = captured(client.options.propagate)
-        if not self.limited and not self.settings.keyed:  # as most often
+        if not self.limited and not self.settings.keyed:  # the usual case
             return WrittenCall(arguments, uploads, context)
         keys = self._keys(self.codec.bound(args, kwargs, arguments)) if self.settings.keyed else {}
         unique = keys.get("unique")
@@ -78,7 +78,7 @@ class CallBuilder:
         limited: bool = True,
         key: str | None = None,
     ) -> NewTask:
-        """Make the task of a call; ``limited``: a full queue refuses it. ``key`` is that of its request."""
+        """Make the task of a call; with ``limited``, a full queue refuses it. ``key`` is its request's key."""
         settings = self.settings
         draft = _Draft(
             id=id or client.new_id(),
@@ -105,26 +105,26 @@ class CallBuilder:
         return frozen(draft, NewTask)
 
     def unlimited_task(self, client: Client, *args: Any, origin: str | None = None) -> NewTask:
-        """Make the task of a call that no request has made, and that a full queue does not refuse."""
+        """Make the task of a call from outside a request. A full queue does not refuse it."""
         id = client.new_id()
         return self.new_task(client, self.write(args, {}, id, client), id=id, origin=origin, limited=False)
 
     def stored_after(self) -> str | None:
-        """Return the task that it must come after, as ``options(after=...)`` says. Raises NotStored."""
+        """Return the id of the predecessor given by ``options(after=...)``. Raises NotStored."""
         after = self.settings.after
         if after is not None and not after.stored:
             raise NotStored(after.id, ", and nothing can come after it")
         return None if after is None else after.id
 
     def _own_key(self, key: str) -> str:
-        """An idempotency key as it is stored: two functions may have the same."""
+        """Return the stored form of an idempotency key: two functions may use the same key."""
         return f"{self.identity}/{key}"
 
     def _keys(self, call: Bound) -> dict[str, str]:
         return {option: key_of(self.name, option, key, call) for option, key in self.settings.key_makers() if key}
 
     def _refuse_own_call(self, args: tuple[Any, ...]) -> None:
-        """Raise NotAFunction for ``f.enqueue(f(1))``, where the argument is what a call of this function gave."""
+        """Raise NotAFunction for ``f.enqueue(f(1))``, whose argument is the result of a call of this function."""
         if not args or not isinstance(args[0], Coroutine):
             return
         if getattr(function_of(args[0]), "function", None) is self.function:

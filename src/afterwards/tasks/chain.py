@@ -15,11 +15,11 @@ from afterwards.tasks.function import Call, TaskFunction
 
 
 async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
-    """Store calls, all or none, as ``await chain(resize.call(photo), publish.call(photo))``; their handles in order.
+    """Store calls, all or none: ``await chain(resize.call(photo), publish.call(photo))``. Return handles in this order.
 
-    Each begins when the one before it has succeeded. When one fails for good, is cancelled or expires, those behind it
-    are cancelled, and their records say for whose sake. ``options(after=...)`` of the first puts all of them behind
-    another task. Raises what ``enqueue`` raises.
+    Each begins when the one before it has succeeded. When one fails for good, is cancelled or expires, its successors
+    are cancelled, and their records name that task. ``options(after=...)`` of the first makes all of them successors
+    of another task. Raises what ``enqueue`` raises.
     """
     _check_calls(calls)
     client = the_client("a chain")
@@ -46,8 +46,8 @@ async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
 
 
 def _check_calls(calls: Sequence[object]) -> None:
-    """Raise InvalidOption for what is no call to be stored, as what a function has returned."""
-    wrong = [_no_call(one) for one in calls if not isinstance(one, Call)]  # of all, so that all coroutines are closed
+    """Raise InvalidOption for an object that is not a call to be stored, such as a function's result."""
+    wrong = [_no_call(one) for one in calls if not isinstance(one, Call)]  # all of them, to close all coroutines
     if wrong:
         raise InvalidOption(wrong[0])
 

@@ -1,4 +1,4 @@
-"""``tasks.check()``: whether this process's code can run what is stored, asked before a deploy."""
+"""``tasks.check()``: check before a deploy whether this process's code can run the stored tasks."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ UNFINISHED = Query(states=frozenset(State) - FINISHED, limit=PAGE)
 
 
 async def check(client: Client) -> list[Problem]:
-    """Return what keeps this process's task functions from running stored, unfinished tasks. Changes nothing."""
+    """Return the problems that prevent this process from running stored, unfinished tasks. Changes nothing."""
     tally = Tally()
     async for page in _pages(await client.open()):
         for task in page:
@@ -32,7 +32,7 @@ async def _pages(engine: Engine) -> AsyncIterator[Sequence[Task]]:
 
 
 async def _below(engine: Engine, page: Sequence[Task]) -> list[Task]:
-    """Return the page after this one. Where its last task was pruned meanwhile, start behind the one before that."""
+    """Return the page after this one. If its last task was pruned meanwhile, continue after an earlier one."""
     for last in reversed(page):
         found = await engine.find(replace(UNFINISHED, before=last.id))
         if found or await engine.get([last.id]):

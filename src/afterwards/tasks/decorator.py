@@ -1,4 +1,4 @@
-"""``@task``: makes a function one whose calls can be stored."""
+"""``@task``: turns a function into one whose calls can be stored."""
 
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -33,19 +33,19 @@ def task(function: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
 @overload
 def task(**settings: Unpack[TaskSettings]) -> "TaskDecorator": ...
 def task(function: Any = _NOT_GIVEN, /, **settings: Any) -> Any:
-    """Make a function's calls survive: they are stored before the response leaves, and run whatever dies.
+    """Make a function's calls durable: they are stored before the response leaves, and run even after a crash.
 
     ``@task`` or ``@task(retries=3, timeout=60, queue="mail")``; the options are those of ``TaskSettings``.
     Arguments are stored as JSON by the types of the signature. Parameters with ``Depends`` are filled when it runs.
     An ``UploadFile``, or a list of them, is stored with its content, and open at its beginning in each attempt.
-    Raises InvalidTaskFunction for what another process could not call: lambdas, methods, closures, generators.
+    Raises InvalidTaskFunction if another process could not call it: lambdas, methods, closures, generators.
     """
     decorator = TaskDecorator(settings)
     return decorator if function is _NOT_GIVEN else decorator(function)
 
 
 class TaskDecorator:
-    """The decorator that ``@task(...)`` makes of its options."""
+    """Return the decorator for the options of ``@task(...)``."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         check_task_names(settings)
@@ -85,14 +85,14 @@ class TaskDecorator:
             aliases=self._aliases,
         )
         made.run_in = self._run_in
-        with suppress(UnresolvedAnnotation):  # a type defined further down: `prepare` comes again at the start
+        with suppress(UnresolvedAnnotation):  # a type defined further down: `prepare` runs again at start-up
             prepare(made)
         registry.add(made)
         return made
 
 
 def prepare(function: TaskFunction[Any, Any, Any]) -> None:
-    """Build what its calls need, so that a mistake in its signature shows now and not at the first call."""
+    """Build the function's codec and plan, so that a mistake in its signature is found now, not at the first call."""
     check_isolated(function)
     _ = function.codec, function.results
     for option, key in function.settings.key_makers():
@@ -115,7 +115,7 @@ def _check_told(told: Any) -> None:
         refuse_wrapped(told)
     try:
         inspect.signature(told.function if is_task_function(told) else told).bind(None)
-    except ValueError:  # of a function that is written in C, Python does not know
+    except ValueError:  # the signature of a function written in C is unknown
         return
     except TypeError as error:
         name = getattr(told, "__name__", type(told).__name__)
@@ -132,7 +132,7 @@ def _aliases(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_scheduled(function: TaskFunction[Any, Any, Any]) -> None:
-    """Raise InvalidTaskFunction for what a schedule cannot call, for it has no arguments to give."""
+    """Raise InvalidTaskFunction for a scheduled function with required arguments: a schedule has none to pass."""
     try:
         function.codec.dump((), {})
     except TypeError as error:
@@ -143,7 +143,7 @@ def _check_scheduled(function: TaskFunction[Any, Any, Any]) -> None:
 
 
 def _check_callable(function: Callable[..., Any]) -> None:
-    """Raise InvalidTaskFunction for what has no name by which another process would find the same code."""
+    """Raise InvalidTaskFunction for a function without a name by which another process would find the same code."""
     found = _unstorable(function)
     if found:
         what = getattr(function, "__qualname__", repr(function))
@@ -169,7 +169,7 @@ def _unstorable(function: Any) -> str | None:
 
 
 def _in_a_class(function: Any) -> bool:
-    """Return whether a function stands in the body of a class and takes the object first: it will be a method."""
+    """Return whether a function is defined in a class body and takes the object first: it will be a method."""
     parent = getattr(function, "__qualname__", "").rpartition(".")[0]
     if not parent or parent.endswith("<locals>") or not inspect.isfunction(function):
         return False

@@ -1,4 +1,4 @@
-"""``on_failure``, where it is a task function: a task of it tells of each final failure."""
+"""``on_failure`` as a task function: each final failure is reported by a task of it."""
 
 from afterwards.client.client import Client
 from afterwards.core.task import FailedTask, NewTask
@@ -8,7 +8,7 @@ from afterwards.tasks.function import TaskFunction
 
 
 def notice_maker(client: Client) -> MakeNotice:
-    """Return what makes the tasks that tell of final failures; None where ``on_failure`` is a plain function."""
+    """Return a maker of tasks that report final failures. It returns None where ``on_failure`` is a plain function."""
 
     def notice(function: Runnable, failed: FailedTask) -> NewTask | None:
         told = function.on_failure

@@ -1,4 +1,4 @@
-"""Task functions: what ``@task`` makes of a function."""
+"""Task functions: the objects that ``@task`` returns."""
 
 import asyncio
 import copy
@@ -39,12 +39,12 @@ from afterwards.tasks.session_enqueue import join_session, store_files
 from afterwards.tasks.wrong_import import here, refuse_native, tell_of_wrapper
 
 P = ParamSpec("P")
-T = TypeVar("T")  # what a direct call gives: for `async def`, a coroutine
-R = TypeVar("R")  # what the function returns in the end
+T = TypeVar("T")  # the result of a direct call: for `async def`, a coroutine
+R = TypeVar("R")  # the function's awaited result
 
 
 class TaskFunction(Generic[P, T, R]):
-    """A function whose calls survive: what ``@task`` makes. Calling it directly is a plain call."""
+    """A function whose calls can be stored, made by ``@task``. Calling it directly is a plain call."""
 
     run_in = RunIn.THREAD
     is_async = False
@@ -64,7 +64,7 @@ class TaskFunction(Generic[P, T, R]):
         self.function = function
         self.name = name
         self.settings = settings
-        self.base = settings  # the function's own, where `settings` are those of one call
+        self.base = settings  # the function's own settings, if `settings` are those of one call
         self.session: DatabaseSession | AsConfigured | None = AS_CONFIGURED  # of one call; never stored
         self.on_failure = on_failure
         self.limit = limit
@@ -89,7 +89,7 @@ class TaskFunction(Generic[P, T, R]):
         return self.function(*args, **kwargs)
 
     def _refuse_unfilled(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise NotInjected for a direct call without what a dependency gives to a task."""
+        """Raise NotInjected for a direct call without an argument that a dependency provides to tasks."""
         given = inspect.signature(self.function).bind(*args, **kwargs).arguments
         for name in self._injected:
             if given.get(name, INJECTED) is INJECTED:
@@ -106,17 +106,17 @@ class TaskFunction(Generic[P, T, R]):
 
     @property
     def identity(self) -> str:
-        """The name that renaming does not change: the first alias, else the name."""
+        """The name that stays the same after a renaming: the first alias, else the name."""
         return self.aliases[0] if self.aliases else self.name
 
     @cached_property
     def plan(self) -> Plan:
-        """The plan of its dependencies. Raises when one of them needs HTTP."""
+        """The plan of its dependencies. Raises if one of them needs HTTP."""
         return plan(self.function, name=self.name)
 
     @cached_property
     def codec(self) -> Codec:
-        """The codec of its arguments. Raises when a type cannot be written as JSON."""
+        """The codec of its arguments. Raises if a type cannot be written as JSON."""
         return Codec(self.function, name=self.name, injected=self.plan.injected)
 
     @cached_property
@@ -142,9 +142,9 @@ class TaskFunction(Generic[P, T, R]):
         return cast(Callable[[str | None], R], self.results.load)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
-        """Store a call now, to start as soon as a worker is free; when this returns, it survives.
+        """Store a call now, to start as soon as a worker is free. It is durable when this returns.
 
-        Belongs to no request: it waits for nothing that was added before, and for no request to end. With
+        It belongs to no request: it waits for no call added before and for no request to end. With
         ``options(session=...)`` it is stored by the next commit of that session instead.
         Raises NotInstalled, EngineUnavailable, UnstorableArgument, TooLarge.
         """
@@ -177,7 +177,7 @@ class TaskFunction(Generic[P, T, R]):
         )
 
     def _join_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHandle[R]:
-        """Register a call with a session that this thread uses: the next commit stores it."""
+        """Register a call with a session used by this thread: the next commit stores it."""
         client = the_client(f"task {self.name!r}")
         handle = self.handle(client.new_id(), client, stored=False)
         written = self.calls.write(args, kwargs, handle.id, client)
@@ -187,7 +187,7 @@ class TaskFunction(Generic[P, T, R]):
         return handle
 
     def options(self, **settings: Unpack[OneCallSettings]) -> Self:
-        """A copy whose calls have other options: ``background_tasks.add_task(f.options(delay=60), x)``."""
+        """Return a copy whose calls have other options: ``background_tasks.add_task(f.options(delay=60), x)``."""
         changed = copy.copy(self)
         check_call_names(settings)
         if "session" in settings:
@@ -195,7 +195,7 @@ class TaskFunction(Generic[P, T, R]):
             if changed.session is not None:
                 check_session(changed.session)
         changed.settings = self.settings.called_with(settings)
-        changed.__dict__.pop("calls", None)  # kept by this one for its own options
+        changed.__dict__.pop("calls", None)  # cached for the original options
         return changed
 
     @property
@@ -203,7 +203,7 @@ class TaskFunction(Generic[P, T, R]):
         return self.session not in (None, AS_CONFIGURED)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> "Call[R]":
-        """A call that is not stored yet, for ``chain``."""
+        """Return a call that is not stored yet, for ``chain``."""
         return Call(self, args, kwargs)
 
     def handle(self, id: str, client: Client, *, stored: bool = True) -> TaskHandle[R]:
@@ -220,7 +220,7 @@ class Call(Generic[R]):
 
 
 class AsyncTaskFunction(TaskFunction[P, Coroutine[Any, Any, R], R]):
-    """A task function that is ``async def``, and looks so to Starlette and FastAPI."""
+    """A task function that is ``async def``, and is recognised as such by Starlette and FastAPI."""
 
     is_async = True
 
@@ -237,7 +237,7 @@ def _mark_coroutine_function(function: Any) -> None:
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(function)
     else:
-        function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # its only way there
+        function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # no other way
 
 
 def _left_to_dependencies(function: Callable[..., Any]) -> tuple[str, ...]:

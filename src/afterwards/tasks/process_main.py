@@ -1,4 +1,4 @@
-"""Processes of their own for task functions: what they begin with, and what must not begin in them."""
+"""Start of task processes: their main function, and a check against serving in them."""
 
 import sys
 
@@ -9,7 +9,7 @@ from afterwards.tasks.registry import registry
 
 def main(connection: Pipe) -> None:
     """The main function of such a process."""
-    from afterwards.execution.process_child import Child  # which the server never needs
+    from afterwards.execution.process_child import Child  # the server never needs it
 
     Child(connection, registry.get).serve()
 

@@ -1,4 +1,4 @@
-"""``progress``: how a task function shows how far it has come, in the words of tqdm."""
+"""``progress``: reports the progress of a task function, with tqdm's parameters."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
 from sys import maxsize
@@ -28,11 +28,11 @@ def progress(
 def progress(
     iterable: Any = None, desc: str = "", total: float | None = None, *, unit: str = "", initial: float = 0
 ) -> "ProgressBar[Any]":
-    """Show how far the task has come, to whoever asks for its record.
+    """Show the progress of a task in its record.
 
     ``async for row in progress(rows, desc="import")``, the same with ``for``, or
-    ``with progress(total=n) as bar: bar.update(1)``. What is shown is stored at most four times a second, and at the
-    end. Of several at once, the outermost is shown. Outside a task it shows nothing, and does no harm.
+    ``with progress(total=n) as bar: bar.update(1)``. Progress is stored at most four times a second, and at the end.
+    Of several at once, the outermost is shown. Outside a task it shows nothing, and does no harm.
     """
     if total is None:
         total = _length(iterable)
@@ -40,15 +40,15 @@ def progress(
 
 
 def _length(iterable: Any) -> int | None:
-    """Return the number of items, where the iterable tells it."""
+    """Return the number of items, if the iterable has a length."""
     try:
         return len(iterable) if isinstance(iterable, Sized) else None
-    except Exception:  # the user's code: who only wants to show something must not fail for it
+    except Exception:  # user code: showing progress must not fail because of it
         return None
 
 
 class ProgressBar(Generic[T]):
-    """The iterator that ``progress`` returns. One thread at a time may update it. A count that is no number raises."""
+    """The iterator that ``progress`` returns. One thread at a time may update it. Raises if a count is no number."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class ProgressBar(Generic[T]):
         self._changed()
 
     def update(self, n: float = 1) -> None:
-        """Come further by so much."""
+        """Advance by ``n``."""
         self.n = as_number(self.n + as_number(n))
         self._changed()
 
@@ -81,7 +81,7 @@ class ProgressBar(Generic[T]):
         self._changed()
 
     def set_postfix(self, **values: object) -> None:
-        """Say more, as ``loss=0.1, errors=2``."""
+        """Show more values, as ``loss=0.1, errors=2``."""
         self._postfix = ", ".join(f"{name}={text_of(value)}" for name, value in values.items())
         self._changed()
 
@@ -96,7 +96,7 @@ class ProgressBar(Generic[T]):
     def progress(self) -> Progress:
         try:
             return Progress(done=self.n, total=self.total, description=self.desc, unit=self.unit, note=self._postfix)
-        except BaseException:  # its attributes can be set to anything, which may raise anything
+        except BaseException:  # attributes may have been set to anything, and may raise anything
             return Progress(note=f"its progress cannot be shown: {text_of(self.n)} of {text_of(self.total)}")
 
     def __iter__(self) -> Iterator[T]:

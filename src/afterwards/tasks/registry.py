@@ -1,4 +1,4 @@
-"""The task functions of this process, by the names that their tasks are stored under."""
+"""The task functions of this process, by the names under which their tasks are stored."""
 
 import inspect
 from collections.abc import Iterator
@@ -12,16 +12,16 @@ from afterwards.tasks.function import TaskFunction
 
 
 class Registry(ProcessState):
-    """The task functions of this process, by name: rows name functions, and only these are ever run."""
+    """The task functions of this process, by name. Rows name functions, and only registered ones are run."""
 
     def __init__(self) -> None:
-        self._functions: dict[str, TaskFunction[Any, Any, Any]] = {}  # also by the names of before
-        self.names: frozenset[str] = frozenset()  # another object when functions are added, as the limits
+        self._functions: dict[str, TaskFunction[Any, Any, Any]] = {}  # also by earlier names
+        self.names: frozenset[str] = frozenset()  # a new object when functions are added, as is `limits`
         self.limits: dict[str, Limit] = {}
-        self.patient: frozenset[str] = frozenset()  # those whose tasks may be leased some time before they begin
+        self.patient: frozenset[str] = frozenset()  # functions whose tasks may be leased some time before they begin
 
     def add(self, function: TaskFunction[Any, Any, Any]) -> None:
-        """Add a function; the same place may come again (reload, ``__main__`` and its module). Raises DuplicateName."""
+        """Add a function; its place may be added again (reload, ``__main__`` and its module). Raises DuplicateName."""
         names = (function.name, *function.aliases)
         for name in names:
             known = self._functions.get(name)
@@ -37,7 +37,7 @@ class Registry(ProcessState):
             for name, known in self._functions.items()
             if known.limit
         }
-        # What is leased counts for a limit, and what a crash ends must not have been leased without need.
+        # A leased task counts for its limit. A task that a crash ends for good must not be leased earlier than needed.
         self.patient = frozenset(
             name for name, known in self._functions.items() if not known.limit and known.settings.rerun_after_crash
         )

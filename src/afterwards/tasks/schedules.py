@@ -21,11 +21,11 @@ AnyFunction = TaskFunction[Any, Any, Any] | str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleRecord:
-    """A schedule as it stands. Instants are aware, in UTC."""
+    """The current state of a schedule. Instants are aware, in UTC."""
 
-    name: str  # the task function's
+    name: str  # the task function's name
     expression: str  # "0 3 * * *", or "every 0:05:00"
-    tz: str | None  # whose clock a cron expression reads
+    tz: str | None  # the time zone of a cron expression
     next_fire: datetime | None  # None while it is paused
     last_fire: datetime | None  # None: it has not fired yet
     paused: bool
@@ -35,7 +35,7 @@ Records = list[ScheduleRecord]
 
 
 class ScheduleDesk:
-    """The schedules of an installation. Changes hold for all its processes."""
+    """The schedules of an installation. Changes apply to all its processes."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -52,17 +52,17 @@ class ScheduleDesk:
         ]
 
     async def pause(self, function: AnyFunction) -> None:
-        """Fire it no more, in no process, until it is resumed; also after restarts and deploys.
+        """Stop firing a schedule, in all processes, until it is resumed; also after restarts and deploys.
 
-        What it has stored already runs. Raises NotScheduled, UnknownFunction.
+        Tasks that it has stored already run. Raises NotScheduled, UnknownFunction.
         """
         found, schedule = _find(function)
         engine = await self._client.open()
-        await engine.register_schedules({found.identity: str(schedule)})  # no worker may have seen it yet
+        await engine.register_schedules({found.identity: str(schedule)})  # perhaps no worker has registered it yet
         await engine.pause(Paused(schedules=frozenset({found.identity})))
 
     async def resume(self, function: AnyFunction) -> None:
-        """Fire it again, from now on: what was missed meanwhile is not made up for. Raises as ``pause``."""
+        """Fire a schedule again, from now on. Fires missed meanwhile are not caught up. Raises as ``pause``."""
         found, _ = _find(function)
         await (await self._client.open()).resume(Paused(schedules=frozenset({found.identity})))
 
@@ -71,7 +71,7 @@ class ScheduleDesk:
     @overload
     async def run_now(self, function: str) -> TaskHandle[Any]: ...
     async def run_now(self, function: AnyFunction) -> TaskHandle[Any]:
-        """Store a call now, whatever the schedule says, also while it is paused. Raises as ``pause``."""
+        """Store a call now, independent of the schedule, also while it is paused. Raises as ``pause``."""
         found, _ = _find(function)
         before = current.set(self._client)
         try:

@@ -1,4 +1,4 @@
-"""``f.options(session=...).enqueue(...)``: a call that is stored by the next commit of a session."""
+"""``f.options(session=...).enqueue(...)``: store a call by the next commit of a session."""
 
 import asyncio
 from functools import partial

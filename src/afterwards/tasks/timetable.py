@@ -1,4 +1,4 @@
-"""The schedules of this process's task functions, as a worker's scheduler asks for them."""
+"""List the schedules of this process's task functions for a worker's scheduler."""
 
 from functools import partial
 
@@ -8,7 +8,7 @@ from afterwards.worker.scheduler import Scheduled, Timetable
 
 
 def timetable(client: Client) -> Timetable:
-    """Return what lists the schedules, with what makes the task of one fire of each."""
+    """Return a function that lists the schedules, each with a function that makes the task of one fire."""
 
     def scheduled() -> list[Scheduled]:
         return [

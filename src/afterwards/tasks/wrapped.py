@@ -8,11 +8,11 @@ from afterwards.core.errors import WrappedTaskFunction
 from afterwards.tasks.function import TaskFunction
 
 DEEPEST = 50
-"""Layers of wrappers to look through; an object may name itself as the one that it wraps."""
+"""Maximum layers of wrappers to unwrap: an object may name itself as the one that it wraps."""
 
 
 def is_task_function(func: Any) -> TypeGuard[TaskFunction[Any, Any, Any]]:
-    """Return whether it is a task function itself, and no proxy that claims its class and may do more."""
+    """Return whether it is a task function itself, and not a proxy that imitates its class and may do more."""
     return issubclass(type(func), TaskFunction)
 
 
@@ -23,13 +23,13 @@ def is_call(func: Any) -> TypeGuard[MethodType]:
 
 def leads_to_call(func: Any) -> bool:
     """Return whether calling it only calls a task function."""
-    while isinstance(func, partial):  # one with attributes of its own is not merged with the one around it
+    while isinstance(func, partial):  # a partial with its own attributes is not merged with the outer one
         func = func.func
     return is_task_function(func) or is_call(func)
 
 
 def refuse_wrapped(func: Any) -> None:
-    """Raise WrappedTaskFunction for what calls a task function without storing the call."""
+    """Raise WrappedTaskFunction for an object that calls a task function without storing the call."""
     if isinstance(func, MethodType) and is_task_function(func.__self__):
         raise WrappedTaskFunction(
             func.__self__.name,
@@ -58,7 +58,7 @@ def _within(func: Any) -> Any:
         inner = getattr(func, "__wrapped__", None)
         if inner is None and type(func).__module__.startswith("asgiref."):
             inner = getattr(func, "awaitable", None)  # AsyncToSync sets no ``__wrapped__``
-    except Exception:  # an attribute of the user's object runs the user's code
+    except Exception:  # an attribute of a user object may run user code
         return None
     return inner
 

@@ -1,4 +1,4 @@
-"""Recognise a task function that is called by a background task which stores nothing.
+"""Detect a task function that is called by a background task which stores nothing.
 
 Such a task is in an object that FastAPI did not inject, or in an application without an installation; or it calls a
 wrapper of the task function.
@@ -23,11 +23,11 @@ from afterwards.core.errors import NativeBackgroundTasks
 _STARLETTE = "starlette.background"
 
 LAYERS = 20
-"""Frames and decorators between Starlette and a task function that are looked through."""
+"""Maximum frames and decorators between Starlette and a task function."""
 
 
 def refuse_native(function: Any, name: str, caller: FrameType | None) -> None:
-    """Raise in development, warn once elsewhere, when Starlette's class is the ``caller``: the task cannot survive."""
+    """Raise in development, warn once elsewhere, if Starlette's class is the ``caller``: the task is not durable."""
     if not _is_native(function, caller):
         return
     remedy = (
@@ -53,11 +53,11 @@ class PlainCall(NamedTuple):
 
 
 plain_call: ContextVar[PlainCall | None] = ContextVar("afterwards_plain_call", default=None)
-"""The plain background task that runs now."""
+"""The plain background task that is running."""
 
 
 def tell_of_wrapper(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Warn once when a plain background task does nothing but pass its arguments on to a task function."""
+    """Warn once if a plain background task only passes its arguments on to a task function."""
     plain = plain_call.get()
     if plain is None or not _passes_on(plain, args, kwargs):
         return
@@ -71,7 +71,7 @@ def tell_of_wrapper(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 
 
 def _passes_on(plain: PlainCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Return whether a wrapper passes on the arguments that it got. A named function may call whatever it likes."""
+    """Return whether a wrapper passes on its own arguments. A named function may call anything it wants."""
     func: Any = plain.func
     given, named = plain.args, plain.kwargs
     while isinstance(func, partial):
@@ -95,9 +95,9 @@ def _is_native(function: Any, caller: FrameType | None) -> bool:
             return False
         if _is_starlettes(caller):
             return _runs_in(caller, function)
-        # In a thread of anyio's nothing on the stack says who waits for the result: the event loop knows.
+        # In an anyio thread the stack does not show who awaits the result: ask the event loop.
         if _module(caller).startswith("anyio."):
-            with suppress(RuntimeError):  # it is no such thread, but an event loop that anyio runs
+            with suppress(RuntimeError):  # not such a thread, but an event loop that anyio runs
                 return anyio.from_thread.run_sync(_awaited_by_starlette, function)
             return False
         caller = caller.f_back
@@ -110,7 +110,7 @@ def _module(frame: FrameType | None) -> str:
 
 
 def _runs_in(frame: FrameType, function: Any) -> bool:
-    """Return whether Starlette's task in this frame is one of this function itself."""
+    """Return whether Starlette's background task in this frame calls this function itself."""
     return _whole(getattr(frame.f_locals.get("self"), "func", None)) is function
 
 
@@ -119,7 +119,7 @@ def _awaited_by_starlette(function: Any) -> bool:
 
 
 def _runs(function: Any, awaited: Any) -> bool:
-    """Return whether one of the coroutines that await each other is Starlette's, running this function."""
+    """Return whether a coroutine in this chain of awaits is Starlette's, running this function."""
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None)
         if _is_starlettes(frame) and _runs_in(frame, function):
@@ -129,7 +129,7 @@ def _runs(function: Any, awaited: Any) -> bool:
 
 
 def _whole(func: Any) -> Any:
-    """Return the function that is called in the end, also by a `partial` or a decorator of it."""
+    """Return the innermost function of a `partial` or a decorator."""
     for _ in range(LAYERS):
         inner = func.func if isinstance(func, partial) else vars(func).get("__wrapped__") if _may_wrap(func) else None
         if inner is None:
@@ -139,7 +139,7 @@ def _whole(func: Any) -> Any:
 
 
 def _may_wrap(func: Any) -> bool:
-    """Return whether it is a decorator's wrapper, and no task function, which has a ``__wrapped__`` too."""
+    """Return whether it may be a decorator's wrapper. A task function, which has a ``__wrapped__`` too, is not."""
     return isinstance(func, FunctionType)
 
 

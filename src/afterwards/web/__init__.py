@@ -1,1 +1,1 @@
-"""Everything that FastAPI sees: the installation, the injected BackgroundTasks, the embedded worker."""
+"""The integration with FastAPI: the installation, the injected BackgroundTasks, the embedded worker."""

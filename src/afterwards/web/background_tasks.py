@@ -32,7 +32,7 @@ R = TypeVar("R")
 
 
 FASTAPIS_ADD_TASK = fastapi.BackgroundTasks.add_task
-"""The method that others may replace: tests by a mock, agents by a wrapper. What a wrapper adds is stored, too."""
+"""FastAPI's method. Tests may replace it by a mock, agents by a wrapper. Calls that a wrapper adds are stored, too."""
 
 
 class BackgroundTasks(Buffer):
@@ -43,8 +43,8 @@ class BackgroundTasks(Buffer):
     handler raises, nothing is stored and nothing runs. ``tasks`` lists all of them in the order added.
     """
 
-    # The injected object was made by FastAPI, and got this class later: what it has by itself are these defaults.
-    _stacks: ExitStacks | None = None  # None: made by hand
+    # FastAPI creates the injected object, and its class is changed later: it has only these defaults.
+    _stacks: ExitStacks | None = None  # None: created by hand
     _headers: Sequence[tuple[bytes, bytes]] = ()
     _sees_raise = False
 
@@ -56,7 +56,7 @@ class BackgroundTasks(Buffer):
         for task in tasks or ():
             self._append(self._converted(task))
 
-    @overload  # a task function's call gives a handle where FastAPI's gives None: the first that fits decides
+    @overload  # a task function's call returns a handle, FastAPI's returns None: the first match counts
     def add_task(  # type: ignore[overload-overlap]
         self, func: TaskFunction[P, Any, R], *args: P.args, **kwargs: P.kwargs
     ) -> TaskHandle[R]: ...
@@ -70,7 +70,7 @@ class BackgroundTasks(Buffer):
         UnstorableArgument and TooLarge for a call that could not be stored, NotInstalled without ``Afterwards(app)``,
         WrappedTaskFunction for a decorator round a task function, which would run it without storing it, NotAFunction
         for ``add_task(f(1))``.
-        Added after the response began (streams, the exit of dependencies), it is stored at once.
+        A call added after the response began (streams, the exit of dependencies) is stored at once.
         """
         if fastapi.BackgroundTasks.add_task is not FASTAPIS_ADD_TASK:
             return super().add_task(func, *args, **kwargs)
@@ -86,26 +86,24 @@ class BackgroundTasks(Buffer):
         idempotency_key: str | bool | None = None,
         **unknown: Never,
     ) -> None:
-        """Set what holds for the durable tasks added from now on; what is not given stays.
+        """Set options of the durable tasks added from now on. Options that are not given stay as they are.
 
         ``ordered``: whether they wait for each other, in the order added.
 
-        ``session``: an SQLAlchemy ``Session`` or ``AsyncSession``. They are stored by its next commit, wherever that
-        is, and are rolled back with it, as objects given to ``session.add``; None ends that. If the session works on
-        the file where the tasks are kept, they commit together with its rows; if not, they are stored after its
-        commit. They take their place in the request's order when they are stored. If the session is never committed
-        they are not stored, which is said in the log when the request has ended. If the handler raises, what is not
-        committed by then is not stored.
-
-        ``idempotency_key``: a repeated request with the same key stores nothing anew, until its tasks' retention ends;
-        their handles are those of the first. True takes it from the ``Idempotency-Key`` header, if there is one, and
-        holds for this method and path. With a key of your own the first task has it as it is, for
-        ``tasks.get(key=...)``, the next ones ``key:2``, ``key:3`` and so on. A key that a client chose is anybody's:
-        put in front of it whose it is (``f"{user.id}:{key}"``).
-
-        On that file one transaction writes at a time. While the session's has written and not ended, whatever else is
-        to be stored (``flush``, tasks without the session, ``await f.enqueue()``) waits, for 5 seconds at most, and
-        then raises EngineUnavailable: commit first, or give it the session too.
+        ``session``: an SQLAlchemy ``Session`` or ``AsyncSession``. Its next commit, wherever that is, stores the tasks,
+        and a rollback drops them, like objects given to ``session.add``. None ends that. If the session works on the
+        file in which the tasks are kept, they commit together with its rows; if not, they are stored after its commit.
+        They take their place in the request's order when they are stored. If the session is never committed they are
+        not stored, which is logged when the request has ended. If the handler raises, tasks that are not committed by
+        then are not stored.
+        ``idempotency_key``: a repeated request with the same key stores nothing new, until its tasks' retention ends;
+        its handles are those of the first request. True takes the key from the ``Idempotency-Key`` header, if there is
+        one, and applies to this method and path. If you give the key, the first task has it unchanged, for
+        ``tasks.get(key=...)``, the next ones have ``key:2``, ``key:3`` and so on. Any client may choose any key, so
+        prefix a client's key with its owner (``f"{user.id}:{key}"``).
+        Only one transaction writes to that file at a time. While the session's transaction has written and not ended,
+        other writes (``flush``, tasks without the session, ``await f.enqueue()``) wait for 5 seconds at most, and then
+        raise EngineUnavailable: commit first, or give them the session, too.
         """
         check_names(BackgroundTasks.configure, unknown)
         if ordered is not None:
@@ -120,14 +118,14 @@ class BackgroundTasks(Buffer):
             self._key = self._request_key() if idempotency_key is True else own_key(idempotency_key)
 
     async def flush(self) -> None:
-        """Store now what was added so far, all or none; it still starts when the request has ended.
+        """Store the calls added so far now, all or none. Their tasks still start when the request has ended.
 
         Raises EngineUnavailable, which ``Afterwards`` answers with 503.
         """
         await flush([self], self._request_tasks)
 
     async def __call__(self) -> None:
-        """Store the durable tasks, unless the handler's end has done so, and run the plain ones."""
+        """Store the durable tasks, unless that was done when the handler ended, and run the plain ones."""
         if self._phase is Phase.HANDLING:
             await self.flush()
         for task in self.tasks:
@@ -144,14 +142,14 @@ class BackgroundTasks(Buffer):
             self._phase = Phase.CONVERSING
 
     def leave_when_handler_ends(self) -> bool:
-        """Have FastAPI call ``leave``. Return whether this version can."""
+        """Have FastAPI call ``leave``. Return whether this version supports that."""
         assert self._stacks is not None
         return self._stacks.when_handler_ends(self.leave)
 
     async def leave(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Store the durable tasks when the handler has ended, and see that the plain ones run; nothing if it raised.
+        """Store the durable tasks when the handler has ended, and have the plain ones run; neither if it raised.
 
-        ``kind`` is what it raised; a client that leaves is how most conversations end. What is added from now on is
+        ``kind`` is the class of what it raised; a WebSocketDisconnect does not count. Calls added from now on are
         stored at once. Raises HTTPException: 503 when the engine fails, 429 when a queue is full, 413 for too large a
         file.
         """
@@ -160,8 +158,8 @@ class BackgroundTasks(Buffer):
             return
         assert self._request_tasks is not None
         try:
-            # Also what was added to objects made by hand, which Starlette calls only after the response. If this is
-            # cancelled it has stored all or nothing, and what it stored becomes due by itself.
+            # This includes objects created by hand, which Starlette calls only after the response. If it is
+            # cancelled, all or nothing is stored, and stored tasks become due by themselves.
             await flush(self._request_tasks.buffers, self._request_tasks)
         except EngineError as error:
             telemetry.not_stored(error, [call.func.name for call in self.waiting()], answered=False)
@@ -179,7 +177,7 @@ class BackgroundTasks(Buffer):
             await self._run_plain(conversed=conversed, mixed=len(plain) < len(self.tasks))
 
     async def _run_plain(self, *, conversed: bool, mixed: bool) -> None:
-        """See that plain tasks run: FastAPI drops them in websockets, and if the response has a ``background``."""
+        """Make plain tasks run: FastAPI drops them in websockets, and if the response has a ``background``."""
         assert self._request_tasks is not None
         assert self._stacks is not None
         if mixed:
@@ -196,17 +194,17 @@ class BackgroundTasks(Buffer):
                     await task()
 
     def _refuse(self, request: RequestTasks) -> None:
-        """Store and run nothing that was added; what an exit of a dependency adds now is stored."""
+        """Drop all calls added so far. Calls that a dependency's exit adds later are stored."""
         drop(request)
         request.discard()
         self._phase = Phase.REFUSED
 
     def _discard(self) -> None:
-        """Store and run nothing, for the handler raised; what an exit of a dependency adds now is stored."""
+        """Drop all calls because the handler raised. Calls that a dependency's exit adds later are stored."""
         assert self._request_tasks is not None
-        if self._phase is Phase.HANDLING:  # what a websocket adds is stored at once: it may be stored already
+        if self._phase is Phase.HANDLING:  # calls in a websocket are stored at once: they may be stored already
             self.tasks.clear()
-            self._request_tasks.buffers[:] = [self]  # nor anything of those made by hand
+            self._request_tasks.buffers[:] = [self]  # drops calls of objects created by hand, too
         self._request_tasks.discard()
         self._phase = Phase.REFUSED
 
@@ -216,9 +214,9 @@ class BackgroundTasks(Buffer):
             return
         if isinstance(task, StoredCall):
             self._store_soon()
-            if task.uploads and self._stacks:  # FastAPI closes the files of a request, but later
+            if task.uploads and self._stacks:  # FastAPI closes the files of a request later than this
                 self._stacks.after_everything(self._settle)
-        elif self._phase is Phase.RETURNED and self._stacks:  # FastAPI runs it, or has ended its list already
+        elif self._phase is Phase.RETURNED and self._stacks:  # FastAPI runs it, unless it has finished its list already
             self._stacks.after_everything(self._run_dropped)
 
     async def _settle(self, *_: object) -> None:
@@ -228,7 +226,7 @@ class BackgroundTasks(Buffer):
     def _join(self, call: StoredCall, session: DatabaseSession) -> None:
         super()._join(call, session)
         if self._stacks and self._phase is Phase.HANDLING and not self._sees_raise:
-            # The first to hear of an exception of the handler: the session may be committed by an exit further out.
+            # Must see the handler's exception first: the exit of an outer dependency may commit the session.
             self._sees_raise = self._stacks.when_handler_ends(self._see_raise)
 
     async def _see_raise(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -237,7 +235,7 @@ class BackgroundTasks(Buffer):
             self._request_tasks.discard()
 
     def _request_key(self) -> str | None:
-        """Return the header's key, for this method and path: a client's key means one request, not several."""
+        """Return the header's key, qualified by method and path: a client's key identifies one request."""
         if self._stacks is None:
             raise InvalidOption(
                 "configure(idempotency_key=True) takes the header of a request, and these BackgroundTasks were made by "

@@ -25,31 +25,31 @@ from afterwards.web.stored_call import StoredCall, store
 
 
 class Buffer(fastapi.BackgroundTasks):
-    """A list of calls, ``tasks``, and how they are stored. Knows nothing of what FastAPI does with the list."""
+    """A list of calls, ``tasks``, and the code that stores them. Does not depend on how FastAPI uses the list."""
 
-    # Most requests leave these as they are: as attributes of the class they cost nothing.
+    # Most requests do not change these: as attributes of the class they cost nothing.
     _request_tasks: RequestTasks | None = None  # the request that stores them; None for no request
     _phase = Phase.HANDLING
-    _ordered: bool | None = None  # None: as the installation says
+    _ordered: bool | None = None  # None: the installation's default
     _session: DatabaseSession | None = None
     _key: str | None = None  # makes the request's tasks idempotent
-    _keyed = 0  # tasks that were given a key
+    _keyed = 0  # number of tasks that got a key
     flushed_length = -1
-    """How many calls the flush at the handler's end has seen; -1 before it."""
+    """Length of ``tasks`` at the flush at the handler's end; -1 before it."""
 
     def waiting(self) -> list[StoredCall]:
-        """Return the calls that are added and not stored, in the order added."""
+        """Return the calls that are not stored yet, in the order added."""
         waiting: list[StoredCall] = []
         for place, added in enumerate(self.tasks):
             task = added
             if not isinstance(task, StoredCall):
-                task = self.tasks[place] = self._converted(task)  # somebody may have put it there by hand
+                task = self.tasks[place] = self._converted(task)  # user code may have appended it directly
             if isinstance(task, StoredCall) and task.waits_for_flush:
                 waiting.append(task)
         return waiting if len(waiting) < 2 else list(dict.fromkeys(waiting))  # a list may hold one twice
 
     def _make(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BackgroundTask:
-        """Return the call of a task function or of a plain one. A call that was made before stays the same call."""
+        """Return a call of a task function or of a plain function. An existing call is returned as it is."""
         if is_task_function(func):
             return self._stored_call(func, args, kwargs)
         if isinstance(func, partial) and leads_to_call(func.func):
@@ -63,7 +63,7 @@ class Buffer(fastapi.BackgroundTasks):
         return PlainTask(func, *args, **kwargs)
 
     def _converted(self, task: BackgroundTask) -> BackgroundTask:
-        """Return the same call as one of ours, if it was made with Starlette's class."""
+        """Convert a call made with Starlette's class to one of ours."""
         if isinstance(task, (StoredCall, PlainTask)):
             return task
         func = getattr(task, "func", None)
@@ -71,12 +71,12 @@ class Buffer(fastapi.BackgroundTasks):
             return self._make(func, task.args, task.kwargs)
         refuse_wrapped(func)
         _check_function(task)
-        return PlainTask(task)  # a subclass may do anything: it is run as it is
+        return PlainTask(task)  # a subclass may do anything: it is run unchanged
 
     def _stored_call(
         self, func: TaskFunction[Any, Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> StoredCall:
-        if self._request_tasks is None:  # outside a request, whose end nothing has to wait for
+        if self._request_tasks is None:  # outside a request, so nothing is held until its end
             self._request_tasks = RequestTasks(the_client(f"task {func.name!r}"), at_once=True)
         client = self._request_tasks.client
         ordered = client.options.ordered if self._ordered is None else self._ordered
@@ -131,7 +131,7 @@ class Buffer(fastapi.BackgroundTasks):
         self._request_tasks.start_write(self._flush_late)
 
     async def _flush_late(self) -> None:
-        """Store what was added too late for a client to be refused: failures are logged."""
+        """Store calls added too late to refuse the request. Failures are logged."""
         try:
             await flush([self], self._request_tasks)
         except (EngineError, QueueFull) as error:
@@ -150,17 +150,17 @@ async def flush(buffers: Sequence[Buffer], request: RequestTasks | None) -> None
 
 
 def anything_to_store(request: RequestTasks) -> bool:
-    """Whether anything may have been added that the end of the handler has not stored."""
-    for buffer in request.buffers:  # noqa: SIM110  # `any` takes longer, in every request
+    """Return whether calls may have been added that were not stored when the handler ended."""
+    for buffer in request.buffers:  # noqa: SIM110  # `any` is slower, in every request
         if len(buffer.tasks) != buffer.flushed_length:
             return True
     return False
 
 
 async def flush_before_response(request: RequestTasks) -> None:
-    """Store the calls of objects that nobody injected: Starlette runs those objects only after the response.
+    """Store the calls of objects that were not injected: Starlette runs those objects only after the response.
 
-    If the engine fails, all that was added is dropped: the request is refused. Raises EngineError, QueueFull.
+    If the engine fails, all added calls are dropped, and the request is refused. Raises EngineError, QueueFull.
     """
     try:
         await flush(request.buffers, request)
@@ -174,7 +174,7 @@ async def flush_before_response(request: RequestTasks) -> None:
 
 
 def drop(request: RequestTasks) -> None:
-    """Forget what was added in a request: its client is told that nothing was stored."""
+    """Drop the calls added in a request: its client is told that nothing was stored."""
     request.refused = True
     for buffer in request.buffers:
         buffer.tasks.clear()
@@ -186,7 +186,7 @@ def _waiting_in(buffers: Sequence[Buffer]) -> list[StoredCall]:
 
 
 def _check_function(func: object) -> None:
-    """Raise NotAFunction for what cannot be called: FastAPI would find out after the response."""
+    """Raise NotAFunction for an object that is not callable: FastAPI would fail only after the response."""
     if isinstance(func, Call):
         name = func.function.name
         raise NotAFunction(f"add_task: {name}.call(...) is for `chain`: write `add_task({name}, ...)`")

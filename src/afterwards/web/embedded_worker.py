@@ -1,4 +1,4 @@
-"""Who runs an application's tasks while it serves: a worker on its own event loop."""
+"""Run an application's tasks while it serves: by a worker on its event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -35,24 +35,24 @@ class Serving(Protocol):
 
     @property
     def started(self) -> bool:
-        """Whether it does so now, or need not be told to."""
+        """Return whether it is running, or need not be started."""
         ...
 
     def working(self, state: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
-        """Run tasks meanwhile; ``state`` is what the application's lifespan yielded."""
+        """Run tasks inside the block; ``state`` is what the application's lifespan yielded."""
         ...
 
     def drain(self) -> None:
-        """The process was told to end; a second call ends every wait."""
+        """Begin to shut down, because the process was told to end. A second call ends every wait."""
         ...
 
     async def request_ended(self) -> None:
-        """A request that stored tasks has ended."""
+        """Handle the end of a request that stored tasks."""
         ...
 
 
 def serving(app: FastAPI, client: Client) -> Serving:
-    """Who runs this application's tasks: one and the same, as long as nobody else is to do it."""
+    """Return what runs this application's tasks: the same object each time, unless it is replaced."""
     try:
         return _runners.serving[client]
     except KeyError:
@@ -60,27 +60,27 @@ def serving(app: FastAPI, client: Client) -> Serving:
 
 
 def installed(app: FastAPI, client: Client) -> Callable[[], Serving]:
-    """Who will run this application's tasks, asked when it starts."""
+    """Return a function that returns what runs this application's tasks. It is called when the application starts."""
     client.application = ref(app)
     return partial(serving, app, client)
 
 
 def everyone() -> list[Serving]:
-    """Who runs tasks for the applications that have stored or could have stored any."""
+    """Return what runs tasks, for each application that has opened its engine."""
     opened = [(client.application(), client) for client in installations if client.opened and client.application]
     return [serving(app, client) for app, client in opened if app is not None]
 
 
 @contextmanager
 def replaced(make: Callable[[FastAPI, Client, Options], Serving]) -> Iterator[None]:
-    """Meanwhile somebody else runs tasks: tests run them within the request."""
+    """Replace what runs tasks inside the block: tests run them within the request."""
     with _runners.afresh():
         _runners.make = make
         yield
 
 
 class Embedded:
-    """A worker in this process, where the options want one; from the application's start-up to its shutdown."""
+    """A worker in this process, if the options ask for one, from the application's start-up to its shutdown."""
 
     def __init__(self, app: FastAPI, client: Client, options: Options) -> None:
         self._app = app
@@ -123,12 +123,12 @@ class Embedded:
             self._worker.drain()
 
     async def until_idle(self) -> None:
-        """Return when the worker has nothing to do, at once where there is none."""
+        """Wait until the worker has nothing to do. Return at once if there is no worker."""
         if self._worker is not None:
             await self._worker.until_idle()
 
     async def request_ended(self) -> None:
-        """Nothing is to be done: the worker runs on its own."""
+        """Do nothing: the worker runs by itself."""
 
     @asynccontextmanager
     async def _embedded(self, state: Mapping[str, Any]) -> AsyncIterator[None]:
@@ -142,7 +142,7 @@ class Embedded:
             clock=lambda: datetime.now(UTC),
             health=self._client.health,
         )
-        self._worker = worker  # until it has ended: a second signal hurries its end
+        self._worker = worker  # set until it has ended: a second signal ends it sooner
         try:
             async with worker:
                 self._client.worker = worker
@@ -154,12 +154,12 @@ class Embedded:
             self._worker = None
 
     async def _keep_back(self) -> None:
-        """Requests that go on for long keep their tasks from becoming due by themselves."""
+        """Hold the tasks of long requests for longer, so that they do not become due by themselves."""
         await self._client.keep_back([held for request in self._client.holding.copy() for held in request.held])
 
 
 def surroundings(app: FastAPI, options: Options, state: Mapping[str, Any], files: Files) -> Surroundings:
-    """What the attempts of an application share."""
+    """Return the resources that the attempts of an application share."""
     resolver = Resolver(app=app, limiter=CapacityLimiter(options.threads), state=state)
     return Surroundings(
         resolver, Threads(options.threads), files, options.propagate, ProcessPool(options.threads, main)
@@ -167,7 +167,7 @@ def surroundings(app: FastAPI, options: Options, state: Mapping[str, Any], files
 
 
 class Runners(ProcessState):
-    """Who runs the tasks of each installation."""
+    """The objects that run the tasks of each installation."""
 
     def __init__(self) -> None:
         self.make: Callable[[FastAPI, Client, Options], Serving] = Embedded

@@ -1,7 +1,7 @@
-"""The exit stacks that FastAPI keeps in a request's scope: the only place that knows their names.
+"""The exit stacks that FastAPI keeps in a request's scope. Only this module knows their names.
 
-They are not documented. They are there in FastAPI 0.121 to 0.165, and each is looked for in each request: without the
-first the public way serves (``injection.py``); without the others FastAPI's own losses of plain tasks are back.
+They are not documented. FastAPI 0.121 to 0.165 have them, and each is looked up in each request. Without the first
+the public API is used (``injection.py``). Without the others, plain tasks that FastAPI itself drops are lost.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,11 +20,11 @@ MIDDLEWARE_STACK = "fastapi_middleware_astack"
 """Closes after everything else of a request."""
 
 Exit = Callable[[type[BaseException] | None, BaseException | None, TracebackType | None], Awaitable[None]]
-"""A callback that is told what was raised. It swallows nothing."""
+"""A callback that gets the raised exception. It swallows nothing."""
 
 
 class ExitStacks:
-    """The three stacks of one request. Holds no connection: with its scope that would be a reference cycle."""
+    """The three stacks of one request. Holds no connection: its scope would make a reference cycle."""
 
     __slots__ = ("_function", "_middleware", "_request")
 
@@ -34,7 +34,7 @@ class ExitStacks:
         self._middleware: AsyncExitStack | None = scope.get(MIDDLEWARE_STACK)
 
     def when_handler_ends(self, leave: Exit) -> bool:
-        """Call ``leave`` before the response begins. Return whether this FastAPI can."""
+        """Call ``leave`` before the response begins. Return whether this FastAPI supports that."""
         if self._function is None:
             return False
         self._function.push_async_exit(leave)

@@ -1,4 +1,4 @@
-"""Turns the BackgroundTasks that FastAPI makes for a request into ours, wherever a route asks for them.
+"""Convert the BackgroundTasks that FastAPI makes for a request into ours, on each route that asks for them.
 
 A dependency without a parameter is put before all others of such a route. FastAPI makes one object for each request,
 and gives it to that dependency first; it changes the object's class, and everybody after it gets the same object.
@@ -20,21 +20,21 @@ from afterwards.web.routes import Overrides, asks_for_tasks, insertable, put_fir
 
 
 class Injection:
-    """Keeps that dependency in the routes of an application, of its included routers and of what is mounted in it."""
+    """Keeps that dependency in the routes of an application, its included routers and its mounted applications."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
         self._first: params.Depends = Depends(self.adopt)
-        self._routes: Sequence[tuple[Any, list[Any]]] = ()  # as they were when they were looked through
+        self._routes: Sequence[tuple[Any, list[Any]]] = ()  # as of the last scan
         self._overrides: Sequence[tuple[FastAPI, Overrides]] = ()
         if not insertable():
             app.router.dependencies.insert(0, self._first)
             telemetry.injected_everywhere(fastapi.__version__)
 
     def renew(self) -> None:
-        """Put the dependency into routes that were added since, and into those that ask only by an override.
+        """Put the dependency into routes added since the last scan, and into those that ask only through an override.
 
-        Called in each request. To compare lists of the same routes takes a fraction of what matching them takes.
+        Called in each request. Comparing lists of the same routes takes a fraction of the time of matching them.
         """
         for owner, routes in self._routes:
             if owner.routes != routes:
@@ -54,16 +54,16 @@ class Injection:
         self._overrides = [(app, dict(app.dependency_overrides)) for app in found.apps]
 
     async def adopt(self, connection: HTTPConnection, native: fastapi.BackgroundTasks) -> None:
-        """Turn the request's object into ours, and have its tasks stored when the handler has ended."""
+        """Convert the request's object to ours, and have its tasks stored when the handler has ended."""
         tasks = _adopted(connection, native)
         if tasks is not None and not tasks.leave_when_handler_ends():
-            # What this request adds is stored when its response begins; the next ones find the public way.
+            # Calls of this request are stored when its response begins; later requests use the public API.
             telemetry.injected_with_yield(fastapi.__version__, FUNCTION_STACK)
             self._first = Depends(self.collect, scope="function")
             self.insert()
 
     async def collect(self, connection: HTTPConnection, native: fastapi.BackgroundTasks) -> AsyncIterator[None]:
-        """Do the same with public API alone, at several times the cost per request."""
+        """Do the same with the public API alone, at several times the cost per request."""
         async with AsyncExitStack() as stack:
             if (tasks := _adopted(connection, native)) is not None:
                 stack.push_async_exit(tasks.leave)
@@ -71,7 +71,7 @@ class Injection:
 
 
 def _adopted(connection: HTTPConnection, native: fastapi.BackgroundTasks) -> BackgroundTasks | None:
-    """Turn FastAPI's object into ours. Return None where nobody would publish its tasks, or it is not FastAPI's."""
+    """Convert FastAPI's object to ours. Return None if nothing would publish its tasks, or if it is not FastAPI's."""
     request = request_tasks.get()
     if request is None or type(native) is not fastapi.BackgroundTasks:
         return None
@@ -82,5 +82,5 @@ def _adopted(connection: HTTPConnection, native: fastapi.BackgroundTasks) -> Bac
 
 
 def _is_ours(call: Any) -> bool:
-    """Whether a dependency is that of an installation, also of another one that is mounted in this one."""
+    """Return whether a dependency belongs to an installation, also to another one that is mounted in this one."""
     return isinstance(getattr(call, "__self__", None), Injection)

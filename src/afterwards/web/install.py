@@ -1,4 +1,4 @@
-"""Attaches an installation to an application."""
+"""Attach an installation to an application."""
 
 from collections.abc import Callable
 
@@ -37,8 +37,8 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
     build = app.build_middleware_stack
 
     def build_middleware_stack() -> ASGIApp:
-        """Begin to serve: whatever was added after us is inside the boundary, and inside the lifespan, too."""
-        if app.router.lifespan_context is not lifespan:  # a router with a lifespan of its own was included
+        """Build the stack at start-up, so that it encloses middleware and lifespans added after the installation."""
+        if app.router.lifespan_context is not lifespan:  # a router with its own lifespan was included
             lifespan.step_aside()
             app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving, alone)
         _refuse_in_mounted(app)
@@ -46,14 +46,14 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
         stack = Boundary(build(), client, serving, alone, injection)
         if app.build_middleware_stack is build_middleware_stack:
             return stack
-        # Somebody builds around ours, as OpenTelemetry does, who looks for what Starlette has outermost.
+        # Other code, such as OpenTelemetry, wraps our function and looks for Starlette's outermost middleware.
         return ServerErrorMiddleware(stack)
 
     app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]  # the only place outside all
 
 
 def _refuse_in_mounted(app: Starlette) -> None:
-    """Applications inside this one answer their exceptions themselves: they refuse as this one does."""
+    """Give mounted applications the same answers to refusals: they handle their exceptions themselves."""
     for route in app.routes:
         mounted = getattr(route, "app", None)
         if isinstance(route, Mount) and isinstance(mounted, Starlette):

@@ -1,4 +1,4 @@
-"""The application's own lifespan, with the worker in its middle."""
+"""Run the worker inside the application's own lifespan."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,7 +15,7 @@ from afterwards.web.without_lifespan import WithoutLifespan
 
 
 class Lifespan:
-    """The application's own lifespan, with the worker in its middle."""
+    """The application's own lifespan, with the worker running inside it."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Lifespan:
         self._aside = False
 
     def step_aside(self) -> None:
-        """Leave the worker to another one, which is outside this one."""
+        """Leave the worker to an outer lifespan."""
         self._aside = True
 
     def __call__(self, app: Any) -> AbstractAsyncContextManager[Any]:
@@ -46,7 +46,7 @@ class Lifespan:
         runner = self._serving()
         telemetry.make_visible()
         for function in registry:
-            prepare(function)  # what is wrong with a task function shows now at last
+            prepare(function)  # errors in task functions are raised here at the latest
         try:
             await self._client.open()
             async with self._serve(app) as state:

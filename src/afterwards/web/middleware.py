@@ -18,7 +18,7 @@ from afterwards.web.without_lifespan import WithoutLifespan
 
 
 class Boundary:
-    """The outermost middleware, outside the user's: when it is left, the response was sent and everything is closed."""
+    """The outermost middleware, outside the user's. At its exit the response was sent and everything is closed."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Boundary:
 
 
 class Outgoing:
-    """What an application sends: what was added by hand is stored before the response begins, or there is another."""
+    """Wraps ``send``: stores calls of objects created by hand before the response begins, or refuses the request."""
 
     __slots__ = ("_receive", "_refused", "_request", "_scope", "_send")
 
@@ -88,7 +88,7 @@ class Outgoing:
     async def _flush(self) -> None:
         try:
             await flush_before_response(self._request)
-        except EngineError:  # raised on, Starlette would take it for one in the middle of a response
+        except EngineError:  # if it propagated, Starlette would treat it as raised in the middle of a response
             await self._refuse(unavailable())
         except QueueFull as error:
             await self._refuse(too_many(error))

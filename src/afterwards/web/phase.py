@@ -1,4 +1,4 @@
-"""How far a request has come, as its BackgroundTasks see it."""
+"""The phase of a request, from the view of its BackgroundTasks."""
 
 from enum import Enum, auto
 
@@ -7,7 +7,7 @@ class Phase(Enum):
     """Decides what happens to a call when it is added."""
 
     HANDLING = auto()
-    """The handler runs, or nobody injected the object: calls wait for the flush."""
+    """The handler runs, or the object was not injected: calls wait for the flush."""
     CONVERSING = auto()
     """The handler of a websocket runs: its response has begun, so calls are stored at once."""
     RETURNED = auto()

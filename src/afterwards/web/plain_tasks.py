@@ -1,4 +1,4 @@
-"""Plain functions: run in this process after the response, as FastAPI runs them, without the endpoints' threads."""
+"""Run plain functions in this process after the response, as FastAPI does, but not in the endpoints' threads."""
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -28,11 +28,11 @@ P = ParamSpec("P")
 
 
 _within_another: ContextVar[bool] = ContextVar("afterwards_within_a_plain_task", default=False)
-"""Whether a plain task runs already and this one is part of it: middleware wraps what a response has in tasks anew."""
+"""True inside a running plain task: middleware wraps a response's background in new tasks."""
 
 
 class PlainTask(BackgroundTask):
-    """One call of a plain function. When it fails, the installation records it, and the exception goes on."""
+    """One call of a plain function. When it fails, the installation records it, and the exception propagates."""
 
     def __init__(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         super().__init__(func, *args, **kwargs)
@@ -68,7 +68,7 @@ class PlainTask(BackgroundTask):
             plain_call.reset(before)
 
     async def _finish(self, result: Any) -> None:
-        """Await what the function returned, which FastAPI throws away; of a generator only say that it never runs."""
+        """Await the function's result, which FastAPI discards. For a generator, only log that it never runs."""
         if (left := left_undone(result)) is not None:
             telemetry.left_undone(_name(self.func), left)
         else:
@@ -76,7 +76,7 @@ class PlainTask(BackgroundTask):
 
 
 class Limits:
-    """How much of an installation's plain work runs at once on one event loop."""
+    """Limits of an installation's plain tasks that run at once on one event loop."""
 
     def __init__(self, options: Options) -> None:
         self.threads = CapacityLimiter(options.threads)
@@ -87,7 +87,7 @@ _limits_here: RunVar[dict[Client | None, Limits]] = RunVar("afterwards_plain_lim
 
 
 def _limits(client: Client | None) -> Limits:
-    """The limits of an installation, or of plain functions without one, on the running event loop."""
+    """Return the limits of an installation, or of plain functions without one, on the running event loop."""
     try:
         known = _limits_here.get()
     except LookupError:
@@ -99,7 +99,7 @@ def _limits(client: Client | None) -> Limits:
 
 
 async def _record(asked_by: RequestTasks, function: Callable[..., Any], error: Exception) -> None:
-    """Keep a plain function's failure beside those of tasks; without its arguments, which nobody declared."""
+    """Record a plain function's failure with those of tasks; without its arguments, which have no schema."""
     client = asked_by.client
     failure = Failure(
         attempt=1,
@@ -126,6 +126,6 @@ async def _record(asked_by: RequestTasks, function: Callable[..., Any], error: E
 
 
 def _name(function: Callable[..., Any]) -> str:
-    """What a plain function is listed as; it need not have a name."""
+    """Return the name under which a plain function is listed; it need not have a name of its own."""
     name = getattr(function, "__name__", type(function).__name__)
     return name if NAME.fullmatch(name) else "plain-function"

@@ -16,7 +16,7 @@ RETRY_AFTER = {"Retry-After": "1"}
 """Seconds after which a client should try again when its tasks could not be stored."""
 
 RETRY_LATER = {"Retry-After": "5"}
-"""The same where a queue was full."""
+"""Seconds after which a client should try again when a queue was full."""
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
@@ -26,7 +26,7 @@ async def _unavailable(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _full(request: Request, error: Exception) -> JSONResponse:
-    """Answer for a handler that could not enqueue because too many tasks wait."""
+    """Answer for a handler that could not enqueue because a queue was full."""
     return too_many(error)
 
 
@@ -37,7 +37,7 @@ async def _unprocessable(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _too_large(request: Request, error: Exception) -> JSONResponse:
-    """Answer for a task that was larger than what is stored; what the code itself made so large is its error."""
+    """Answer for a task above the size limit. If the code made it so large, not the client, it is a server error."""
     if isinstance(error, TooLarge) and is_client_fault(error, request.scope["headers"]):
         return input_too_large(error)
     raise error
@@ -54,7 +54,7 @@ REFUSALS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[JSON
     RefusedValue: _unprocessable,
     RefusedArgument: _unprocessable,
 }
-"""How a request is answered whose handler raises what a call could not be stored for."""
+"""Answers by exception, for a handler whose call could not be stored."""
 
 
 def too_many(error: Exception) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Finds the routes of an application that ask for BackgroundTasks, and puts a dependency before all others of them.
+"""Find the routes of an application that ask for BackgroundTasks, and put a dependency before all others of them.
 
 Uses public names of FastAPI: ``iter_route_contexts`` (absent in versions that copy the routes of an included router at
 once), a route's ``dependant``, ``get_dependant`` and ``get_parameterless_sub_dependant``.
@@ -18,19 +18,19 @@ from starlette.routing import Host, Mount
 Overrides = Mapping[Callable[..., Any], Callable[..., Any]]
 
 LAYERS = 20
-"""Middleware round a mounted application that is looked through."""
+"""Maximum of middleware layers around a mounted application."""
 
 
 @dataclass
 class Routes:
-    """What an application serves, its included routers and mounted applications among it."""
+    """The routes of an application, including those of included routers and mounted applications."""
 
     dependants: list[tuple[Dependant, Overrides]] = field(default_factory=list)
-    """What each route depends on, with the overrides that hold for it."""
+    """The dependencies of each route, with the overrides that apply to it."""
     owners: list[Any] = field(default_factory=list)
-    """All that has ``routes``."""
+    """All objects that have ``routes``."""
     entered: list[Any] = field(default_factory=list)
-    """Of these, the applications."""
+    """The applications among them."""
     apps: list[FastAPI] = field(default_factory=list)
 
 
@@ -41,7 +41,7 @@ def routes_of(app: FastAPI) -> Routes:
 
 
 def insertable() -> bool:
-    """Whether this FastAPI shows its routes as ``routes_of`` expects, those of an included router too."""
+    """Return whether this FastAPI exposes its routes as ``routes_of`` expects, also those of an included router."""
 
     async def endpoint(tasks: BackgroundTasks) -> None: ...
 
@@ -55,7 +55,7 @@ def insertable() -> bool:
 
 
 def asks_for_tasks(dependant: Dependant, overrides: Overrides) -> bool:
-    """Whether a route, or a dependency of it at any depth, has a parameter for BackgroundTasks."""
+    """Return whether a route, or a dependency of it at any depth, has a parameter for BackgroundTasks."""
     if dependant.background_tasks_param_name:
         return True
     for needed in dependant.dependencies:
@@ -66,8 +66,8 @@ def asks_for_tasks(dependant: Dependant, overrides: Overrides) -> bool:
 
 
 def put_first(dependant: Dependant, first: params.Depends, *, instead_of: Callable[[Any], bool]) -> None:
-    """Have a route solve this dependency before all others, in the place of those that it replaces."""
-    # A new list, for a request may be going through the other one.
+    """Make a route solve this dependency before all others, instead of those that it replaces."""
+    # A new list, because a request may be iterating over the old one.
     dependant.dependencies = [
         get_parameterless_sub_dependant(depends=first, path=dependant.path or ""),
         *(needed for needed in dependant.dependencies if not instead_of(needed.call)),
@@ -91,7 +91,7 @@ def _look_into(owner: Any, overrides: Overrides, found: Routes) -> None:
 
 
 def _watch(owner: Any, found: Routes) -> None:
-    """Note an owner of routes, and the routers that it includes."""
+    """Record an owner of routes, and the routers that it includes."""
     if any(owner is known for known in found.owners):
         return
     found.owners.append(owner)
@@ -106,7 +106,7 @@ def _with_those_of_included_routers(routes: Sequence[Any]) -> Iterator[Any]:
 
 
 def _within(app: Any) -> Any:
-    """Return the application within middleware, or None."""
+    """Return the application inside middleware, or None."""
     for _ in range(LAYERS):
         if app is None or hasattr(app, "routes"):
             return app
@@ -115,7 +115,7 @@ def _within(app: Any) -> Any:
 
 
 def _overriding(override: Callable[..., Any], overridden: Dependant) -> Dependant:
-    """Return what an override depends on; nothing if FastAPI cannot tell: it says so in the request that needs it."""
-    with suppress(Exception):  # it reads annotations of the user's function
+    """Return the dependencies of an override; none if FastAPI cannot read them: requests that need it fail later."""
+    with suppress(Exception):  # it evaluates annotations of a user function
         return get_dependant(path=overridden.path or "", call=override)
     return Dependant()

@@ -1,4 +1,4 @@
-"""The signals that tell the process to end, heard before its server hears them."""
+"""Handle the signals that tell the process to end, before its server does."""
 
 import asyncio
 import signal
@@ -9,10 +9,10 @@ from typing import Any, Self
 
 
 class Signals:
-    """Calls ``drain`` when the process is told to end, and then whoever handled the signal before.
+    """Calls ``drain`` when the process is told to end, and then the previous signal handler.
 
-    Servers tell an application only when its last connection has closed. Works in the main thread; elsewhere the
-    lifespan's end is the first that anybody hears.
+    Servers notify an application only when its last connection has closed. Works in the main thread; in others the
+    shutdown begins only with the end of the lifespan.
     """
 
     def __init__(self, drain: Callable[[], None]) -> None:
@@ -30,7 +30,7 @@ class Signals:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for number, before in self._before.items():
-            if signal.getsignal(number) == self._handle:  # else somebody came after us, and would be removed
+            if signal.getsignal(number) == self._handle:  # else a later handler would be removed
                 signal.signal(number, before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -44,10 +44,10 @@ class Signals:
 
 
 class HeldSignals(Signals):
-    """Calls ``end`` at the first signal, and holds it back from the server; the second one goes on at once."""
+    """Calls ``end`` at the first signal, and holds it back from the server. A second signal is passed on at once."""
 
     held: int | None = None
-    """The signal that the server has not heard of."""
+    """The signal that the server has not received yet."""
 
     def __init__(self, drain: Callable[[], None], end: Callable[[], None]) -> None:
         super().__init__(drain)

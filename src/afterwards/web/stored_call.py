@@ -1,4 +1,4 @@
-"""One call of a task function, as a request's buffer has it, and how such calls are stored."""
+"""A call of a task function in a request's buffer, and the code that stores such calls."""
 
 import asyncio
 import itertools
@@ -17,22 +17,22 @@ from afterwards.tasks.function import TaskFunction
 T = TypeVar("T")
 
 AT_ONCE = 250
-"""Calls of one request that are made ready in one turn of the event loop: a few milliseconds' worth."""
+"""Calls of one request that are prepared in one turn of the event loop: a few milliseconds of work."""
 
 _numbers = itertools.count()
 
 
 class StoredCall(BackgroundTask):
-    """One call of a task function, in its request's buffer until it is stored. Nothing runs it from here.
+    """One call of a task function, in its request's buffer until it is stored. Only a worker runs the function.
 
-    One call is one task, in however many lists it stands and however often it is copied.
+    One call is one task, no matter how many lists contain it and how often it is copied.
     """
 
     func: TaskFunction[Any, Any, Any]
     args: Any
     kwargs: Any
     stored = False
-    joining: Joining | None = None  # it waits for the commit of a session
+    joining: Joining | None = None  # set while it waits for the commit of a session
 
     def __init__(
         self,
@@ -56,9 +56,9 @@ class StoredCall(BackgroundTask):
         self.uploads = self.written.uploads
         self.handle = func.handle(self.id, client, stored=False)
         self.chained = chained  # comes after the request's task before it
-        self.late = late  # added when nobody could be refused any more
-        self.key = key  # made of the request's idempotency key
-        self.number = next(_numbers)  # in the order added, whatever object it was added to
+        self.late = late  # added when the request could no longer be refused
+        self.key = key  # derived from the request's idempotency key
+        self.number = next(_numbers)  # position in the request, across all its objects
 
     @property
     def name(self) -> str:
@@ -66,7 +66,7 @@ class StoredCall(BackgroundTask):
 
     @property
     def waits_for_flush(self) -> bool:
-        """Whether it is to be stored when the handler has returned."""
+        """Return whether it is to be stored when the handler has returned."""
         return not self.stored and (self.joining is None or self.joining.standing is Standing.RELEASED)
 
     def new_task(self, client: Client, *, origin: str | None, after: str | None, held: bool, answered: bool) -> NewTask:
@@ -85,14 +85,14 @@ class StoredCall(BackgroundTask):
 
     def mark_stored(self, id: str) -> None:
         self.stored = True
-        self.joining = None  # which holds this: a circle for the garbage collector
+        self.joining = None  # it refers to this call: a cycle for the garbage collector
         self.handle.mark_stored(id)
 
     def mark_not_stored(self, reason: str) -> None:
         self.handle.mark_not_stored(reason)
 
     async def __call__(self) -> None:
-        """Store it, unless that has been done or its request was refused. The worker runs it."""
+        """Store the call, unless it is stored or its request was refused. The worker runs it."""
         if not self.request.refused:
             await store(self._if_waiting, self.request)
 
@@ -107,9 +107,9 @@ class StoredCall(BackgroundTask):
 
 
 async def store(waiting: Callable[[], Sequence[StoredCall]], request: RequestTasks) -> None:
-    """Store the calls that are waiting when no other flush of the request goes on, as one chain, all or none.
+    """Store the calls that still wait once no other flush of the request is running, as one chain, all or none.
 
-    A call that was made in another request is stored by that one's flush, so that two never store the same.
+    A call that was made in another request is stored by that request's flush, so that no call is stored twice.
     """
     calls = waiting()
     others = [call for call in calls if call.request is not request]
@@ -140,7 +140,7 @@ async def store(waiting: Callable[[], Sequence[StoredCall]], request: RequestTas
 
 
 async def _in_turns(items: Iterable[T], number: int) -> list[T]:
-    """Make what may be very many, and let the event loop go on meanwhile."""
+    """Build a possibly very long list, and yield to the event loop in between."""
     if number <= AT_ONCE:
         return list(items)
     made: list[T] = []

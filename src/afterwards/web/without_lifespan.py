@@ -1,4 +1,4 @@
-"""The worker of an application whose server runs no lifespan: it begins with the first request."""
+"""Run the worker of an application whose server runs no lifespan: it starts with the first request."""
 
 import asyncio
 import atexit
@@ -18,32 +18,32 @@ from afterwards.web.signals import HeldSignals
 
 
 class WithoutLifespan:
-    """Works from the first request of an event loop to the end of the process, where no lifespan does.
+    """Runs tasks from the first request of an event loop to the end of the process, if no lifespan does.
 
-    A server that runs no lifespan, and an application that is mounted inside another one, tell nobody of their start
-    and end. The end is noticed by its signal, which the server gets when the worker has ended; by the cancellation of
-    everything on the event loop; or, where the event loop has a thread of its own, by the end of the interpreter.
+    A server without a lifespan and an application mounted inside another one announce neither start nor end. The end is
+    detected by its signal, which the server gets when the worker has ended; by the cancellation of everything on the
+    event loop; or, if the event loop has a thread of its own, by the end of the interpreter.
     """
 
     def __init__(self, client: Client, serving: Callable[[], Serving]) -> None:
-        self.loop: asyncio.AbstractEventLoop | None = None  # the last one that was looked at
+        self.loop: asyncio.AbstractEventLoop | None = None  # the last one that was checked
         self._client = client
         self._serving = serving
-        self._context = copy_context()  # of the installation: attempts know nothing of the request that began it
+        self._context = copy_context()  # the installation's: attempts must not see the context of the first request
         self._working: asyncio.Task[None] | None = None
 
     def leave_to_lifespan(self) -> None:
-        """A lifespan begins on the running event loop."""
+        """Leave the running event loop to its lifespan, which begins now."""
         self.loop = asyncio.get_running_loop()
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to work on the event loop of a request, unless somebody works already. Does not wait."""
+        """Start the worker on the event loop of a request, unless tasks are run already. Does not wait."""
         self.loop = loop
         self._client.served = True
         serving = self._serving()
         if serving.started or (self._working and not self._working.done()):
             return
-        self._client.health.begin()  # before this request asks, the first of its loop
+        self._client.health.begin()  # before this request, the first of its loop, checks the health
         self._working = loop.create_task(self._work(serving), context=self._context.copy())
 
     async def _work(self, serving: Serving) -> None:
@@ -54,7 +54,7 @@ class WithoutLifespan:
             for function in registry:
                 prepare(function)
             await persist("open the store", self._client.open)
-        except Exception as error:  # nobody hears of it but the log: requests are answered as they can be
+        except Exception as error:  # only logged: requests are answered as well as possible
             telemetry.not_begun(error)
             return
         told = asyncio.Event()
@@ -64,7 +64,7 @@ class WithoutLifespan:
                 async with serving.working({}):
                     await _until(told, or_cancelled=serving.drain)
         except asyncio.CancelledError:
-            self.loop = None  # the next request may begin anew
+            self.loop = None  # the next request may start it again
             raise
         finally:
             await self._client.close()
@@ -73,7 +73,7 @@ class WithoutLifespan:
 
 
 async def _until(told: asyncio.Event, *, or_cancelled: Callable[[], None]) -> None:
-    """Wait for an event. Where an event loop ends that runs one request, or a few, all on it is cancelled."""
+    """Wait for an event. An event loop that runs only one request, or a few, cancels everything when it ends."""
     try:
         await told.wait()
     except asyncio.CancelledError:
@@ -82,7 +82,7 @@ async def _until(told: asyncio.Event, *, or_cancelled: Callable[[], None]) -> No
 
 
 class _Exit:
-    """Has the end of the interpreter wait for a worker whose event loop runs in a thread of its own."""
+    """Makes the end of the interpreter wait for a worker whose event loop runs in a thread of its own."""
 
     def __init__(self, tell: Callable[[], None], hurry: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -100,7 +100,7 @@ class _Exit:
     def _at_exit(self) -> None:
         if not self._loop.is_running():
             return
-        for tell in (self._tell, self._hurry, self._hurry):  # the interpreter ends: nothing runs to its own end
+        for tell in (self._tell, self._hurry, self._hurry):  # the interpreter ends: nothing can finish
             self._loop.call_soon_threadsafe(tell)
         self._ended.wait(LAST_WAIT)
 

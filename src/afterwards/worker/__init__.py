@@ -1,1 +1,1 @@
-"""Runs tasks: claims them, resolves what they depend on, calls them, and reports how they ended."""
+"""Runs tasks: claims them, resolves their dependencies, calls their functions, and reports how they ended."""

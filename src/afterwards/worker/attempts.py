@@ -1,4 +1,4 @@
-"""Start leased tasks as slots are free, and end them."""
+"""Start leased tasks in free slots, and end them."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,11 +25,11 @@ from afterwards.worker.slots import Slots
 from afterwards.worker.spawner import Spawner
 
 LOOK_EVERY = 0.1
-"""Seconds between two looks at a call in a thread that nobody awaits any more."""
+"""Seconds between two checks of a thread call that nobody awaits any more."""
 
 
 class Attempts:
-    """The attempts of a worker. What it leases begins here, and whatever ends it ends here."""
+    """The attempts of a worker. Every leased task starts and ends here."""
 
     def __init__(
         self,
@@ -59,17 +59,17 @@ class Attempts:
 
     @property
     def running(self) -> Mapping["asyncio.Task[None]", LeasedTask]:
-        """Those that have started and not ended."""
+        """The attempts that have started and not ended."""
         return self._running
 
-    # What the claimer asks for (claimer.Taker).
+    # Used by the claimer (claimer.Taker).
 
     def take(self, tasks: Sequence[Task]) -> None:
-        """Start tasks that were claimed; without any, those that waited for slots that were set aside."""
+        """Start claimed tasks. With none, start tasks that waited for slots reserved by the claim."""
         self.launch([self.add(task) for task in tasks])
 
     def give_back(self, tasks: Sequence[Task]) -> None:
-        """Give those back that have not started."""
+        """Give back those of the tasks that have not started."""
         for task in tasks:
             leased = self._leases.get(task.lease)
             if leased and leased.unstarted:
@@ -91,18 +91,18 @@ class Attempts:
             self.end(leased, UNTRIED)
 
     def fill(self) -> None:
-        """Start what is ready in the slots that are free."""
+        """Start ready tasks in the free slots."""
         slots = self._slots
         while slots.ready and (leased := slots.next()):
-            # Kept alive by the dictionary, for the event loop does not. A task group would wait for a function that
-            # will not be cancelled, and hold up the end.
+            # The dictionary keeps the task alive; the event loop does not. A task group would wait for a function that
+            # ignores its cancellation, and would delay the shutdown.
             leased.move(Event.SLOT_TAKEN)
             leased.asyncio_task = self._spawner.start(self._attempt(leased))
             self._running[leased.asyncio_task] = leased
             self.watchdog.begin()
 
     def end(self, leased: LeasedTask, outcome: Outcome) -> None:
-        """Free what a task takes here, and have its end stored. The first end counts."""
+        """Free the slot of a task, and have its outcome stored. Only the first call counts."""
         before = leased.phase
         if not leased.move(Event.ENDED):
             return
@@ -115,7 +115,7 @@ class Attempts:
                 self._free(leased)
         self._ends.settle(leased, outcome)
 
-    # What a leased task asks for (leased_task.Host).
+    # Used by leased tasks (leased_task.Host).
 
     def note(self, context: TaskContext) -> None:
         self._heartbeat.note(context)
@@ -123,7 +123,7 @@ class Attempts:
     def lending(self, leased: LeasedTask) -> AbstractContextManager[None]:
         return self._lending.lending(leased)
 
-    # What the watchdog asks for (loop_watchdog.Watched).
+    # Used by the watchdog (loop_watchdog.Watched).
 
     def name_of(self, asyncio_task: "asyncio.Task[Any]") -> str | None:
         leased = self._running.get(asyncio_task)
@@ -141,15 +141,15 @@ class Attempts:
         except asyncio.CancelledError as error:
             released = Released(begun=leased.may_have_begun)
             outcome = leased.stop or (released if self._all_is_ending else Raised(error=error))
-        except BaseException as error:  # nothing may leave an attempt without its end
-            if not self._spawner.loop.is_running():  # this coroutine is closed, and so is all of the worker
+        except BaseException as error:  # every attempt must get an outcome
+            if not self._spawner.loop.is_running():  # this coroutine is being closed, and so is the worker
                 raise
             outcome = Raised(error=error)
         if leased.stop and not isinstance(outcome, Succeeded):
             outcome = leased.stop
         if not leased.in_thread:
             self.end(leased, outcome)
-        elif not self._all_is_ending:  # somebody else cancelled this
+        elif not self._all_is_ending:  # cancelled from outside
             self._spawner.start_and_keep(self._end_with_its_thread(leased, outcome))
             return
         else:  # at the end of the event loop, for example
@@ -161,14 +161,14 @@ class Attempts:
             self._heartbeat.look()
 
     async def _end_with_its_thread(self, leased: LeasedTask, outcome: Outcome) -> None:
-        """Keep slot and lease of what goes on in a thread, although its coroutine is gone."""
-        while leased.in_thread:  # noqa: ASYNC110  # nobody awaits the call any more, so that no event tells of its end
+        """Keep the slot and the lease while a thread still runs, although the coroutine has ended."""
+        while leased.in_thread:  # noqa: ASYNC110  # no event reports its end: nobody awaits it
             await asyncio.sleep(LOOK_EVERY)
         self.end(leased, outcome)
 
     @property
     def _all_is_ending(self) -> bool:
-        """Whether the worker drains, or everything is cancelled, as by a server that is forced to end."""
+        """Return whether the worker drains, or everything is cancelled, for example by a forced server shutdown."""
         return self._lifetime.draining.is_set() or self._parts.is_being_cancelled(FINISHING)
 
     def _free(self, leased: LeasedTask) -> None:

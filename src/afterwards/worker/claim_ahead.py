@@ -1,7 +1,7 @@
-"""Claim tasks as they are queued, ahead of any free slot, where they will begin within 100 ms.
+"""Claim tasks when they are queued, before a slot is free, if they will begin within 100 ms.
 
-While the queue is not empty, new tasks cannot be stored as leased at once. In a burst that would be each of them, at
-several times the cost.
+While the queue is not empty, new tasks cannot be stored as already leased. In a burst that would affect every
+task, and each would cost several times as much.
 """
 
 import asyncio
@@ -20,19 +20,19 @@ from afterwards.worker.slots import Slots
 
 
 class Taker(Protocol):
-    """Who runs what is claimed."""
+    """Runs the claimed tasks."""
 
     def take(self, tasks: Sequence[Task]) -> None:
-        """Start these, and with them what waited while slots were set aside."""
+        """Start these tasks, and those that waited while slots were reserved."""
         ...
 
     def give_back(self, tasks: Sequence[Task]) -> None:
-        """Give these back, which must not wait here for a slot."""
+        """Give back tasks that must not wait here for a slot."""
         ...
 
 
 class ClaimAhead:
-    """The claims of one worker for which it has no free slot yet."""
+    """Makes a worker's claims for tasks that have no free slot yet."""
 
     def __init__(
         self,
@@ -51,26 +51,26 @@ class ClaimAhead:
         self._claim = claim
         self._taker = taker
         self._draining = lifetime.draining
-        self._claimed = claimed  # set after each: the engine tells no more of what it left
-        self._context = copy_context()  # that of no request
-        self._queued = 0  # tasks that are about to be, by this process
+        self._claimed = claimed  # set after each claim: the engine does not announce again what it left
+        self._context = copy_context()  # not the context of any request
+        self._queued = 0  # number of tasks that this process is about to queue
         self._next: asyncio.Task[None] | None = None  # will claim some of them
         self._under_way: set[asyncio.Task[None]] = set()
-        self._given_back: dict[str, str] = {}  # tasks that must not wait with a lease, by id, and their functions
+        self._given_back: dict[str, str] = {}  # function by id, of tasks that must not wait with a lease
 
     def expect(self, tasks: int) -> None:
-        """So many tasks are about to be queued in this turn of the event loop: claim what of them will begin soon."""
+        """Claim those of the tasks about to be queued in this turn of the event loop that will begin soon."""
         if self._next is None:
             if not self._slots.soon:
                 return
-            # Its first step comes before the engine is handed what is asked for in this turn.
+            # Its first step runs before the engine gets the operations requested in this turn.
             self._next = asyncio.get_running_loop().create_task(self._claim_some(), context=self._context.copy())
             self._under_way.add(self._next)
             self._next.add_done_callback(self._under_way.discard)
         self._queued += tasks
 
     def note(self, claimed: Sequence[Task], *, queue_is_empty: bool) -> None:
-        """Claim a function's tasks ahead again, once its task that went back has left the queue."""
+        """Resume claiming a function's tasks ahead, once its task that was given back has left the queue."""
         if queue_is_empty:
             self._given_back.clear()
         elif self._given_back:
@@ -79,7 +79,7 @@ class ClaimAhead:
 
     @property
     def waits_for_slots(self) -> bool:
-        """Whether a task went back that must begin at once when it is claimed."""
+        """Return whether a task was given back that must begin as soon as it is claimed."""
         return bool(self._given_back)
 
     async def ended(self) -> None:
@@ -99,7 +99,7 @@ class ClaimAhead:
         try:
             with self._slots.claiming_ahead(most):
                 tasks = await self._engine.claim(replace(self._claim(most), names=names, suspects=0))
-        except EngineUnavailable:  # who queues them has the same trouble, and says so
+        except EngineUnavailable:  # the sender that queues them sees the same error and reports it
             return
         except Exception as error:
             telemetry.loop_broken("claim tasks", error)

@@ -20,10 +20,10 @@ from afterwards.worker.racing import first
 from afterwards.worker.slots import Slots
 
 LONGEST_WAIT = timedelta(seconds=5)
-"""How long an idle worker waits before it looks by itself; engines wake it long before."""
+"""Time after which an idle worker polls; engines wake it long before."""
 
 LOOK_EVERY = 0.02
-"""Seconds between two looks at whether a claim has been made."""
+"""Seconds between two checks whether a claim has been made."""
 
 
 class Claimer:
@@ -52,17 +52,17 @@ class Claimer:
         self._suspects = suspects
         self._draining = lifetime.draining
         self._claimed = asyncio.Event()  # a claim was made
-        self._found = 0  # tasks, by the last claim
-        self._again = suspects.cleared  # something can be claimed of which no engine tells
-        self._made: dict[tuple[int, int], Claim] = {}  # by their limit and suspects
+        self._found = 0  # number of tasks that the last claim returned
+        self._again = suspects.cleared  # something can be claimed that no engine announces
+        self._made: dict[tuple[int, int], Claim] = {}  # by limit and number of suspects
         self.ahead = ClaimAhead(
             *(engine, functions, slots), claim=self.claim, taker=taker, lifetime=lifetime, claimed=self._again
         )
 
     def claim(self, limit: int) -> Claim:
-        """A claim of so many tasks."""
+        """Return a claim for up to ``limit`` tasks."""
         names, limits, suspects = self._functions.names, self._functions.limits, 0 if self._suspects else 1
-        claim = self._made.get((limit, suspects))  # most requests offer the same
+        claim = self._made.get((limit, suspects))  # most requests offer the same number
         if claim is None or claim.names is not names or claim.limits is not limits:
             claim = self._made[limit, suspects] = Claim(
                 worker=self._worker,
@@ -81,7 +81,7 @@ class Claimer:
             while not self._draining.is_set():
                 try:
                     await self._claim_some()
-                except Exception as error:  # a worker that stopped claiming would be worse than any bug
+                except Exception as error:  # a worker must never stop claiming because of a bug
                     self._health.failed("claim tasks", error)
                     await asyncio.sleep(1)
                 else:
@@ -91,15 +91,15 @@ class Claimer:
             self.ahead.cancel()
 
     async def found_nothing(self) -> bool:
-        """Whether a claim that begins from now on finds nothing that could begin here."""
-        for _ in range(2):  # one may have begun before
+        """Return whether a claim that starts after this call finds nothing to run here."""
+        for _ in range(2):  # the first may have started before this call
             self._claimed.clear()
             self._again.set()
             await first(self._claimed.wait(), self._draining.wait())
         return self._found == 0
 
     async def bring_back(self, ids: Collection[str]) -> None:
-        """Claim tasks that were set aside; those for which no slot is free are queued, for any worker."""
+        """Claim tasks that were set aside. Those without a free slot are queued, for any worker."""
         if self._draining.is_set():
             return
         slots, tasks = max(0, self._slots.free), list[Task]()
@@ -121,7 +121,7 @@ class Claimer:
             with self._slots.reserved(slots):
                 tasks = await persist("claim tasks", partial(self._engine.claim, claim))
         finally:
-            self._taker.take(tasks)  # none, too: what waits for the slots that were set aside may start
+            self._taker.take(tasks)  # also if empty: tasks that wait for the reserved slots may start
         self._found = len(tasks)
         self._claimed.set()
         self.ahead.note(tasks, queue_is_empty=len(tasks) < slots)

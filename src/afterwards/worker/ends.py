@@ -1,4 +1,4 @@
-"""Decide and store how attempts end, and then send notices and publications."""
+"""Decide and store outcomes of attempts, then send notices and publish held tasks."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -21,7 +21,7 @@ from afterwards.worker.spawner import Spawner
 
 
 class Ends:
-    """The ends of a worker's leased tasks."""
+    """Settles the leased tasks of a worker."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Ends:
         self._chains = ChainLengths()
 
     def settle(self, leased: LeasedTask, outcome: Outcome) -> None:
-        """Decide how a task goes on that has ended here, and have that stored."""
+        """Decide the next state of a task that has ended here, and have it stored."""
         if leased.lost:
             self._leases.drop(leased.lease)
             return
@@ -70,7 +70,7 @@ class Ends:
                 self._spawner.start_and_keep(self._publish(settled.lease))
 
     def notify(self, function: Runnable, failed: FailedTask) -> None:
-        """Have a plain ``on_failure`` called, for a failure that is stored."""
+        """Call a plain ``on_failure`` for a failure that is stored."""
         self._spawner.start_and_keep(call_on_failure(function, failed, self._threads))
 
     async def _publish(self, lease: Lease) -> None:

@@ -1,4 +1,4 @@
-"""Store how attempts ended, many at a time."""
+"""Store outcomes of attempts in batches."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ from afterwards.execution.health import Health
 from afterwards.execution.retrying import persist
 
 LINGER = 0.005
-"""Seconds between two writes: what ends meanwhile shares the next one. After a pause nothing has to wait."""
+"""Seconds between two writes: attempts that end meanwhile share the next one. After a pause a write is immediate."""
 
 
 DOING = "store how tasks ended"
 
 
 class Stored(Protocol):
-    """Who goes on when ends are stored."""
+    """Is told when outcomes are stored."""
 
     def stored(self, batch: Sequence[Settled]) -> None: ...
 
 
 class Finisher:
-    """Gathers how attempts ended, and has the engine store it."""
+    """Collects outcomes of attempts, and has the engine store them."""
 
     def __init__(self, engine: Engine, listener: Stored, health: Health) -> None:
         self._engine = engine
@@ -39,7 +39,7 @@ class Finisher:
         self._lingering: asyncio.Future[None] | None = None
 
     def add(self, settled: Settled, *, at_once: bool = False) -> None:
-        """Have an end stored; ``at_once``: something waits for it, so that it does not linger."""
+        """Have an outcome stored; with ``at_once`` without delay, because something waits for it."""
         if not self._gathered:
             self._some.set()
             self._none.clear()
@@ -50,7 +50,7 @@ class Finisher:
                 _wake(self._lingering)
 
     async def run(self) -> None:
-        """Store what comes, until cancelled."""
+        """Store outcomes as they come, until cancelled."""
         now = asyncio.get_running_loop().time
         last = 0.0
         while True:
@@ -60,9 +60,9 @@ class Finisher:
             last = now()
 
     async def _linger(self, seconds: float) -> None:
-        """Let others end meanwhile, unless somebody is in a hurry."""
+        """Wait for more outcomes, unless one is urgent."""
         if self._hurry or seconds <= 0:
-            await asyncio.sleep(0)  # what ends in this turn of the event loop is stored together in any case
+            await asyncio.sleep(0)  # attempts that end in this turn of the event loop are always stored together
             return
         loop = asyncio.get_running_loop()
         self._lingering = loop.create_future()
@@ -74,7 +74,7 @@ class Finisher:
             timer.cancel()
 
     async def store(self) -> None:
-        """Store what has been gathered."""
+        """Store the collected outcomes."""
         batch, self._gathered = self._gathered, []
         self._some.clear()
         self._hurry = False
@@ -96,7 +96,7 @@ class Finisher:
                 for one in batch:
                     await self._finish([one])
             elif (bare := _bare(batch[0])) != batch[0]:
-                await self._finish([bare])  # one that cannot be stored even so runs again when its lease is over
+                await self._finish([bare])  # a task that still cannot be stored runs again after its lease has expired
         else:
             self._health.well(DOING)
 
@@ -111,7 +111,7 @@ def _wake(lingering: "asyncio.Future[None]") -> None:
 
 
 def _bare(settled: Settled) -> Settled:
-    """How an attempt ended, without what only describes it."""
+    """Return an outcome without its descriptive texts."""
     failure = settled.failure
     if failure is not None:
         failure = replace(failure, type="Exception", message="it could not be stored as it was", traceback="")

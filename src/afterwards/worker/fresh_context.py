@@ -1,4 +1,4 @@
-"""The context in which attempts begin: that of the worker's start, with nothing in it that another attempt changed."""
+"""The context in which attempts begin: a copy of the worker's, without changes by other attempts."""
 
 import contextvars
 import copy
@@ -11,7 +11,7 @@ from afterwards import telemetry
 
 
 class FreshContexts:
-    """Copies of the context in which this was made. What can be changed in it is copied, for each attempt anew."""
+    """Makes copies of the context in which it was created. Mutable values are copied for each attempt."""
 
     def __init__(self) -> None:
         self._context = contextvars.copy_context()
@@ -21,7 +21,7 @@ class FreshContexts:
                 self._mutable.append((variable, kept))
 
     def fresh(self) -> contextvars.Context:
-        """A context for one attempt."""
+        """Return a context for one attempt."""
         context = self._context.copy()
         for variable, kept in self._mutable:
             context.run(variable.set, _copied(kept))
@@ -29,15 +29,15 @@ class FreshContexts:
 
 
 OURS = "afterwards_"
-"""How the names of our own variables begin: what they hold is meant to be shared."""
+"""Prefix of the names of our own variables: their values are meant to be shared."""
 
 
 class _Shared(Exception):
-    """A value that is more than data, as a connection: it stays one and the same for all attempts."""
+    """Raised for a value that is more than data, such as a connection: all attempts share it."""
 
 
 def _copied(value: Any) -> Any:
-    """A copy of what is data, in containers too; the value itself where it cannot be changed, or is more than data."""
+    """Return a deep copy of data; return an immutable value, or one that is more than data, itself."""
     try:
         return _copy(value, {}, data_only=False)
     except BaseException as error:  # the user's code
@@ -46,7 +46,7 @@ def _copied(value: Any) -> Any:
 
 
 def _copy(value: Any, copied: dict[int, Any], *, data_only: bool) -> Any:
-    """A copy; ``copied`` has what was copied before, for circles. With ``data_only``, raises _Shared instead."""
+    """Return a copy; ``copied`` has earlier copies, for cycles. With ``data_only``, raise _Shared for anything else."""
     kind = type(value)
     if kind in IMMUTABLE:
         return value
@@ -54,7 +54,7 @@ def _copy(value: Any, copied: dict[int, Any], *, data_only: bool) -> Any:
         return copied[id(value)]
     if kind in CONTAINERS:
         return _container(value, copied, data_only=data_only)
-    if hasattr(kind, "__copy__"):  # it says itself how it is copied
+    if hasattr(kind, "__copy__"):  # the class defines how it is copied
         made = copied[id(value)] = copy.copy(value)
         return made
     if _plain(kind):
@@ -81,17 +81,17 @@ def _container(value: Any, copied: dict[int, Any], *, data_only: bool) -> Any:
 
 
 def _plain(kind: type) -> bool:
-    """Whether objects of a class are made of their attributes, and of nothing else."""
+    """Return whether objects of a class consist of their attributes and nothing else."""
     return kind is SimpleNamespace or (kind.__flags__ & HEAP_TYPE != 0 and _ways(kind) == _ways(_Instance))
 
 
 def _ways(kind: Any) -> tuple[Any, ...]:
-    """The size of a class's objects, how one is made, and how it is taken to pieces."""
+    """Return the size of a class's objects, and how they are created and reduced."""
     return kind.__basicsize__, kind.__new__, kind.__reduce__, kind.__reduce_ex__, kind.__getattribute__
 
 
 def _instance(value: Any, copied: dict[int, Any], *, data_only: bool) -> Any:
-    """A copy of an object all of whose attributes are data; one with a connection or a lock is shared as a whole."""
+    """Return a copy of an object whose attributes are all data. One with a connection or a lock is returned itself."""
     before = copied.copy()
     kind: Any = type(value)
     made = kind.__new__(kind)
@@ -109,11 +109,11 @@ def _instance(value: Any, copied: dict[int, Any], *, data_only: bool) -> Any:
 
 
 class _Instance:
-    """An object of a class without anything particular."""
+    """A plain class, for comparison."""
 
 
 HEAP_TYPE = 1 << 9
-"""The flag of classes that were made by a ``class`` statement."""
+"""The type flag of classes made by a ``class`` statement."""
 
 IMMUTABLE = frozenset(
     {type(None), bool, int, float, complex, str, bytes, type, range, datetime, date, timedelta, Decimal}

@@ -1,4 +1,4 @@
-"""Renew leases and store progress, from a thread of its own, so that a busy event loop loses none."""
+"""Renew leases and store progress from a separate thread, so that a busy event loop loses no lease."""
 
 import asyncio
 import threading
@@ -19,31 +19,31 @@ from afterwards.execution.health import Health
 DOING = "renew leases"
 
 AFTER_A_FAILURE = 0.25
-"""Seconds until leases are renewed again after an error of ours."""
+"""Seconds until the next renewal after an internal error."""
 
 RETRY = 1.0
-"""Seconds until a beat that failed is tried again: the lease of a living worker must not run out meanwhile."""
+"""Seconds until a failed heartbeat is retried: the lease of a live worker must not expire meanwhile."""
 
 PROGRESS_EVERY = 0.25
 """Seconds between two writes of progress."""
 
 
 class Renewed(Protocol):
-    """Who acts on what a heartbeat brings back, on the event loop."""
+    """Acts on the results of a heartbeat, on the event loop."""
 
     def renewed(self, asked: Sequence[Lease], held: Sequence[Held]) -> None:
-        """Leases were to be renewed, and these of them are held."""
+        """Handle a renewal: of the leases ``asked`` for, those in ``held`` are still held."""
         ...
 
 
 class Renewable(Protocol):
-    """Who knows which leases are to be renewed. Asked in the heartbeat's thread."""
+    """Knows which leases are to be renewed. Called in the heartbeat's thread."""
 
     def to_renew(self) -> Sequence[Lease]: ...
 
 
 class HeartbeatThread:
-    """Renews the leases of a worker three times in their span."""
+    """Renews the leases of a worker three times per lease duration."""
 
     def __init__(
         self,
@@ -72,15 +72,15 @@ class HeartbeatThread:
         self.look()
 
     def look(self) -> None:
-        """See whether there is still anything to renew."""
+        """Check whether there is still anything to renew."""
         self._noted.put(None)
 
     async def start(self, listener: Renewed) -> None:
-        """Begin, on the worker's event loop. Raises OSError or RuntimeError in a shortage."""
+        """Start, on the worker's event loop. Raises OSError or RuntimeError in a shortage."""
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        loop = self._runner.get_loop()  # made here: in the thread a shortage of descriptors would end it unheard
+        loop = self._runner.get_loop()  # created here: in the thread, a shortage of descriptors would end it silently
         try:
             self._thread.start()
         except BaseException:
@@ -88,11 +88,11 @@ class HeartbeatThread:
             raise
 
     def stay(self) -> None:
-        """Beat on after the end of the worker, as long as there are leases, and then leave the engine."""
+        """Keep renewing after the worker has ended, as long as it holds leases, and then close the engine."""
         self._stays = True
 
     def stop(self) -> None:
-        """End, unless it stays."""
+        """Stop, unless ``stay`` was called."""
         if not self._stays:
             self._stopped.set()
         self.look()
@@ -113,7 +113,7 @@ class HeartbeatThread:
                 answered = self._beat_once(runner, pause)
                 pause = every if answered else min(every, RETRY)
                 wait = AFTER_A_FAILURE
-            except BaseException as error:  # a heartbeat that stopped would lose every lease
+            except BaseException as error:  # without a heartbeat every lease would be lost
                 self._health.failed(DOING, error)
                 pause, wait = min(every, wait), wait * 2
 
@@ -121,7 +121,7 @@ class HeartbeatThread:
         return not self._stopped.is_set() and not (self._stays and not self._leases.to_renew())
 
     def _beat_once(self, runner: asyncio.Runner, pause: float) -> bool:
-        """Store progress until the pause is over, and then renew all leases. Returns whether the engine answered."""
+        """Store progress until the pause is over, then renew all leases. Return whether the engine answered."""
         due, answered = monotonic() + pause, True
         while self._goes_on():
             noted = self._gather(due)
@@ -138,7 +138,7 @@ class HeartbeatThread:
         return answered
 
     def _gather(self, due: float) -> dict[Lease, TaskContext]:
-        """Return what has new progress before the next beat is due, within a quarter of a second of the first."""
+        """Return contexts with new progress: those noted within 0.25 s of the first one, before the next heartbeat."""
         gathered: dict[Lease, TaskContext] = {}
         with suppress(Empty):
             first = self._noted.get(timeout=max(0.0, due - monotonic()))
@@ -160,7 +160,7 @@ class HeartbeatThread:
         return True
 
     async def _renew(self, beats: Sequence[Heartbeat]) -> list[Held]:
-        """Renew leases and store progress, or at least renew the leases."""
+        """Renew leases and store progress. If the progress cannot be stored, renew the leases alone."""
         try:
             return await self._engine.heartbeat(beats, lease=self._lease)
         except EngineUnavailable:

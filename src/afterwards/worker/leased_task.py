@@ -1,4 +1,4 @@
-"""A task that a worker has leased, from then until its end is stored: a state machine, and what belongs to it."""
+"""The state machine of a leased task, from the claim until its outcome is stored."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ from afterwards.execution.threads import OnCancel, ThreadCall
 
 
 class Phase(StrEnum):
-    """Where a leased task stands in its worker."""
+    """The phase of a leased task in its worker."""
 
-    HELD = "held"  # back, until its request has ended
+    HELD = "held"  # held back until its request has ended
     READY = "ready"  # waits for a slot
     STARTED = "started"  # has a slot, and its coroutine has not begun
     RUNNING = "running"
-    LEFT = "left"  # its coroutine is gone, and a thread is at work for it: it keeps its lease
-    ENDED = "ended"  # how it ended is decided, and being stored
+    LEFT = "left"  # its coroutine has ended, but a thread still runs for it: it keeps its lease
+    ENDED = "ended"  # its outcome is decided and being stored
     PUBLISHED = "published"  # the same, and its request has ended meanwhile
 
 
@@ -50,21 +50,21 @@ TRANSITIONS: Mapping[tuple[Phase, Event], Phase] = {
     (Phase.LEFT, Event.ENDED): Phase.ENDED,
     (Phase.ENDED, Event.REQUEST_ENDED): Phase.PUBLISHED,
 }
-"""All that is possible. Any other event changes nothing: it came too late, or a second time."""
+"""All valid transitions. Any other event is late or a duplicate, and changes nothing."""
 
 UNTRIED = Snoozed(timedelta(), called=False)
 """Outcome for a task leased here but never started: it is requeued."""
 
 
 class Host(Protocol):
-    """The worker, as a leased task knows it."""
+    """The part of the worker that a leased task uses."""
 
     def note(self, context: TaskContext) -> None:
         """Have the progress of an attempt stored soon."""
         ...
 
     def lending(self, leased: "LeasedTask") -> AbstractContextManager[None]:
-        """Let others have its slot meanwhile."""
+        """Lend its slot to other tasks inside the block."""
         ...
 
 
@@ -79,15 +79,15 @@ class LeasedTask:
     phase: Phase = Phase.READY
     asyncio_task: "asyncio.Task[None] | None" = None  # None: it has not started
     began_at: float | None = None  # by the event loop's clock
-    stop: Outcome | None = None  # as what the attempt ends when it is cancelled
-    stopped_at: float | None = None  # since when it shall end
-    lost: bool = False  # the lease is somebody else's: whatever comes out is dropped
-    failed: FailedTask | None = None  # what a plain `on_failure` is told once the end is stored
+    stop: Outcome | None = None  # the outcome if the attempt is cancelled
+    stopped_at: float | None = None  # when it was asked to stop
+    lost: bool = False  # another worker has the lease: the outcome is dropped
+    failed: FailedTask | None = None  # passed to a plain `on_failure` once the outcome is stored
     asked: TaskContext | None = None
-    calls: Sequence[ThreadCall[Any]] = ()  # what was to be called in threads for it
+    calls: Sequence[ThreadCall[Any]] = ()  # its calls in threads
 
     def move(self, event: Event) -> bool:
-        """Go on to the next phase. False where the event means nothing any more."""
+        """Go to the next phase. Return False if the event is not valid in this phase."""
         after = TRANSITIONS.get((self.phase, event))
         if after is None:
             return False
@@ -95,12 +95,12 @@ class LeasedTask:
         return True
 
     def begin(self, now: float) -> None:
-        """Its coroutine begins."""
+        """Record that its coroutine begins."""
         if self.move(Event.BEGAN):
             self.began_at = now
 
     def ask_to_stop(self, outcome: Outcome, now: float) -> None:
-        """Note as what it shall end; the first who asks decides. The function sees it, if it looks."""
+        """Record the outcome with which it is to stop; the first call decides. The function sees it if it checks."""
         self.stop = self.stop or outcome
         if self.stopped_at is None:
             self.stopped_at = now
@@ -116,7 +116,7 @@ class LeasedTask:
 
     @property
     def given_back(self) -> Outcome:
-        """Outcome for a task that the worker gives back as it stands now."""
+        """Outcome if the worker gives the task back now."""
         match self.phase:
             case Phase.HELD:
                 return Snoozed(HOLD, called=False)
@@ -127,7 +127,7 @@ class LeasedTask:
 
     @property
     def context(self) -> TaskContext:
-        """Made for who asks: most functions do not."""
+        """The task's context, created on first use: most functions do not use it."""
         if self.asked is None:
             self.asked = TaskContext(self.function, self.task, self.host.note)
             self._show_stop()
@@ -139,24 +139,24 @@ class LeasedTask:
 
     @property
     def may_have_begun(self) -> bool:
-        """Whether anything of the user's may have been called."""
+        """Return whether any user code may have been called."""
         calls_at_once = self.function.is_async or self.function.run_in is RunIn.PROCESS
         return self.began_at is not None and (calls_at_once or any(call.made for call in self.calls))
 
     @property
     def in_thread(self) -> bool:
-        """Whether a thread is at work for it, which nobody can stop."""
-        return bool(self.calls) and any(call.at_work for call in self.calls)  # most often there are none
+        """Return whether a thread runs for it, which cannot be stopped."""
+        return bool(self.calls) and any(call.at_work for call in self.calls)  # usually there are none
 
     def drop_calls(self) -> bool:
-        """Keep calls that no thread has taken from being made. False when a cancellation would leave one at work."""
+        """Drop calls that no thread has taken. Return False if a cancellation would leave one running."""
         return all([call.drop() for call in self.calls if call.on_cancel is OnCancel.LEAVE])
 
     def lending(self) -> AbstractContextManager[None]:
         return self.host.lending(self)
 
     def _show_stop(self) -> None:
-        """Let the function know that it shall end, if it asks."""
+        """Tell the function's context, if there is one, that it must stop."""
         if self.asked is not None and self.stop is not None:
             reason = self.stop.reason if isinstance(self.stop, Cancelled | Released) else "it shall end"
             self.asked.stop(reason)

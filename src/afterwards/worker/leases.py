@@ -1,4 +1,4 @@
-"""The leases that a worker holds, and the tasks that it has for them."""
+"""The leases that a worker holds, with their tasks."""
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
@@ -9,11 +9,11 @@ from afterwards.worker.lifetime import Lifetime
 
 
 class Suspects:
-    """The tasks held here that may have ended another worker: no other suspect is claimed beside one of them."""
+    """Suspects held here: tasks that may have crashed another worker. No second suspect is claimed beside one."""
 
     def __init__(self) -> None:
         self._leases: set[Lease] = set()
-        self.cleared = asyncio.Event()  # one of them has ended; reset by who looks
+        self.cleared = asyncio.Event()  # one of them has ended; cleared by the reader
 
     def __bool__(self) -> bool:
         return bool(self._leases)
@@ -28,7 +28,7 @@ class Suspects:
 
 
 class Leases:
-    """All leased tasks of a worker, by their leases. It is read in the heartbeat's thread, too."""
+    """All leased tasks of a worker, by lease. Also read in the heartbeat's thread."""
 
     def __init__(self, lifetime: Lifetime) -> None:
         self.suspects = Suspects()
@@ -53,7 +53,7 @@ class Leases:
         return self._held.get(lease)
 
     def drop(self, lease: Lease) -> LeasedTask | None:
-        """Forget a task: its end is stored, or is nobody's business here any more."""
+        """Forget a task whose outcome is stored, or whose outcome this worker need no longer store."""
         self.suspects.discard(lease)
         return self._held.pop(lease, None)
 
@@ -61,7 +61,7 @@ class Leases:
         return tuple(self._held)
 
     def to_renew(self) -> Sequence[Lease]:
-        """The leases to be renewed; those that need no more renewal are forgotten. Called in any thread."""
+        """Return the leases to renew; forget those that need no renewal. Called in any thread."""
         for lease, leased in list(self._held.items()):
             thread_ended = leased.phase is Phase.LEFT and not leased.in_thread
             if thread_ended or (self._lifetime.over and leased.ended):

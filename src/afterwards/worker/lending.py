@@ -1,4 +1,4 @@
-"""Lend the slot, and the thread, of an attempt that waits for another task's result: that may need one to begin."""
+"""Lend the slot and the thread of an attempt that waits for another task, which may need them to begin."""
 
 import asyncio
 from collections.abc import Iterator
@@ -14,18 +14,18 @@ from afterwards.worker.spawner import Spawner
 
 
 class Filler(Protocol):
-    """Who starts tasks in free slots."""
+    """Starts tasks in free slots."""
 
     def fill(self) -> None: ...
 
 
 @dataclass(slots=True)
 class _Loan:
-    """The slot, and perhaps the thread, that one attempt lends while it waits for any result."""
+    """The slot, and possibly the thread, that one attempt lends while it waits for results."""
 
     slot: bool
-    thread: bool  # beside the one in which it waits
-    waits: int = 1  # for how many results
+    thread: bool  # replaces the thread in which it waits
+    waits: int = 1  # number of results that it waits for
 
 
 class Lending:
@@ -40,7 +40,7 @@ class Lending:
 
     @contextmanager
     def lending(self, leased: LeasedTask) -> Iterator[None]:
-        """Let others have the slot meanwhile. Entered on any event loop: a function may run one in its thread."""
+        """Lend the slot inside the block. Any event loop may enter it: a function may run one in its thread."""
         loop = self._spawner.loop
         here = asyncio.get_running_loop() is loop
         change = (lambda do: do()) if here else loop.call_soon_threadsafe
@@ -52,7 +52,7 @@ class Lending:
                 change(partial(self._take_back, leased))
 
     def end(self, leased: LeasedTask) -> None:
-        """Take back what an attempt lent that has ended: for whatever it waits, nothing of it goes on."""
+        """Take back what an attempt lent, now that it has ended; nothing of it waits any more."""
         if loan := self._loans.get(leased):
             loan.waits = 1
             self._take_back(leased)
@@ -70,7 +70,7 @@ class Lending:
 
     def _take_back(self, leased: LeasedTask) -> None:
         loan = self._loans.get(leased)
-        if loan is None:  # it ended, and had it back with that
+        if loan is None:  # the attempt has ended, which returned the loan
             return
         loan.waits -= 1
         if loan.waits == 0:

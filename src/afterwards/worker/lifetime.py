@@ -1,12 +1,12 @@
-"""How far a worker has come to its end, for all of its parts to see."""
+"""The lifetime of a worker, which all its parts share."""
 
 import asyncio
 
 
 class Lifetime:
-    """A worker serves, then drains, and is over."""
+    """A worker serves, drains, and is over, in this order."""
 
     def __init__(self) -> None:
         self.draining = asyncio.Event()  # nothing more is claimed or fired
-        self.hurried = asyncio.Event()  # a second signal: nobody waits for what runs
-        self.over = False  # no part is started again; what is left is only what could not be stopped
+        self.hurried = asyncio.Event()  # a second signal came: nothing waits for running attempts
+        self.over = False  # no part is started again; only attempts that could not be stopped are left

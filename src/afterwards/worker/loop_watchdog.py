@@ -11,21 +11,21 @@ from typing import Any, Protocol, Self
 from afterwards import telemetry
 
 TOO_LONG = 0.1
-"""Seconds after which a blocked loop is worth a warning."""
+"""Seconds after which a blocked loop is logged as a warning."""
 
 
 class Watched(Protocol):
-    """Whose coroutines are watched. Asked in the watchdog's thread."""
+    """The owner of the watched coroutines. Called in the watchdog's thread."""
 
     def name_of(self, asyncio_task: "asyncio.Task[Any]") -> str | None:
-        """The name of one of them; None for anybody else's."""
+        """Return the name of a watched task; None for any other."""
         ...
 
     def any_running(self) -> bool: ...
 
 
 class LoopWatchdog:
-    """A thread that asks the event loop for a sign while attempts run, and says which one keeps it from answering."""
+    """A thread that pings the event loop while attempts run, and logs which attempt blocks it."""
 
     def __init__(self, watched: Watched) -> None:
         self._watched = watched
@@ -35,7 +35,7 @@ class LoopWatchdog:
         self._answered = threading.Event()
 
     def begin(self) -> None:
-        """There is something to watch. That there is nothing any more, the thread sees for itself."""
+        """Start watching. The thread stops by itself when nothing runs any more."""
         if not self._busy.is_set():
             self._busy.set()
 
@@ -63,7 +63,7 @@ class LoopWatchdog:
             sleep(TOO_LONG / 2)
             if not self._watched.any_running():
                 self._busy.clear()
-                if self._stopped or self._watched.any_running():  # it came between the two
+                if self._stopped or self._watched.any_running():  # an attempt started between the check and `clear`
                     self._busy.set()
 
     def _ask(self) -> None:
@@ -73,14 +73,14 @@ class LoopWatchdog:
         if self._answered.wait(TOO_LONG):
             return
         culprit = self._culprit()
-        self._answered.wait(TOO_LONG * 9)  # one that never ends is told after a second, others when they have ended
+        self._answered.wait(TOO_LONG * 9)  # one that never ends is logged after a second, others when they have ended
         if culprit:
             name, where = culprit
             telemetry.blocked(name, timedelta(seconds=monotonic() - asked), where)
         self._answered.wait()
 
     def _culprit(self) -> tuple[str, str] | None:
-        """The running attempt, and the line that it stands at."""
+        """Return the name of the running attempt and the line that it executes; None if it is not ours."""
         task = asyncio.current_task(self._loop)
         name = self._watched.name_of(task) if task else None
         frame = sys._current_frames().get(self._ident)

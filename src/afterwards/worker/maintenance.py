@@ -1,4 +1,4 @@
-"""Maintain the store: take tasks of dead workers back, and delete records past their retention."""
+"""Maintain the store: reclaim tasks of dead workers, and delete records past their retention."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,21 +23,21 @@ from afterwards.execution.retrying import keep_doing
 RECLAIM_EVERY = timedelta(seconds=1)
 PRUNE_EVERY = timedelta(minutes=1)
 AT_ONCE = 500
-"""Rows that one write takes back or deletes, so that no lock is held for long."""
+"""Maximum of rows that one write reclaims or deletes, so that no lock is held for long."""
 
 SLOW = timedelta(seconds=2)
-"""A write that takes longer shows that the store is in trouble."""
+"""A write that takes longer counts as a failing store."""
 
 Notify = Callable[[Runnable, FailedTask], None]
-"""Have a plain ``on_failure`` called, once the failure is stored."""
+"""Call a plain ``on_failure``, once the failure is stored."""
 
 
 async def _nothing() -> None:
-    """The probe of a store that is asked for none."""
+    """A probe that does nothing."""
 
 
 class Maintenance:
-    """Runs in every worker; several at a time do no harm, for every write is fenced."""
+    """Runs in every worker. Several at a time are harmless: every write is fenced."""
 
     def __init__(
         self,
@@ -64,16 +64,16 @@ class Maintenance:
         self._clock = clock
         self._steady = steady
         self._leaseholder = leaseholder
-        self._probe = probe  # a write that shows whether the store takes any
+        self._probe = probe  # a write that tests whether the store accepts writes
         self._jumped = jumped
         self._patient = patient
         self._lease = options.lease
-        self._wrong = False  # the clock was put back, and what is stored is not put right yet
+        self._wrong = False  # the clock was set back, and the stored times are not corrected yet
         self._quiet = quiet_period.at_start(options.lease, clock(), steady())
 
     async def run(self) -> None:
-        """Until cancelled."""
-        self._wrong = True  # the clock may have been put back while nobody looked
+        """Maintain the store until cancelled."""
+        self._wrong = True  # the clock may have been set back while no worker ran
         if self._leaseholder is not None:
             process_wide.leaseholders.add(self._leaseholder)
         try:
@@ -85,9 +85,9 @@ class Maintenance:
                 process_wide.leaseholders.discard(self._leaseholder)
 
     async def reclaim(self) -> None:
-        """Settle the tasks of workers that died: the attempt counts, the crash only against a suspect.
+        """Settle the tasks of dead workers. The attempt counts; the crash counts only against a suspect.
 
-        What a worker still held that shut down in good order is given back, for nothing has crashed.
+        Tasks still held by a worker that shut down cleanly are given back, because nothing crashed.
         """
         self._look()
         if self._wrong:
@@ -110,7 +110,7 @@ class Maintenance:
             pass
 
     async def _settled(self, tasks: Sequence[Task]) -> dict[Lease, Settled]:
-        """Decide how lost tasks go on, by their leases."""
+        """Return the decisions about lost tasks, by lease."""
         now = self._clock()
         left = {worker.id for worker in await self._engine.workers(FORGOTTEN_AFTER) if worker.has_left}
         behind = [lifecycle.left_behind(task, now=now) for task in tasks if task.worker in left]
@@ -118,7 +118,7 @@ class Maintenance:
         return {settled.lease: settled for settled in (*behind, *lost)}
 
     def _look(self) -> None:
-        """Notice what may have kept living workers from renewing their leases."""
+        """Detect what may have kept live workers from renewing their leases."""
         self._quiet = quiet_period.observe(self._quiet, self._clock(), self._steady())
         if self._quiet.jump:
             telemetry.clock_jumped(self._quiet.jump)
@@ -126,7 +126,7 @@ class Maintenance:
             self._wrong |= self._quiet.jump < -CORRECTION
 
     async def _lost(self) -> list[Task]:
-        """The tasks of workers that are dead. One that was only silent must have had the time to renew its leases."""
+        """Return the tasks of dead workers. A worker that is only silent must have had time to renew its leases."""
         held = _held_here()
         try:
             expired = await self._engine.expired(AT_ONCE + len(held))
@@ -141,7 +141,7 @@ class Maintenance:
         return dead[:AT_ONCE]
 
     async def _had_time(self) -> bool:
-        """Whether every living worker must have renewed its leases: the store took writes, and no clock jumped."""
+        """Return whether every live worker has had time to renew: the store accepted writes, and no clock jumped."""
         if not self._patient:
             return True
         began = self._steady()
@@ -158,10 +158,10 @@ class Maintenance:
         try:
             function = self._functions.get(task.name)
         except UnknownFunction:
-            return settled, None  # another deploy's: it has nobody here to tell
+            return settled, None  # from another deploy: nothing here is to be notified
         return with_notice(function, task, settled, self._make_notice)
 
 
 def _held_here() -> set[Lease]:
-    """The leases that the workers of this process hold."""
+    """Return the leases that the workers of this process hold."""
     return {lease for holder in process_wide.leaseholders.copy() for lease in holder.leases()}

@@ -1,4 +1,4 @@
-"""The parts of a worker that run beside its attempts: each is started again when it fails or is cancelled."""
+"""The parts of a worker that run beside its attempts. Each is restarted when it fails or is cancelled."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -10,14 +10,14 @@ from afterwards.execution.retrying import keep_running
 from afterwards.worker.lifetime import Lifetime
 
 RESTART_AFTER = 0.1
-"""Seconds until a part that was cancelled from outside is started again."""
+"""Seconds until a part that was cancelled from outside is restarted."""
 
 CLAIMING, FINISHING, REGISTERING, SCHEDULING = "claim tasks", "store how tasks ended", "sign in", "fire schedules"
-"""Parts that others ask for."""
+"""Names of parts that other modules refer to."""
 
 
 class Parts:
-    """Runs the parts in a task group, each known by what it does."""
+    """Runs the parts in a task group. A part's key says what it does."""
 
     def __init__(self, lifetime: Lifetime, health: Health) -> None:
         self._lifetime = lifetime
@@ -31,11 +31,11 @@ class Parts:
         self._loop = asyncio.get_running_loop()
 
     def start(self, doing: str, run: Callable[[], Awaitable[None]]) -> None:
-        """Start a part, and start it again whenever it fails or is cancelled from outside."""
+        """Start a part, and restart it whenever it fails or is cancelled from outside."""
 
         def ended(part: "asyncio.Task[None]") -> None:
             if part.cancelled() and self._parts.get(doing) is part and not self._lifetime.over:
-                self._loop.call_later(RESTART_AFTER, again)  # which never comes if the event loop ends: so do all
+                self._loop.call_later(RESTART_AFTER, again)  # never runs if the event loop ends, as all parts do
 
         def again() -> None:
             if doing in self._parts and not self._lifetime.over:
@@ -46,7 +46,7 @@ class Parts:
         part.add_done_callback(ended)
 
     def run_once(self, doing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Start what belongs to the end of the worker."""
+        """Start a part that ends the worker."""
         part = self._group.create_task(doing)
         self._once.append(part)
         return part
@@ -57,14 +57,14 @@ class Parts:
             part.cancel()
 
     async def ended(self, doing: str) -> None:
-        """Return when a part has ended, however that came."""
+        """Wait until a part has ended, for whatever reason."""
         await asyncio.wait([self._parts[doing]])
 
     def has_ended(self, doing: str) -> bool:
         return self._parts[doing].done()
 
     def is_being_cancelled(self, doing: str) -> bool:
-        """Whether a part was cancelled, which nobody of this worker does before its end."""
+        """Return whether a part was cancelled. This worker cancels no part before its end."""
         return self._parts[doing].done() or self._parts[doing].cancelling() > 0
 
     def stop_all(self) -> None:

@@ -1,4 +1,4 @@
-"""Wait for whichever comes first."""
+"""Wait for the first of several awaitables."""
 
 import asyncio
 from typing import Any

@@ -19,7 +19,7 @@ LOOK_EVERY = timedelta(minutes=1)
 
 
 class Registration:
-    """The registration of a worker with the engine, for as long as it lives."""
+    """Keeps a worker registered with the engine while it lives."""
 
     def __init__(
         self, engine: Engine, id: str, functions: Functions, options: Options, *, clock: Callable[[], datetime]
@@ -38,7 +38,7 @@ class Registration:
         self._told: frozenset[Route] = frozenset()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Renew the registration until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(keep_doing("sign in", SIGN_IN_EVERY, self.sign_in))
             group.create_task(self._keep_looking())
@@ -50,17 +50,17 @@ class Registration:
         await self._engine.announce([replace(self._myself, names=self._functions.names, has_left=True)])
 
     async def look(self) -> None:
-        """Log tasks that no worker would take: once, until they are gone."""
+        """Log tasks that no worker would claim: once, until they are gone."""
         found = {Route(one.name, one.queue): one for one in await find_unroutable(self._engine)}
         for route in found.keys() - self._told:
             telemetry.unroutable(found[route])
         self._told = frozenset(found)
 
     async def _keep_looking(self) -> None:
-        await asyncio.sleep(LOOK_EVERY.total_seconds())  # after a long pause the other workers may only just start
+        await asyncio.sleep(LOOK_EVERY.total_seconds())  # after a long pause the other workers may not have started yet
         await keep_doing("look for unroutable tasks", LOOK_EVERY, self.look)
 
 
 async def find_unroutable(engine: Engine) -> list[Unroutable]:
-    """Find tasks that have waited for ten minutes, and that no worker seen in them would take; none that is paused."""
+    """Return tasks that have waited ten minutes and that no worker seen in that time would claim; no paused ones."""
     return await engine.unroutable(UNROUTABLE_AFTER)

@@ -1,4 +1,4 @@
-"""Look again at tasks that are set aside: another code may have refused them, and this code may be able to run them."""
+"""Re-examine tasks that are set aside: other code may have refused them, and this code may be able to run them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from afterwards.execution.retrying import keep_doing
 LOOK_EVERY = timedelta(seconds=5)
 
 AT_ONCE = 100
-"""Tasks that one look reads, so that it keeps no request waiting."""
+"""Tasks that one check reads, so that it delays no request."""
 
 
 class BringsBack(Protocol):
-    """Who claims tasks that were set aside, and queues those for which no slot is free."""
+    """Claims tasks that were set aside, and queues those without a free slot."""
 
     async def bring_back(self, ids: Sequence[str]) -> None: ...
 
 
 class SetAsideReview:
-    """Runs in every worker."""
+    """Brings back set-aside tasks that this code can run. Runs in every worker."""
 
     def __init__(self, engine: Engine, functions: Functions, claimer: BringsBack) -> None:
         self._engine = engine
@@ -36,11 +36,11 @@ class SetAsideReview:
         self._query = Query(set_aside=True, limit=AT_ONCE)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Check set-aside tasks until cancelled."""
         await keep_doing("look at tasks that are set aside", LOOK_EVERY, self.look)
 
     async def look(self) -> None:
-        """Bring back what this code can run, and log once what it cannot. Of very many, each look takes some."""
+        """Bring back tasks that this code can run, and log the others once. Each check reads a part of very many."""
         while tasks := await self._engine.find(self._query):
             fit = [task.id for task in tasks if self._fits(task)]
             if fit:

@@ -1,4 +1,4 @@
-"""End a worker: drain at the signal, give back what still runs after the grace period, sign out, store all ends."""
+"""End a worker: drain at the signal, give back running tasks after the grace period, sign out, store all outcomes."""
 
 import asyncio
 from datetime import timedelta
@@ -20,11 +20,11 @@ CLEAN_UP_TIME = 1.0
 """Seconds that cancelled attempts have to clean up at the end of a shutdown."""
 
 LAST_WRITES = 5.0
-"""Seconds that an engine in trouble may keep a shutdown; what it did not store by then, its leases' end will."""
+"""Seconds that a failing engine may delay a shutdown. Leases that it has not released by then expire by themselves."""
 
 
 class Shutdown:
-    """The way of a worker from the signal to its end."""
+    """Takes a worker from the signal to its end."""
 
     def __init__(
         self,
@@ -48,16 +48,16 @@ class Shutdown:
         self._registration = registration
         self._parts = parts
         self._lifetime = lifetime
-        self._asked: set[LeasedTask] = set()  # to stop: a second cancellation would end what they do to clean up
+        self._asked: set[LeasedTask] = set()  # to stop: a second cancellation would interrupt their clean-up
         self._logged: set[LeasedTask] = set()  # as not having stopped
         self._releasing: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._signed_out = False
 
     def drain(self) -> None:
-        """Claim and fire nothing more, and give back what runs when the grace period is over; a second call ends that.
+        """Stop claiming and firing; give back running tasks after the grace period. A second call ends that period.
 
-        Called on the event loop. From the signal to the end of the lifespan it may be long: clients stay connected.
+        Called on the event loop. The lifespan may end long after the signal, because clients stay connected.
         """
         if self._lifetime.draining.is_set():
             self._lifetime.hurried.set()
@@ -71,7 +71,7 @@ class Shutdown:
             telemetry.draining(len(self._leases), self._grace)
 
     async def finish(self) -> None:
-        """Drain, give what still runs after the grace period back, store how everything ended."""
+        """Drain, give back tasks that still run after the grace period, and store all outcomes."""
         if self._releasing is None:
             self.drain()
         assert self._releasing is not None
@@ -83,7 +83,7 @@ class Shutdown:
         self._parts.stop_all()
 
     async def _release(self) -> None:
-        """Give back what still runs when the grace period is over, or at the second signal; then sign out.
+        """Give back running tasks after the grace period or at the second signal; then sign out.
 
         From then on nothing counts as a crash, should the process be killed because a client stays connected.
         """
@@ -93,7 +93,7 @@ class Shutdown:
         self._leaving = self._parts.run_once(self._sign_out())
 
     async def _give_back(self) -> None:
-        """Give back what has stopped. What goes on in spite of it keeps its lease: it must not begin elsewhere."""
+        """Give back tasks that have stopped. One that still runs keeps its lease: it must not begin elsewhere."""
         for leased in self._leases:
             if not leased.ended and leased not in self._asked:
                 self._asked.add(leased)
@@ -119,7 +119,7 @@ class Shutdown:
         self._signed_out = True
 
     async def _all_stored(self) -> None:
-        await self._parts.ended(CLAIMING)  # what it claimed while the drain began has been given back
-        if self._parts.has_ended(FINISHING):  # a server that is forced to end cancels everything, and us as well
+        await self._parts.ended(CLAIMING)  # tasks that it claimed when the drain began have been given back
+        if self._parts.has_ended(FINISHING):  # a forced shutdown of the server cancels everything, including this
             await self._finisher.store()
         await self._finisher.all_stored()

@@ -13,10 +13,10 @@ class Spawner:
     loop: asyncio.AbstractEventLoop
 
     def __init__(self) -> None:
-        self._kept: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
+        self._kept: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references to tasks
 
     def open(self) -> None:
-        """Begin, on the running event loop and in the current context."""
+        """Use the running event loop and the current context."""
         self.loop = asyncio.get_running_loop()
         self._contexts = FreshContexts()
 

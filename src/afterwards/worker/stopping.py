@@ -18,26 +18,26 @@ from afterwards.worker.racing import first
 from afterwards.worker.spawner import Spawner
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks at attempts that should have ended."""
+"""Seconds between two checks for attempts that should have ended."""
 
 CLEANING_UP = 4.0
-"""Seconds that an attempt may take to clean up, once it was cancelled, before it is cancelled again."""
+"""Seconds that a cancelled attempt may take to clean up before it is cancelled again."""
 
 
 class Stopping:
-    """Asks attempts to stop, and lets go of those that do not."""
+    """Asks attempts to stop, and abandons those that do not."""
 
     def __init__(self, attempts: Attempts, leases: Leases, spawner: Spawner, lifetime: Lifetime) -> None:
         self._attempts = attempts
         self._leases = leases
         self._spawner = spawner
         self._lifetime = lifetime
-        self._abandoned: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
+        self._abandoned: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references to tasks
 
     def stop(self, leased: LeasedTask, outcome: Outcome, *, at_once: bool = False) -> None:
-        """Cancel an attempt. What is at work in a thread cannot be stopped, and goes on; it is told to end.
+        """Cancel an attempt. A running thread cannot be stopped; its function is told to end.
 
-        The same for a process, which is killed a moment later, or ``at_once``.
+        A process is told as well, and killed a moment later, or ``at_once``.
         """
         leased.ask_to_stop(outcome, self._spawner.loop.time())
         if leased.began_at is None:
@@ -54,7 +54,7 @@ class Stopping:
             self.stop(leased, Cancelled(task.cancel_requested))
 
     def renewed(self, asked: Sequence[Lease], held: Sequence[Held]) -> None:
-        """Act on what the heartbeat brought back: leases that are lost, tasks that somebody wants to stop."""
+        """Handle the results of a heartbeat: lost leases, and tasks that are to be cancelled."""
         ours = {one.lease for one in held}
         for lease in asked:
             leased = self._leases.get(lease)
@@ -68,7 +68,7 @@ class Stopping:
                 self.stop(leased, Cancelled(one.cancel_requested))
 
     async def run(self) -> None:
-        """Cancel a second time what swallowed its cancellation, and end it without its consent if it swallows that."""
+        """Cancel attempts that swallowed their cancellation once more. Abandon those that swallow this one, too."""
         asked: set[LeasedTask] = set()
         while True:
             await asyncio.sleep(LOOK_EVERY)
@@ -82,9 +82,9 @@ class Stopping:
             asked = stubborn
 
     async def let_go(self) -> None:
-        """Let what cleans up do so for a while, and have the end of the event loop wait for nothing that is left.
+        """Give attempts time to clean up, and keep the end of the event loop from waiting for the rest.
 
-        `asyncio.run` cancels all tasks and waits for them: for ever, for one that swallows each cancellation.
+        `asyncio.run` cancels all tasks and waits for them: for ever, if one swallows each cancellation.
         """
         now = self._spawner.loop.time()
         running = self._attempts.running.items()
@@ -96,7 +96,7 @@ class Stopping:
                 asyncio._unregister_task(left)
 
     def _abandon(self, leased: LeasedTask) -> None:
-        """End an attempt that goes on all the same. There is no next one, which would run beside it."""
+        """Record the end of an attempt that still runs. It is not retried: the next attempt would run beside it."""
         assert leased.asyncio_task is not None
         self._abandoned.add(leased.asyncio_task)
         leased.asyncio_task.add_done_callback(self._abandoned.discard)
@@ -107,9 +107,9 @@ class Stopping:
 
 
 def is_overdue(leased: LeasedTask, now: float) -> bool:
-    """Whether an attempt should have ended so long ago that it has had time to clean up.
+    """Return whether an attempt should have ended so long ago that it has had time to clean up.
 
-    Not what is given back, or has a thread at work: that would begin elsewhere while it goes on here.
+    False for one that is given back or has a running thread: it would begin elsewhere while it still runs here.
     """
     given_back = isinstance(leased.stop, Released) and not leased.lost
     if not leased.function.is_async or given_back or leased.in_thread or leased.began_at is None:
@@ -121,7 +121,7 @@ def is_overdue(leased: LeasedTask, now: float) -> bool:
 
 
 def _cleans_up_until(leased: LeasedTask) -> float | None:
-    """How long one that was told to end may clean up; None for what a thread is at work on, or has not been told."""
+    """Return until when a stopped attempt may clean up. None if a thread runs for it, or it was not told to stop."""
     return None if leased.stopped_at is None or leased.in_thread else leased.stopped_at + CLEANING_UP
 
 

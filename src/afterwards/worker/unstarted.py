@@ -1,4 +1,4 @@
-"""Give back what is leased here and does not start: it may begin elsewhere."""
+"""Give back leased tasks that do not start here: they may begin elsewhere."""
 
 import asyncio
 from functools import partial
@@ -9,11 +9,11 @@ from afterwards.worker.leases import Leases
 from afterwards.worker.parts import Parts
 
 LONG_FOR_A_REQUEST, LONG_FOR_A_SLOT = 1.0, 0.25
-"""Seconds between two looks at what is leased here and has not started; what is seen twice is given back."""
+"""Seconds between two checks for leased tasks that have not started. A task seen twice is given back."""
 
 
 class Unstarted:
-    """Looks at the leased tasks that wait for the end of their request, or for a slot."""
+    """Checks leased tasks that wait for the end of their request, or for a slot."""
 
     def __init__(self, attempts: Attempts, leases: Leases) -> None:
         self._attempts = attempts

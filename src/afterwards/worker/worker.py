@@ -34,7 +34,7 @@ from afterwards.worker.stopping import Stopping
 from afterwards.worker.unstarted import Unstarted
 
 IDLE_LOOK_EVERY = 0.02
-"""Seconds between two looks at whether a worker is idle."""
+"""Seconds between two checks whether a worker is idle."""
 
 
 class Worker:
@@ -55,7 +55,7 @@ class Worker:
         health: Health | None = None,
     ) -> None:
         health = health or Health()
-        self.id = uuid.uuid4().hex  # new for every start: a restarted process is another worker
+        self.id = uuid.uuid4().hex  # new for each start: a restarted process is another worker
         self._engine = engine
         self._surroundings = surroundings
         self._lifetime = lifetime = Lifetime()
@@ -137,18 +137,18 @@ class Worker:
         await self._surroundings.ended()
 
     def drain(self) -> None:
-        """Claim and fire nothing more, and give back what runs when the grace period is over; a second call ends that.
+        """Stop claiming and firing; give back running tasks after the grace period. A second call ends that period.
 
         Called on the event loop.
         """
         self._shutdown.drain()
 
     async def until_idle(self) -> None:
-        """Return when nothing runs here and nothing that is stored could begin here now. Later it may."""
-        while self._leases or not await self._claimer.found_nothing():  # noqa: ASYNC110  # only a burst asks
+        """Wait until nothing runs here and no stored task could begin here now. One may later."""
+        while self._leases or not await self._claimer.found_nothing():  # noqa: ASYNC110  # used only for bursts
             await asyncio.sleep(IDLE_LOOK_EVERY)
 
-    # What senders of this process ask for (client.LocalWorker).
+    # Used by senders of this process (client.LocalWorker).
 
     def offer(self, tasks: int) -> Claim | None:
         most = 0 if self._lifetime.draining.is_set() else self._slots.hold(tasks)
@@ -168,7 +168,7 @@ class Worker:
         if leased.move(Event.REQUEST_ENDED) and leased.phase is Phase.READY:
             self._slots.release()
             self._attempts.launch([leased])
-        return True  # one that was given back meanwhile is published as soon as that is stored
+        return True  # a task given back meanwhile is published as soon as that is stored
 
     def expect(self, tasks: int) -> None:
         self._claimer.ahead.expect(tasks)
@@ -189,7 +189,7 @@ class Worker:
             start(SCHEDULING, self._scheduler.run)
 
     async def _stop_heartbeat(self) -> None:
-        """At the end: what could not be stopped keeps its lease for as long as it goes on."""
+        """Stop renewing, or keep renewing leases of attempts that could not be stopped until they end."""
         try:
             if self._leases.to_renew():
                 await self._engine.__aenter__()  # until the heartbeat's thread leaves it

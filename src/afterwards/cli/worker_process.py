@@ -41,9 +41,8 @@ async def work(app: FastAPI, overrides: Overrides, health: Health) -> ExitCode:
     reporting = asyncio.create_task(report(health))
     try:
         with _stop_on_signals() as stop:
-            app.middleware_stack = (
-                app.build_middleware_stack()
-            )  # as the first call of a server does, so that the lifespan is complete
+            # As the first call of a server does, so that the lifespan is complete.
+            app.middleware_stack = app.build_middleware_stack()
             async with app.router.lifespan_context(app):
                 health.live, health.ready = _checks(client)
                 await _until_done(app, client, stop, burst=overrides.burst)

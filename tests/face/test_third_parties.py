@@ -176,9 +176,6 @@ async def test_a_mocked_task_function_is_called_like_any_mock(app: FastAPI) -> N
     mocked.assert_called_once_with("hello")
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Assuming strawberry is running sync"
-)  # by sentry-sdk, if a test before this began it
 @pytest.mark.afterwards(real=False)
 def test_a_resolver_of_strawberry_adds_tasks() -> None:
     @strawberry.type

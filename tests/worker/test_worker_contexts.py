@@ -32,7 +32,7 @@ def sentry() -> Iterator[list[dict[str, Any]]]:
     with sentry_sdk.isolation_scope() as scope:
         scope.set_tag("service", "shop")
         yield events
-    sentry_sdk.init()
+    sentry_sdk.init(auto_enabling_integrations=False)  # those would change FastAPI for all tests that follow
 
 
 @task

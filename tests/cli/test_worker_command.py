@@ -233,6 +233,8 @@ def test_a_process_that_hangs_is_not_alive(application: Path) -> None:
         (["--reload", "--burst"], {}, ExitCode.USAGE, "exclude each other"),
         ([], {"AFTERWARDS_URL": "memory://"}, ExitCode.USAGE, "memory:// are visible to one process"),
         ([], {"AFTERWARDS_URL": "sqlite:///missing/tasks.db"}, ExitCode.UNREACHABLE, "missing"),
+        ([], {"AFTERWARDS_URL": "mysql://localhost/shop"}, ExitCode.USAGE, 'no engine for "mysql"'),
+        ([], {"AFTERWARDS_URL": "sqlite:tasks.db"}, ExitCode.USAGE, "give sqlite:///tasks.db"),
         (["--health-port", "1"], {}, ExitCode.FAILED, "--health-port 1:"),
     ],
 )

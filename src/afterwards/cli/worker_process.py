@@ -16,7 +16,7 @@ from afterwards.cli.health import Check, Health, Verdict
 from afterwards.cli.supervisor import report
 from afterwards.client.client import Client
 from afterwards.client.installations import installations
-from afterwards.core.errors import AfterwardsError, EngineError, InvalidOption
+from afterwards.core.errors import AfterwardsError, EngineError, InvalidOption, UnsupportedEngine
 from afterwards.engine import Query
 from afterwards.web.embedded_worker import Embedded, serving
 
@@ -46,6 +46,8 @@ async def work(app: FastAPI, overrides: Overrides, health: Health) -> ExitCode:
             async with app.router.lifespan_context(app):
                 health.live, health.ready = _checks(client)
                 await _until_done(app, client, stop, burst=overrides.burst)
+    except UnsupportedEngine as error:
+        raise UsageError(str(error)) from error
     except EngineError as error:
         raise StoreUnreachable(f"the store cannot be opened: {error}") from error
     except AfterwardsError as error:

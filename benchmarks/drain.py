@@ -20,7 +20,7 @@ CONCURRENCY = 200
 
 def figures() -> list[Figure]:
     us, long, huey = in_turns(
-        ROUNDS, partial(_drained, ours, FEW), partial(_drained, ours, MANY), partial(_drained, hueys, FEW)
+        ROUNDS, partial(_drained, _in_file, FEW), partial(_drained, _in_file, MANY), partial(_drained, hueys, FEW)
     )
     return [
         Figure(what=f"{FEW:,} tasks", ours=us, peer="huey, synchronous FULL", theirs=huey, aim=Aim(5)),
@@ -28,9 +28,13 @@ def figures() -> list[Figure]:
     ]
 
 
-def ours(file: Path, tasks: int) -> float:
+def ours(store: str, tasks: int) -> float:
     """Return tasks per second of an embedded worker in an application without requests."""
-    return run(_ours(url(file), tasks))
+    return run(_ours(store, tasks))
+
+
+def _in_file(file: Path, tasks: int) -> float:
+    return ours(url(file), tasks)
 
 
 def hueys(file: Path, tasks: int) -> float:

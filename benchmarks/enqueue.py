@@ -31,7 +31,7 @@ def figures() -> list[Figure]:
     found = []
     for callers in (1, 8, 64):
         with folder() as place:
-            contenders = [partial(apart, contender, place, callers) for contender in (ours, by_hand, loop, batches)]
+            contenders = [partial(apart, contender, place, callers) for contender in (in_file, by_hand, loop, batches)]
             us, aiosqlite_, one, many = in_turns(ROUNDS, *contenders)
         compared = partial(Figure, ours=us)
         who = f"{callers} coroutines"
@@ -43,12 +43,20 @@ def figures() -> list[Figure]:
     return found
 
 
-def ours(place: Path, callers: int) -> float:
+def ours(store: str, callers: int, at_once: int = 1) -> float:
+    """Return tasks stored per second, ``at_once`` in each call."""
+
     async def measured() -> float:
-        async with shared(url(place / "ours.db")) as engine:
-            return await _rate(lambda: engine.enqueue([new_task(arguments=ARGUMENTS)]), callers)
+        async with shared(store) as engine:
+            return at_once * await rate(
+                lambda: engine.enqueue([new_task(arguments=ARGUMENTS) for _ in range(at_once)]), callers
+            )
 
     return run(measured())
+
+
+def in_file(place: Path, callers: int) -> float:
+    return ours(url(place / "ours.db"), callers)
 
 
 def by_hand(place: Path, callers: int) -> float:
@@ -58,7 +66,7 @@ def by_hand(place: Path, callers: int) -> float:
         async with aiosqlite.connect(_prepared(place / "aiosqlite.db"), isolation_level=None) as connection:
             for pragma in PRAGMAS:
                 await connection.execute(pragma)
-            return await _rate(lambda: connection.execute_insert(INSERT, _row()), callers)
+            return await rate(lambda: connection.execute_insert(INSERT, _row()), callers)
 
     return run(measured())
 
@@ -80,7 +88,7 @@ def batches(place: Path, rows: int) -> float:
     return stored / (perf_counter() - begun)
 
 
-async def _rate(store: Callable[[], Awaitable[object]], callers: int) -> float:
+async def rate(store: Callable[[], Awaitable[object]], callers: int) -> float:
     """Return calls per second of several coroutines that each call one after the other."""
     begun, stored = perf_counter(), 0
 

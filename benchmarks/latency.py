@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from time import monotonic_ns, sleep
+from typing import TypeVar
 
 from fastapi import FastAPI
 
@@ -18,6 +19,7 @@ ROUNDS = 5
 TASKS = 200
 PAUSE = 0.02
 
+T = TypeVar("T")
 Waits = list[float]
 """Latencies in milliseconds, in order of arrival, without the first, which only warms up."""
 
@@ -36,8 +38,8 @@ def figures() -> list[Figure]:
     here, elsewhere, huey = in_turns(
         ROUNDS,
         partial(_in_folder, _alone),
-        partial(_in_folder, partial(_between, send, receive)),
-        partial(_in_folder, partial(_between, send_to_huey, receive_as_huey)),
+        partial(_in_folder, _between_two),
+        partial(_in_folder, partial(between, send_to_huey, receive_as_huey)),
     )
     return [*_compared("same process", here, huey), *_compared("between processes", elsewhere, huey)]
 
@@ -46,7 +48,7 @@ def alone(file: Path) -> Waits:
     """Measure with sender and worker in one process and event loop."""
 
     async def measured() -> Waits:
-        async with _working(file):
+        async with _working(url(file)):
             await _send()
             await countdown.over.wait()
         return waits[1:]
@@ -54,18 +56,18 @@ def alone(file: Path) -> Waits:
     return run(measured())
 
 
-def receive(file: Path) -> Waits:
+def receive(store: str) -> Waits:
     async def measured() -> Waits:
-        async with _working(file):
+        async with _working(store):
             await countdown.over.wait()
         return waits[1:]
 
     return run(measured())
 
 
-def send(file: Path) -> None:
+def send(store: str) -> None:
     async def measured() -> None:
-        async with _working(file, worker=False):
+        async with _working(store, worker=False):
             await _send()
 
     run(measured())
@@ -97,16 +99,21 @@ def _alone(file: Path) -> Waits:
     return apart(alone, file)
 
 
-def _between(send: Callable[[Path], None], receive: Callable[[Path], Waits], file: Path) -> Waits:
-    with beside(receive, file) as received:
-        apart(send, file)
+def _between_two(file: Path) -> Waits:
+    return between(send, receive, url(file))
+
+
+def between(send: Callable[[T], None], receive: Callable[[T], Waits], store: T) -> Waits:
+    """Measure with sender and worker in two processes."""
+    with beside(receive, store) as received:
+        apart(send, store)
         return received.result()
 
 
 @asynccontextmanager
-async def _working(file: Path, *, worker: bool = True) -> AsyncIterator[None]:
+async def _working(store: str, *, worker: bool = True) -> AsyncIterator[None]:
     app = FastAPI()
-    Afterwards(app, url(file), worker=worker)
+    Afterwards(app, store, worker=worker)
     countdown.left = TASKS + 1
     async with app.router.lifespan_context(app):
         yield
@@ -121,14 +128,14 @@ async def _send() -> None:
 
 
 def _compared(what: str, ours: list[Waits], theirs: list[Waits]) -> list[Figure]:
-    p50, p99 = _percentiles(ours, 50), _percentiles(ours, 99)
+    p50, p99 = percentiles(ours, 50), percentiles(ours, 99)
     against = partial(Figure, peer="huey, looks every 10 ms", unit=" ms")
     return [
-        against(what=f"{what}, p50", ours=p50, theirs=_percentiles(theirs, 50), aim=Aim(0.2, at_most=True)),
-        against(what=f"{what}, p99", ours=p99, theirs=_percentiles(theirs, 99)),
+        against(what=f"{what}, p50", ours=p50, theirs=percentiles(theirs, 50), aim=Aim(0.2, at_most=True)),
+        against(what=f"{what}, p99", ours=p99, theirs=percentiles(theirs, 99)),
         Figure(what=f"{what}, p99", ours=p99, peer="our own p50", theirs=p50, unit=" ms", aim=Aim(3, at_most=True)),
     ]
 
 
-def _percentiles(rounds: list[Waits], percent: float) -> list[float]:
+def percentiles(rounds: list[Waits], percent: float) -> list[float]:
     return [percentile(waits, percent) for waits in rounds]

@@ -27,7 +27,7 @@ class Server:
 
     port: int
     pid: int
-    file: Path  # the file with its tasks, if any
+    store: str  # the URL of its tasks, if it stores any
 
     def memory(self) -> float:
         """Return the proportional set size in MiB."""
@@ -38,16 +38,16 @@ class Server:
 
 
 @contextmanager
-def served(app: str, file: Path, *, before: Sequence[str] = ()) -> Iterator[Server]:
+def served(app: str, store: str = "", *, before: Sequence[str] = ()) -> Iterator[Server]:
     """Serve ``benchmarks.apps.<app>``, optionally under another command such as strace."""
     port = _free_port()
     command = [*before, sys.executable, "-m", "uvicorn", f"benchmarks.apps.{app}:app", "--port", str(port)]
     quiet = ["--no-access-log", "--log-level", "warning", "--loop", "uvloop", "--http", "httptools"]
-    environment = os.environ | {"AFTERWARDS_URL": url(file)}
+    environment = os.environ | {"AFTERWARDS_URL": store}
     with subprocess.Popen([*command, *quiet], env=environment, stderr=subprocess.DEVNULL) as process:
         try:
             _wait(port, process)
-            yield Server(port, process.pid, file)
+            yield Server(port, process.pid, store)
         finally:
             process.send_signal(signal.SIGTERM)
 
@@ -61,7 +61,7 @@ def counting_syncs(file: Path) -> Iterator[tuple[Server, list[int]]]:
     """Serve the durable application under strace. After its end the list holds its number of disk syncs."""
     report, syncs = file.with_suffix(".strace"), list[int]()
     strace = ["strace", "-D", "-f", "--seccomp-bpf", "-c", "-e", f"trace={COUNTED}", "-o", str(report)]
-    with served("durable", file, before=strace) as server:
+    with served("durable", url(file), before=strace) as server:
         yield server, syncs
     syncs.append(sum(map(_calls, _once_written(report).splitlines())))
 

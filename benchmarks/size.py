@@ -43,7 +43,7 @@ async def _store(file: Path, tasks: int) -> None:
 
 def _memory(app: str, load: Callable[[Server, int], Load]) -> list[float]:
     """Return the server's memory in MiB after ``SERVED`` requests, and after twice as many."""
-    with folder() as place, served(app, place / "tasks.db") as server:
+    with folder() as place, served(app, url(place / "tasks.db")) as server:
         return [_after(server, load) for _ in range(2)]
 
 

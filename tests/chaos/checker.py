@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from afterwards import State, Task
-from afterwards.core.lifecycle import MOST_CRASHES
+from afterwards.core.settling import MOST_CRASHES
 from afterwards.core.task import FailureKind
 from chaos.history import Effect, Sent, What
 

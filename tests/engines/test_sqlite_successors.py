@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 from afterwards.core import lifecycle
-from afterwards.core.lifecycle import Settled
+from afterwards.core.settling import Settled
 from afterwards.core.task import NewTask, State, Task, task_id
 from afterwards.engine import Claim, Query
 from afterwards.engines.sqlite import SQLiteEngine

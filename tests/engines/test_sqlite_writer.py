@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from afterwards.core.errors import EngineError, EngineUnavailable, RefusedValue
-from afterwards.core.lifecycle import SUCCEEDED, Succeeded, succeed
+from afterwards.core.settling import SUCCEEDED, Succeeded, succeed
 from afterwards.core.task import FailureKind, NewTask, State, task_id
 from afterwards.engine import Claim, Heartbeat, Query
 from afterwards.engines.sqlite import SQLiteEngine

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from afterwards import EngineUnavailable, State, Task
-from afterwards.core import lifecycle
+from afterwards.core import settling
 from afterwards.core.task import FailureKind, NewTask, task_id
 from afterwards.engine import Claim
 from afterwards.engines.sqlite import SQLiteEngine
@@ -183,7 +183,7 @@ async def _take_over(database: Path, id: str) -> Task:
     async with SQLiteEngine(database) as engine, asyncio.timeout(PATIENCE):
         while not (lost := await engine.expired(limit=1)):  # noqa: ASYNC110 (time must pass)
             await asyncio.sleep(0.05)
-        assert await engine.finish([lifecycle.lose(lost[0], now=datetime.now(UTC))]) == []
+        assert await engine.finish([settling.lose(lost[0], now=datetime.now(UTC))]) == []
         minute = timedelta(minutes=1)
         [task] = await engine.claim(Claim(worker="two", limit=1, lease=minute, names=frozenset({"anything"})))
         assert task.id == id

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from afterwards import task
-from afterwards.core.lifecycle import Released, lose, settle
 from afterwards.core.options import Options
 from afterwards.core.retry import Retry
+from afterwards.core.settling import Released, lose, settle
 from afterwards.core.task import NewTask, State, Task, task_id
 from afterwards.engine import Claim, Query
 from afterwards.engines.sqlite import SQLiteEngine

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from afterwards.core.lifecycle import Settled
+from afterwards.core.settling import Settled
 from afterwards.core.task import NewTask, State
 from afterwards.engine import Claim
 from afterwards.engines.memory import MemoryEngine

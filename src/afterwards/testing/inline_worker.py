@@ -5,8 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from afterwards.core.lifecycle import Outcome, Raised, Settled
 from afterwards.core.options import Options
+from afterwards.core.settling import Outcome, Raised, Settled
 from afterwards.core.task import FailedTask, State, Task
 from afterwards.engine import Claim, Engine, Heartbeat
 from afterwards.execution.attempt import attempt

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from time import monotonic
 
 from afterwards import telemetry
-from afterwards.core import lifecycle, quiet_period
+from afterwards.core import quiet_period, settling
 from afterwards.core.clock_correction import CORRECTION
 from afterwards.core.errors import EngineUnavailable, UnknownFunction
-from afterwards.core.lifecycle import Settled
 from afterwards.core.options import Options
 from afterwards.core.routing import FORGOTTEN_AFTER
+from afterwards.core.settling import Settled
 from afterwards.core.task import LEASE_ENDED, FailedTask, Lease, Task
 from afterwards.engine import Engine
 from afterwards.execution.failure_notice import MakeNotice, with_notice
@@ -113,8 +113,8 @@ class Maintenance:
         """Return the decisions about lost tasks, by lease."""
         now = self._clock()
         left = {worker.id for worker in await self._engine.workers(FORGOTTEN_AFTER) if worker.has_left}
-        behind = [lifecycle.left_behind(task, now=now) for task in tasks if task.worker in left]
-        lost = lifecycle.lose_all([task for task in tasks if task.worker not in left], now=now)
+        behind = [settling.left_behind(task, now=now) for task in tasks if task.worker in left]
+        lost = settling.lose_all([task for task in tasks if task.worker not in left], now=now)
         return {settled.lease: settled for settled in (*behind, *lost)}
 
     def _look(self) -> None:

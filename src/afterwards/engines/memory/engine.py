@@ -11,9 +11,10 @@ from typing import Self
 from afterwards.core import lifecycle, limits, storing, succession
 from afterwards.core.claim import Claim, Paused
 from afterwards.core.clock_correction import corrected
-from afterwards.core.lifecycle import Settled, Start
+from afterwards.core.lifecycle import Start
 from afterwards.core.limits import UNLIMITED, Group
 from afterwards.core.routing import Backlog, Route, Unroutable, unroutable, unserved
+from afterwards.core.settling import Settled
 from afterwards.core.storing import Loaded, Stored
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Fire, Heartbeat, Held, Query, Stats, Transaction

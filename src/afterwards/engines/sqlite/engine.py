@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from afterwards.core.errors import InvalidOption, QueueFull
-from afterwards.core.lifecycle import Settled, Start
+from afterwards.core.lifecycle import Start
 from afterwards.core.routing import LiveWorker, Unroutable
 from afterwards.core.schedule import StoredSchedule
+from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.sqlite import rows

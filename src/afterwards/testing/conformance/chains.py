@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from afterwards.core.lifecycle import Cancelled, Outcome
+from afterwards.core.settling import Cancelled, Outcome
 from afterwards.core.task import Failure, FailureKind, NewTask, State, Task
 from afterwards.engine import Engine, Query
 from afterwards.testing.clock import START, FakeClock

@@ -3,8 +3,8 @@
 import asyncio
 from dataclasses import replace
 
-from afterwards.core.lifecycle import lose_all
 from afterwards.core.progress import Progress
+from afterwards.core.settling import lose_all
 from afterwards.core.task import Lease, State, Task
 from afterwards.engine import Engine, Heartbeat, Held
 from afterwards.testing.clock import START, FakeClock

@@ -2,7 +2,8 @@
 
 import pytest
 
-from afterwards.core.lifecycle import EXPIRED, Released
+from afterwards.core.lifecycle import EXPIRED
+from afterwards.core.settling import Released
 from afterwards.core.task import FailureKind, State
 from afterwards.engine import Engine
 from afterwards.testing.clock import FakeClock

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from afterwards.core.lifecycle import MOST_CRASHES, Cancelled, Outcome, Raised, Succeeded
+from afterwards.core.settling import MOST_CRASHES, Cancelled, Outcome, Raised, Succeeded
 from afterwards.core.task import Failure, FailureKind, State, Task
 from afterwards.engine import Engine, Heartbeat
 from afterwards.testing.clock import FakeClock

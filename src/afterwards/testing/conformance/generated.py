@@ -17,13 +17,13 @@ from typing import Any, ClassVar, TypeVar
 
 import pytest
 
-from afterwards.core import lifecycle
+from afterwards.core import lifecycle, settling
 from afterwards.core.errors import QueueFull
-from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Released, SetAside, Snoozed, Succeeded
 from afterwards.core.limits import Group, Limit, Rate, group_of
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
 from afterwards.core.routing import LiveWorker
+from afterwards.core.settling import Cancelled, Outcome, Raised, Released, SetAside, Snoozed, Succeeded
 from afterwards.core.task import FIRST_FAILURES, Failure, FailureKind, Lease, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine, Fire, Heartbeat, Paused, Query
 from afterwards.engines.memory import MemoryEngine
@@ -137,7 +137,7 @@ class World:
 
     async def finish(self, numbers: list[int], outcome: Outcome, retries: int) -> None:
         settled = [
-            lifecycle.settle(task, outcome, Retry(retries), worker="worker", now=self.clock(), random=0.5)
+            settling.settle(task, outcome, Retry(retries), worker="worker", now=self.clock(), random=0.5)
             for task in self._attempts(numbers)
         ]
         await self._both(lambda engine: engine.finish(settled))
@@ -146,7 +146,7 @@ class World:
         self.expired = await self._both(lambda engine: _in_any_order(engine.expired(limit=1000)))
 
     async def give_up_what_was_seen_expired(self) -> None:
-        lost = lifecycle.lose_all(self.expired, now=self.clock())
+        lost = settling.lose_all(self.expired, now=self.clock())
         await self._both(lambda engine: engine.finish(lost))
 
     async def workers_die(self) -> None:

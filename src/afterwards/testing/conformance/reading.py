@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from afterwards.core.lifecycle import Cancelled
+from afterwards.core.settling import Cancelled
 from afterwards.core.task import Failure, FailureKind, State
 from afterwards.engine import Engine, Query
 from afterwards.testing.clock import START, FakeClock

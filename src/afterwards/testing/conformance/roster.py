@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from afterwards.core.lifecycle import SetAside
 from afterwards.core.routing import LiveWorker, Route, Unroutable
+from afterwards.core.settling import SetAside
 from afterwards.engine import Engine, Paused
 from afterwards.testing.clock import START, FakeClock
 from afterwards.testing.conformance.support import FAILURE, MOMENT, RELEASE, RETRY, SOON, Conformance

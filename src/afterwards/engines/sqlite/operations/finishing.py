@@ -5,8 +5,8 @@ from itertools import chain
 from typing import NamedTuple
 
 from afterwards.core import lifecycle, succession
-from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import UNLIMITED
+from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, State, Task
 from afterwards.engines.sqlite import placeholders, rows
 from afterwards.engines.sqlite.columns import COLUMNS

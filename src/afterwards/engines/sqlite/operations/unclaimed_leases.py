@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from afterwards.core import lifecycle
+from afterwards.core import lifecycle, settling
 from afterwards.core.errors import QueueFull
-from afterwards.core.lifecycle import Released, Snoozed
 from afterwards.core.retry import Retry
+from afterwards.core.settling import Released, Snoozed
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Claim
 from afterwards.engines.sqlite.io.connection import Connection
@@ -36,7 +36,7 @@ class UnclaimedLeases:
         """Have the writer release the leases of tasks. Tasks in ``held`` stay held."""
         now, unheard = self._clock(), Released("nobody waited for the claim any more", begun=False)
         settled = [
-            lifecycle.settle(
+            settling.settle(
                 task,
                 Snoozed(lifecycle.HOLD, called=False) if task.id in held else unheard,
                 Retry(),

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from afterwards.core.keywords import RunIn
 from afterwards.core.limits import Limit
-from afterwards.core.options import RunIn, TaskOptions
+from afterwards.core.options import TaskOptions
 from afterwards.core.serialization.arguments import Codec, ResultCodec
 from afterwards.core.task import FailedTask, Task
 from afterwards.execution.dependency_plan import Plan

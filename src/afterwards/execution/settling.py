@@ -27,7 +27,8 @@ def settle(
 ) -> tuple[Settled, FailedTask | None]:
     """Return how the attempt settles its task, and the value for a plain ``on_failure`` once stored. Never raises."""
     try:
-        return _settled(function, task, outcome, worker, clock, make_notice, progress)
+        settled, failed_task = _settled(function, task, outcome, worker, clock, make_notice)
+        return settled if progress is None else replace(settled, progress=progress), failed_task
     except BaseException as error:  # a bug of ours, or a user object that raises on any access
         telemetry.loop_broken("say in full how a task ended", error)
         failed = Raised(error=RuntimeError(f"it ended with {type(outcome).__name__}, of which no more can be said"))
@@ -41,12 +42,9 @@ def _settled(
     worker: str,
     clock: Callable[[], datetime],
     make_notice: MakeNotice,
-    progress: Progress | None,
 ) -> tuple[Settled, FailedTask | None]:
     if isinstance(outcome, Succeeded):
         settled = settling.succeed(task, outcome)
-        if progress is not None:  # its last progress
-            settled = replace(settled, progress=progress)
         telemetry.succeeded(task)
         return settled, None
     try:
@@ -54,7 +52,5 @@ def _settled(
     except Exception:  # options of a later version: this code cannot interpret them, and no attempt was made
         retry = function.settings.retries
     settled = settling.settle(task, outcome, retry, worker=worker, now=clock(), random=random())
-    if progress is not None:
-        settled = replace(settled, progress=progress)
     telemetry.settled(task, settled, outcome.error if isinstance(outcome, Raised) else None, retry.times)
     return with_notice(function, task, settled, make_notice)

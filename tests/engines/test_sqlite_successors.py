@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 T = TypeVar("T")
 
 MANY = 4 * successors.MOST_DECIDED
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 class File:
@@ -166,7 +166,7 @@ async def test_what_a_dead_process_has_left_is_gone_on_with(file: File, path: Pa
     file.connection.close()
     async with SQLiteEngine(path) as engine:
         assert await engine.expired(10) == []
-        deadline = monotonic() + PATIENCE
+        deadline = monotonic() + TIMEOUT
         while await engine.find(Query(states=frozenset({State.WAITING}), limit=1)):
             assert monotonic() < deadline, "some still wait"
 

@@ -38,7 +38,7 @@ class Functions(Protocol):
     limits: dict[str, Limit]
     """The limits of functions that have limits, by name."""
 
-    patient: frozenset[str]
+    claimed_ahead: frozenset[str]
     """The names of functions whose tasks may be leased some time before they begin."""
 
     def get(self, name: str) -> Runnable:

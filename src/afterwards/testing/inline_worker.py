@@ -56,7 +56,7 @@ async def run_due(
         make_notice=make_notice,
         notify=lambda *failure: lost.append(failure),
         clock=clock,
-        patient=False,
+        waits_for_renewals=False,
     )
     claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names)  # one by one; the clock stands still
     while tasks := await engine.claim(claim):

@@ -53,7 +53,7 @@ class Maintenance:
         leaseholder: Leaseholder | None = None,
         probe: Callable[[], Awaitable[None]] = _nothing,
         jumped: Callable[[], None] = lambda: None,
-        patient: bool = True,
+        waits_for_renewals: bool = True,
     ) -> None:
         self._health = health
         self._engine = engine
@@ -66,7 +66,7 @@ class Maintenance:
         self._leaseholder = leaseholder
         self._probe = probe  # a write that tests whether the store accepts writes
         self._jumped = jumped
-        self._patient = patient
+        self._waits_for_renewals = waits_for_renewals
         self._lease = options.lease
         self._wrong = False  # the clock was set back, and the stored times are not corrected yet
         self._quiet = quiet_period.at_start(options.lease, clock(), steady())
@@ -142,7 +142,7 @@ class Maintenance:
 
     async def _had_time(self) -> bool:
         """Return whether every live worker has had time to renew: the store accepted writes, and no clock jumped."""
-        if not self._patient:
+        if not self._waits_for_renewals:
             return True
         began = self._steady()
         await self._probe()

@@ -24,7 +24,7 @@ from afterwards.testing.conformance.support import (
     ids,
 )
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds of real time that an engine may take for very many tasks."""
 
 
@@ -46,7 +46,7 @@ class ChainHelpers(Conformance):
 
     async def until(self, engine: Engine, tasks: Sequence[Task | NewTask], state: State) -> None:
         """Wait until all of them are in this state. If there are very many, that takes a little longer."""
-        deadline = monotonic() + PATIENCE
+        deadline = monotonic() + TIMEOUT
         while set(await self.states(engine, *tasks)) != {state}:
             assert monotonic() < deadline, "they are not in this state"
             await sleep(0.005)

@@ -14,7 +14,7 @@ from afterwards.testing.conformance.support import (
     FAILURE,
     HALF,
     LEASE,
-    MOMENT,
+    MICROSECOND,
     RELEASE,
     RETRY,
     SNOOZE,
@@ -75,9 +75,9 @@ class Finishing(Conformance):
         stored = await self.one(engine, task)
         assert (stored.state, stored.failed, stored.run_at) == (State.SCHEDULED, 1, clock() + SOON)
         assert (stored.lease_until, stored.finished_at) == (None, None)
-        clock.advance(SOON - MOMENT)
+        clock.advance(SOON - MICROSECOND)
         assert await self.claim(engine) == []
-        clock.advance(MOMENT)
+        clock.advance(MICROSECOND)
         assert ids(await self.claim(engine)) == [task.id]
 
     async def test_a_retry_without_a_wait_can_be_claimed_at_once(self, engine: Engine) -> None:
@@ -165,9 +165,9 @@ class Losing(Conformance):
 
     async def test_a_lease_expires(self, engine: Engine, clock: FakeClock) -> None:
         task = await self.running(engine)
-        clock.advance(LEASE - MOMENT)
+        clock.advance(LEASE - MICROSECOND)
         assert await engine.expired(limit=10) == []
-        clock.advance(MOMENT)
+        clock.advance(MICROSECOND)
         assert await engine.expired(limit=10) == [task]
 
     async def test_only_so_many_expired_are_given(self, engine: Engine, clock: FakeClock) -> None:

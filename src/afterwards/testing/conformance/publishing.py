@@ -8,7 +8,7 @@ from afterwards.core.lifecycle import HOLD
 from afterwards.core.task import Lease, State
 from afterwards.engine import Engine
 from afterwards.testing.clock import FakeClock
-from afterwards.testing.conformance.support import MOMENT, RETRY, SOON, Conformance, ids
+from afterwards.testing.conformance.support import MICROSECOND, RETRY, SOON, Conformance, ids
 
 
 class Publishing(Conformance):
@@ -28,9 +28,9 @@ class Publishing(Conformance):
 
     async def test_a_held_task_whose_process_died_becomes_due_by_itself(self, engine: Engine, clock: FakeClock) -> None:
         [task] = await engine.enqueue([self.task(held=True)])
-        clock.advance(HOLD - MOMENT)
+        clock.advance(HOLD - MICROSECOND)
         assert await self.claim(engine) == []
-        clock.advance(MOMENT)
+        clock.advance(MICROSECOND)
         assert ids(await self.claim(engine)) == [task.id]
 
     async def test_a_held_task_may_have_a_time_of_its_own(self, engine: Engine, clock: FakeClock) -> None:
@@ -76,9 +76,9 @@ class Publishing(Conformance):
         [task] = await engine.enqueue([self.task(held=True)])
         clock.advance(HOLD / 2)
         await engine.publish([(task.lease, HOLD)])
-        clock.advance(HOLD - MOMENT)
+        clock.advance(HOLD - MICROSECOND)
         assert await self.claim(engine) == []
-        clock.advance(MOMENT)
+        clock.advance(MICROSECOND)
         assert ids(await self.claim(engine)) == [task.id]
 
     async def test_a_task_kept_back_can_still_be_published(self, engine: Engine) -> None:

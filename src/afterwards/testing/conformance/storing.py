@@ -10,7 +10,7 @@ from afterwards.core.errors import EngineError
 from afterwards.core.task import Failure, FailureKind, State, Task
 from afterwards.engine import Engine, Query
 from afterwards.testing.clock import START, FakeClock
-from afterwards.testing.conformance.support import MOMENT, SOON, Conformance, ids
+from afterwards.testing.conformance.support import MICROSECOND, SOON, Conformance, ids
 
 STORE_ERRORS = (OverflowError, ValueError, EngineError)
 
@@ -104,9 +104,9 @@ class Storing(Conformance):
     async def test_a_delayed_task_is_scheduled_until_it_is_due(self, engine: Engine, clock: FakeClock) -> None:
         [task] = await engine.enqueue([self.task(wait=SOON)])
         assert (task.state, task.run_at) == (State.SCHEDULED, clock() + SOON)
-        clock.advance(SOON - MOMENT)
+        clock.advance(SOON - MICROSECOND)
         assert await self.claim(engine) == []
-        clock.advance(MOMENT)
+        clock.advance(MICROSECOND)
         assert ids(await self.claim(engine)) == [task.id]
 
     async def test_a_task_for_an_instant_is_scheduled_until_then(self, engine: Engine, clock: FakeClock) -> None:

@@ -18,7 +18,7 @@ from afterwards.testing.clock import START, FakeClock
 
 LEASE = timedelta(seconds=30)
 SOON = timedelta(seconds=10)
-MOMENT = timedelta(microseconds=1)
+MICROSECOND = timedelta(microseconds=1)
 """The precision with which an engine keeps instants and spans, at least."""
 SUCCESS = Succeeded()
 FAILURE = Raised(error=ValueError("no"))

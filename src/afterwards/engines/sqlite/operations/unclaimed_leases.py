@@ -13,7 +13,7 @@ from afterwards.core.settling import Released, Snoozed
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Claim
 from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.io.operation import Call, CallIfNeeded, Operation, Turn
+from afterwards.engines.sqlite.io.operation import ConditionalOperation, FunctionOperation, Operation, Turn
 from afterwards.engines.sqlite.io.runtime import Opened
 from afterwards.engines.sqlite.operations import claiming, finishing, storing
 
@@ -48,7 +48,7 @@ class UnclaimedLeases:
         ]
         if settled:
             self._leases += [one.lease for one in settled]
-            opened.writer.submit([Call(partial(finishing.finish, settled=settled))])
+            opened.writer.submit([FunctionOperation(partial(finishing.finish, settled=settled))])
 
     def without_released(self, stored: list[Task]) -> list[Task]:
         """Return the answer to a call. If it repeats a call with released leases, the tasks are as they will be."""
@@ -99,7 +99,7 @@ class EnqueueAndLease(Enqueue):
         self._release(leased, {new.id for new in self._tasks if new.held})
 
 
-class ClaimTasks(CallIfNeeded[list[Task]]):
+class ClaimTasks(ConditionalOperation[list[Task]]):
     """Lease queued tasks to a worker."""
 
     __slots__ = ("_release",)

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from time import perf_counter
 
-from afterwards.core.lifecycle import Settled
+from afterwards.core.settling import Settled
 from afterwards.core.task import State
 from afterwards.engine import Claim, Engine
 from afterwards.engines import shared

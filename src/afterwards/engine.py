@@ -34,10 +34,11 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from afterwards.core.claim import Claim as Claim  # callers of an engine import it from here
 from afterwards.core.claim import Paused as Paused
-from afterwards.core.lifecycle import Settled, Start
+from afterwards.core.lifecycle import Start
 from afterwards.core.progress import Progress
 from afterwards.core.routing import LiveWorker, Unroutable
 from afterwards.core.schedule import StoredSchedule
+from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, NewTask, State, Task
 
 

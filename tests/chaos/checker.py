@@ -8,12 +8,12 @@ from functools import cached_property
 from itertools import pairwise
 
 from afterwards import State, Task
-from afterwards.core.lifecycle import MOST_CRASHES
+from afterwards.core.settling import MOST_CRASHES
 from afterwards.core.task import FailureKind
 from chaos.history import Effect, Sent, What
 
-Call = tuple[int, int]
-"""A request's number, and the position of the task in it: what the client asked for, whatever id it was given."""
+Position = tuple[int, int]
+"""A request's number, and the position of the task in it. It does not change when the id does."""
 
 
 class Rule(StrEnum):
@@ -46,7 +46,7 @@ class Evidence:
     sent: Sequence[Sent]
     effects: Sequence[Effect]
     records: Sequence[Task]
-    calls: Mapping[str, Call]  # by the id of a record
+    calls: Mapping[str, Position]  # by the id of a record
     integrity: str = "ok"
     complaints: Sequence[str] = ()  # lines of the log that the library only writes when it is at fault itself
     fail_on_purpose: frozenset[str] = field(default_factory=frozenset)  # the names of functions that never succeed

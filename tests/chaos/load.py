@@ -31,7 +31,7 @@ class Load:
     def wait_for_answers(self, answers: int = 1) -> None:
         """Return when the server has acknowledged so many requests from now on."""
         enough = self.acknowledged + answers
-        wait_until(lambda: self.acknowledged >= enough, "the server to answer", patience=60)
+        wait_until(lambda: self.acknowledged >= enough, "the server to answer", timeout=60)
 
     def __enter__(self) -> Self:
         for thread in self._threads:

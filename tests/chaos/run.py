@@ -16,14 +16,14 @@ from afterwards import Task
 from afterwards.engine import Query
 from afterwards.engines.sqlite import SQLiteEngine
 from chaos import history
-from chaos.checker import Call, Evidence, Violation, check, given_up
+from chaos.checker import Evidence, Position, Violation, check, given_up
 from chaos.load import Load
 from chaos.server import Server
 
 LONGEST_LIFE = 0.6  # seconds from the first answer of a server to its death
 LONGEST_START = 1.5  # seconds from the start of a server that is killed whether it has answered or not
 PAGE = 1000
-PATIENCE = 180  # seconds that everything may take to finish after the last kill
+TIMEOUT = 180  # seconds that everything may take to finish after the last kill
 OWN_ERRORS = ("error of its own", "never retrieved", "Exception in", "SystemError", "malformed")
 
 
@@ -133,7 +133,7 @@ def _kill(server: Server, load: Load, random: Random) -> None:
 
 
 async def _all_finished(database: Path) -> None:
-    async with SQLiteEngine(database) as engine, asyncio.timeout(PATIENCE):
+    async with SQLiteEngine(database) as engine, asyncio.timeout(TIMEOUT):
         while not all(state.finished for _, state in (await engine.stats()).counts):  # noqa: ASYNC110 (other processes do it)
             await asyncio.sleep(0.1)
 
@@ -146,7 +146,7 @@ async def _records(database: Path) -> list[Task]:
     return records
 
 
-def _call(record: Task) -> Call:
+def _call(record: Task) -> Position:
     arguments = json.loads(record.arguments)
     return arguments["order"], arguments["position"]
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 TESTS = Path(__file__).parents[1]
-PATIENCE = 30.0  # seconds after which something that was waited for will not happen any more
+TIMEOUT = 30.0  # seconds after which something that was waited for will not happen any more
 POLL = 0.01
 
 
@@ -120,12 +120,12 @@ class Server:
             connection.close()
 
 
-def wait_until(happened: Callable[[], bool], what: str, *, patience: float = PATIENCE) -> None:
+def wait_until(happened: Callable[[], bool], what: str, *, timeout: float = TIMEOUT) -> None:
     """Poll until it has happened. Raises TimeoutError, naming it, when it does not."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while not happened():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {patience:.0f} s for {what}")
+            raise TimeoutError(f"waited {timeout:.0f} s for {what}")
         time.sleep(POLL)
 
 

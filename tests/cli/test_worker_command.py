@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from afterwards.cli.errors import ExitCode
-from face.processes import ENVIRONMENT, PATIENCE, Program, eventually, output, record, uvicorn, write_application
+from face.processes import ENVIRONMENT, TIMEOUT, Program, eventually, output, record, uvicorn, write_application
 
 STORE = """
 import asyncio
@@ -265,7 +265,7 @@ def test_an_application_without_an_installation_is_refused(tmp_path: Path) -> No
 
 def ask(port: int, path: str) -> httpx.Response:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE)
+        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=TIMEOUT)
     except httpx.TransportError:
         return httpx.Response(599)
 

@@ -6,20 +6,11 @@ from typing import Any
 
 import pytest
 
-from afterwards.core import lifecycle
-from afterwards.core.lifecycle import (
-    HOLD,
-    MOST_CRASHES,
-    Cancelled,
-    Outcome,
-    Raised,
-    Released,
-    Settled,
-    Snoozed,
-    Succeeded,
-)
+from afterwards.core import lifecycle, settling
+from afterwards.core.lifecycle import HOLD
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
+from afterwards.core.settling import MOST_CRASHES, Cancelled, Outcome, Raised, Released, Settled, Snoozed, Succeeded
 from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task
 from afterwards.core.text import TEXT_LIMIT
 
@@ -45,7 +36,7 @@ def running(**fields: Any) -> Task:
 
 
 def settle(running: Task, outcome: Outcome, retry: Retry = Retry(0)) -> Settled:  # noqa: B008  # frozen
-    return lifecycle.settle(running, outcome, retry, worker="w", now=NOW, random=1)
+    return settling.settle(running, outcome, retry, worker="w", now=NOW, random=1)
 
 
 def finish(running: Task, outcome: Outcome, retry: Retry = Retry(0), now: datetime = NOW) -> Task:  # noqa: B008  # frozen
@@ -268,22 +259,22 @@ class TestSettling:
 
 class TestLosing:
     def test_the_first_crash_makes_a_suspect(self) -> None:
-        settled = lifecycle.lose(running(failed=1), now=NOW)
+        settled = settling.lose(running(failed=1), now=NOW)
         assert (settled.state, settled.wait, settled.lost) == (State.SCHEDULED, timedelta(), True)
         assert (settled.crashed, settled.suspect, settled.failed) == (0, True, 1)
         assert settled.failure is not None
         assert (settled.failure.kind, settled.failure.worker) == (FailureKind.CRASHED, "w")
 
     def test_a_crash_as_the_suspect_counts(self) -> None:
-        settled = lifecycle.lose(running(suspect=True, worker=None), now=NOW)
+        settled = settling.lose(running(suspect=True, worker=None), now=NOW)
         assert (settled.state, settled.crashed) == (State.SCHEDULED, 1)
 
     def test_the_last_crash_fails_the_task(self) -> None:
-        settled = lifecycle.lose(running(suspect=True, crashed=MOST_CRASHES - 1), now=NOW)
+        settled = settling.lose(running(suspect=True, crashed=MOST_CRASHES - 1), now=NOW)
         assert (settled.state, settled.crashed) == (State.FAILED, MOST_CRASHES)
 
     def test_crashes_of_which_others_are_suspected_do_not_fail_it(self) -> None:
-        settled = lifecycle.lose(running(crashed=MOST_CRASHES - 1), now=NOW)
+        settled = settling.lose(running(crashed=MOST_CRASHES - 1), now=NOW)
         assert (settled.state, settled.crashed) == (State.SCHEDULED, MOST_CRASHES - 1)
 
 
@@ -291,19 +282,19 @@ class TestLeavingBehind:
     """Of a worker that shut down in good order, and whose process has ended since."""
 
     def test_it_is_no_crash(self) -> None:
-        settled = lifecycle.left_behind(running(failed=1, crashed=1, suspect=True), now=NOW)
+        settled = settling.left_behind(running(failed=1, crashed=1, suspect=True), now=NOW)
         assert (settled.state, settled.failed, settled.crashed, settled.suspect) == (State.QUEUED, 1, 1, True)
         assert settled.failure is not None
         assert (settled.failure.kind, settled.failure.worker) == (FailureKind.RELEASED, "w")
 
     def test_what_must_not_run_twice_fails(self) -> None:
-        settled = lifecycle.left_behind(running(rerun_after_crash=False, worker=None), now=NOW)
+        settled = settling.left_behind(running(rerun_after_crash=False, worker=None), now=NOW)
         assert settled.state is State.FAILED
 
     def test_a_lease_that_was_renewed_meanwhile_refuses_it(self) -> None:
         task = running()
         assert task.lease_until is not None
-        assert lifecycle.finish(task, lifecycle.left_behind(task, now=NOW), task.lease_until - SOON / 100) is None
+        assert lifecycle.finish(task, settling.left_behind(task, now=NOW), task.lease_until - SOON / 100) is None
 
 
 class TestFinishing:
@@ -318,12 +309,12 @@ class TestFinishing:
         assert lifecycle.finish(running(), settled, NOW) is None
 
     def test_a_loss_is_refused_while_the_lease_holds(self) -> None:
-        lost = lifecycle.lose(running(), now=NOW)
+        lost = settling.lose(running(), now=NOW)
         assert lifecycle.finish(running(), lost, NOW + LEASE - timedelta(microseconds=1)) is None
         assert lifecycle.finish(running(), lost, NOW + LEASE) is not None
 
     def test_a_task_without_a_lease_can_be_lost(self) -> None:
-        lost = lifecycle.lose(running(), now=NOW)
+        lost = settling.lose(running(), now=NOW)
         assert lifecycle.finish(running(lease_until=None), lost, NOW) is not None
 
     def test_a_success_ends_the_lease(self) -> None:
@@ -366,7 +357,7 @@ class TestFinishing:
     def test_a_lost_task_is_a_suspect_until_it_fails(self) -> None:
         for crashed, suspect in ((0, True), (MOST_CRASHES - 1, False)):
             before = running(suspect=True, crashed=crashed, lease_until=NOW)
-            after = lifecycle.finish(before, lifecycle.lose(before, now=NOW), NOW)
+            after = lifecycle.finish(before, settling.lose(before, now=NOW), NOW)
             assert after is not None
             assert after.suspect is suspect
 

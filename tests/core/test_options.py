@@ -8,7 +8,8 @@ import pytest
 
 from afterwards.core.errors import AfterwardsError, InvalidOption, RefusedValue, UnstorableContext
 from afterwards.core.keys import Literal, Template
-from afterwards.core.options import Options, RunIn, TaskOptions, check_call_names, check_task_names
+from afterwards.core.keywords import RunIn, check_call_names, check_task_names
+from afterwards.core.options import Options, TaskOptions
 from afterwards.core.retry import Retry
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from afterwards.core import lifecycle, limits
-from afterwards.core.lifecycle import MOST_CRASHES
+from afterwards.core import lifecycle, limits, settling
+from afterwards.core.settling import MOST_CRASHES
 from afterwards.core.task import State, Task
 from afterwards.testing.clock import START
 
@@ -48,13 +48,13 @@ class Machine:
                 self.crash()
             else:
                 del self.ends[id]
-                self._put(lifecycle.succeed(self.tasks[id], lifecycle.SUCCEEDED))
+                self._put(settling.succeed(self.tasks[id], settling.SUCCEEDED))
 
     def crash(self) -> None:
         self.crashes += 1
         lost = [self.tasks[id] for id in self.ends]
         self.ends.clear()
-        for settled in lifecycle.lose_all(lost, now=START + LEASE):
+        for settled in settling.lose_all(lost, now=START + LEASE):
             self._put(settled)
 
     def _claim(self) -> None:
@@ -65,7 +65,7 @@ class Machine:
             self.tasks[task.id] = lifecycle.claim(task, f"worker {self.crashes}", LEASE, START)
             self.ends[task.id] = self.seconds + self.kinds[task.id].seconds
 
-    def _put(self, settled: lifecycle.Settled) -> None:
+    def _put(self, settled: settling.Settled) -> None:
         after = lifecycle.finish(self.tasks[settled.lease.task_id], settled, START + LEASE)
         assert after
         self.tasks[after.id] = replace(after, failures=())
@@ -104,5 +104,5 @@ def test_of_any_population_only_the_poisons_fail(seed: int) -> None:
 def test_a_crash_beside_one_that_was_lost_before_does_not_count() -> None:
     suspect = replace(Machine([Kind(1)]).tasks["0"], state=State.RUNNING, attempt=1, suspect=True, losses=2)
     fresh = replace(suspect, id="1", suspect=False, losses=0)
-    assert lifecycle.lose(suspect, beside=[fresh], now=START).crashed == 1
-    assert lifecycle.lose(suspect, beside=[replace(fresh, losses=1)], now=START).crashed == 0
+    assert settling.lose(suspect, beside=[fresh], now=START).crashed == 1
+    assert settling.lose(suspect, beside=[replace(fresh, losses=1)], now=START).crashed == 0

@@ -34,7 +34,7 @@ class Client:
     def _connect(self) -> None:
         # Certificates are not needed, and loading them takes most of a short test.
         self._http = httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port}", timeout=diary.PATIENCE, verify=False, trust_env=False
+            base_url=f"http://127.0.0.1:{self.port}", timeout=diary.TIMEOUT, verify=False, trust_env=False
         )
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response | None:
@@ -63,7 +63,7 @@ class Client:
 
     def ask_and_leave(self, path: str) -> None:
         """Send a GET request and close the connection without reading the answer."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=diary.PATIENCE) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=diary.TIMEOUT) as connection:
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
 
     def say(self, what: str) -> None:

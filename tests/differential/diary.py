@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 AT_SHUTDOWN = "shutdown: "  # how events begin that are recorded only when the server stops
-PATIENCE = 10.0  # seconds after which something that was waited for will not happen any more
+TIMEOUT = 10.0  # seconds after which something that was waited for will not happen any more
 POLL = 0.002
 
 _place = Path()
@@ -59,7 +59,7 @@ def is_open(name: str) -> bool:
 
 async def gate(name: str) -> None:
     """Wait on the event loop until the gate is open."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not is_open(name):
         _check(deadline, f"the gate {name!r}")
         await asyncio.sleep(POLL)
@@ -72,7 +72,7 @@ def gate_in_a_thread(name: str) -> None:
 
 def wait_until(happened: Callable[[], bool], what: str) -> None:
     """Poll until it has happened. Raises `TimeoutError`, naming it, when it does not."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not happened():
         _check(deadline, what)
         time.sleep(POLL)
@@ -80,4 +80,4 @@ def wait_until(happened: Callable[[], bool], what: str) -> None:
 
 def _check(deadline: float, what: str) -> None:
     if time.monotonic() > deadline:
-        raise TimeoutError(f"waited {PATIENCE:.0f} s for {what}; until then: {events()}")
+        raise TimeoutError(f"waited {TIMEOUT:.0f} s for {what}; until then: {events()}")

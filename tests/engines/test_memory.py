@@ -18,8 +18,8 @@ from afterwards import Afterwards
 from afterwards.core import lifecycle
 from afterwards.core.claim import Paused
 from afterwards.core.errors import EngineError
-from afterwards.core.lifecycle import SUCCEEDED, settle
 from afterwards.core.retry import Retry
+from afterwards.core.settling import SUCCEEDED, settle
 from afterwards.core.storing import Key, KeyKind, keys_of
 from afterwards.core.task import NewTask, State, Task
 from afterwards.engine import Claim, Engine

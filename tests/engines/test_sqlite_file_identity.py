@@ -15,7 +15,7 @@ from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.engines.sqlite.io import file_identity
 from afterwards.engines.sqlite.io.file_identity import OpenFiles
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds of real time after which what should happen is held to be missing."""
 
 
@@ -42,7 +42,7 @@ def opened(path: Path) -> OpenFiles:
 
 def wait_until_the_folder_tells(opened: OpenFiles) -> None:
     """From then on the files themselves are not looked at while the folder stays as it is."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while sys.platform == "linux" and opened._stamp is None:
         assert not opened.have_changed()
         assert time.monotonic() < deadline

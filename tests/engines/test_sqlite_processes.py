@@ -24,7 +24,7 @@ from afterwards.engines.sqlite.io.peers import Mailbox, Presence, WriteLock
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds of real time after which what should happen is held to be missing."""
 LONG = timedelta(minutes=10)
 LEASE = timedelta(seconds=30)
@@ -74,7 +74,7 @@ async def take_one(engine: SQLiteEngine, worker: str) -> None:
     """Hold one lease, and do nothing more."""
     await engine.claim(claim(worker, limit=1))
     say("ready")
-    await asyncio.sleep(PATIENCE * 2)
+    await asyncio.sleep(TIMEOUT * 2)
 
 
 async def wait(engine: SQLiteEngine, worker: str) -> None:
@@ -139,7 +139,7 @@ class Process:
 
     def end(self) -> list[str]:
         said = self.stdout.read().split()
-        assert self._process.wait(PATIENCE) == 0
+        assert self._process.wait(TIMEOUT) == 0
         return said
 
     def clean_up(self) -> None:
@@ -269,7 +269,7 @@ async def test_another_engine_is_told_and_need_not_look(path: Path, monkeypatch:
             await asyncio.sleep(0.01)
             assert not waiting.done()
             await one.enqueue([new()])
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await waiting
 
 
@@ -278,7 +278,7 @@ async def test_another_engine_learns_when_a_task_becomes_due(path: Path, monkeyp
         async with SQLiteEngine(path) as one, SQLiteEngine(path) as other:
             await until_quiet(other)
             await one.enqueue([new(wait=timedelta(milliseconds=100))])
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while not await other.claim(claim()):
                     await other.wait(LONG)
 
@@ -290,7 +290,7 @@ async def test_where_nobody_can_be_told_everybody_looks(path: Path, monkeypatch:
         waiting = asyncio.create_task(other.wait(LONG))
         await asyncio.sleep(0.01)
         await one.enqueue([new()])
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await waiting
 
 
@@ -362,7 +362,7 @@ async def test_a_process_that_does_not_end_its_write_keeps_nobody_waiting_for_ev
         lock.open()
         given_up, stored = new(), new()
         with lock:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 for _ in range(2):
                     with pytest.raises(EngineUnavailable, match="another process has been writing"):
                         await engine.enqueue([given_up], claim=offered)
@@ -374,7 +374,7 @@ async def test_a_process_that_does_not_end_its_write_keeps_nobody_waiting_for_ev
 async def until_quiet(engine: SQLiteEngine) -> None:
     """Return when the engine has looked round once and knows of no work."""
     assert await engine.claim(claim()) == []
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         await engine.wait(timedelta(milliseconds=20))
         assert await engine.claim(claim()) == []

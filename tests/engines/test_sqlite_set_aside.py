@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from afterwards.core.lifecycle import Raised, lose, settle
 from afterwards.core.limits import Limit, Rate
 from afterwards.core.retry import Retry
 from afterwards.core.routing import LiveWorker
+from afterwards.core.settling import Raised, lose, settle
 from afterwards.core.task import FailureKind, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Fire, Paused, Query
 from afterwards.engines.sqlite import SQLiteEngine

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from afterwards.core.lifecycle import HOLD, Raised, Released, Snoozed, Succeeded, lose_all, settle
+from afterwards.core.lifecycle import HOLD
 from afterwards.core.limits import Limit, Rate
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
 from afterwards.core.routing import LiveWorker
+from afterwards.core.settling import Raised, Released, Snoozed, Succeeded, lose_all, settle
 from afterwards.core.task import Failure, FailureKind, NewTask, Task, task_id
 from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Paused
 from afterwards.engines.sqlite import SQLiteEngine

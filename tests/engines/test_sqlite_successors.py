@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 from afterwards.core import lifecycle
-from afterwards.core.lifecycle import Settled
+from afterwards.core.settling import Settled
 from afterwards.core.task import NewTask, State, Task, task_id
 from afterwards.engine import Claim, Query
 from afterwards.engines.sqlite import SQLiteEngine
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 T = TypeVar("T")
 
 MANY = 4 * successors.MOST_DECIDED
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 class File:
@@ -166,7 +166,7 @@ async def test_what_a_dead_process_has_left_is_gone_on_with(file: File, path: Pa
     file.connection.close()
     async with SQLiteEngine(path) as engine:
         assert await engine.expired(10) == []
-        deadline = monotonic() + PATIENCE
+        deadline = monotonic() + TIMEOUT
         while await engine.find(Query(states=frozenset({State.WAITING}), limit=1)):
             assert monotonic() < deadline, "some still wait"
 

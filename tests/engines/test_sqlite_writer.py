@@ -19,17 +19,17 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from afterwards.core.errors import EngineError, EngineUnavailable, RefusedValue
-from afterwards.core.lifecycle import SUCCEEDED, Succeeded, succeed
+from afterwards.core.settling import SUCCEEDED, Succeeded, succeed
 from afterwards.core.task import FailureKind, NewTask, State, task_id
 from afterwards.engine import Claim, Heartbeat, Query
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.engines.sqlite.io import runtime, thread
 from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.io.operation import Call, Turn
+from afterwards.engines.sqlite.io.operation import FunctionOperation, Turn
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 """Seconds of real time after which what should happen is held to be missing."""
 
 
@@ -61,14 +61,16 @@ def locked(path: Path) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-class AfterTheOthers(Call[Any]):
+class AfterTheOthers(FunctionOperation[Any]):
     """Runs when all others in its transaction have run."""
 
     turn = Turn.STORE
 
 
 async def on_the_writer(
-    engine: SQLiteEngine, do: str | Callable[[Connection], object], kind: type[Call[Any]] = Call
+    engine: SQLiteEngine,
+    do: str | Callable[[Connection], object],
+    kind: type[FunctionOperation[Any]] = FunctionOperation,
 ) -> None:
     assert engine._opened is not None
     run = do if callable(do) else lambda connection: connection.execute(do).fetchall()
@@ -76,7 +78,7 @@ async def on_the_writer(
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while not await condition():  # noqa: ASYNC110  # what happens in the thread sets no event
             await asyncio.sleep(0.005)
 
@@ -134,7 +136,7 @@ async def test_workers_hear_at_once_that_a_limit_lets_others_start(path: Path, m
     async with SQLiteEngine(path) as engine:
         await engine.enqueue([new(limit_key="ada")])
         [task] = await engine.claim(claim())
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             waiting = asyncio.create_task(engine.wait(timedelta(hours=1)))
             await asyncio.sleep(0.01)
             assert not waiting.done()
@@ -373,7 +375,7 @@ async def test_a_locked_file_is_unavailable_and_comes_back_by_itself(engine: SQL
 
 async def test_callers_of_a_locked_file_fail_together_not_one_after_the_other(engine: SQLiteEngine, path: Path) -> None:
     with locked(path):
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             answers = await asyncio.gather(*(engine.enqueue([new()]) for _ in range(300)), return_exceptions=True)
     assert {type(answer) for answer in answers} == {EngineUnavailable}
     assert len({id(answer) for answer in answers}) == 300
@@ -444,7 +446,7 @@ async def test_nobody_waits_for_a_thread_that_is_stuck(path: Path, monkeypatch: 
         stuck = asyncio.create_task(on_the_writer(engine, lambda connection: disk_works_again.wait()))
         await asyncio.sleep(0.01)
         waiting = [asyncio.create_task(engine.enqueue([new()])) for _ in range(3)]
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             answers = await asyncio.gather(stuck, *waiting, return_exceptions=True)
         monkeypatch.undo()  # a real disk may take as long
         disk_works_again.set()

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from afterwards.core import lifecycle
-from afterwards.core.lifecycle import Cancelled, Raised, Released, Snoozed, Succeeded
+from afterwards.core import settling
 from afterwards.core.limits import Limit, Rate
 from afterwards.core.retry import Retry
+from afterwards.core.settling import Cancelled, Raised, Released, Snoozed, Succeeded
 from afterwards.core.task import NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine, Fire, Paused
 from afterwards.engines.memory import MemoryEngine
@@ -139,7 +139,7 @@ class Promises(RuleBasedStateMachine):
         """An attempt ends, also one whose worker has been given up."""
         if self.running:
             task = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
-            settled = lifecycle.settle(task, outcome, Retry(retries), worker="w", now=self.clock(), random=0.5)
+            settled = settling.settle(task, outcome, Retry(retries), worker="w", now=self.clock(), random=0.5)
             if not self.run(self.engine.finish([settled])) and settled.state is State.SUCCEEDED:
                 self.succeeded.add(task.id)
 
@@ -147,7 +147,7 @@ class Promises(RuleBasedStateMachine):
     def crash(self) -> None:
         self.clock.advance(LEASE)
         lost = self.run(self.engine.expired(limit=100))
-        self.run(self.engine.finish([lifecycle.lose(task, now=self.clock()) for task in lost]))
+        self.run(self.engine.finish([settling.lose(task, now=self.clock()) for task in lost]))
 
     @rule(seconds=st.sampled_from([1, 5, 9, 10, 11, 20]))
     def wait(self, seconds: int) -> None:

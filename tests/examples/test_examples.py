@@ -15,7 +15,7 @@ import pytest
 
 from afterwards.core.task import NewTask, task_id
 from afterwards.engines.sqlite import SQLiteEngine
-from chaos.server import PATIENCE, TESTS, Server, wait_until
+from chaos.server import TESTS, TIMEOUT, Server, wait_until
 
 EXAMPLES = TESTS.parent / "examples"
 
@@ -32,7 +32,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             stack.enter_context(server)
             stack.callback(lambda: print(server.log()))  # shown when the test fails
             server.wait_until_it_serves()
-            return stack.enter_context(httpx.Client(base_url=server.url, timeout=PATIENCE, trust_env=False))
+            return stack.enter_context(httpx.Client(base_url=server.url, timeout=TIMEOUT, trust_env=False))
 
         yield start
 
@@ -173,7 +173,7 @@ def checked(folder: Path) -> tuple[int, str]:
     command = [sys.executable, "-m", "check", "quickstart:tasks"]
     environment = {name: text for name, text in os.environ.items() if not name.startswith("AFTERWARDS")}
     environment["PYTHONPATH"] = str(EXAMPLES)
-    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
     assert ran.stderr == ""
     return ran.returncode, ran.stdout
 

@@ -24,7 +24,7 @@ T = TypeVar("T")
 WARNINGS = ["-W", "error", "-W", "ignore:The anyio.abc.BlockingPortal alias:DeprecationWarning"]
 """As in pyproject.toml: the second is for the Starlette of the oldest FastAPI."""
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 """Seconds that anything may take which a test waits for."""
 
 ENVIRONMENT = {name: text for name, text in os.environ.items() if not name.startswith(("AFTERWARDS", "FASTAPI"))}
@@ -104,11 +104,11 @@ class Program:
             raise AssertionError(f"{lines} are not all in {self.diary()}; it said:\n{self.output}") from None
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=PATIENCE)
+        return httpx.get(self.url + path, timeout=TIMEOUT)
 
     def post(self, path: str) -> httpx.Response:
         """Ask for something that must go well."""
-        response = httpx.post(self.url + path, timeout=PATIENCE)
+        response = httpx.post(self.url + path, timeout=TIMEOUT)
         assert response.status_code == 200, response.text
         return response
 
@@ -137,7 +137,7 @@ def uvicorn(folder: Path, *arguments: str, app: str = "main:app", **environment:
 
 def eventually(condition: Callable[[], T]) -> T:
     """What the condition gives, once that is true."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.01)

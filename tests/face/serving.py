@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from afterwards import Afterwards, Task, TaskHandle
 from afterwards.engine import Query
 
-PATIENCE = 40.0
+TIMEOUT = 40.0
 """Seconds that anything may take which a test waits for."""
 
 
@@ -24,7 +24,7 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def a_client(base_url: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=base_url, timeout=PATIENCE, verify=NO_TLS, trust_env=False)
+    return httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT, verify=NO_TLS, trust_env=False)
 
 
 @asynccontextmanager
@@ -42,12 +42,12 @@ async def serving(app: Any, **config: Any) -> AsyncIterator[httpx.AsyncClient]:
             yield http
         await until(lambda: not server.server_state.connections)
     finally:
-        await asyncio.wait_for(server.shutdown(), PATIENCE)
+        await asyncio.wait_for(server.shutdown(), TIMEOUT)
 
 
 async def until(condition: Callable[[], Any]) -> Any:
     """What the condition gives, once that is true."""
-    deadline = monotonic() + PATIENCE
+    deadline = monotonic() + TIMEOUT
     while not (found := condition()):
         assert monotonic() < deadline, "it did not come true"
         await asyncio.sleep(0.002)
@@ -55,7 +55,7 @@ async def until(condition: Callable[[], Any]) -> Any:
 
 
 async def until_async(condition: Callable[[], Awaitable[Any]]) -> Any:
-    deadline = monotonic() + PATIENCE
+    deadline = monotonic() + TIMEOUT
     while not (found := await condition()):
         assert monotonic() < deadline, "it did not come true"
         await asyncio.sleep(0.005)

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from face.processes import PATIENCE, Program, write_application
+from face.processes import TIMEOUT, Program, write_application
 
 REFUSAL = "NotAsyncio: Afterwards needs asyncio, and Trio or another event loop runs here"
 
@@ -30,6 +30,6 @@ def test_hypercorn_with_trio_is_refused_by_name(tmp_path: Path) -> None:
 def test_hypercorn_with_asyncio_runs_tasks(tmp_path: Path, worker: str) -> None:
     write_application(tmp_path, "Afterwards(app)")
     with hypercorn(tmp_path, worker) as server:
-        assert httpx.post(f"{url(server)}/note/hello", timeout=PATIENCE).status_code == 200
+        assert httpx.post(f"{url(server)}/note/hello", timeout=TIMEOUT).status_code == 200
         server.writes("hello")
         server.stops()

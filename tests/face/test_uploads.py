@@ -35,7 +35,7 @@ from afterwards.core.serialization.files import CHUNK, CHUNKS_AT_ONCE
 from afterwards.core.task import FailureKind, State, Task
 from afterwards.engine import Chunk
 from afterwards.engines.memory import MemoryEngine
-from face.processes import PATIENCE, eventually, record, uvicorn, write_application
+from face.processes import TIMEOUT, eventually, record, uvicorn, write_application
 from face.serving import finished, records, serving, until_async, working
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
@@ -116,7 +116,7 @@ async def with_dependency(file: UploadFile, language: Annotated[str, Depends(loc
 @task
 async def passing_on(file: UploadFile) -> str:
     await file.read()
-    return await (await maybe.enqueue(file)).result(timeout=PATIENCE) or ""
+    return await (await maybe.enqueue(file)).result(timeout=TIMEOUT) or ""
 
 
 Add = Callable[[Any], TaskHandle[Any]]
@@ -153,7 +153,7 @@ class Served:
                 return self.handles[-1]
             return None
 
-        return await (await until_async(stored)).result(timeout=PATIENCE)
+        return await (await until_async(stored)).result(timeout=TIMEOUT)
 
 
 @pytest.fixture
@@ -307,7 +307,7 @@ async def test_two_that_store_the_same_upload_at_the_same_time_take_turns(served
 
     served.adding(adding)
     await served.upload(content)
-    assert {await handle.result(timeout=PATIENCE) for handle in handles} == {digest(content)}
+    assert {await handle.result(timeout=TIMEOUT) for handle in handles} == {digest(content)}
 
 
 async def test_each_task_of_a_request_has_its_own(served: Served) -> None:
@@ -317,13 +317,13 @@ async def test_each_task_of_a_request_has_its_own(served: Served) -> None:
     served.adding(adding)
     await served.upload(b"abc")
     first, second = served.handles
-    assert await first.result(timeout=PATIENCE) == digest(b"abc")
-    assert await second.result(timeout=PATIENCE) == [digest(b"abc")] * 2
+    assert await first.result(timeout=TIMEOUT) == digest(b"abc")
+    assert await second.result(timeout=TIMEOUT) == [digest(b"abc")] * 2
 
 
 async def test_an_upload_that_was_made_by_hand_has_its_size_in_the_task(served: Served) -> None:
     handle = await describe.enqueue(UploadFile(io.BytesIO(b"abc")))
-    described = await handle.result(timeout=PATIENCE)
+    described = await handle.result(timeout=TIMEOUT)
     assert described == {"digest": digest(b"abc"), "filename": None, "type": None, "headers": {}, "size": 3}
 
 
@@ -514,7 +514,7 @@ class TestLimit:
         file = UploadFile(io.BytesIO(b"a" * size))
         file.file.seek(5)
         if size == 1000:
-            assert await (await maybe.enqueue(file)).result(timeout=PATIENCE) == digest(b"a" * size)
+            assert await (await maybe.enqueue(file)).result(timeout=TIMEOUT) == digest(b"a" * size)
         else:
             with pytest.raises(TooLarge, match=r'task "maybe", parameter "file": .* bytes, the limit is 1,000'):
                 await maybe.enqueue(file)
@@ -697,7 +697,7 @@ class TestRefused:
 
             async def give_up() -> None:
                 task.cancel()
-                await asyncio.sleep(PATIENCE)
+                await asyncio.sleep(TIMEOUT)
 
             witness.meanwhile = give_up
             await (tasks.flush() if way == "flush" else maybe.enqueue(file))
@@ -820,7 +820,7 @@ def test_a_task_reads_it_after_the_server_was_killed(tmp_path: Path, worker: str
     contents = {"small.bin": os.urandom(1000), "large.bin": os.urandom(10_000_000), "empty.bin": b""}
     with uvicorn(tmp_path, AFTERWARDS_WORKER=worker) as server:
         for name, content in contents.items():
-            response = httpx.post(f"{server.url}/upload", files={"file": (name, content)}, timeout=PATIENCE)
+            response = httpx.post(f"{server.url}/upload", files={"file": (name, content)}, timeout=TIMEOUT)
             assert response.status_code == 200, server.output
         if worker == "on":
             server.writes(*(f"{name} began" for name in contents))

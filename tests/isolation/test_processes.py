@@ -6,7 +6,7 @@ import pytest
 
 from afterwards import State, Task, TaskContext
 from afterwards.core.errors import ProcessDied
-from afterwards.core.lifecycle import Outcome, Raised, Succeeded
+from afterwards.core.settling import Outcome, Raised, Succeeded
 from afterwards.core.task import FailureKind
 from afterwards.execution.process_messages import Pipe
 from afterwards.execution.process_pool import ProcessPool

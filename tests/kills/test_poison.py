@@ -10,12 +10,12 @@ from afterwards import State, Task
 from afterwards.core.task import FailureKind
 from afterwards.engine import Query
 from afterwards.engines.sqlite import SQLiteEngine
-from chaos.server import PATIENCE, Server
+from chaos.server import TIMEOUT, Server
 
 
 async def supervised(server: Server, database: Path) -> list[Task]:
     """Start the server whenever it has died, until everything has finished. Returns all tasks."""
-    async with SQLiteEngine(database) as engine, asyncio.timeout(PATIENCE * 2):
+    async with SQLiteEngine(database) as engine, asyncio.timeout(TIMEOUT * 2):
         while True:
             tasks = await engine.find(Query())
             if all(task.state.finished for task in tasks):
@@ -31,7 +31,7 @@ def test_poison_fails_after_three_crashes_and_its_neighbours_succeed(poison: str
     database = tmp_path / "tasks.db"
     with Server("chaos.apps.poison:app", folder=tmp_path, environment={"CHAOS_DATABASE": str(database)}) as server:
         server.wait_until_it_serves()
-        httpx.post(f"{server.url}/poison/{poison}", timeout=PATIENCE).raise_for_status()
+        httpx.post(f"{server.url}/poison/{poison}", timeout=TIMEOUT).raise_for_status()
         tasks = asyncio.run(supervised(server, database))
     [poisoned] = [task for task in tasks if task.name == poison]
     innocent = [task for task in tasks if task.name == "harmless"]

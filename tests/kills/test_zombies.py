@@ -19,11 +19,11 @@ import httpx
 import pytest
 
 from afterwards import EngineUnavailable, State, Task
-from afterwards.core import lifecycle
+from afterwards.core import settling
 from afterwards.core.task import FailureKind, NewTask, task_id
 from afterwards.engine import Claim
 from afterwards.engines.sqlite import SQLiteEngine
-from chaos.server import PATIENCE, TESTS, Server, wait_until
+from chaos.server import TESTS, TIMEOUT, Server, wait_until
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Pair:
         return self.folder / "tasks.db"
 
     def add(self, how: str) -> str:
-        return httpx.post(f"{self.servers[0].url}/tasks/{how}", timeout=PATIENCE).json()
+        return httpx.post(f"{self.servers[0].url}/tasks/{how}", timeout=TIMEOUT).json()
 
     def open(self, gate: str) -> None:
         (self.folder / gate).touch()
@@ -180,10 +180,10 @@ async def _store(database: Path) -> Task:
 
 async def _take_over(database: Path, id: str) -> Task:
     """The second attempt of a task, once its first one has lost the lease."""
-    async with SQLiteEngine(database) as engine, asyncio.timeout(PATIENCE):
+    async with SQLiteEngine(database) as engine, asyncio.timeout(TIMEOUT):
         while not (lost := await engine.expired(limit=1)):  # noqa: ASYNC110 (time must pass)
             await asyncio.sleep(0.05)
-        assert await engine.finish([lifecycle.lose(lost[0], now=datetime.now(UTC))]) == []
+        assert await engine.finish([settling.lose(lost[0], now=datetime.now(UTC))]) == []
         minute = timedelta(minutes=1)
         [task] = await engine.claim(Claim(worker="two", limit=1, lease=minute, names=frozenset({"anything"})))
         assert task.id == id

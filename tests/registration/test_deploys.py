@@ -66,7 +66,7 @@ def two(tmp_path: Path) -> tuple[Path, Path, dict[str, Any]]:
     return old, new, {"AFTERWARDS_URL": f"sqlite:///{tmp_path / 'afterwards.db'}"}
 
 
-def test_a_server_that_ends_is_out_of_the_roster_at_once_and_a_killed_one_after_a_while(tmp_path: Path) -> None:
+def test_a_server_that_ends_is_listed_no_longer_and_a_killed_one_for_a_while(tmp_path: Path) -> None:
     old, new, url = two(tmp_path)
     with uvicorn(old, **url) as killed, uvicorn(new, **url) as stopped:
         assert killed.url and stopped.url

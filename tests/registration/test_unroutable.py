@@ -119,7 +119,7 @@ async def test_a_worker_warns_once_and_again_when_it_comes_back(
 
 
 class Moody(MemoryEngine):
-    """Away for the roster, when it is told to be."""
+    """An engine that does not answer `announce` and `workers` while it is told so."""
 
     away = False
 
@@ -129,7 +129,7 @@ class Moody(MemoryEngine):
         await super().announce(workers)
 
 
-async def test_a_worker_is_in_the_roster_as_long_as_it_lives(said: list[str]) -> None:
+async def test_a_worker_is_listed_as_long_as_it_lives(said: list[str]) -> None:
     engine = Moody()
     with engines.replaced(lambda url: engine):
         async with working("memory://", concurrency=3, queues={"default", "mail"}):
@@ -156,7 +156,7 @@ async def test_an_idle_worker_goes_on_signing_in_and_looking(
             await until(lambda: "unroutable: 1 task waits" in caplog.text)
 
 
-async def test_a_store_that_is_away_for_the_roster_hurts_no_task(said: list[str]) -> None:
+async def test_a_store_that_refuses_announcements_hurts_no_task(said: list[str]) -> None:
     engine = Moody()
     engine.away = True
     with engines.replaced(lambda url: engine):

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from afterwards import Afterwards, BackgroundTasks
 from face.diary import note
-from face.processes import PATIENCE, eventually, record, uvicorn, write_application
+from face.processes import TIMEOUT, eventually, record, uvicorn, write_application
 from face.serving import an_engine, records, serving, until
 
 pytestmark = pytest.mark.afterwards(real=True)
@@ -149,7 +149,7 @@ def test_a_request_during_a_deploy_is_answered_and_its_task_runs_later(tmp_path:
     with uvicorn(tmp_path) as server:
         server.post("/wait_in_thread/slow")
         server.writes("slow began")
-        with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
+        with httpx.Client(base_url=server.url, timeout=TIMEOUT) as client:
             for number in range(20):
                 assert client.post(f"/note/{number}").status_code == 200
         server.signal(signal.SIGTERM)

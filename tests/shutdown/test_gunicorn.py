@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from face.processes import PATIENCE, Program, record, write_application
+from face.processes import TIMEOUT, Program, record, write_application
 
 RELEASED = [(["released"], 0)] * 2
 
@@ -76,6 +76,6 @@ def test_a_worker_that_is_replaced_after_so_many_requests_loses_nothing(tmp_path
 def acknowledged(url: str) -> bool:
     """A worker that ends drops the connections that it had not accepted yet."""
     try:
-        return httpx.post(url, timeout=PATIENCE).status_code == 200
+        return httpx.post(url, timeout=TIMEOUT).status_code == 200
     except httpx.TransportError:
         return False

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from afterwards import task
-from afterwards.core.lifecycle import Released, lose, settle
 from afterwards.core.options import Options
 from afterwards.core.retry import Retry
+from afterwards.core.settling import Released, lose, settle
 from afterwards.core.task import NewTask, State, Task, task_id
 from afterwards.engine import Claim, Query
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.engines.sqlite.io import runtime
-from afterwards.engines.sqlite.io.operation import Call
+from afterwards.engines.sqlite.io.operation import FunctionOperation
 from afterwards.engines.sqlite.operations import storing
 from afterwards.tasks.registry import registry
 from afterwards.worker.claimer import Claimer
@@ -31,7 +31,7 @@ from afterwards.worker.slots import Slots
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
-PATIENCE = 4.0
+TIMEOUT = 4.0
 """Seconds of real time after which what should happen is held to be missing: less than an idle worker's pause."""
 
 
@@ -78,7 +78,7 @@ class Worker:
         """Run the claims that wait for free slots until they have found as many tasks, and then nothing."""
         before = len(self.taken)
         claiming = asyncio.create_task(self.claimer.run())
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while len(self.taken) < before + tasks or self.claimer.ahead.waits_for_slots:  # noqa: ASYNC110  # no event tells
                 await asyncio.sleep(0.005)
             self.draining.set()
@@ -213,7 +213,7 @@ async def test_a_worker_that_drains_waits_for_what_is_being_claimed(engine: SQLi
         await asyncio.sleep(0.02)
         assert not ended.done()
         other.execute("ROLLBACK")
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         await ended
     assert len(worker.taken) == 1
 
@@ -221,13 +221,13 @@ async def test_a_worker_that_drains_waits_for_what_is_being_claimed(engine: SQLi
 async def test_what_a_claim_ahead_leaves_is_claimed_at_once(engine: SQLiteEngine) -> None:
     """An engine tells once of what is queued, and the claim ahead is the first to ask, but takes only some of it."""
     worker = Worker(engine, slots=5, ended=9)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         claiming = asyncio.create_task(worker.claimer.run())
         while not worker.slots._reserved:  # noqa: ASYNC110  # its first claim, which will find nothing
             await asyncio.sleep(0)
         await asyncio.sleep(0)  # it is handed in
         time.sleep(0.03)  # noqa: ASYNC251  # and answered, but the event loop is busy
-        later = Call(partial(storing.enqueue_or_raise, tasks=[new(name=greet_alone.name, limit_key="*")]))
+        later = FunctionOperation(partial(storing.enqueue_or_raise, tasks=[new(name=greet_alone.name, limit_key="*")]))
         assert engine._opened is not None
         engine._opened.writer.submit([later])
         time.sleep(0.03)  # noqa: ASYNC251  # the engine has told of it

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from afterwards.core.lifecycle import Settled
+from afterwards.core.settling import Settled
 from afterwards.core.task import NewTask, State
 from afterwards.engine import Claim
 from afterwards.engines.memory import MemoryEngine
@@ -17,7 +17,7 @@ from afterwards.worker.finisher import Finisher
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 
 
 class Stored:
@@ -58,7 +58,7 @@ async def test_an_end_that_something_waits_for_does_not_linger(
         await asyncio.sleep(0)
     assert stored.batches == []
     stored.finisher.add(two, at_once=True)
-    await asyncio.wait_for(stored.any.wait(), PATIENCE)
+    await asyncio.wait_for(stored.any.wait(), TIMEOUT)
     assert stored.batches == [[one, two]]
     running.cancel()
 
@@ -69,7 +69,7 @@ async def test_the_hurry_is_over_with_what_it_was_for(engine: MemoryEngine, monk
     stored = Stored(engine)
     running = asyncio.create_task(stored.finisher.run())
     stored.finisher.add(one, at_once=True)
-    await asyncio.wait_for(stored.any.wait(), PATIENCE)
+    await asyncio.wait_for(stored.any.wait(), TIMEOUT)
     stored.finisher.add(two)
     for _ in range(10):
         await asyncio.sleep(0)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from afterwards.core.lifecycle import HOLD, Cancelled, Released, Snoozed
-from afterwards.core.options import RunIn
+from afterwards.core.keywords import RunIn
+from afterwards.core.lifecycle import HOLD
+from afterwards.core.settling import Cancelled, Released, Snoozed
 from afterwards.core.task import State, Task
 from afterwards.worker.leased_task import UNTRIED, Event, LeasedTask, Phase
 

@@ -10,7 +10,7 @@ import pytest
 
 from afterwards import State, engines
 from afterwards.core.errors import EngineError, EngineUnavailable
-from afterwards.core.lifecycle import Settled
+from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import Claim, Heartbeat, Held
 from afterwards.engines.memory import MemoryEngine

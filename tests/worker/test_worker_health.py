@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from afterwards import Afterwards, BackgroundTasks, engines, task
 from afterwards.core.errors import WorkerUnfit
-from afterwards.core.lifecycle import Settled
+from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, Task
 from afterwards.engine import Claim, Heartbeat, Held
 from afterwards.engines.sqlite import SQLiteEngine

@@ -12,7 +12,7 @@ import pytest
 
 from afterwards import Afterwards, State, TaskFunction, TaskHandle, task
 from afterwards.client.client import current
-from afterwards.core.lifecycle import Settled
+from afterwards.core.settling import Settled
 from afterwards.core.task import FailureKind
 from afterwards.engine import Claim
 from afterwards.tasks.registry import registry

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from afterwards import Retry, State, task
-from afterwards.core.lifecycle import Settled
+from afterwards.core.settling import Settled
 from afterwards.core.task import FailureKind
 from face.diary import note
 from face.diary import said as the_diary

@@ -9,7 +9,7 @@ from typing import Any
 
 from afterwards import telemetry
 from afterwards.client.client import Client, HeldBack
-from afterwards.client.session_call import UNDECIDED, WHY_NOT, Call, Joining, Standing
+from afterwards.client.session_call import UNDECIDED, WHY_NOT, Joining, Standing, UnstoredCall
 from afterwards.client.unawaited import LONGEST_WAIT, Write
 from afterwards.core.errors import EngineUnavailable
 from afterwards.core.lifecycle import asked_for
@@ -151,7 +151,7 @@ class RequestTasks:
             telemetry.engine_trouble("publish a request's tasks, which start within a minute", error, timedelta())
 
 
-def in_line(calls: Iterable[Call], request: RequestTasks) -> Iterator[NewTask]:
+def in_line(calls: Iterable[UnstoredCall], request: RequestTasks) -> Iterator[NewTask]:
     """Make the tasks of calls. Each is the successor of the one before it, except for calls outside the chain."""
     last, held = request.last, request.holds
     for call in calls:

@@ -8,7 +8,7 @@ from afterwards.client.client import Client
 from afterwards.core.task import NewTask
 
 
-class Call(Protocol):
+class UnstoredCall(Protocol):
     """A call that is not stored yet."""
 
     @property
@@ -60,7 +60,7 @@ WHY_NOT = {
 class Joining:
     """A call that is stored when its session commits. It holds no session."""
 
-    def __init__(self, call: Call, released: Callable[[], None], *, independent: bool = False) -> None:
+    def __init__(self, call: UnstoredCall, released: Callable[[], None], *, independent: bool = False) -> None:
         self.call = call
         self.released = released  # called after the commit if the tasks are in another database
         self.independent = independent  # stored even if its request fails

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from afterwards.core import lifecycle
-from afterwards.core.lifecycle import Settled
+from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, State, Task
 
 

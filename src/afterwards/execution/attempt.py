@@ -7,15 +7,8 @@ from functools import partial
 from typing import Any
 
 from afterwards import telemetry
-from afterwards.core.lifecycle import (
-    SUCCEEDED,
-    Outcome,
-    Raised,
-    Released,
-    SetAside,
-    Succeeded,
-)
-from afterwards.core.options import RunIn
+from afterwards.core.keywords import RunIn
+from afterwards.core.settling import SUCCEEDED, Outcome, Raised, Released, SetAside, Succeeded
 from afterwards.core.shortage import Shortage, beginning
 from afterwards.core.task import FailureKind, Task
 from afterwards.execution.awaitables import awaited, done

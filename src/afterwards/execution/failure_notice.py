@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from afterwards import telemetry
-from afterwards.core.lifecycle import Settled
+from afterwards.core.settling import Settled
 from afterwards.core.task import FailedTask, NewTask, State, Task
 from afterwards.execution.awaitables import awaited
 from afterwards.execution.cancellation import is_being_cancelled

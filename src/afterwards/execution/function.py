@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from afterwards.core.keywords import RunIn
 from afterwards.core.limits import Limit
-from afterwards.core.options import RunIn, TaskOptions
+from afterwards.core.options import TaskOptions
 from afterwards.core.serialization.arguments import Codec, ResultCodec
 from afterwards.core.task import FailedTask, Task
 from afterwards.execution.dependency_plan import Plan
@@ -37,7 +38,7 @@ class Functions(Protocol):
     limits: dict[str, Limit]
     """The limits of functions that have limits, by name."""
 
-    patient: frozenset[str]
+    claimed_ahead: frozenset[str]
     """The names of functions whose tasks may be leased some time before they begin."""
 
     def get(self, name: str) -> Runnable:

@@ -2,7 +2,7 @@
 
 from afterwards.core.control import Cancel, RetryAfter, Snooze
 from afterwards.core.errors import FileMissing
-from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Snoozed
+from afterwards.core.settling import Cancelled, Outcome, Raised, Snoozed
 from afterwards.core.spans import as_span
 from afterwards.core.task import FailureKind
 from afterwards.core.text import text_of

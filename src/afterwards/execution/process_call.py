@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from afterwards.core.lifecycle import Outcome
 from afterwards.core.progress import Progress
+from afterwards.core.settling import Outcome
 from afterwards.core.task import Task
 from afterwards.execution import process_messages
 from afterwards.execution.context import TaskContext

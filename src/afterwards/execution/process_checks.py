@@ -1,7 +1,7 @@
 """Check whether a function can run in a separate process."""
 
 from afterwards.core.errors import InvalidTaskFunction
-from afterwards.core.options import RunIn
+from afterwards.core.keywords import RunIn
 from afterwards.execution.function import Runnable
 
 

@@ -15,8 +15,8 @@ from time import sleep
 from typing import Any
 
 from afterwards.core.errors import UnknownFunction
-from afterwards.core.lifecycle import Outcome, Raised, SetAside, Succeeded
 from afterwards.core.retry import Retry
+from afterwards.core.settling import Outcome, Raised, SetAside, Succeeded
 from afterwards.core.task import FailureKind, Task
 from afterwards.core.text import said_by
 from afterwards.execution import process_messages

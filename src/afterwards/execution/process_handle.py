@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from afterwards import telemetry
 from afterwards.core.errors import AfterwardsError, ProcessDied
-from afterwards.core.lifecycle import Outcome, Raised
+from afterwards.core.settling import Outcome, Raised
 from afterwards.core.shortage import Shortage, is_shortage
 from afterwards.core.task import FailureKind
 from afterwards.execution import process_messages

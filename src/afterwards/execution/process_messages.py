@@ -4,9 +4,9 @@ import json
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from afterwards.core.lifecycle import Cancelled, Outcome, Raised, SetAside, Snoozed, Succeeded
 from afterwards.core.raised_elsewhere import RaisedElsewhere
 from afterwards.core.retry import Retry
+from afterwards.core.settling import Cancelled, Outcome, Raised, SetAside, Snoozed, Succeeded
 from afterwards.core.task import FailureKind, State, Task
 from afterwards.core.text import said_by, shortened, text_of, type_name
 from afterwards.execution.function import Runnable

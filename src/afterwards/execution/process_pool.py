@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
-from afterwards.core.lifecycle import Outcome, Raised
+from afterwards.core.settling import Outcome, Raised
 from afterwards.core.shortage import Shortage, beginning
 from afterwards.execution import process_messages
 from afterwards.execution.context import TaskContext

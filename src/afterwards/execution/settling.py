@@ -6,10 +6,10 @@ from datetime import datetime
 from random import random
 
 from afterwards import telemetry
-from afterwards.core import lifecycle
-from afterwards.core.lifecycle import Outcome, Raised, Settled, Succeeded
+from afterwards.core import settling
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
+from afterwards.core.settling import Outcome, Raised, Settled, Succeeded
 from afterwards.core.task import FailedTask, Task
 from afterwards.execution.failure_notice import MakeNotice, with_notice
 from afterwards.execution.function import Runnable, options_of
@@ -27,11 +27,12 @@ def settle(
 ) -> tuple[Settled, FailedTask | None]:
     """Return how the attempt settles its task, and the value for a plain ``on_failure`` once stored. Never raises."""
     try:
-        return _settled(function, task, outcome, worker, clock, make_notice, progress)
+        settled, failed_task = _settled(function, task, outcome, worker, clock, make_notice)
+        return settled if progress is None else replace(settled, progress=progress), failed_task
     except BaseException as error:  # a bug of ours, or a user object that raises on any access
         telemetry.loop_broken("say in full how a task ended", error)
         failed = Raised(error=RuntimeError(f"it ended with {type(outcome).__name__}, of which no more can be said"))
-        return lifecycle.settle(task, failed, Retry(), worker=worker, now=clock(), random=0), None
+        return settling.settle(task, failed, Retry(), worker=worker, now=clock(), random=0), None
 
 
 def _settled(
@@ -41,20 +42,15 @@ def _settled(
     worker: str,
     clock: Callable[[], datetime],
     make_notice: MakeNotice,
-    progress: Progress | None,
 ) -> tuple[Settled, FailedTask | None]:
     if isinstance(outcome, Succeeded):
-        settled = lifecycle.succeed(task, outcome)
-        if progress is not None:  # its last progress
-            settled = replace(settled, progress=progress)
+        settled = settling.succeed(task, outcome)
         telemetry.succeeded(task)
         return settled, None
     try:
         retry = options_of(function, task).retries
     except Exception:  # options of a later version: this code cannot interpret them, and no attempt was made
         retry = function.settings.retries
-    settled = lifecycle.settle(task, outcome, retry, worker=worker, now=clock(), random=random())
-    if progress is not None:
-        settled = replace(settled, progress=progress)
+    settled = settling.settle(task, outcome, retry, worker=worker, now=clock(), random=random())
     telemetry.settled(task, settled, outcome.error if isinstance(outcome, Raised) else None, retry.times)
     return with_notice(function, task, settled, make_notice)

@@ -10,8 +10,9 @@ from typing_extensions import ParamSpec
 from afterwards.core.already_called import called_already
 from afterwards.core.errors import InvalidOption, InvalidTaskFunction, UnresolvedAnnotation
 from afterwards.core.keys import AllArguments, check_parameters
+from afterwards.core.keywords import RunIn, TaskSettings, check_task_names
 from afterwards.core.names import check_name
-from afterwards.core.options import RunIn, TaskOptions, TaskSettings, check_task_names, limit_of
+from afterwards.core.options import TaskOptions, limit_of
 from afterwards.core.schedule import wanted
 from afterwards.core.text import shown
 from afterwards.execution.process_checks import check_isolated

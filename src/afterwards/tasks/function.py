@@ -20,16 +20,16 @@ from afterwards.client.sqlalchemy import check_session
 from afterwards.client.uploads import files_stored
 from afterwards.core.errors import InvalidTaskFunction, NotInjected
 from afterwards.core.injected import INJECTED
-from afterwards.core.limits import Limit
-from afterwards.core.options import (
+from afterwards.core.keywords import (
     AS_CONFIGURED,
     AsConfigured,
     DatabaseSession,
     OneCallSettings,
     RunIn,
-    TaskOptions,
     check_call_names,
 )
+from afterwards.core.limits import Limit
+from afterwards.core.options import TaskOptions
 from afterwards.core.schedule import Missed, Schedule
 from afterwards.core.serialization.arguments import Codec, ResultCodec
 from afterwards.core.task import FailedTask

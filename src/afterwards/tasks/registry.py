@@ -18,7 +18,7 @@ class Registry(ProcessState):
         self._functions: dict[str, TaskFunction[Any, Any, Any]] = {}  # also by earlier names
         self.names: frozenset[str] = frozenset()  # a new object when functions are added, as is `limits`
         self.limits: dict[str, Limit] = {}
-        self.patient: frozenset[str] = frozenset()  # functions whose tasks may be leased some time before they begin
+        self.claimed_ahead: frozenset[str] = frozenset()  # functions whose tasks may be leased before a slot is free
 
     def add(self, function: TaskFunction[Any, Any, Any]) -> None:
         """Add a function; its place may be added again (reload, ``__main__`` and its module). Raises DuplicateName."""
@@ -38,7 +38,7 @@ class Registry(ProcessState):
             if known.limit
         }
         # A leased task counts for its limit. A task that a crash ends for good must not be leased earlier than needed.
-        self.patient = frozenset(
+        self.claimed_ahead = frozenset(
             name for name, known in self._functions.items() if not known.limit and known.settings.rerun_after_crash
         )
 

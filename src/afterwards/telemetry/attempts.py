@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 from datetime import timedelta
 
-from afterwards.core.lifecycle import Settled
+from afterwards.core.settling import Settled
 from afterwards.core.task import FailureKind, Lease, State, Task
 from afterwards.core.text import text_of, type_name
 from afterwards.telemetry.store import set_aside

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from afterwards.core.errors import InvalidOption
-from afterwards.core.lifecycle import Succeeded
+from afterwards.core.settling import Succeeded
 from afterwards.tasks.function import TaskFunction
 from afterwards.testing.inline import memory, under_test
 from afterwards.testing.inline_worker import CrashesAt, CrashPoint

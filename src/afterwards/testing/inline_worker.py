@@ -5,8 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from afterwards.core.lifecycle import Outcome, Raised, Settled
 from afterwards.core.options import Options
+from afterwards.core.settling import Outcome, Raised, Settled
 from afterwards.core.task import FailedTask, State, Task
 from afterwards.engine import Claim, Engine, Heartbeat
 from afterwards.execution.attempt import attempt
@@ -56,7 +56,7 @@ async def run_due(
         make_notice=make_notice,
         notify=lambda *failure: lost.append(failure),
         clock=clock,
-        patient=False,
+        waits_for_renewals=False,
     )
     claim = Claim(worker="inline", limit=1, lease=LEASE, names=functions.names)  # one by one; the clock stands still
     while tasks := await engine.claim(claim):

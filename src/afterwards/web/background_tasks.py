@@ -16,7 +16,7 @@ from afterwards.client.request import RequestTasks, request_tasks
 from afterwards.client.sqlalchemy import check_session
 from afterwards.client.uploads import UNSTORABLE
 from afterwards.core.errors import EngineError, InvalidOption, QueueFull
-from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession
+from afterwards.core.keywords import AS_CONFIGURED, AsConfigured, DatabaseSession
 from afterwards.core.spelling import check_names
 from afterwards.tasks.function import TaskFunction
 from afterwards.web.buffer import Buffer, drop, flush

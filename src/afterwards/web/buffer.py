@@ -15,7 +15,7 @@ from afterwards.client.sqlalchemy import join
 from afterwards.client.uploads import UNSTORABLE
 from afterwards.core.already_called import called_already
 from afterwards.core.errors import EngineError, InvalidOption, NotAFunction, NotStored, QueueFull
-from afterwards.core.options import AS_CONFIGURED, DatabaseSession, Stored
+from afterwards.core.keywords import AS_CONFIGURED, DatabaseSession, Stored
 from afterwards.tasks.function import Call, TaskFunction
 from afterwards.tasks.wrapped import is_call, is_task_function, leads_to_call, refuse_wrapped
 from afterwards.web.idempotency import task_key

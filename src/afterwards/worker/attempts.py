@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from afterwards import telemetry
-from afterwards.core.lifecycle import Outcome, Raised, Released, Succeeded
+from afterwards.core.settling import Outcome, Raised, Released, Succeeded
 from afterwards.core.task import Task
 from afterwards.execution.attempt import attempt
 from afterwards.execution.context import TaskContext

@@ -93,7 +93,7 @@ class ClaimAhead:
 
     async def _claim_some(self) -> None:
         queued, self._queued, self._next = self._queued, 0, None
-        most, names = min(2 * queued, self._slots.soon), self._functions.patient - {*self._given_back.values()}
+        most, names = min(2 * queued, self._slots.soon), self._functions.claimed_ahead - {*self._given_back.values()}
         if not (most and names) or self._draining.is_set():
             return
         try:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
-from afterwards.core.lifecycle import Outcome, Settled
+from afterwards.core.settling import Outcome, Settled
 from afterwards.core.task import FailedTask, Lease, State
 from afterwards.engine import Engine
 from afterwards.execution.failure_notice import MakeNotice, call_on_failure

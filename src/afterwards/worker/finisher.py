@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from afterwards import telemetry
-from afterwards.core.lifecycle import Settled
+from afterwards.core.settling import Settled
 from afterwards.engine import Engine
 from afterwards.execution.health import Health
 from afterwards.execution.retrying import persist

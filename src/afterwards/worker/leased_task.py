@@ -8,8 +8,9 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
-from afterwards.core.lifecycle import HOLD, Cancelled, Outcome, Released, Snoozed
-from afterwards.core.options import RunIn
+from afterwards.core.keywords import RunIn
+from afterwards.core.lifecycle import HOLD
+from afterwards.core.settling import Cancelled, Outcome, Released, Snoozed
 from afterwards.core.task import FailedTask, Lease, Task
 from afterwards.execution.context import TaskContext
 from afterwards.execution.function import Runnable

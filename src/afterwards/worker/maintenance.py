@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from time import monotonic
 
 from afterwards import telemetry
-from afterwards.core import lifecycle, quiet_period
+from afterwards.core import quiet_period, settling
 from afterwards.core.clock_correction import CORRECTION
 from afterwards.core.errors import EngineUnavailable, UnknownFunction
-from afterwards.core.lifecycle import Settled
 from afterwards.core.options import Options
 from afterwards.core.routing import FORGOTTEN_AFTER
+from afterwards.core.settling import Settled
 from afterwards.core.task import LEASE_ENDED, FailedTask, Lease, Task
 from afterwards.engine import Engine
 from afterwards.execution.failure_notice import MakeNotice, with_notice
@@ -53,7 +53,7 @@ class Maintenance:
         leaseholder: Leaseholder | None = None,
         probe: Callable[[], Awaitable[None]] = _nothing,
         jumped: Callable[[], None] = lambda: None,
-        patient: bool = True,
+        waits_for_renewals: bool = True,
     ) -> None:
         self._health = health
         self._engine = engine
@@ -66,7 +66,7 @@ class Maintenance:
         self._leaseholder = leaseholder
         self._probe = probe  # a write that tests whether the store accepts writes
         self._jumped = jumped
-        self._patient = patient
+        self._waits_for_renewals = waits_for_renewals
         self._lease = options.lease
         self._wrong = False  # the clock was set back, and the stored times are not corrected yet
         self._quiet = quiet_period.at_start(options.lease, clock(), steady())
@@ -113,8 +113,8 @@ class Maintenance:
         """Return the decisions about lost tasks, by lease."""
         now = self._clock()
         left = {worker.id for worker in await self._engine.workers(FORGOTTEN_AFTER) if worker.has_left}
-        behind = [lifecycle.left_behind(task, now=now) for task in tasks if task.worker in left]
-        lost = lifecycle.lose_all([task for task in tasks if task.worker not in left], now=now)
+        behind = [settling.left_behind(task, now=now) for task in tasks if task.worker in left]
+        lost = settling.lose_all([task for task in tasks if task.worker not in left], now=now)
         return {settled.lease: settled for settled in (*behind, *lost)}
 
     def _look(self) -> None:
@@ -142,7 +142,7 @@ class Maintenance:
 
     async def _had_time(self) -> bool:
         """Return whether every live worker has had time to renew: the store accepted writes, and no clock jumped."""
-        if not self._patient:
+        if not self._waits_for_renewals:
             return True
         began = self._steady()
         await self._probe()

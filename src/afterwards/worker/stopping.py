@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from math import inf
 
 from afterwards import telemetry
-from afterwards.core.lifecycle import Cancelled, Outcome, Raised, Released
-from afterwards.core.options import RunIn
+from afterwards.core.keywords import RunIn
+from afterwards.core.settling import Cancelled, Outcome, Raised, Released
 from afterwards.core.task import FailureKind, Lease, Task
 from afterwards.engine import Held
 from afterwards.execution.function import options_of

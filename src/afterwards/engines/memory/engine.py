@@ -1,24 +1,25 @@
 """The engine for tests, and the reference for other engines: dictionaries, and the rules of ``core``."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import dropwhile, islice
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
 from afterwards.core import lifecycle, limits, storing, succession
 from afterwards.core.claim import Claim, Paused
 from afterwards.core.clock_correction import corrected
-from afterwards.core.lifecycle import Settled, Start
-from afterwards.core.limits import UNLIMITED, Group
+from afterwards.core.lifecycle import Start
+from afterwards.core.limits import UNLIMITED
 from afterwards.core.routing import Backlog, Route, Unroutable, unroutable, unserved
+from afterwards.core.settling import Settled
 from afterwards.core.storing import Loaded, Stored
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Fire, Heartbeat, Held, Query, Stats, Transaction
 from afterwards.engines.memory.files import KeptFiles
 from afterwards.engines.memory.schedules import KeptSchedules
+from afterwards.engines.memory.starts import Starts, group_of
 from afterwards.engines.memory.tasks import Tasks
 from afterwards.engines.memory.workers import KeptWorkers
 from afterwards.engines.wakeup import Wakeup
@@ -31,7 +32,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
         super().__init__(clock=clock)
         self._tasks = Tasks()
         self._aliases: dict[str, str] = {}  # ids of calls that a uniqueness rule answered
-        self._starts: dict[Group, list[limits.Start]] = {}  # of functions with a rate, the oldest first
+        self._starts = Starts()
         self._paused = Paused()
         self._room_at: datetime | None = None  # when a used-up rate lets another task start
         self._wakeup = Wakeup()
@@ -84,21 +85,21 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
             self._promote(now)
             lanes = self._tasks.lanes(claim, self._paused)
             groups = {limits.group_of(lane.name, lane.limit_key, claim.limits) for lane in lanes}
-            rooms = self._rooms(groups, claim, now)
+            rooms = self._starts.rooms(groups, self._tasks.running, claim, now)
             open_lanes = (
                 lane
                 for lane in lanes
                 if (room := rooms.get(limits.group_of(lane.name, lane.limit_key, claim.limits))) is None or room.count
             )
             candidates = (
-                (task, task.suspect, _group(task, claim)) for task in self._tasks.first(open_lanes, claim.ids)
+                (task, task.suspect, group_of(task, claim)) for task in self._tasks.first(open_lanes, claim.ids)
             )
             chosen = [*limits.admit(candidates, rooms, limit=claim.limit, suspects=claim.suspects)]
             taken = [lifecycle.claim(task, claim.worker, claim.lease, now) for task in chosen]
             self._put(taken, now)
-            for start in limits.starts(((task.name, _group(task, claim)) for task in taken), claim.limits, now):
-                self._starts.setdefault(start.group, []).append(start)
-            self._room_at = limits.next_room(self._rooms(groups, claim, now).values())
+            self._starts.add(taken, claim, now)
+            left = self._starts.rooms(groups, self._tasks.running, claim, now)
+            self._room_at = limits.next_room(left.values())
             return [replace(task, failures=()) for task in taken]
 
     async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
@@ -156,10 +157,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
 
     async def find(self, query: Query) -> list[Task]:
         with self._lock:
-            newest: Iterable[Task] = reversed(self._tasks.by_id.values())
-            if query.before is not None:
-                newest = islice(dropwhile(lambda task: task.id != query.before, newest), 1, None)
-            return [_listed(task) for task in islice((task for task in newest if _matches(task, query)), query.limit)]
+            return self._tasks.find(query)
 
     async def stats(self) -> Stats:
         with self._lock:
@@ -185,8 +183,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
                 self._tasks.delete(id)
             if pruned:
                 self._aliases = {id: task for id, task in self._aliases.items() if task in self._tasks.by_id}
-            kept = {group: [start for start in starts if start.until > now] for group, starts in self._starts.items()}
-            self._starts = {group: starts for group, starts in kept.items() if starts}
+            self._starts.prune(now)
             self._prune_files(frozenset(pruned), self._tasks.by_id, now)
             self._prune_workers(now)
             return len(pruned)
@@ -298,31 +295,6 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
         before = {task.after: one for task in tasks if task.after for one in self._get([task.after])}
         self._put(succession.bring_back_all(tasks, before, now), now)
 
-    def _rooms(self, groups: Iterable[Group], claim: Claim, now: datetime) -> dict[Group, limits.Room]:
-        if not claim.limits:
-            return {}
-        running = Counter(_group(task, claim) for task in self._tasks.running)
-        began = {group: [start.at for start in starts] for group, starts in self._starts.items()}
-        return limits.rooms(groups, claim.limits, running, began, now)
-
 
 def _waits(task: Task) -> bool:
     return task.state is State.WAITING
-
-
-def _group(task: Task, claim: Claim) -> Group:
-    return limits.group_of(task.name, task.limit_key, claim.limits)
-
-
-def _matches(task: Task, query: Query) -> bool:
-    return (
-        (query.states is None or task.state in query.states)
-        and (query.names is None or task.name in query.names)
-        and (query.queues is None or task.queue in query.queues)
-        and (query.idempotency_keys is None or task.idempotency_key in query.idempotency_keys)
-        and (task.set_aside is not None or not query.set_aside)
-    )
-
-
-def _listed(task: Task) -> Task:
-    return replace(task, failures=tuple(replace(failure, traceback="") for failure in task.failures))

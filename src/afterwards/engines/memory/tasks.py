@@ -3,14 +3,17 @@
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from heapq import heappop, heappush, merge
+from itertools import dropwhile, islice
 from typing import NamedTuple
 
 from afterwards.core import lifecycle
 from afterwards.core.claim import Claim, Paused
 from afterwards.core.storing import Key, KeyKind, keys_of
 from afterwards.core.task import State, Task
+from afterwards.engine import Query
 
 LAST = datetime.max.replace(tzinfo=UTC)
 
@@ -104,6 +107,13 @@ class Tasks:
     def queued(self) -> Iterator[Task]:
         """Yield the queued tasks, without those that are set aside."""
         return (self.by_id[place.id] for lane in self._lanes.values() for place in lane)
+
+    def find(self, query: Query) -> list[Task]:
+        """Return the tasks of a query, the newest first, without the tracebacks of their failures."""
+        newest: Iterable[Task] = reversed(self.by_id.values())
+        if query.before is not None:
+            newest = islice(dropwhile(lambda task: task.id != query.before, newest), 1, None)
+        return [_listed(task) for task in islice((task for task in newest if _matches(task, query)), query.limit)]
 
     def claimable(self, now: datetime) -> list[tuple[Task, datetime]]:
         """Return tasks that wait only for a worker, and since when. A due task need not be queued yet."""
@@ -221,3 +231,17 @@ def _until(timed: list[Timed], now: datetime) -> Iterator[Timed]:
 def _end_of(task: Task, finished_at: datetime) -> datetime | None:
     """Return until when the record is kept; None is for ever."""
     return None if task.retention > LAST - finished_at else finished_at + task.retention
+
+
+def _matches(task: Task, query: Query) -> bool:
+    return (
+        (query.states is None or task.state in query.states)
+        and (query.names is None or task.name in query.names)
+        and (query.queues is None or task.queue in query.queues)
+        and (query.idempotency_keys is None or task.idempotency_key in query.idempotency_keys)
+        and (task.set_aside is not None or not query.set_aside)
+    )
+
+
+def _listed(task: Task) -> Task:
+    return replace(task, failures=tuple(replace(failure, traceback="") for failure in task.failures))

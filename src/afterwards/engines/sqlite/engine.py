@@ -8,16 +8,17 @@ from functools import partial
 from pathlib import Path
 
 from afterwards.core.errors import InvalidOption, QueueFull
-from afterwards.core.lifecycle import Settled, Start
+from afterwards.core.lifecycle import Start
 from afterwards.core.routing import LiveWorker, Unroutable
 from afterwards.core.schedule import StoredSchedule
+from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.sqlite import rows
 from afterwards.engines.sqlite.io import backup
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.io.opening import OpenedInEachProcess
-from afterwards.engines.sqlite.io.operation import Call, CallIfNeeded
+from afterwards.engines.sqlite.io.operation import ConditionalOperation, FunctionOperation
 from afterwards.engines.sqlite.io.runtime import say_what_joining_risks
 from afterwards.engines.sqlite.operations import (
     claiming,
@@ -130,7 +131,7 @@ class SQLiteEngine(OpenedInEachProcess):
 
     async def put_right(self, lease: timedelta) -> bool:
         return await self._here().writer.ask(
-            CallIfNeeded(
+            ConditionalOperation(
                 partial(clock_correction.put_right, lease=lease),
                 needed=partial(clock_correction.is_any_wrong, lease=lease),
                 otherwise=False,
@@ -172,15 +173,17 @@ class SQLiteEngine(OpenedInEachProcess):
         pruned = 0
         while pruned < limit:
             some = min(limit - pruned, MOST_PRUNED)
-            prune = CallIfNeeded(partial(pruning.prune, limit=some), needed=pruning.is_any_over, otherwise=0)
+            prune = ConditionalOperation(partial(pruning.prune, limit=some), needed=pruning.is_any_over, otherwise=0)
             count = await self._here().writer.ask(prune)
             pruned += count
             if count < some:
                 break
         await self._delete_files_over()
         writer = self._here().writer
-        await writer.ask(CallIfNeeded(set_aside.put_odd, needed=set_aside.is_any_odd, otherwise=None))
-        await writer.ask(CallIfNeeded(registration.forget, needed=registration.is_any_forgotten, otherwise=None))
+        await writer.ask(ConditionalOperation(set_aside.put_odd, needed=set_aside.is_any_odd, otherwise=None))
+        await writer.ask(
+            ConditionalOperation(registration.forget, needed=registration.is_any_forgotten, otherwise=None)
+        )
         return pruned
 
     async def delete_files(self, tasks: Sequence[str]) -> None:
@@ -190,7 +193,9 @@ class SQLiteEngine(OpenedInEachProcess):
 
     async def _delete_files_over(self) -> None:
         """Run several transactions if there are many, so that other calls get their turn."""
-        while await self._here().writer.ask(CallIfNeeded(files.delete_some, needed=files.is_any_over, otherwise=False)):
+        while await self._here().writer.ask(
+            ConditionalOperation(files.delete_some, needed=files.is_any_over, otherwise=False)
+        ):
             pass
 
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
@@ -228,7 +233,7 @@ class SQLiteEngine(OpenedInEachProcess):
     async def register_schedules(self, expressions: Mapping[str, str]) -> list[StoredSchedule]:
         if expressions:
             await self._here().writer.ask(
-                CallIfNeeded(
+                ConditionalOperation(
                     partial(scheduling.register, expressions=expressions),
                     needed=partial(scheduling.is_any_new, expressions=expressions),
                     otherwise=None,
@@ -240,7 +245,7 @@ class SQLiteEngine(OpenedInEachProcess):
         if not fires:
             return []
         return await self._here().writer.ask(
-            CallIfNeeded(
+            ConditionalOperation(
                 partial(scheduling.fire, fires=fires),
                 needed=partial(scheduling.may_any_fire, fires=fires),
                 otherwise=[],
@@ -261,7 +266,7 @@ class SQLiteEngine(OpenedInEachProcess):
         """Wake the waiting workers of all processes after a transaction has queued something."""
         opened = self._opened
         if opened is not None and opened.pid == os.getpid():
-            opened.writer.submit([Call(_something_is_queued)])
+            opened.writer.submit([FunctionOperation(_something_is_queued)])
 
 
 def _something_is_queued(connection: Connection) -> None:

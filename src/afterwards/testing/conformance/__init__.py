@@ -1,22 +1,26 @@
 """The behaviour that every engine has, as a test suite for your engine, too."""
 
 from afterwards.testing.conformance.aside import ManyFailures, SettingAside
-from afterwards.testing.conformance.chains import Chains, Requeueing
+from afterwards.testing.conformance.cancelling import Cancelling
+from afterwards.testing.conformance.chains import Chains
 from afterwards.testing.conformance.claiming import Beating, Claiming, Suspecting
 from afterwards.testing.conformance.correcting import Correcting
 from afterwards.testing.conformance.expiring import Expiring, RunningOnce
 from afterwards.testing.conformance.fences import Fences
 from afterwards.testing.conformance.files import UploadedFiles
-from afterwards.testing.conformance.finishing import Cancelling, Finishing, Losing
+from afterwards.testing.conformance.finishing import Finishing, Losing
 from afterwards.testing.conformance.joining import Joining, TransactionConformance
 from afterwards.testing.conformance.limiting import Filling, Limiting, Pausing
+from afterwards.testing.conformance.publishing import Publishing
 from afterwards.testing.conformance.reading import Pruning, Reading
 from afterwards.testing.conformance.reopening import ReopeningConformance
-from afterwards.testing.conformance.roster import LivingWorkers, WaitingForWorkers
+from afterwards.testing.conformance.requeueing import Requeueing
 from afterwards.testing.conformance.scheduling import Scheduling
-from afterwards.testing.conformance.storing import Publishing, Storing, StoringLeased
+from afterwards.testing.conformance.storing import Storing
+from afterwards.testing.conformance.storing_leased import StoringLeased
 from afterwards.testing.conformance.uniqueness import Uniqueness
 from afterwards.testing.conformance.waiting import Waiting
+from afterwards.testing.conformance.workers import LivingWorkers, WaitingForWorkers
 
 __all__ = ["EngineConformance", "ReopeningConformance", "TransactionConformance"]
 

@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
-from afterwards.core.lifecycle import Raised, SetAside
 from afterwards.core.limits import Limit
 from afterwards.core.retry import Retry
+from afterwards.core.settling import Raised, SetAside
 from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, State, Task
 from afterwards.engine import Engine, Query
 from afterwards.testing.clock import FakeClock

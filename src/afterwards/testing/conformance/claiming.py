@@ -3,8 +3,8 @@
 import asyncio
 from dataclasses import replace
 
-from afterwards.core.lifecycle import lose_all
 from afterwards.core.progress import Progress
+from afterwards.core.settling import lose_all
 from afterwards.core.task import Lease, State, Task
 from afterwards.engine import Engine, Heartbeat, Held
 from afterwards.testing.clock import START, FakeClock
@@ -12,7 +12,7 @@ from afterwards.testing.conformance.support import (
     ALL,
     HALF,
     LEASE,
-    MOMENT,
+    MICROSECOND,
     RETRY,
     SNOOZE,
     SOON,
@@ -205,9 +205,9 @@ class Beating(Conformance):
     async def test_a_beat_names_how_long_the_lease_lasts_from_now(self, engine: Engine, clock: FakeClock) -> None:
         task = await self.running(engine)
         await engine.heartbeat([Heartbeat(task.lease)], lease=SOON)
-        clock.advance(SOON - MOMENT)
+        clock.advance(SOON - MICROSECOND)
         assert await engine.expired(limit=1) == []
-        clock.advance(MOMENT)
+        clock.advance(MICROSECOND)
         assert ids(await engine.expired(limit=1)) == [task.id]
 
     async def test_a_late_beat_still_renews_what_nobody_took_away(self, engine: Engine, clock: FakeClock) -> None:

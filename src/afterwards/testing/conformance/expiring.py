@@ -2,11 +2,12 @@
 
 import pytest
 
-from afterwards.core.lifecycle import EXPIRED, Released
+from afterwards.core.lifecycle import EXPIRED
+from afterwards.core.settling import Released
 from afterwards.core.task import FailureKind, State
 from afterwards.engine import Engine
 from afterwards.testing.clock import FakeClock
-from afterwards.testing.conformance.support import LEASE, MOMENT, RETRY, SOON, Conformance, ids
+from afterwards.testing.conformance.support import LEASE, MICROSECOND, RETRY, SOON, Conformance, ids
 
 
 class Expiring(Conformance):
@@ -15,7 +16,7 @@ class Expiring(Conformance):
     async def test_a_task_can_be_begun_until_it_expires(self, engine: Engine, clock: FakeClock) -> None:
         [task] = await engine.enqueue([self.task(expires=SOON)])
         assert task.expires_at == clock() + SOON
-        clock.advance(SOON - MOMENT)
+        clock.advance(SOON - MICROSECOND)
         assert len(await self.claim(engine)) == 1
 
     async def test_then_it_is_cancelled_instead_of_begun(self, engine: Engine, clock: FakeClock) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from afterwards.core.lifecycle import Cancelled, Outcome
+from afterwards.core.settling import Cancelled, Outcome
 from afterwards.core.task import Lease, State, Task
 from afterwards.engine import Engine, Heartbeat
 from afterwards.testing.clock import FakeClock

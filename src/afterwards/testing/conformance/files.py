@@ -7,7 +7,7 @@ import pytest
 from afterwards.core.task import NewTask
 from afterwards.engine import Chunk, Engine
 from afterwards.testing.clock import FakeClock
-from afterwards.testing.conformance.support import MOMENT, SOON, Conformance
+from afterwards.testing.conformance.support import MICROSECOND, SOON, Conformance
 
 DAY = timedelta(days=1)
 
@@ -78,7 +78,7 @@ class UploadedFiles(Conformance):
             assert await self.content(engine, file) == [b"a", b"b"]
         [task] = await self.claim(engine)
         await self.succeed(engine, task)
-        clock.advance(SOON - MOMENT)
+        clock.advance(SOON - MICROSECOND)
         await engine.prune(limit=10)
         assert await self.content(engine, file) == [b"a", b"b"]
 
@@ -112,10 +112,10 @@ class UploadedFiles(Conformance):
     ) -> None:
         files = [self.file() for _ in range(count)]
         await engine.write_chunks([chunk for file in files for chunk in self.chunks(file, self.task(), b"a", b"b")])
-        clock.advance(DAY - MOMENT)
+        clock.advance(DAY - MICROSECOND)
         await engine.prune(limit=10)
         assert await self.content(engine, files[-1]) == [b"a", b"b"]
-        clock.advance(MOMENT)
+        clock.advance(MICROSECOND)
         assert await engine.prune(limit=10) == 0
         assert [await self.content(engine, file) for file in files] == [[]] * count
 
@@ -123,7 +123,7 @@ class UploadedFiles(Conformance):
         needed, forgotten, new = [self.file() for _ in range(120)], self.file(), self.task()
         await engine.write_chunks([chunk for file in needed for chunk in self.chunks(file, new, b"a")])
         await engine.enqueue([new])
-        clock.advance(MOMENT)
+        clock.advance(MICROSECOND)
         await engine.write_chunks(self.chunks(forgotten, self.task(), b"b"))
         clock.advance(DAY)
         await engine.prune(limit=1)

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from afterwards.core.errors import QueueFull
-from afterwards.core.lifecycle import Cancelled
 from afterwards.core.limits import Limit, Rate
+from afterwards.core.settling import Cancelled
 from afterwards.core.task import State
 from afterwards.engine import Engine, Paused, Query
 from afterwards.testing.clock import FakeClock

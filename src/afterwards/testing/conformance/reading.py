@@ -2,11 +2,11 @@
 
 from datetime import timedelta
 
-from afterwards.core.lifecycle import Cancelled
+from afterwards.core.settling import Cancelled
 from afterwards.core.task import Failure, FailureKind, State
 from afterwards.engine import Engine, Query
 from afterwards.testing.clock import START, FakeClock
-from afterwards.testing.conformance.support import FAILURE, MOMENT, SNOOZE, SOON, Conformance, ids
+from afterwards.testing.conformance.support import FAILURE, MICROSECOND, SNOOZE, SOON, Conformance, ids
 
 
 class Reading(Conformance):
@@ -118,9 +118,9 @@ class Pruning(Conformance):
         self, engine: Engine, clock: FakeClock
     ) -> None:
         task = await self.ended(engine, retention=SOON)
-        clock.advance(SOON - MOMENT)
+        clock.advance(SOON - MICROSECOND)
         assert await engine.prune(limit=10) == 0
-        clock.advance(MOMENT)
+        clock.advance(MICROSECOND)
         assert await engine.prune(limit=10) == 1
         assert await engine.get([task.id]) == []
         assert await engine.find(Query()) == []

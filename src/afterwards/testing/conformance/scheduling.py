@@ -7,7 +7,7 @@ from afterwards.core.schedule import StoredSchedule
 from afterwards.core.task import State, Task
 from afterwards.engine import Engine, Fire, Paused
 from afterwards.testing.clock import START, FakeClock
-from afterwards.testing.conformance.support import MOMENT, SOON, Conformance, ids
+from afterwards.testing.conformance.support import MICROSECOND, SOON, Conformance, ids
 
 HOUR = timedelta(hours=1)
 NIGHTLY = {"greet": "0 3 * * * UTC"}
@@ -71,7 +71,7 @@ class Scheduling(Conformance):
         await engine.register_schedules(NIGHTLY)
         assert len(await self.fire(engine, START + SOON)) == 1
         assert await self.fire(engine, START + SOON) == []
-        assert len(await self.fire(engine, START + SOON + MOMENT)) == 1
+        assert len(await self.fire(engine, START + SOON + MICROSECOND)) == 1
 
     async def test_a_fire_twice_in_one_call_is_one_fire(self, engine: Engine) -> None:
         await engine.register_schedules(NIGHTLY)
@@ -155,7 +155,7 @@ class Scheduling(Conformance):
         clock.advance(HOUR)
         await self.resume(engine, "greet", "unknown")
         assert await self.fire(engine, START + SOON, clock()) == []
-        assert len(await self.fire(engine, clock() + MOMENT)) == 1
+        assert len(await self.fire(engine, clock() + MICROSECOND)) == 1
 
     async def test_resuming_what_is_not_paused_passes_over_nothing(self, engine: Engine, clock: FakeClock) -> None:
         await engine.register_schedules(NIGHTLY)

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from afterwards.core.lifecycle import Outcome, Raised, Released, Settled, Snoozed, Succeeded, lose, settle
 from afterwards.core.limits import Limit
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
+from afterwards.core.settling import Outcome, Raised, Released, Settled, Snoozed, Succeeded, lose, settle
 from afterwards.core.task import Lease, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine
 from afterwards.testing.clock import START, FakeClock
 
 LEASE = timedelta(seconds=30)
 SOON = timedelta(seconds=10)
-MOMENT = timedelta(microseconds=1)
+MICROSECOND = timedelta(microseconds=1)
 """The precision with which an engine keeps instants and spans, at least."""
 SUCCESS = Succeeded()
 FAILURE = Raised(error=ValueError("no"))

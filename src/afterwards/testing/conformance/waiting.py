@@ -12,16 +12,16 @@ from afterwards.testing.clock import FakeClock
 from afterwards.testing.conformance.support import FAILURE, LEASE, RELEASE, Conformance
 
 LONG = timedelta(minutes=10)
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """Seconds of real time after which a hint counts as missing."""
-A_MOMENT = timedelta(milliseconds=5)
+SHORT = timedelta(milliseconds=5)
 
 
 class Waiting(Conformance):
     """A worker that found nothing sleeps until there may be something to claim."""
 
     async def test_a_wait_ends_when_its_time_is_over(self, engine: Engine) -> None:
-        await self.hinted(engine.wait(A_MOMENT))
+        await self.hinted(engine.wait(SHORT))
         await self.hinted(engine.wait(timedelta()))
 
     async def test_it_ends_when_a_task_is_stored(self, engine: Engine) -> None:
@@ -59,7 +59,7 @@ class Waiting(Conformance):
         await self.hinted(engine.wait(LONG))
 
     async def test_every_waiting_worker_is_told(self, engine: Engine) -> None:
-        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(TIMEOUT), asyncio.TaskGroup() as group:
             for _ in range(3):
                 group.create_task(engine.wait(LONG))
             await self.settle_down()
@@ -69,13 +69,13 @@ class Waiting(Conformance):
         async def wait() -> None:
             await engine.wait(LONG)
 
-        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(TIMEOUT), asyncio.TaskGroup() as group:
             group.create_task(asyncio.to_thread(asyncio.run, wait()))
             await self.settle_down()
             await engine.enqueue([self.task()])
 
     async def test_it_ends_when_a_task_becomes_due(self, engine: Engine) -> None:
-        await engine.enqueue([self.task(wait=A_MOMENT)])
+        await engine.enqueue([self.task(wait=SHORT)])
         await self.claim(engine)
         await self.hinted(engine.wait(LONG))
 
@@ -101,9 +101,9 @@ class Waiting(Conformance):
 
     async def hinted(self, wait: Awaitable[None]) -> None:
         try:
-            await asyncio.wait_for(wait, PATIENCE)
+            await asyncio.wait_for(wait, TIMEOUT)
         except TimeoutError:
-            raise AssertionError(f"`wait` went on for {PATIENCE:g} s of real time: a hint is missing") from None
+            raise AssertionError(f"`wait` went on for {TIMEOUT:g} s of real time: a hint is missing") from None
 
     async def settle_down(self) -> None:
         """Let the other tasks run as far as they can. A hint that comes too early must not be lost either."""

@@ -12,7 +12,7 @@ from afterwards.core.errors import EngineUnavailable
 from afterwards.core.shortage import is_shortage
 from afterwards.engines.sqlite.io.checks import check_place
 from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.io.operation import CallIfNeeded, Operation
+from afterwards.engines.sqlite.io.operation import ConditionalOperation, Operation
 from afterwards.engines.sqlite.io.runtime import Opened, Settings, gate, say_what_is_old
 
 
@@ -33,7 +33,7 @@ class OpenedInEachProcess:
         with gate:
             self._users += 1
         try:
-            await self._here().writer.ask(CallIfNeeded(_nothing, needed=_never, otherwise=None))
+            await self._here().writer.ask(ConditionalOperation(_nothing, needed=_never, otherwise=None))
         except BaseException:
             await self._leave(refused=True)
             raise

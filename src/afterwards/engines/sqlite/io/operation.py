@@ -26,7 +26,7 @@ class Operation(Generic[R]):
 
     turn: ClassVar[Turn] = Turn.CHANGE
     only_adds: ClassVar[bool] = False  # needs no rows that other operations of its transaction have not written yet
-    patient: ClassVar[bool] = False  # may wait a little for others, to share their commit
+    shares_commit: ClassVar[bool] = False  # may wait a little for others to commit with
     may_be_needless: ClassVar[bool] = False  # is asked first, outside a transaction, whether there is anything to do
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Operation(Generic[R]):
             self.take_back(self.result)
 
 
-class Call(Operation[R]):
+class FunctionOperation(Operation[R]):
     """Run a function."""
 
     __slots__ = ("_function",)
@@ -80,7 +80,7 @@ class Call(Operation[R]):
         return self._function(connection)
 
 
-class CallIfNeeded(Call[R]):
+class ConditionalOperation(FunctionOperation[R]):
     """Run a function, unless a check finds that there is nothing to do."""
 
     __slots__ = ("_needed",)

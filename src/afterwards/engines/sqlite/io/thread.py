@@ -14,7 +14,7 @@ from afterwards.core.errors import EngineUnavailable
 from afterwards.engines.sqlite.io.connection import Connection, OwnConnection
 from afterwards.engines.sqlite.io.errors import is_broken_by, translated
 from afterwards.engines.sqlite.io.file_identity import OpenFiles
-from afterwards.engines.sqlite.io.operation import Call, Operation
+from afterwards.engines.sqlite.io.operation import FunctionOperation, Operation
 from afterwards.telemetry import log
 
 R = TypeVar("R")
@@ -24,8 +24,8 @@ LONGEST_CALL = 30.0
 
 LONGEST_JOIN = 5.0
 
-PATIENCE = 0.005
-"""Seconds that a patient operation waits for others to share its commit, while others come one after the other."""
+SHARING_WINDOW = 0.005
+"""Seconds that an operation waits for others to share its commit, as long as others keep coming."""
 
 MOST_AT_ONCE = 1000
 
@@ -79,7 +79,7 @@ class ConnectionThread:
 
     def call(self, function: Callable[[Connection], R]) -> "asyncio.Future[R]":
         """Have the thread run a function."""
-        return self.ask(Call(function))
+        return self.ask(FunctionOperation(function))
 
     def ask(self, operation: Operation[R]) -> "asyncio.Future[R]":
         """Have the thread run an operation."""
@@ -160,14 +160,14 @@ class ConnectionThread:
         found: list[Operation[Any] | Signal] = []
         with suppress(Empty):
             found += self._queue.get(timeout=pause)
-            until = min(time.monotonic() + PATIENCE, self._company_until)
-            while all(isinstance(one, Operation) and one.patient for one in found):
+            until = min(time.monotonic() + SHARING_WINDOW, self._company_until)
+            while all(isinstance(one, Operation) and one.shares_commit for one in found):
                 found += self._queue.get(timeout=max(0.0, until - time.monotonic()))
         with suppress(Empty):
             while len(found) < MOST_AT_ONCE:
                 found += self._queue.get_nowait()
         if any(isinstance(one, Operation) and one.only_adds for one in found):
-            self._company_until = time.monotonic() + 2 * PATIENCE
+            self._company_until = time.monotonic() + 2 * SHARING_WINDOW
         return found
 
     def _pause(self) -> float | None:

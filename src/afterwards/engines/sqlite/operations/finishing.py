@@ -5,13 +5,13 @@ from itertools import chain
 from typing import NamedTuple
 
 from afterwards.core import lifecycle, succession
-from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import UNLIMITED
+from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, State, Task
 from afterwards.engines.sqlite import placeholders, rows
 from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.io.operation import Call
+from afterwards.engines.sqlite.io.operation import FunctionOperation
 from afterwards.engines.sqlite.operations import changing, reading, storing, successors
 
 MOST_EXPIRED = 1000
@@ -63,10 +63,10 @@ Counted = tuple[int, int, int]
 """Failures, crashes and attempts of a task."""
 
 
-class Finish(Call[list[Lease]]):
+class Finish(FunctionOperation[list[Lease]]):
     """Store how attempts ended."""
 
-    patient = True
+    shares_commit = True
 
 
 class Piece(NamedTuple):

@@ -12,7 +12,7 @@ from afterwards.core.task import State, Task
 from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.io.operation import CallIfNeeded, Turn
+from afterwards.engines.sqlite.io.operation import ConditionalOperation, Turn
 from afterwards.engines.sqlite.operations import changing, reading, set_aside
 
 MOST_DECIDED = 200
@@ -149,7 +149,7 @@ def is_any_left(connection: Connection) -> bool:
     return connection.execute(ANY_BEHIND).fetchone() is not None
 
 
-class GoOn(CallIfNeeded[bool]):
+class GoOn(ConditionalOperation[bool]):
     """Decide on some of the tasks behind noted ones. Answers True if any are left."""
 
     turn = Turn.STORE

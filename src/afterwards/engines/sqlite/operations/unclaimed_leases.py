@@ -6,14 +6,14 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from afterwards.core import lifecycle
+from afterwards.core import lifecycle, settling
 from afterwards.core.errors import QueueFull
-from afterwards.core.lifecycle import Released, Snoozed
 from afterwards.core.retry import Retry
+from afterwards.core.settling import Released, Snoozed
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Claim
 from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.io.operation import Call, CallIfNeeded, Operation, Turn
+from afterwards.engines.sqlite.io.operation import ConditionalOperation, FunctionOperation, Operation, Turn
 from afterwards.engines.sqlite.io.runtime import Opened
 from afterwards.engines.sqlite.operations import claiming, finishing, storing
 
@@ -36,7 +36,7 @@ class UnclaimedLeases:
         """Have the writer release the leases of tasks. Tasks in ``held`` stay held."""
         now, unheard = self._clock(), Released("nobody waited for the claim any more", begun=False)
         settled = [
-            lifecycle.settle(
+            settling.settle(
                 task,
                 Snoozed(lifecycle.HOLD, called=False) if task.id in held else unheard,
                 Retry(),
@@ -48,7 +48,7 @@ class UnclaimedLeases:
         ]
         if settled:
             self._leases += [one.lease for one in settled]
-            opened.writer.submit([Call(partial(finishing.finish, settled=settled))])
+            opened.writer.submit([FunctionOperation(partial(finishing.finish, settled=settled))])
 
     def without_released(self, stored: list[Task]) -> list[Task]:
         """Return the answer to a call. If it repeats a call with released leases, the tasks are as they will be."""
@@ -99,7 +99,7 @@ class EnqueueAndLease(Enqueue):
         self._release(leased, {new.id for new in self._tasks if new.held})
 
 
-class ClaimTasks(CallIfNeeded[list[Task]]):
+class ClaimTasks(ConditionalOperation[list[Task]]):
     """Lease queued tasks to a worker."""
 
     __slots__ = ("_release",)

@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from afterwards.core.lifecycle import SetAside
 from afterwards.core.routing import LiveWorker, Route, Unroutable
+from afterwards.core.settling import SetAside
 from afterwards.engine import Engine, Paused
 from afterwards.testing.clock import START, FakeClock
-from afterwards.testing.conformance.support import FAILURE, MOMENT, RELEASE, RETRY, SOON, Conformance
+from afterwards.testing.conformance.support import FAILURE, MICROSECOND, RELEASE, RETRY, SOON, Conformance
 
 DAY = timedelta(days=1)
 GREET = Route("greet", "default")
@@ -19,7 +19,7 @@ class LivingWorkers(Conformance):
     """Workers are announced, leave, and are forgotten."""
 
     async def test_a_worker_is_listed_as_it_was_announced(self, engine: Engine, clock: FakeClock) -> None:
-        ada = self.worker("ada", queues=frozenset({"mail", "default"}), slots=7, started_at=START - MOMENT)
+        ada = self.worker("ada", queues=frozenset({"mail", "default"}), slots=7, started_at=START - MICROSECOND)
         clock.advance(SOON)
         await engine.announce([ada])
         [listed] = await engine.workers(SOON)
@@ -53,7 +53,7 @@ class LivingWorkers(Conformance):
         clock.advance(SOON)
         await engine.announce([self.worker("ada")])
         assert [one.id for one in await engine.workers(SOON)] == ["ada", "dead"]
-        assert [one.id for one in await engine.workers(SOON - MOMENT)] == ["ada"]
+        assert [one.id for one in await engine.workers(SOON - MICROSECOND)] == ["ada"]
 
     async def test_who_has_left_is_seen_as_having_left(self, engine: Engine, clock: FakeClock) -> None:
         ada, eve = self.worker("ada"), self.worker("eve")
@@ -63,7 +63,7 @@ class LivingWorkers(Conformance):
         left = replace(self.seen(ada, clock()), has_left=True)
         assert await engine.workers(timedelta()) == [left]
         assert await engine.workers(SOON) == [left, self.seen(eve, START)]
-        clock.advance(MOMENT)
+        clock.advance(MICROSECOND)
         assert await engine.workers(timedelta()) == []
 
     async def test_who_is_back_after_it_had_left_lives(self, engine: Engine) -> None:
@@ -79,11 +79,11 @@ class LivingWorkers(Conformance):
 
     async def test_who_was_not_seen_for_a_day_is_forgotten(self, engine: Engine, clock: FakeClock) -> None:
         await engine.announce([self.worker("dead"), self.worker("gone", has_left=True), self.worker("ada")])
-        clock.advance(DAY - MOMENT)
+        clock.advance(DAY - MICROSECOND)
         await engine.announce([self.worker("ada")])
         await engine.prune(limit=10)
         assert len(await engine.workers(DAY * 2)) == 3
-        clock.advance(MOMENT)
+        clock.advance(MICROSECOND)
         assert await engine.prune(limit=10) == 0  # workers are not tasks
         assert [one.id for one in await engine.workers(DAY * 2)] == ["ada"]
 
@@ -131,7 +131,7 @@ class WaitingForWorkers(Conformance):
         ]
         clock.advance(SOON)
         assert len(await engine.unroutable(SOON)) == 2  # it was seen within this span
-        assert len(await engine.unroutable(SOON - MOMENT)) == 3
+        assert len(await engine.unroutable(SOON - MICROSECOND)) == 3
 
     async def test_who_has_left_within_the_span_may_come_back(self, engine: Engine) -> None:
         await engine.enqueue([self.task()])
@@ -149,9 +149,9 @@ class WaitingForWorkers(Conformance):
 
     async def test_what_is_due_has_a_route_although_nobody_claims(self, engine: Engine, clock: FakeClock) -> None:
         await engine.enqueue([self.task(wait=SOON)])
-        clock.advance(SOON - MOMENT)
+        clock.advance(SOON - MICROSECOND)
         assert await self.routes(engine) == set()
-        clock.advance(MOMENT)
+        clock.advance(MICROSECOND)
         assert await self.routes(engine) == {GREET}
         assert await self.backlog(engine) == (1, START + SOON)
 
@@ -182,7 +182,7 @@ class WaitingForWorkers(Conformance):
         await engine.enqueue([self.task()])
         assert await self.backlog(engine) == (2, START)
         assert await self.backlog(engine, waited=SOON) == (1, START)
-        assert await self.backlog(engine, waited=SOON + MOMENT) is None
+        assert await self.backlog(engine, waited=SOON + MICROSECOND) is None
 
     async def test_a_delayed_task_waits_since_it_was_due_whenever_that_was_noticed(
         self, engine: Engine, clock: FakeClock
@@ -192,7 +192,7 @@ class WaitingForWorkers(Conformance):
         before = await self.backlog(engine)
         await self.claim(engine, names=["other"])  # this also queues tasks that are due
         assert before == await self.backlog(engine) == (1, START + SOON)
-        assert await self.backlog(engine, waited=SOON * 2 + MOMENT) is None
+        assert await self.backlog(engine, waited=SOON * 2 + MICROSECOND) is None
 
     async def test_a_held_task_waits_since_it_was_published(self, engine: Engine, clock: FakeClock) -> None:
         [held] = await engine.enqueue([self.task(held=True)])

@@ -1,0 +1,293 @@
+"""Two engines, and the operations that are done to both."""
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from afterwards.core import lifecycle, settling
+from afterwards.core.errors import QueueFull
+from afterwards.core.limits import Group, group_of
+from afterwards.core.progress import Progress
+from afterwards.core.retry import Retry
+from afterwards.core.routing import LiveWorker
+from afterwards.core.settling import Outcome
+from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task, task_id
+from afterwards.engine import Claim, Engine, Fire, Heartbeat, Paused, Query
+from afterwards.testing.clock import START, FakeClock
+from afterwards.testing.conformance.generated.difference import difference
+from afterwards.testing.conformance.generated.invariants import (
+    LIMITS,
+    SECOND,
+    check_change,
+    check_limits,
+    check_record,
+    check_uniqueness,
+)
+
+T = TypeVar("T")
+
+LEASE = 30 * SECOND
+NAMES = frozenset({"greet", "thank"})
+FIRES = 10 * SECOND
+FAILURE = Failure(attempt=1, at=START, worker="w", kind=FailureKind.RAISED, type="ValueError", message="no")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One call of an enqueue. Its ``repr`` leaves out the defaults."""
+
+    name: str = "greet"
+    queue: str = "default"
+    priority: int = 0
+    retention: int = 1_000_000
+    after: int | None = None  # 0: the call just before it
+    held: bool = False
+    wait: int = 0
+    plain: bool = False
+    chained: bool = False
+    expires: int | None = None
+    unique_key: str | None = None
+    idempotency_key: str | None = None
+    limit_key: str = ""
+    rerun_after_crash: bool = True
+    max_queued: int | None = None
+
+    def __repr__(self) -> str:
+        given = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
+        return f"Asked({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+
+@dataclass
+class World:
+    """Two engines, one clock, and the memory of senders and workers. Numbers count backwards from the latest."""
+
+    engine: Engine
+    reference: Engine
+    clock: FakeClock
+    ids: list[str] = field(default_factory=list)
+    attempts: list[Task] = field(default_factory=list)  # as their workers took them, including those that are over
+    expired: list[Task] = field(default_factory=list)  # as a reaper read them
+    stored: dict[str, Task] = field(default_factory=dict)  # after the last step
+    starts: dict[Group, list[datetime]] = field(default_factory=dict)
+    fired: set[tuple[str, datetime]] = field(default_factory=set)
+
+    async def enqueue(self, calls: list[Asked], slots: int) -> None:
+        tasks = [self._new(asked) for asked in calls]
+        claim = Claim(worker="sender", limit=slots, lease=LEASE, names=NAMES, limits=LIMITS) if slots else None
+        stored = await self._both(lambda engine: _or_full(engine.enqueue(tasks, claim=claim)))
+        self.attempts += [task for task in stored or [] if task.state is State.RUNNING]
+
+    async def publish(self, numbers: list[int], attempt: int, start: int | timedelta | None) -> None:
+        moved = {task.id: task.state for task in await self.engine.get(self._ids(numbers))}
+        not_due = [
+            task
+            for task in self._tasks(numbers)
+            if not (task.run_at and task.run_at <= self.clock()) and task.state is moved.get(task.id)
+        ]
+        until = self.clock() + timedelta(seconds=start) if isinstance(start, int) else start
+        # Some start at once: tasks that are published together may have different times.
+        starts = [(Lease(task.id, attempt), None if number % 2 else until) for number, task in enumerate(not_due)]
+        await self._both(lambda engine: engine.publish(starts))
+
+    async def claim(
+        self,
+        limit: int = 100,
+        names: frozenset[str] = NAMES,
+        queues: frozenset[str] | None = None,
+        suspects: int = 1,
+        numbers: list[int] | None = None,
+    ) -> None:
+        claim = Claim(
+            worker="worker",
+            limit=limit,
+            lease=LEASE,
+            names=names,
+            queues=queues,
+            suspects=suspects,
+            ids=None if numbers is None else frozenset(self._ids(numbers)),
+            limits=LIMITS,
+        )
+        taken = await self._both(lambda engine: engine.claim(claim))
+        self.attempts += taken
+        for task in taken:
+            self.starts.setdefault(group_of(task.name, task.limit_key, LIMITS), []).append(self.clock())
+
+    async def pause(self, paused: Paused) -> None:
+        await self._both(lambda engine: engine.pause(paused))
+
+    async def resume(self, paused: Paused) -> None:
+        await self._both(lambda engine: engine.resume(paused))
+
+    async def heartbeat(self, numbers: list[int], progress: Progress | None) -> None:
+        beats = [Heartbeat(task.lease, progress) for task in self._attempts(numbers)]
+        await self._both(lambda engine: engine.heartbeat(beats, lease=LEASE))
+
+    async def finish(self, numbers: list[int], outcome: Outcome, retries: int) -> None:
+        settled = [
+            settling.settle(task, outcome, Retry(retries), worker="worker", now=self.clock(), random=0.5)
+            for task in self._attempts(numbers)
+        ]
+        await self._both(lambda engine: engine.finish(settled))
+
+    async def look_for_expired(self) -> None:
+        self.expired = await self._both(lambda engine: _in_any_order(engine.expired(limit=1000)))
+
+    async def give_up_what_was_seen_expired(self) -> None:
+        lost = settling.lose_all(self.expired, now=self.clock())
+        await self._both(lambda engine: engine.finish(lost))
+
+    async def workers_die(self) -> None:
+        self.clock.advance(LEASE)
+        await self.look_for_expired()
+        await self.give_up_what_was_seen_expired()
+
+    async def a_reaper_is_slow(self, numbers: list[int]) -> None:
+        """Renew some leases between the reaper's query and its decision."""
+        self.clock.advance(LEASE)
+        await self.look_for_expired()
+        await self.heartbeat(numbers, progress=None)
+        await self.give_up_what_was_seen_expired()
+
+    async def cancel(self, number: int) -> None:
+        await self._both(lambda engine: engine.cancel(self._ids([number]), "not wanted"))
+
+    async def requeue(self, numbers: list[int]) -> None:
+        await self._both(lambda engine: _in_any_order(engine.requeue(self._ids(numbers))))
+
+    async def prune(self) -> None:
+        await self._both(lambda engine: engine.prune(limit=1000))
+
+    async def register_schedules(self, expressions: dict[str, str]) -> None:
+        await self._both(lambda engine: engine.register_schedules(expressions))
+
+    async def fire(self, calls: list[Asked], slots: list[int]) -> None:
+        """Fire at multiples of a span, near the clock. Both engines get the same calls, so that none is doubled."""
+        now = START + (self.clock() - START) // FIRES * FIRES
+        fires = [
+            Fire(call.name, now + slot * FIRES, replace(self._new(call), max_queued=None))
+            for call, slot in zip(calls, slots, strict=False)
+        ]
+        stored = {task.id for task in await self._both(lambda engine: engine.fire(fires))}
+        for fire in fires:
+            if fire.task.id in stored:
+                assert (fire.schedule, fire.at) not in self.fired
+                self.fired.add((fire.schedule, fire.at))
+
+    async def pause_schedules(self, names: frozenset[str]) -> None:
+        await self.pause(Paused(schedules=names))
+
+    async def resume_schedules(self, names: frozenset[str]) -> None:
+        await self.resume(Paused(schedules=names))
+
+    async def announce(self, names: frozenset[str], queues: frozenset[str] | None, has_left: bool) -> None:
+        worker = LiveWorker(
+            id="worker", host="here", pid="1", started_at=START, names=names, queues=queues, has_left=has_left
+        )
+        await self._both(lambda engine: engine.announce([worker]))
+
+    async def time_passes(self, seconds: int) -> None:
+        self.clock.advance(seconds)
+
+    async def find(
+        self,
+        states: frozenset[State] | None,
+        names: frozenset[str] | None,
+        queues: frozenset[str] | None,
+        before: int | None,
+        limit: int,
+    ) -> None:
+        below = None if before is None else self._ids([before])[0]
+        query = Query(states=states, names=names, queues=queues, before=below, limit=limit)
+        await self._both(lambda engine: engine.find(query))
+
+    async def check(self, *, by_hand: bool) -> None:
+        """Check that both engines hold the same, and that it is consistent."""
+        stored = await self._both(lambda engine: engine.get(self.ids))
+        await self._both(_counts)
+        await self._both(lambda engine: engine.paused())
+        await self._both(lambda engine: engine.register_schedules({}))
+        await self._both(lambda engine: engine.workers(60 * SECOND))
+        await self._both(lambda engine: engine.unroutable(10 * SECOND))
+        before, self.stored = self.stored, {task.id: task for task in stored}  # one task may stand for several ids
+        check_limits(self.stored.values(), self.starts)
+        check_uniqueness(self.stored.values())
+        for task in stored:
+            check_record(task, self.stored)
+            if task.id in before:
+                check_change(before[task.id], task, by_hand=by_hand)
+
+    async def _both(self, call: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
+        """Do the same to both engines. Their answers must be equal."""
+        expected, answer = await call(self.reference), await call(self.engine)
+        if self._moved(answer) != self._moved(expected):
+            raise AssertionError(difference(self._moved(answer), self._moved(expected)))
+        return expected
+
+    def _moved(self, answer: object) -> object:
+        """Return an answer as if all due tasks were queued: each engine may choose when it queues them."""
+        match answer:
+            case Task():
+                return lifecycle.due(answer, self.clock())
+            case list():
+                return [self._moved(item) for item in answer]
+            case _:
+                return answer
+
+    def _new(self, asked: Asked) -> NewTask:
+        after = None if asked.after is None or not self.ids else self._ids([asked.after])[0]
+        self.ids.append(task_id(START, (2**79 - len(self.ids)).to_bytes(10)))  # they decrease: nothing to order by
+        return NewTask(
+            id=self.ids[-1],
+            name=asked.name,
+            arguments="{}",
+            queue=asked.queue,
+            priority=asked.priority,
+            retention=asked.retention * SECOND,
+            after=after,
+            held=asked.held,
+            wait=asked.wait * SECOND,
+            failure=FAILURE if asked.plain else None,
+            chained=asked.chained,
+            expires=None if asked.expires is None else asked.expires * SECOND,
+            unique_key=None if asked.plain else asked.unique_key,
+            idempotency_key=asked.idempotency_key,
+            limit_key=asked.limit_key,
+            rerun_after_crash=asked.rerun_after_crash,
+            max_queued=asked.max_queued,
+        )
+
+    def _ids(self, numbers: Sequence[int]) -> list[str]:
+        return _counted_back(self.ids, numbers) or [task_id(START, bytes(10))]
+
+    def _tasks(self, numbers: Sequence[int]) -> list[Task]:
+        return [self.stored[id] for id in self._ids(numbers) if id in self.stored]
+
+    def _attempts(self, numbers: Sequence[int]) -> list[Task]:
+        return _counted_back(self.attempts, numbers)
+
+
+def _counted_back(items: Sequence[T], numbers: Sequence[int]) -> list[T]:
+    """Return the items with these numbers, 0 being the latest; each once."""
+    return [items[index] for index in {-1 - number % len(items): None for number in numbers}] if items else []
+
+
+async def _or_full(answer: Awaitable[list[Task]]) -> list[Task] | None:
+    """Return the answer, None if a queue was full."""
+    try:
+        return await answer
+    except QueueFull:
+        return None
+
+
+async def _in_any_order(answer: Awaitable[list[Task]]) -> list[Task]:
+    return sorted(await answer, key=lambda task: task.id)
+
+
+async def _counts(engine: Engine) -> dict[tuple[str, State], int]:
+    """Count the tasks by state. Scheduled and queued are one, because engines may choose when they move tasks."""
+    counts: dict[tuple[str, State], int] = {}
+    for (queue, state), count in (await engine.stats()).counts.items():
+        key = queue, State.QUEUED if state is State.SCHEDULED else state
+        counts[key] = counts.get(key, 0) + count
+    return counts

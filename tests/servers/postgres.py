@@ -90,7 +90,7 @@ class PostgresServer:
             shutil.chown(self.folder, self._account, getpwnam(self._account).pw_gid)
         self.data = self.folder / "data"
         self.port = _free_port()
-        self._settings = dict(ALWAYS) | settings
+        self._settings = {**ALWAYS, **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self._names = count(1)
         self._undertaker = self._popen(

@@ -86,10 +86,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """The number of tasks in each queue and state, and the age of the oldest queued one."""
+    """The number of tasks in each queue and state, and the longest wait of a claimable one."""
 
     counts: Mapping[tuple[str, State], int]  # by queue and state, without zeros
-    oldest: timedelta | None  # since it was stored; without tasks that are set aside
+    oldest: timedelta | None  # time since the first of them became claimable, as in ``unroutable``; paused ones count
 
 
 class Answer(NamedTuple):
@@ -216,8 +216,9 @@ class Leasing(Protocol):
     async def put_right(self, lease: timedelta) -> bool:
         """Correct what was written while the clock was more than three hours ahead (``core.clock_correction``).
 
-        Waits, leases and schedules go on from now, and no worker was seen later than now. No other lease is longer than
-        ``lease``. Returns whether there was anything to correct. Cheap if there was not.
+        Waits, leases and schedules go on from now, no queued task became claimable later than now, and no worker was
+        seen later than now. No other lease is longer than ``lease``. Many tasks are corrected in pieces. Returns
+        whether there was anything to correct. Cheap if there was not.
         """
         ...
 
@@ -240,7 +241,11 @@ class Controls(Protocol):
         ...
 
     async def stats(self) -> Stats:
-        """Return the number of tasks in each queue and state, and the age of the oldest queued one."""
+        """Return the number of tasks in each queue and state, and the time that the longest waiting has been claimable.
+
+        That time is never negative, and None if no task is claimable. A delayed task is claimable since it was due, as
+        in ``unroutable``; paused tasks count, set-aside tasks do not.
+        """
         ...
 
     async def requeue(self, ids: Sequence[str]) -> list[Task]:

@@ -199,6 +199,36 @@ def test_a_change_of_the_code_starts_it_again(application: Path) -> None:
         working.stops()
 
 
+@pytest.mark.parametrize("wrong", ["def (", "import nothing_of_this_name", "del app", "Afterwards(app, concurrency=0)"])
+def test_a_change_that_cannot_be_loaded_is_told_and_the_next_one_is_waited_for(application: Path, wrong: str) -> None:
+    with worker(application, "--reload") as working:
+        working.says("worker here")
+        write_application(application, "Afterwards(app)", wrong)
+        working.says("a new one starts after the next change")
+        assert sum(line.startswith("afterwards: ") for line in working.output.splitlines()) == 1
+        write_application(application, "Afterwards(app)", "write('mended')")
+        working.writes("mended")
+        store(application)
+        working.writes("a", "b", "c")
+        working.stops()
+
+
+def test_what_cannot_be_loaded_at_first_is_loaded_when_it_was_mended(application: Path) -> None:
+    (application / "main.py").rename(application / "later")
+    with worker(application, "main:app", "--reload") as working:
+        working.says("a new one starts after the next change")
+        (application / "later").rename(application / "main.py")
+        working.says("worker here")
+        working.stops()
+
+
+def test_a_signal_ends_a_wait_for_a_change(application: Path) -> None:
+    (application / "main.py").write_text("def (")
+    with worker(application, "--reload") as working:
+        working.says("a new one starts after the next change")
+        working.stops()
+
+
 @pytest.mark.parametrize("processes", [[], ["--processes", "2"]])
 def test_probes_are_answered(application: Path, processes: list[str]) -> None:
     port = free_port()

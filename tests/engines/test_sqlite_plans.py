@@ -45,6 +45,8 @@ BY_INDEX = {
     "reading.EXPIRED": "afterwards_running (lease_until<?)",
     "pruning.ANY_OVER": "afterwards_over (<expr><?)",
     "pruning.OVER": "afterwards_over (<expr><?)",
+    "reading.OLDEST": "afterwards_queued_since",
+    "clock_correction.WRONG": "afterwards_queued_since (<expr>>?)",
     "registration.DUE_BACKLOG": "afterwards_scheduled (run_at<?)",
     "registration.BACKLOG": "afterwards_queued (suspect=? AND queue=? AND name=?)",
     "files.CHUNKS": "afterwards_chunk (file=? AND number>? AND number<?)",

@@ -47,7 +47,7 @@ class _Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._pass_on, number)
         async with serve_health(health, address):
-            keeping = [asyncio.create_task(self._keep(one)) for one in self._processes]
+            keeping = [asyncio.create_task(self._keep(one, reload=reload)) for one in self._processes]
             watching = asyncio.create_task(self._restart_at_changes()) if reload else None
             await asyncio.gather(*keeping)
             if watching is not None:
@@ -60,21 +60,36 @@ class _Supervisor:
         for one in self._processes:
             one.signal(number)
 
-    async def _keep(self, one: "_Supervised") -> None:
-        """Run a process and its replacements, until all are told to end, or it ends with DONE or USAGE."""
+    async def _keep(self, one: "_Supervised", *, reload: bool) -> None:
+        """Run a process and its replacements, until all are told to end, or it ends with DONE or USAGE.
+
+        With ``reload``, USAGE is not final: the next change of a file may be the one that mends the application.
+        """
         pause = FIRST_PAUSE
         while not self._ending.is_set():
             began = monotonic()
             code = await one.run(self._command)
-            if one.restarting or self._ending.is_set():
+            if one.restarting.is_set() or self._ending.is_set():
+                continue
+            if code == ExitCode.USAGE and reload:
+                log.error(f"worker process {one.number + 1} could not start; a new one starts after the next change")
+                await self._wait(one, None)
                 continue
             if code in (ExitCode.DONE, ExitCode.USAGE):  # a new one would end in the same way
                 self._code = max(self._code, ExitCode(code))
                 return
             pause = FIRST_PAUSE if monotonic() - began > LONG_ENOUGH else min(2 * pause, LONGEST_PAUSE)
             log.error(f"worker process {one.number + 1} {_ended(code)}; a new one starts in {pause:g} s")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), pause)
+            await self._wait(one, pause)
+
+    async def _wait(self, one: "_Supervised", pause: float | None) -> None:
+        """Wait for a change of a file or for the end, at most ``pause`` seconds."""
+        waiting = {asyncio.create_task(event.wait()) for event in (one.restarting, self._ending)}
+        try:
+            await asyncio.wait(waiting, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
 
     async def _restart_at_changes(self) -> None:
         from watchfiles import PythonFilter, awatch
@@ -97,7 +112,7 @@ class _Supervised:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.restarting = False
+        self.restarting = asyncio.Event()  # a file has changed since the process was started
         self._process: asyncio.subprocess.Process | None = None
         self._to_send: int | None = None  # a signal that arrived while the process was being started
         self._reported_at = monotonic()
@@ -105,7 +120,8 @@ class _Supervised:
 
     async def run(self, command: Sequence[str]) -> int:
         """Run one process to its end. Returns its exit code, or the negative number of the signal that killed it."""
-        self.restarting, self._to_send = False, None
+        self.restarting.clear()
+        self._to_send = None
         self._reported_at = monotonic()
         ours, theirs = os.pipe()
         try:
@@ -131,7 +147,7 @@ class _Supervised:
 
     def restart(self) -> None:
         """Terminate the process; a new one replaces it at once."""
-        self.restarting = True
+        self.restarting.set()
         self.signal(signal.SIGTERM)
 
     def signal(self, number: int) -> None:

@@ -9,7 +9,7 @@ from typing import Self
 
 from afterwards.core import lifecycle, limits, storing, succession
 from afterwards.core.claim import Claim, Paused
-from afterwards.core.clock_correction import corrected
+from afterwards.core.clock_correction import corrected, put_back
 from afterwards.core.lifecycle import Start
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.routing import Backlog, Route, Unroutable, unroutable, unserved
@@ -137,7 +137,7 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
                 waits_since = self._tasks.waits_since.get(task.id)
                 queued_since = self._tasks.queued_since.get(task.id)
                 right = lifecycle.put_right(task, waits_since, now, lease)
-                if right != task:
+                if right != task or (queued_since and put_back(queued_since, now)):
                     any_wrong = True
                     self._put([right], now)
                 if waits_since:
@@ -162,8 +162,9 @@ class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
     async def stats(self) -> Stats:
         with self._lock:
             counts = {place: count for place, count in self._tasks.counts.items() if count}
-            oldest = min((task.created_at for task in self._tasks.queued), default=None)
-        return Stats(counts=counts, oldest=self._clock() - oldest if oldest else None)
+            now = self._clock()
+            oldest = min((since for _, since in self._tasks.claimable(now)), default=None)
+        return Stats(counts=counts, oldest=max(timedelta(), now - oldest) if oldest else None)
 
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
         with self._lock:

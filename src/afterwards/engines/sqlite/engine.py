@@ -130,6 +130,12 @@ class SQLiteEngine(OpenedInEachProcess):
         return tasks
 
     async def put_right(self, lease: timedelta) -> bool:
+        any_wrong = False
+        while await self._put_piece_right(lease):
+            any_wrong = True
+        return any_wrong
+
+    async def _put_piece_right(self, lease: timedelta) -> bool:
         return await self._here().writer.ask(
             ConditionalOperation(
                 partial(clock_correction.put_right, lease=lease),

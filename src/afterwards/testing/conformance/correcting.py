@@ -77,6 +77,44 @@ class Correcting(Conformance):
         clock.advance(SOON)
         assert await self.claim(engine) == []
 
+    async def test_a_task_queued_while_the_clock_was_ahead_waits_from_now(
+        self, engine: Engine, clock: FakeClock
+    ) -> None:
+        clock.advance(AHEAD * 10)
+        queued = self.task()
+        await engine.enqueue([queued])
+        clock.advance(-AHEAD * 10)
+        assert await engine.put_right(LEASE)
+        assert (await engine.stats()).oldest == timedelta()
+        assert (await self.one(engine, queued)).created_at == START
+        clock.advance(SOON)
+        [lonely] = await engine.unroutable(SOON)
+        assert (lonely.count, lonely.since) == (1, START)
+        assert not await engine.put_right(LEASE)
+
+    async def test_a_task_queued_again_while_the_clock_was_ahead_waits_from_now(
+        self, engine: Engine, clock: FakeClock
+    ) -> None:
+        task = await self.ended(engine)
+        clock.advance(AHEAD)
+        await engine.requeue([task.id])
+        clock.advance(-AHEAD)
+        assert await engine.put_right(LEASE)
+        clock.advance(SOON)
+        assert (await engine.stats()).oldest == SOON
+        assert not await engine.put_right(LEASE)
+
+    async def test_very_many_queued_tasks_are_corrected(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.enqueue([self.task() for _ in range(3)])
+        clock.advance(AHEAD)
+        await engine.enqueue([self.task() for _ in range(2500)])
+        clock.advance(-AHEAD)
+        assert await engine.put_right(LEASE)
+        clock.advance(SOON)
+        [lonely] = await engine.unroutable(SOON)
+        assert lonely.count == 2503
+        assert not await engine.put_right(LEASE)
+
     async def test_a_schedule_fires_again_after_a_correction(self, engine: Engine, clock: FakeClock) -> None:
         await engine.register_schedules({"greet": str(Every(SOON))})
         await engine.fire([Fire("greet", START + AHEAD, self.task())])

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from afterwards.core.settling import Cancelled
 from afterwards.core.task import Failure, FailureKind, State
-from afterwards.engine import Engine, Query
+from afterwards.engine import Engine, Paused, Query
 from afterwards.testing.clock import START, FakeClock
 from afterwards.testing.conformance.support import FAILURE, MICROSECOND, SNOOZE, SOON, Conformance, ids
 
@@ -98,11 +98,30 @@ class Reading(Conformance):
         await self.claim(engine, limit=1)
         assert (await engine.stats()).oldest == timedelta(seconds=10)
 
-    async def test_the_age_of_a_queued_task_counts_from_its_storing(self, engine: Engine, clock: FakeClock) -> None:
+    async def test_the_wait_of_a_delayed_task_counts_since_it_was_due(self, engine: Engine, clock: FakeClock) -> None:
         await engine.enqueue([self.task(wait=SOON)])
         clock.advance(SOON * 3)
+        assert (await engine.stats()).oldest == SOON * 2
         await self.claim(engine, names=["other"])  # this also queues tasks that are due
-        assert (await engine.stats()).oldest == SOON * 3
+        assert (await engine.stats()).oldest == SOON * 2
+
+    async def test_the_wait_of_a_requeued_task_counts_since_then(self, engine: Engine, clock: FakeClock) -> None:
+        task = await self.ended(engine)
+        clock.advance(SOON)
+        await engine.requeue([task.id])
+        clock.advance(SOON)
+        assert (await engine.stats()).oldest == SOON
+
+    async def test_the_wait_of_a_paused_task_counts(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.enqueue([self.task()])
+        await engine.pause(Paused(queues=frozenset({"default"})))
+        clock.advance(SOON)
+        assert (await engine.stats()).oldest == SOON
+
+    async def test_a_wait_is_never_negative(self, engine: Engine, clock: FakeClock) -> None:
+        await engine.enqueue([self.task()])
+        clock.advance(-SOON)
+        assert (await engine.stats()).oldest == timedelta()
 
     async def test_nothing_waits_where_nothing_is_queued(self, engine: Engine, clock: FakeClock) -> None:
         await self.finish(engine, await self.running(engine), SNOOZE)

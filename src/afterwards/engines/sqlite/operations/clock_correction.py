@@ -1,5 +1,6 @@
 """Correct stored instants after a clock correction. Every function runs in a transaction that others share."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from afterwards.core import lifecycle
@@ -10,7 +11,7 @@ from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import reading, set_aside
 
 AT_ONCE = 1000
-"""Tasks that one transaction reads at a time."""
+"""Tasks that one transaction corrects."""
 
 
 WRONG = """
@@ -22,6 +23,10 @@ WRONG = """
             SELECT 1 FROM afterwards_tasks INDEXED BY afterwards_expiring
             WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at > ? AND created_at > ?
                 AND aside_from IS NULL
+        )
+        OR EXISTS (
+            SELECT 1 FROM afterwards_tasks INDEXED BY afterwards_queued_since
+            WHERE state = 'queued' AND coalesce(queued_at, created_at) > ?
         )
 """
 
@@ -35,6 +40,9 @@ WRONG_TASKS = f"""
         SELECT seq FROM afterwards_tasks INDEXED BY afterwards_expiring
         WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at > ? AND created_at > ?
             AND aside_from IS NULL
+        UNION
+        SELECT seq FROM afterwards_tasks INDEXED BY afterwards_queued_since
+        WHERE state = 'queued' AND coalesce(queued_at, created_at) > ?
     )
     ORDER BY seq LIMIT ?
 """
@@ -56,20 +64,19 @@ PUT_TASKS_RIGHT = """
 
 def is_any_wrong(connection: Connection, lease: timedelta) -> bool:
     latest, longest = _latest(connection, lease)
-    wrong = (latest, latest, longest, latest, latest, latest, latest)
-    [found] = connection.execute(WRONG, wrong).fetchone()
+    [found] = connection.execute(WRONG, (latest, latest, longest, *[latest] * 5)).fetchone()
     return bool(found)
 
 
 def put_right(connection: Connection, lease: timedelta) -> bool:
+    """Correct one piece. Returns True."""
     latest, longest = _latest(connection, lease)
     connection.execute(PUT_SCHEDULES_RIGHT, (connection.instant, latest))
     connection.execute(PUT_WORKERS_RIGHT, (connection.instant, latest))
     connection.execute(PUT_STARTS_RIGHT, (latest,))
-    wrong = (latest, latest, longest, latest, latest, AT_ONCE)
-    while found := connection.execute(WRONG_TASKS, wrong).fetchall():
-        right = [instants for row in found for instants in _put_right(connection, row, lease)]
-        many.update(connection, PUT_TASKS_RIGHT, right)
+    wrong = (latest, latest, longest, latest, latest, latest, AT_ONCE)
+    found: Sequence[rows.Row] = connection.execute(WRONG_TASKS, wrong).fetchall()
+    many.update(connection, PUT_TASKS_RIGHT, [right for row in found for right in _put_right(connection, row, lease)])
     connection.queued = True  # the next due task may be due earlier than before
     return True
 

@@ -46,15 +46,13 @@ COUNTS = f"""
 """
 
 OLDEST = """
-    SELECT created_at FROM afterwards_tasks
-    WHERE seq = (
-        SELECT min(seq) FROM (
-            SELECT min(seq) AS seq FROM afterwards_tasks INDEXED BY afterwards_queued
-            WHERE state = 'queued' AND limit_key = ''
-            UNION ALL
-            SELECT min(seq) FROM afterwards_tasks INDEXED BY afterwards_limited
-            WHERE state = 'queued' AND limit_key != ''
-        )
+    SELECT (
+        SELECT coalesce(queued_at, created_at) FROM afterwards_tasks INDEXED BY afterwards_queued_since
+        WHERE state = 'queued' AND coalesce(queued_at, created_at) IS NOT NULL
+        ORDER BY coalesce(queued_at, created_at) LIMIT 1
+    ), (
+        SELECT run_at FROM afterwards_tasks INDEXED BY afterwards_scheduled
+        WHERE state = 'scheduled' AND run_at <= ? ORDER BY run_at LIMIT 1
     )
 """
 
@@ -156,8 +154,9 @@ def stats(connection: Connection) -> Stats:
     counts: Counter[tuple[str, State]] = Counter()
     for queue, state, count in connection.execute(COUNTS):
         counts[queue if shapes.is_text(queue) else repr(queue), rows.STATES.get(state, State.WAITING)] += count
-    row = connection.execute(OLDEST).fetchone()
-    oldest = timedelta(microseconds=connection.instant - row[0]) if row and isinstance(row[0], int) else None
+    since = connection.execute(OLDEST, (connection.instant,)).fetchone()
+    instants = [rows.instant_or(instant, connection.now) for instant in since if instant is not None]
+    oldest = max(timedelta(), connection.now - min(instants)) if instants else None
     return Stats(counts=counts, oldest=oldest)
 
 

@@ -1,11 +1,12 @@
 """``Afterwards``, the installation of an application: its options, its store and its worker."""
 
+import asyncio
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Never
+from typing import Any, Never, TypeVar, overload
 
 from fastapi import FastAPI
 
@@ -26,11 +27,14 @@ from afterwards.core.task import Task
 from afterwards.core.text import shown
 from afterwards.engine import InAFile, Paused
 from afterwards.tasks import compatibility
-from afterwards.tasks.function import TaskFunction
+from afterwards.tasks.function import Call, TaskFunction
 from afterwards.tasks.registry import registry
 from afterwards.tasks.schedules import ScheduleDesk
+from afterwards.tasks.several import enqueue_many
 from afterwards.web import embedded_worker, install
 from afterwards.worker.registration import find_unroutable
+
+R = TypeVar("R")
 
 
 class Afterwards:
@@ -114,6 +118,41 @@ class Afterwards:
         unavailable for a while does not change it.
         """
         return self.client.health.trouble is None
+
+    @overload
+    async def enqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskHandle[R]]: ...
+
+    @overload
+    async def enqueue_many(self, calls: Iterable[Call[Any]]) -> list[TaskHandle[Any]]: ...
+
+    async def enqueue_many(self, calls: Iterable[Call[Any]]) -> list[TaskHandle[Any]]:
+        """Store many calls at once: ``await tasks.enqueue_many([send.call(user) for user in users])``.
+
+        All or none are stored, in one transaction, which is much faster than one ``enqueue`` after the other. The calls
+        may be of several functions, and are independent of each other. Returns their handles in the order given, no
+        handles for no calls. A call that is given twice makes two tasks, unless a uniqueness rule applies. They are
+        stored in this installation, even in a request or task of another one. Options of a call:
+        ``send.options(delay=60).call(user)``; only ``session`` cannot be set.
+        Raises InvalidOption for anything that is not a call, and what ``enqueue`` raises.
+        """
+        return await enqueue_many(calls, self.client)
+
+    @overload
+    def enqueue_many_sync(self, calls: Iterable[Call[R]]) -> list[TaskHandle[R]]: ...
+
+    @overload
+    def enqueue_many_sync(self, calls: Iterable[Call[Any]]) -> list[TaskHandle[Any]]: ...
+
+    def enqueue_many_sync(self, calls: Iterable[Call[Any]]) -> list[TaskHandle[Any]]:
+        """Store many calls at once, from a thread or a script. Raises RuntimeError on a running event loop."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(enqueue_many(calls, self.client))
+        raise RuntimeError(
+            "tasks.enqueue_many_sync() was called on a running event loop, which it would block: "
+            "write `await tasks.enqueue_many(...)` in async code"
+        )
 
     async def get(
         self, id: str | None = None, *, key: str | None = None, function: TaskFunction[Any, Any, Any] | None = None

@@ -63,6 +63,13 @@ def test_retries(serve: Serve, tmp_path: Path) -> None:
     ]
 
 
+def test_many(serve: Serve, tmp_path: Path) -> None:
+    client = serve("many:app")
+    assert client.post("/newsletters/spring").json()["mails"] == 1000
+    assert len(set(lines(tmp_path / "mails.txt", 1000))) == 1000
+    assert lines(tmp_path / "reports.txt", 1) == ["spring was sent out"]
+
+
 def test_later(serve: Serve, tmp_path: Path) -> None:
     client = serve("later:app")
     begun = datetime.now(UTC)

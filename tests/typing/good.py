@@ -229,6 +229,10 @@ async def flow(background_tasks: BackgroundTasks) -> None:
     assert_type(later, TaskHandle[int])
     assert_type((await later.status()).progress, Progress | None)
     assert_type(await tasks.get(key="mine"), TaskHandle[Any])
+    assert_type(await tasks.enqueue_many([limited.call("ada"), limited.call("bob")]), list[TaskHandle[int]])
+    assert_type(await tasks.enqueue_many(with_options.call(one) for one in ("a", "b")), list[TaskHandle[int]])
+    assert_type(await tasks.enqueue_many([limited.call("ada"), bare.call("a@b.c")]), list[TaskHandle[Any]])
+    assert_type(tasks.enqueue_many_sync([limited.options(delay=5).call("ada")]), list[TaskHandle[int]])
     await tasks.pause(limited, bare, queue="mail")
     await tasks.resume(limited)
 

@@ -53,6 +53,10 @@ async def handler(background_tasks: BackgroundTasks) -> None:
     text: str = await (await send.enqueue("a@b.c")).result()
     handle: TaskHandle[str] = await send.enqueue("a@b.c")
     background_tasks.add_task(plain, "text").id
+    await tasks.enqueue_many([send.call(5)])
+    await tasks.enqueue_many([send])
+    await tasks.enqueue_many([send("a@b.c")])
+    await tasks.enqueue_many(send.call("a@b.c"))
     send_in_thread(5)
     await send_in_thread("a@b.c")
 

@@ -203,7 +203,7 @@ class TaskFunction(Generic[P, T, R]):
         return self.session not in (None, AS_CONFIGURED)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> "Call[R]":
-        """Return a call that is not stored yet, for ``chain``."""
+        """Return a call that is not stored yet, for ``chain`` and ``tasks.enqueue_many``."""
         return Call(self, args, kwargs)
 
     def handle(self, id: str, client: Client, *, stored: bool = True) -> TaskHandle[R]:

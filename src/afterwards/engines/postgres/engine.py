@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from afterwards.core.errors import EngineError, EngineUnavailable, QueueFull
-from afterwards.core.lifecycle import Settled, Start
+from afterwards.core.lifecycle import Start
 from afterwards.core.routing import LiveWorker, Unroutable
 from afterwards.core.schedule import StoredSchedule
+from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.core.urls import parse
 from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction

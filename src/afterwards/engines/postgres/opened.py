@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from afterwards import telemetry
 from afterwards.core.errors import EngineUnavailable
-from afterwards.core.lifecycle import Settled, Start
+from afterwards.core.lifecycle import Start
+from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, State, Task
 from afterwards.engine import Claim
 from afterwards.engines.postgres.io.address import Address

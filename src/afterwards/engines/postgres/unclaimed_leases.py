@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from afterwards.core import lifecycle
 from afterwards.core.errors import EngineError, EngineUnavailable
-from afterwards.core.lifecycle import Released, Settled, Snoozed
 from afterwards.core.retry import Retry
+from afterwards.core.settling import Released, Settled, Snoozed, settle
 from afterwards.core.task import Lease, State, Task
 from afterwards.engines.postgres.io.loop import LoopThread
 
@@ -31,7 +31,7 @@ class UnclaimedLeases:
         """Release the leases of tasks. Tasks in ``held`` stay held. Leases that were never stored are refused."""
         unheard = Released("nobody waited for the claim any more", begun=False)
         settled = [
-            lifecycle.settle(
+            settle(
                 task,
                 Snoozed(lifecycle.HOLD, called=False) if task.id in held else unheard,
                 Retry(),

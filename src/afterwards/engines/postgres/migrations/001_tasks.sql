@@ -16,7 +16,7 @@ CREATE TABLE afterwards_tasks (
     started_at bigint,
     finished_at bigint,
     expires_at bigint,
-    since bigint, -- queued: since when it could be claimed; scheduled: since when its run_at is waited for
+    since bigint, -- queued: since when it could be claimed, NULL: since it was stored; scheduled: since when its run_at is waited for
     retention bigint, -- NULL: seven days
     priority integer NOT NULL,
     attempt integer NOT NULL DEFAULT 0,
@@ -72,6 +72,9 @@ WHERE state = 'queued' AND limit_key <> '' AND NOT suspect;
 
 CREATE INDEX afterwards_suspects ON afterwards_tasks (queue, name, priority DESC, seq)
 WHERE state = 'queued' AND suspect;
+
+-- Queued tasks by the time since which they could be claimed: the longest wait, and times that a wrong clock gave.
+CREATE INDEX afterwards_queued_since ON afterwards_tasks (coalesce(since, created_at)) WHERE state = 'queued';
 
 CREATE INDEX afterwards_scheduled ON afterwards_tasks (run_at) WHERE state = 'scheduled';
 

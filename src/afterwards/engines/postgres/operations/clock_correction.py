@@ -18,11 +18,13 @@ _RUNNING = "state = 'running' AND lease_until > %s"
 _EXPIRING = """
     expires_at IS NOT NULL AND finished_at IS NULL AND expires_at > %s AND created_at > %s AND aside_from IS NULL
 """
+_QUEUED = "state = 'queued' AND coalesce(since, created_at) > %s"
 
 WRONG = f"""
     SELECT EXISTS (SELECT 1 FROM afterwards_tasks WHERE {_SCHEDULED})
         OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE {_RUNNING})
         OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE {_EXPIRING})
+        OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE {_QUEUED})
         OR EXISTS (SELECT 1 FROM afterwards_schedules WHERE after > %s)
         OR EXISTS (SELECT 1 FROM afterwards_workers WHERE seen_at > %s)
         OR EXISTS (SELECT 1 FROM afterwards_starts WHERE at > %s)
@@ -36,6 +38,8 @@ LOCK_WRONG = f"""
         SELECT seq FROM afterwards_tasks WHERE {_RUNNING}
         UNION
         SELECT seq FROM afterwards_tasks WHERE {_EXPIRING}
+        UNION
+        SELECT seq FROM afterwards_tasks WHERE {_QUEUED}
     )
     ORDER BY t.seq LIMIT {AT_ONCE} FOR UPDATE
 """
@@ -90,4 +94,4 @@ def _put_right(work: Work, row: Row, waits_since: int | None, lease: timedelta) 
 def _tasks(work: Work, lease: timedelta) -> tuple[int, ...]:
     """Return the values of the conditions that find tasks."""
     latest, longest = work.after(CORRECTION), work.after(CORRECTION + lease)
-    return latest, latest, longest, latest, latest
+    return latest, latest, longest, latest, latest, latest

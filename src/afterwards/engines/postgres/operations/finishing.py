@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from afterwards.core import lifecycle, succession
-from afterwards.core.lifecycle import Settled
 from afterwards.core.limits import UNLIMITED
+from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, State, Task
 from afterwards.engines.postgres import rows
 from afterwards.engines.postgres.operations import changing, reading, storing, successors

@@ -63,14 +63,10 @@ COUNTS = """
 """
 
 OLDEST = """
-    SELECT min(created_at) FROM (
-        SELECT (SELECT min(created_at) FROM afterwards_tasks
-                WHERE state = 'queued' AND limit_key = '' AND NOT suspect) AS created_at
-        UNION ALL
-        SELECT min(created_at) FROM afterwards_tasks WHERE state = 'queued' AND limit_key <> '' AND NOT suspect
-        UNION ALL
-        SELECT min(created_at) FROM afterwards_tasks WHERE state = 'queued' AND suspect
-    ) AS oldest
+    SELECT least(
+        (SELECT min(coalesce(since, created_at)) FROM afterwards_tasks WHERE state = 'queued'),
+        (SELECT min(run_at) FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= %s)
+    )
 """
 
 _STATES = {state.value: state for state in State}
@@ -153,8 +149,9 @@ def stats(work: Work) -> Operation[Stats]:
     counts: Counter[tuple[str, State]] = Counter()
     for queue, state, count in (yield from fetch(COUNTS)):
         counts[queue, _STATES.get(state, State.WAITING)] += count
-    [(oldest,)] = yield from fetch(OLDEST)
-    return Stats(counts=counts, oldest=None if oldest is None else timedelta(microseconds=work.instant - oldest))
+    [(since,)] = yield from fetch(OLDEST, work.instant)
+    oldest = None if since is None else timedelta(microseconds=max(0, work.instant - since))
+    return Stats(counts=counts, oldest=oldest)
 
 
 def expired(work: Work, limit: int) -> Operation[list[Row]]:

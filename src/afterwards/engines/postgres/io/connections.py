@@ -25,11 +25,17 @@ MOST = 8
 
 HELLO = "SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('server_encoding')"
 
-# A process that stands still in the middle of a transaction must not keep its locks.
-TIMEOUTS = {
+# A process that stands still in the middle of a transaction must not keep its locks. And the statistics of a queue are
+# always out of date: each statement has an index that fits, so the planner must not believe that a table is small.
+SETTINGS = {
     "statement_timeout": "10s",
     "lock_timeout": "4s",
     "idle_in_transaction_session_timeout": "10s",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
 }
 
 
@@ -119,7 +125,7 @@ class Connections:
         if self.pooled:
             connection.prepare_threshold = None
         else:
-            await connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in TIMEOUTS.items()))
+            await connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in SETTINGS.items()))
 
 
 def discard(connection: Connection) -> None:

@@ -11,7 +11,7 @@ from afterwards.core.errors import EngineUnavailable
 from afterwards.engine import Answer
 from afterwards.engines.postgres import rows
 from afterwards.engines.postgres.io.address import Address
-from afterwards.engines.postgres.io.connections import TIMEOUTS, Connection, Connections, discard
+from afterwards.engines.postgres.io.connections import SETTINGS, Connection, Connections, discard
 from afterwards.engines.postgres.io.errors import is_lost, may_be_repeated, translated
 from afterwards.engines.postgres.io.schema import Identity, prepare, qualified
 from afterwards.engines.postgres.work import Conflict, Operation, Work
@@ -113,7 +113,7 @@ class Server:
         """Begin a transaction. Returns its time."""
         begin = "BEGIN"
         if self.connections.pooled:  # a session belongs to nobody there
-            begin += "".join(f"; SET LOCAL {name} = '{value}'" for name, value in TIMEOUTS.items())
+            begin += "".join(f"; SET LOCAL {name} = '{value}'" for name, value in SETTINGS.items())
         if self._clock is not None:
             await connection.execute(begin)
             return self._clock()

@@ -60,22 +60,22 @@ class Piece(NamedTuple):
 
 def finish(work: Work, calls: Sequence[Sequence[Settled]]) -> Operation[list[list[Lease]]]:
     """Store how attempts ended, for several calls. Returns the refused leases of each."""
-    left = [(number, one) for number, call in enumerate(calls) for one in call]
-    refused: list[list[Lease]] = [[] for _ in calls]
+    ends = [(number, one) for number, call in enumerate(calls) for one in call]
+    left: Sequence[int] = range(len(ends))
+    refused: list[int] = []
     while left:
-        first: dict[Lease, tuple[int, Settled]] = {}
-        again = []
-        for number, one in left:  # the second end of a lease is decided on after the first
-            if one.lease in first:
-                again.append((number, one))
-            else:
-                first[one.lease] = number, one
-        held = yield from _finish_each_once(work, [one for _, one in first.values()])
-        for lease, (number, _) in first.items():
-            if lease not in held:
-                refused[number].append(lease)
-        left = again
-    return refused
+        first: dict[Lease, int] = {}
+        for place in left:
+            first.setdefault(ends[place][1].lease, place)
+        held = yield from _finish_each_once(work, [ends[place][1] for place in first.values()])
+        refused += [place for lease, place in first.items() if lease not in held]
+        now = {*first.values()}
+        left = [place for place in left if place not in now]  # the second end of a lease is decided on after the first
+    by_call: list[list[Lease]] = [[] for _ in calls]
+    for place in sorted(refused):
+        number, one = ends[place]
+        by_call[number].append(one.lease)
+    return by_call
 
 
 def _finish_each_once(work: Work, settled: Sequence[Settled]) -> Operation[set[Lease]]:

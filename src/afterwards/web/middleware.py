@@ -75,12 +75,13 @@ class Outgoing:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            if message["status"] >= 400:
+            if message["status"] >= 400:  # the client is promised nothing
                 self._request.failed = True
-            elif anything_to_store(self._request):
-                await self._flush()
-            if self._request.joining:
-                self._request.tell_of_late_commits()
+            else:
+                if anything_to_store(self._request):
+                    await self._flush()
+                if self._request.joining and not self._refused:
+                    self._request.tell_of_late_commits()
         if not self._refused:
             self._request.answered = True
             await self._send(message)

@@ -9,10 +9,9 @@ curl -X DELETE localhost:8000/sums/0193…                              # stops 
 import asyncio
 from typing import Annotated
 
-from fastapi import FastAPI, HTTPException, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, HTTPException, Query
 
-from afterwards import Afterwards, BackgroundTasks, UnknownTask, task
+from afterwards import Afterwards, BackgroundTasks, task
 
 app = FastAPI()
 tasks = Afterwards(app)
@@ -49,8 +48,3 @@ async def sum_at_once(numbers: Annotated[list[int], Query()]) -> int:
     if result != sum(numbers):
         raise HTTPException(500, "arithmetic has changed")
     return result
-
-
-@app.exception_handler(UnknownTask)
-async def not_found(request: Request, error: UnknownTask) -> JSONResponse:
-    return JSONResponse({"detail": str(error)}, status_code=404)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import fastapi.routing
@@ -256,6 +257,32 @@ def test_an_override_that_fastapi_cannot_read_breaks_the_requests_that_need_it_a
     with TestClient(app, raise_server_exceptions=False) as http:
         assert http.get("/").json() == "stored"
         assert http.get("/needs").status_code == 500
+
+
+@pytest.mark.skipif(not hasattr(FastAPI, "frontend"), reason="this FastAPI serves no frontends")
+@pytest.mark.parametrize("where", ["application", "router", "included in included"])
+async def test_a_dependency_that_runs_for_a_frontend(url: str, tmp_path: Path, said: list[str], where: str) -> None:
+    found: list[tuple[str, int]] = []
+
+    async def adds_one(tasks: BackgroundTasks) -> None:
+        found.append((await handler(tasks), len(said)))
+
+    (tmp_path / "page.txt").write_text("a page")
+    app = FastAPI(dependencies=[Depends(adds_one)] if where == "application" else [])
+    Afterwards(app, url)
+    owner: Any = app
+    if where != "application":
+        owner, outer = APIRouter(dependencies=[Depends(adds_one)]), APIRouter()
+    owner.frontend("/", directory=tmp_path)
+    if where == "router":
+        app.include_router(owner)
+    elif where != "application":
+        outer.include_router(owner)
+        app.include_router(outer)
+    async with serving(app) as http:
+        assert (await http.get("/page.txt")).text == "a page"
+        await until(lambda: said == ["hello"])
+    assert found == [("stored", 0)]
 
 
 async def test_a_websocket_of_an_included_router(app: FastAPI, said: list[str]) -> None:

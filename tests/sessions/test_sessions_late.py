@@ -4,7 +4,7 @@ import logging
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -52,6 +52,26 @@ async def test_a_commit_after_the_response_is_warned_of_once_and_names_the_remed
         await until(lambda: len(said) == 2)
     assert len(warnings(caplog)) == int(late)
     assert all('scope="function"' in line and "'greet'" in line for line in warnings(caplog))
+
+
+@pytest.mark.parametrize(("status", "warned"), [(299, True), (307, True), (400, False), (500, False)])
+async def test_an_error_answer_promises_nothing(
+    app: FastAPI, database: Database, said: list[str], caplog: pytest.LogCaptureFixture, status: int, warned: bool
+) -> None:
+    @app.post("/")
+    async def handler(
+        tasks: BackgroundTasks,
+        session: Annotated[AsyncSession, Depends(database.committed, scope="request")],
+    ) -> Response:
+        tasks.configure(session=session)
+        session.add(Person(name="ann"))
+        tasks.add_task(greet, "ann")
+        return Response(status_code=status)
+
+    async with serving(app) as http:
+        assert (await http.post("/")).status_code == status
+        await until(lambda: said)  # what the session commits is stored, whatever was answered
+    assert bool(warnings(caplog)) == warned
 
 
 async def test_a_commit_in_the_endpoint_is_no_trouble(

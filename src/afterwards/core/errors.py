@@ -28,6 +28,15 @@ class InvalidKey(AfterwardsError, ValueError):
         super().__init__(f'task "{task}", {option}: the key {problem}')
         self.task = task
         self.option = option
+        self.problem = problem
+
+
+class RefusedKey(InvalidKey):
+    """A client may have sent the argument that gives an empty key, or none. In a request it is answered with 422."""
+
+    def __init__(self, task: str, option: str, problem: str) -> None:
+        super().__init__(task, option, problem)
+        self.parameter = option
 
 
 class InvalidTaskFunction(AfterwardsError, TypeError):
@@ -99,7 +108,7 @@ class UnstorableArgument(AfterwardsError, TypeError):
 
 
 class RefusedArgument(UnstorableArgument):
-    """An argument that a client may have sent holds invalid Unicode. In a request it is answered with 422."""
+    """An argument that a client may have sent holds what JSON cannot. In a request it is answered with 422."""
 
 
 class UnstorableContext(AfterwardsError, TypeError):
@@ -111,6 +120,14 @@ class UnstorableContext(AfterwardsError, TypeError):
             "keep text, numbers, lists or dictionaries in it, or leave it out of `propagate`"
         )
         self.variable = variable
+
+
+class RefusedContext(UnstorableContext):
+    """A context variable holds a value that a client may have sent. In a request it is answered with 422."""
+
+    def __init__(self, variable: str, found: str) -> None:
+        super().__init__(variable, found)
+        self.parameter = variable
 
 
 class UnstorableResult(AfterwardsError, TypeError):

@@ -6,8 +6,9 @@ from hashlib import sha256
 from string import Formatter
 from typing import Any
 
-from afterwards.core.errors import InvalidKey, InvalidOption
+from afterwards.core.errors import InvalidKey, InvalidOption, RefusedKey, RefusedValue
 from afterwards.core.names import NAME
+from afterwards.core.text import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,12 @@ def key_of(task: str, option: str, key: Key, call: Bound) -> str:
         case AllArguments():
             return f"sha256:{_digest(call.stored)}"
         case Template(text):
-            made = _made(task, option, lambda: text.format_map(call.values))
+            made = _filled(task, option, text, call)
         case Computed(function):  # pragma: no branch (there is no other key)
             made = _made(task, option, lambda: function(*call.args, **call.kwargs))
     if not isinstance(made, str) or not made:
-        raise InvalidKey(task, option, f"is {made!r}: give a text that is not empty")
+        invalid = RefusedKey if made == "" else InvalidKey
+        raise invalid(task, option, f"is {shown(made)}: give a text that is not empty")
     return as_key(made)
 
 
@@ -108,7 +110,20 @@ def _common(option: str, value: object, otherwise: str) -> Key | None:
         return AllArguments()
     if callable(value):
         return Computed(value)
-    raise InvalidOption(f"{option}={value!r}: give {otherwise}, or a function of the task's arguments")
+    problem = f"={shown(value)}: give {otherwise}, or a function of the task's arguments"
+    if value == "":
+        raise RefusedValue(option, problem)
+    raise InvalidOption(f"{option}{problem}")
+
+
+def _filled(task: str, option: str, template: str, call: Bound) -> str:
+    """Return a template with the arguments in their places."""
+    try:
+        return _made(task, option, lambda: template.format_map(call.values))
+    except InvalidKey as error:
+        if isinstance(error.__cause__, LookupError):  # "{order[id]}": the argument has the type, but not this content
+            raise RefusedKey(task, option, error.problem) from error.__cause__
+        raise
 
 
 def _made(task: str, option: str, make: Callable[[], str]) -> str:

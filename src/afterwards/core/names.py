@@ -2,13 +2,17 @@
 
 import re
 
-from afterwards.core.errors import InvalidOption
+from afterwards.core.errors import InvalidOption, RefusedValue
+from afterwards.core.text import shown
 
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
 
 def check_name(kind: str, name: str) -> str:
     """Return the name unchanged. Raises InvalidOption if it does not match the pattern."""
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise InvalidOption(f"{kind} {name!r}: use 1 to 100 of the characters A-Z a-z 0-9 _ . : -")
+    problem = f" {shown(name)}: use 1 to 100 of the characters A-Z a-z 0-9 _ . : -"
+    if not isinstance(name, str):
+        raise InvalidOption(f"{kind}{problem}")
+    if not NAME.fullmatch(name):
+        raise RefusedValue(kind, problem)
     return name

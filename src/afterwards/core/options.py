@@ -54,22 +54,20 @@ class TaskOptions:
 
     def _check(self) -> None:
         check_name("queue", self.queue)
-        if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) > MOST_PRIORITY:
-            raise InvalidOption(
-                f"priority={shown(self.priority)}: give a whole number from -100 to 100; higher runs first"
-            )
+        _check_number("priority", self.priority, MOST_PRIORITY)
         if self.timeout is not None and not self.timeout:
-            raise InvalidOption("timeout=0: give the seconds that an attempt may take, or None")
+            raise RefusedValue("timeout", "=0: give the seconds that an attempt may take, or None")
         if self.run_at is not None and not isinstance(self.run_at, datetime):
             raise InvalidOption(f"run_at={self.run_at!r}: give an aware datetime")
         if self.run_at is not None and self.run_at.utcoffset() is None:
-            raise InvalidOption(f"run_at={self.run_at!r} has no time zone: give an aware datetime")
+            raise RefusedValue("run_at", f"={self.run_at!r} has no time zone: give an aware datetime")
         if self.run_at is not None and not EARLIEST <= self.run_at <= LATEST:
             raise RefusedValue("run_at", f"={self.run_at!r} is too far away: give an instant of the years 2 to 9998")
         if self.run_at is not None and self.delay is not None:
             raise InvalidOption("delay and run_at are both given: give one of them")
         if self.delay is not None and self.expires is not None and self.expires <= self.delay:
-            raise InvalidOption(f"expires={self.expires} ends before delay={self.delay} does: the task would never run")
+            problem = f"={self.expires} ends before delay={self.delay} does: the task would never run"
+            raise RefusedValue("expires", problem)
         if not isinstance(self.rerun_after_crash, bool):
             raise InvalidOption(f"rerun_after_crash={self.rerun_after_crash!r}: give True or False")
         if self.after is not None and not (hasattr(self.after, "id") and hasattr(self.after, "stored")):
@@ -117,6 +115,14 @@ class TaskOptions:
     def key_makers(self) -> list[tuple[str, Key | None]]:
         """Return each key option and its value."""
         return [(option, getattr(self, option)) for option in _KEYS]
+
+
+def _check_number(option: str, number: object, most: int) -> None:
+    problem = f"={shown(number)}: give a whole number from -{most} to {most}; higher runs first"
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise InvalidOption(f"{option}{problem}")
+    if abs(number) > most:
+        raise RefusedValue(option, problem)
 
 
 def limit_of(max_concurrency: object, rate_limit: object) -> Limit | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Never
 
-from afterwards.core.errors import InvalidOption
+from afterwards.core.errors import InvalidOption, RefusedValue
 from afterwards.core.raised_elsewhere import RaisedElsewhere
 from afterwards.core.spans import LONGEST_SPAN
 from afterwards.core.spelling import check_names
@@ -55,20 +55,25 @@ class Retry:
         self._check()
 
     def _check(self) -> None:
-        if isinstance(self.times, bool) or not isinstance(self.times, int) or not 0 <= self.times <= MOST_TIMES:
-            raise InvalidOption(f"retries={shown(self.times)}: give the number of additional runs, zero or more")
+        problem = f"={shown(self.times)}: give the number of additional runs, zero or more"
+        if isinstance(self.times, bool) or not isinstance(self.times, int):
+            raise InvalidOption(f"retries{problem}")
+        if not 0 <= self.times <= MOST_TIMES:
+            raise RefusedValue("retries", problem)
         for field in ("wait", "factor", "max_wait"):
             number = getattr(self, field)
-            if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= LONGEST:
-                raise InvalidOption(
-                    f"Retry({field}={shown(number)}): give a number{_UNITS[field]}, at most {LONGEST:.0f}"
-                )
+            problem = f"Retry({field}={shown(number)}): give a number{_UNITS[field]}, at most {LONGEST:.0f}"
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                raise InvalidOption(problem)
+            if not abs(number) <= LONGEST:
+                raise RefusedValue("retries", f"={problem}")
         if not isinstance(self.jitter, bool):
             raise InvalidOption(f"Retry(jitter={self.jitter!r}): give True or False")
         if self.wait < 0 or self.factor < 1 or self.max_wait < self.wait:
-            raise InvalidOption(
-                f"Retry(wait={self.wait!r}, factor={self.factor!r}, max_wait={self.max_wait!r}): "
-                "wait is at least 0, factor at least 1, max_wait at least wait"
+            raise RefusedValue(
+                "retries",
+                f"=Retry(wait={self.wait!r}, factor={self.factor!r}, max_wait={self.max_wait!r}): "
+                "wait is at least 0, factor at least 1, max_wait at least wait",
             )
         if not self.on:
             raise InvalidOption("Retry(on=()): no exception would be retried: name exceptions, or leave it out for all")

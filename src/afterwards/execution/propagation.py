@@ -7,7 +7,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from afterwards import telemetry
-from afterwards.core.errors import UnstorableContext
+from afterwards.core.errors import RefusedContext, UnstorableContext
+from afterwards.core.serialization.sent import may_be_sent
 from afterwards.core.task import Task
 
 
@@ -46,4 +47,4 @@ def _value(variable: ContextVar[Any]) -> Any:
             return value
     except (TypeError, ValueError, RecursionError):
         pass
-    raise UnstorableContext(variable.name, type(value).__name__)
+    raise (RefusedContext if may_be_sent(value) else UnstorableContext)(variable.name, type(value).__name__)

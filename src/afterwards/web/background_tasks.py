@@ -24,7 +24,7 @@ from afterwards.web.exit_stacks import ExitStacks
 from afterwards.web.idempotency import key_from_header, own_key
 from afterwards.web.phase import Phase
 from afterwards.web.plain_tasks import PlainTask
-from afterwards.web.refusals import RETRY_AFTER, RETRY_LATER, UNAVAILABLE
+from afterwards.web.refusals import RETRY_AFTER, RETRY_LATER, UNAVAILABLE, UNPROCESSABLE
 from afterwards.web.stored_call import StoredCall
 
 P = ParamSpec("P")
@@ -168,7 +168,7 @@ class BackgroundTasks(Buffer):
         except QueueFull as error:
             self._refuse(self._request_tasks)
             raise HTTPException(429, str(error), headers=RETRY_LATER) from error
-        except UNSTORABLE:
+        except (*UNSTORABLE, *UNPROCESSABLE):
             self._refuse(self._request_tasks)
             raise
         conversed, self._phase = self._phase is Phase.CONVERSING, Phase.RETURNED

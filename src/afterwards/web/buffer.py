@@ -21,6 +21,7 @@ from afterwards.tasks.wrapped import is_call, is_task_function, leads_to_call, r
 from afterwards.web.idempotency import task_key
 from afterwards.web.phase import Phase
 from afterwards.web.plain_tasks import PlainTask
+from afterwards.web.refusals import UNPROCESSABLE
 from afterwards.web.stored_call import StoredCall, store
 
 
@@ -160,11 +161,12 @@ def anything_to_store(request: RequestTasks) -> bool:
 async def flush_before_response(request: RequestTasks) -> None:
     """Store the calls of objects that were not injected: Starlette runs those objects only after the response.
 
-    If the engine fails, all added calls are dropped, and the request is refused. Raises EngineError, QueueFull.
+    If they cannot be stored, all added calls are dropped, and the request is refused. Raises EngineError, QueueFull,
+    and the errors of ``UNPROCESSABLE`` and ``UNSTORABLE``.
     """
     try:
         await flush(request.buffers, request)
-    except (EngineError, QueueFull, *UNSTORABLE) as error:
+    except (EngineError, QueueFull, *UNSTORABLE, *UNPROCESSABLE) as error:
         if isinstance(error, EngineError):
             waiting = [call.func.name for buffer in request.buffers for call in buffer.waiting()]
             telemetry.not_stored(error, waiting, answered=False)

@@ -30,7 +30,7 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
         raise AlreadyInstalled("this application has its Afterwards already: remove one of the two")
     installations.applications.add(app)
     for error, answer in REFUSALS.items():
-        app.add_exception_handler(error, answer)
+        app.exception_handlers.setdefault(error, answer)  # the application may have its own
     injection = Injection(app)
     alone = WithoutLifespan(client, serving)
     lifespan = app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving, alone)

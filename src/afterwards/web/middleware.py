@@ -13,7 +13,7 @@ from afterwards.core.text import is_unicode, shortened
 from afterwards.web.buffer import anything_to_store, flush_before_response
 from afterwards.web.embedded_worker import Serving
 from afterwards.web.injection import Injection
-from afterwards.web.refusals import input_too_large, too_many, unavailable
+from afterwards.web.refusals import UNPROCESSABLE, input_too_large, too_many, unavailable, unprocessable
 from afterwards.web.without_lifespan import WithoutLifespan
 
 
@@ -75,12 +75,13 @@ class Outgoing:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            if message["status"] >= 400:
+            if message["status"] >= 400:  # the client is promised nothing
                 self._request.failed = True
-            elif anything_to_store(self._request):
-                await self._flush()
-            if self._request.joining:
-                self._request.tell_of_late_commits()
+            else:
+                if anything_to_store(self._request):
+                    await self._flush()
+                if self._request.joining and not self._refused:
+                    self._request.tell_of_late_commits()
         if not self._refused:
             self._request.answered = True
             await self._send(message)
@@ -92,6 +93,8 @@ class Outgoing:
             await self._refuse(unavailable())
         except QueueFull as error:
             await self._refuse(too_many(error))
+        except UNPROCESSABLE as error:
+            await self._refuse(unprocessable(error))
         except TooLarge as error:
             if not is_client_fault(error, self._scope["headers"]):
                 raise

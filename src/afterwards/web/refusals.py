@@ -7,7 +7,16 @@ from fastapi.responses import JSONResponse
 
 from afterwards import telemetry
 from afterwards.core.client_fault import is_client_fault
-from afterwards.core.errors import EngineError, QueueFull, RefusedArgument, RefusedValue, TooLarge
+from afterwards.core.errors import (
+    EngineError,
+    QueueFull,
+    RefusedArgument,
+    RefusedContext,
+    RefusedKey,
+    RefusedValue,
+    TooLarge,
+    UnknownTask,
+)
 from afterwards.core.text import shortened
 
 UNAVAILABLE = "The task store is unavailable"
@@ -17,6 +26,10 @@ RETRY_AFTER = {"Retry-After": "1"}
 
 RETRY_LATER = {"Retry-After": "5"}
 """Seconds after which a client should try again when a queue was full."""
+
+
+UNPROCESSABLE = (RefusedValue, RefusedArgument, RefusedKey, RefusedContext)
+"""The errors for values that the client may have sent. Each has a ``parameter``."""
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
@@ -31,9 +44,12 @@ async def _full(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unprocessable(request: Request, error: Exception) -> JSONResponse:
-    """Answer for a value that the client may have sent, in the form of FastAPI's own."""
-    parameter = getattr(error, "parameter", "")
-    return JSONResponse({"detail": [{"type": "value_error", "loc": [parameter], "msg": shortened(str(error))}]}, 422)
+    return unprocessable(error)
+
+
+async def _not_found(request: Request, error: Exception) -> JSONResponse:
+    """Answer for a task that the client has named, and that is not stored any more."""
+    return JSONResponse({"detail": shortened(str(error))}, status_code=404)
 
 
 async def _too_large(request: Request, error: Exception) -> JSONResponse:
@@ -51,10 +67,16 @@ REFUSALS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[JSON
     EngineError: _unavailable,
     QueueFull: _full,
     TooLarge: _too_large,
-    RefusedValue: _unprocessable,
-    RefusedArgument: _unprocessable,
+    **dict.fromkeys(UNPROCESSABLE, _unprocessable),
+    UnknownTask: _not_found,
 }
 """Answers by exception, for a handler whose call could not be stored."""
+
+
+def unprocessable(error: Exception) -> JSONResponse:
+    """Answer for a value that the client may have sent, in the form of FastAPI's own."""
+    parameter = getattr(error, "parameter", "")
+    return JSONResponse({"detail": [{"type": "value_error", "loc": [parameter], "msg": shortened(str(error))}]}, 422)
 
 
 def too_many(error: Exception) -> JSONResponse:

@@ -1,7 +1,8 @@
 """Find the routes of an application that ask for BackgroundTasks, and put a dependency before all others of them.
 
 Uses public names of FastAPI: ``iter_route_contexts`` (absent in versions that copy the routes of an included router at
-once), a route's ``dependant``, ``get_dependant`` and ``get_parameterless_sub_dependant``.
+once), a route's ``dependant``, ``get_dependant`` and ``get_parameterless_sub_dependant``. Only the routes of
+``app.frontend()`` have no public name. If a later FastAPI hides them, their tasks are not stored, which is logged.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -82,7 +83,7 @@ def _look_into(owner: Any, overrides: Overrides, found: Routes) -> None:
     if isinstance(owner, FastAPI):
         found.apps.append(owner)
         overrides = owner.dependency_overrides
-    for route in _with_those_of_included_routers(owner.routes):
+    for route in (*_with_those_of_included_routers(owner.routes), *_frontends(owner)):
         dependant = getattr(route, "dependant", None)
         if isinstance(dependant, Dependant):
             found.dependants.append((dependant, overrides))
@@ -103,6 +104,13 @@ def _watch(owner: Any, found: Routes) -> None:
 def _with_those_of_included_routers(routes: Sequence[Any]) -> Iterator[Any]:
     every: Callable[[Sequence[Any]], Iterator[Any]] = getattr(fastapi.routing, "iter_route_contexts", iter)
     return every(routes)
+
+
+def _frontends(owner: Any) -> Iterator[Any]:
+    """Yield the routes of an owner's ``frontend()``: dependencies of its application and routers run for them, too."""
+    yield from getattr(getattr(owner, "router", owner), "_low_priority_routes", ())
+    for route in owner.routes:
+        yield from getattr(route, "effective_low_priority_routes", list)()
 
 
 def _within(app: Any) -> Any:

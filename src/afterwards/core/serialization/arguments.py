@@ -9,13 +9,13 @@ from pydantic import ValidationError
 
 from afterwards.core.errors import RefusedArgument, TooLarge, Unreadable, UnstorableArgument, UnstorableResult
 from afterwards.core.keys import Bound
-from afterwards.core.serialization.compare import any_stream, is_stream, walk
+from afterwards.core.serialization.compare import any_stream, is_stream
 from afterwards.core.serialization.explain import CHANGED, UNUSABLE, first_fault, schema_of
 from afterwards.core.serialization.files import StoredFile, is_upload, may_hold_files, replaced
 from afterwards.core.serialization.json import Json
 from afterwards.core.serialization.schema import closed
+from afterwards.core.serialization.sent import may_be_sent
 from afterwards.core.serialization.signature import NAMED, POSITIONAL, argument_type, arguments_type, binder, resolved
-from afterwards.core.text import is_unicode
 
 ARGUMENTS_LIMIT: Final = 256 * 1024  # bytes of UTF-8
 RESULT_LIMIT: Final = 64 * 1024  # bytes of UTF-8
@@ -97,7 +97,7 @@ class Codec:
     def _refusal(self, given: dict[str, Any]) -> UnstorableArgument:
         faults = ((name, Json(schema_of(self._types[name])).fault(value)) for name, value in given.items())
         name, fault = next(((name, fault) for name, fault in faults if fault), (", ".join(given), CHANGED))
-        refused = RefusedArgument if name in given and not _is_unicode(given[name]) else UnstorableArgument
+        refused = RefusedArgument if name in given and may_be_sent(given[name]) else UnstorableArgument
         return refused(self.task, name, fault)
 
 
@@ -135,9 +135,3 @@ class ResultCodec:
             return self._json.load(text)
         except (ValidationError, UnicodeEncodeError) as error:
             raise Unreadable(self._task, "result", first_fault(error)) from error
-
-
-def _is_unicode(value: Any) -> bool:
-    """Return True if no text in the value has a lone surrogate."""
-    parts = [one for part in walk(value) for one in (part, *(part if isinstance(part, dict) else ()))]
-    return all(is_unicode(part) for part in parts if isinstance(part, str))

@@ -84,10 +84,11 @@ def walk(value: Any) -> Iterator[Any]:
         if not waiting:
             return
         yield waiting[0]
-        waiting.extend(islice(_parts(waiting.popleft()), 1_000))
+        waiting.extend(islice(parts(waiting.popleft()), 1_000))
 
 
-def _parts(value: Any) -> Iterable[Any]:
+def parts(value: Any) -> Iterable[Any]:
+    """Return the parts of a container, a model or a dataclass; of a dict only the values."""
     match value:
         case list() | tuple() | set() | frozenset():
             return value

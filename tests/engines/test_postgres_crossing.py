@@ -1,7 +1,6 @@
 """Transactions of several engines that cross each other on one PostgreSQL database, as those of several hosts do."""
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -10,32 +9,19 @@ from random import Random
 from typing import Any
 
 import pytest
+from postgres_calls import claim, end, new
 
 from afterwards.core.errors import QueueFull
-from afterwards.core.lifecycle import Raised, Released, Succeeded, settle
+from afterwards.core.lifecycle import Raised, Released, Succeeded
 from afterwards.core.limits import Limit, Rate
-from afterwards.core.retry import Retry
-from afterwards.core.task import NewTask, State, Task, task_id
-from afterwards.engine import Claim, Fire
+from afterwards.core.task import NewTask, State
+from afterwards.engine import Fire
 from afterwards.engines.postgres import PostgresEngine
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres")]
 
-LEASE = timedelta(minutes=10)
 HOSTS = 4
-TWO = {"greet": Limit(max_concurrency=2)}
-
-
-def new(**fields: Any) -> NewTask:
-    return NewTask(**{"id": task_id(datetime.now(UTC), os.urandom(10)), "name": "greet", "arguments": "{}"} | fields)
-
-
-def claim(limit: int = 10, **fields: Any) -> Claim:
-    return Claim(**{"worker": "w", "limit": limit, "lease": LEASE, "names": frozenset({"greet"})} | fields)
-
-
-def end(task: Task, outcome: Any = None) -> Any:
-    return settle(task, outcome or Succeeded(), Retry(0), worker="w", now=datetime.now(UTC), random=0.5)
+ONE, TWO = {"greet": Limit(max_concurrency=1)}, {"greet": Limit(max_concurrency=2)}
 
 
 @pytest.fixture
@@ -87,6 +73,19 @@ async def test_a_limit_holds_whoever_claims(engines: list[PostgresEngine]) -> No
 
     await at_once([work(engine) for engine in engines])
     assert max(most.values()) <= 2
+
+
+async def test_a_limit_holds_for_claims_of_different_tasks(engines: list[PostgresEngine]) -> None:
+    for _ in range(10):
+        stored = await engines[0].enqueue([new(limit_key="*") for _ in engines])
+        calls = [
+            engine.claim(claim(ids=frozenset({task.id}), limits=ONE))
+            for engine, task in zip(engines, stored, strict=True)
+        ]
+        taken = [task for some in await at_once(calls) for task in some]
+        assert len(taken) == 1
+        await engines[0].finish([end(taken[0])])
+        await engines[0].cancel([task.id for task in stored], "out of the way")
 
 
 async def test_a_rate_holds_whoever_claims(engines: list[PostgresEngine]) -> None:

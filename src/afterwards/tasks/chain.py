@@ -30,7 +30,10 @@ async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
     uploads: list[Uploads] = []
     for call in calls:
         if call.function.has_session or (tasks and call.function.settings.after is not None):
-            raise InvalidOption(f"{call.function.name} in a chain: neither `session` nor `after` can be set for it")
+            raise InvalidOption(
+                f"chain: {call.function.name} has the option session or after: remove it; only the first call may "
+                "have after"
+            )
         id = client.new_id()
         written = call.function.calls.write(call.args, call.kwargs, id, client)
         if written.uploads:
@@ -55,11 +58,12 @@ def _check_calls(calls: Sequence[object]) -> None:
 def _no_call(given: object) -> str:
     if isinstance(given, TaskFunction):
         name = given.name
-        return f"chain({name}): give calls that are not stored yet, as f.call(x): write `chain({name}.call(...))`"
+        return f"chain({name}): found a task function instead of a call: write `chain({name}.call(...))`"
     if isinstance(given, TaskHandle):
         return (
-            f"chain({shown(given)}): it is stored already, and can come before a call: f.options(after=handle).call(x)"
+            f"chain({shown(given)}): found a task that is stored already. To run a call after it, write "
+            "f.options(after=handle).call(x)"
         )
-    return f"chain({shown(given)}): give calls that are not stored yet, as f.call(x): " + called_already(
+    return f"chain({shown(given)}): give calls, such as f.call(x): " + called_already(
         given, "chain({}(1))", "chain({}.call(1))", wanted="call"
     )

@@ -90,8 +90,8 @@ class Buffer(fastapi.BackgroundTasks):
         if session is not None:
             if call.uploads and call.uploads.any:
                 raise InvalidOption(
-                    f"task {func.name!r}: an uploaded file cannot be stored by a session's commit: write "
-                    f"`await {func.name}.options(session=...).enqueue(...)`, or leave the session out for this task"
+                    f"task {func.name!r}: the commit of a session cannot store an uploaded file: write "
+                    f"`await {func.name}.options(session=...).enqueue(...)`, or add this task with session=None"
                 )
             self._join(call, session)
         return call
@@ -106,7 +106,9 @@ class Buffer(fastapi.BackgroundTasks):
         if before is None:
             func.calls.stored_after()
         elif before.joining is not None and not joins:
-            raise NotStored(after.id, " before its session commits: give what comes after it the same session")
+            raise NotStored(
+                after.id, " before its session commits: add the task that comes after it with the same session"
+            )
 
     def _next_key(self, key: str) -> str:
         self._keyed += 1

@@ -184,9 +184,10 @@ async def test_an_exception_that_cannot_be_formatted_is_in_the_log_with_what_can
 ) -> None:
     async with working(url):
         await finished(await raise_on_the_loop.enqueue(which))
-    [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    line = record.getMessage()
     assert line.startswith("task failed: raise_on_the_loop")
-    assert "raise_on_the_loop" in line.partition("\n")[2] or caplog.records[-1].exc_info
+    assert "raise_on_the_loop" in line.partition("\n")[2] or record.exc_info
 
 
 class Raising(logging.Filter):

@@ -1,6 +1,7 @@
 """What all tests share: one process runs them all, and each begins as in a process of its own."""
 
 import ast
+import os
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -18,6 +19,9 @@ from afterwards.tasks.function import TaskFunction
 from afterwards.tasks.registry import registry
 
 pytest.register_assert_rewrite("afterwards.testing.conformance")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # coverage measures the tests' processes, not the servers that they start
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 OURS = (Path(__file__).parent, Path(__file__).parent.parent / "examples")
 

@@ -1,6 +1,7 @@
 """What all tests share: one process runs them all, and each begins as in a process of its own."""
 
 import ast
+import os
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -21,6 +22,9 @@ from servers.fixtures import postgres, postgres_url
 __all__ = ["postgres", "postgres_url"]  # fixtures for all tests
 
 pytest.register_assert_rewrite("afterwards.testing.conformance")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # coverage measures the tests' processes, not the servers that they start
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 OURS = (Path(__file__).parent, Path(__file__).parent.parent / "examples")
 

@@ -15,6 +15,7 @@ from random import Random
 from afterwards import Task
 from afterwards.engine import Query
 from afterwards.engines.sqlite import SQLiteEngine
+from afterwards.telemetry.worker import INTERNAL_ERROR
 from chaos import history
 from chaos.checker import Evidence, Position, Violation, check, given_up
 from chaos.load import Load
@@ -24,7 +25,7 @@ LONGEST_LIFE = 0.6  # seconds from the first answer of a server to its death
 LONGEST_START = 1.5  # seconds from the start of a server that is killed whether it has answered or not
 PAGE = 1000
 TIMEOUT = 180  # seconds that everything may take to finish after the last kill
-OWN_ERRORS = ("error of its own", "never retrieved", "Exception in", "SystemError", "malformed")
+OWN_ERRORS = (INTERNAL_ERROR, "never retrieved", "Exception in", "SystemError", "malformed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import typing_extensions
 from fastapi import Request
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import (
     AfterValidator,
@@ -220,7 +220,8 @@ LIKE_NUMPYS: dict[str, Any] = {  # which nothing else here needs
     "ndarray": type("ndarray", (), ITEMS | {"__setitem__": lambda self, place, value: None}),
 }
 
-unhurried = settings(deadline=None)  # builds codecs, which takes longer on a busy machine
+# Builds codecs, which takes longer on a busy machine.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NUMBER = taking(int)
 UNTYPED = untyped()
 

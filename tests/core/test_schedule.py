@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from afterwards.core.errors import InvalidOption, NotScheduled
@@ -54,7 +54,7 @@ def several(least: int, most: int) -> st.SearchStrategy[list[datetime]]:
     return st.builds(lambda day, spans: [day + span for span in spans], days, spans)
 
 
-unhurried = settings(deadline=None)
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def utc(*numbers: int) -> datetime:

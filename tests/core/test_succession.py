@@ -78,7 +78,7 @@ def test_of_two_with_one_unique_key_one_comes_back() -> None:
 
 def test_what_was_set_aside_while_it_waited_follows_what_ended_meanwhile() -> None:
     first, second = chain("1", "2")
-    aside = replace(second, set_aside="its column more holds no JSON object")
+    aside = replace(second, set_aside="its column more does not hold a JSON object")
     assert succession.bring_back_all([aside], {"1": first}, START) == [second]
     [back] = succession.bring_back_all([aside], {"1": ended(first, State.SUCCEEDED)}, START)
     assert (back.state, back.set_aside) == (State.QUEUED, None)

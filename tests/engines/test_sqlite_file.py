@@ -153,7 +153,7 @@ async def test_an_empty_database_becomes_ours(path: Path) -> None:
 @pytest.mark.parametrize("content", [b"This is not a database. " * 100, b"SQLite format 3\0" + b"\xff" * 5000])
 async def test_what_is_no_database_is_left_alone(path: Path, content: bytes) -> None:
     write(path, bytes(content))
-    with pytest.raises(EngineError, match="not an SQLite database, or a damaged one"):
+    with pytest.raises(EngineError, match="not an SQLite database, or is damaged"):
         await open_and_close(path)
     assert read(path) == content
 

@@ -82,7 +82,7 @@ async def test_an_application_factory_installs_later(url: str, said: list[str]) 
 async def test_installing_into_an_application_that_has_started_is_refused(url: str) -> None:
     app = FastAPI()
     async with serving(app):
-        with pytest.raises(AlreadyStarted, match="install it when it is made"):
+        with pytest.raises(AlreadyStarted, match="call it right after"):
             Afterwards(app, url)
 
 

@@ -429,9 +429,7 @@ async def test_a_file_that_is_closed_already_is_refused_by_name(served: Served) 
     assert (await served.upload(b"abc")).status_code == 200
     assert [(error.task, error.parameter) for error in errors] == [("digests", "cover"), ("maybe", "file")]
     assert "the uploaded file 'a.bin' is closed" in str(errors[0])
-    assert "leave closing it to FastAPI, or store the task before, with `await background_tasks.flush()`" in str(
-        errors[0]
-    )
+    assert "let FastAPI close it, or store the task first, with `await background_tasks.flush()`" in str(errors[0])
 
 
 @pytest.mark.parametrize("size", [100, 3_000_000])

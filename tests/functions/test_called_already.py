@@ -111,7 +111,7 @@ def test_whatever_can_be_called_is_added_as_ever(function: Any) -> None:
         ),
         (
             lambda: [send],
-            "chain(send): give calls that are not stored yet, as f.call(x): write `chain(send.call(...))`",
+            "chain(send): found a task function instead of a call: write `chain(send.call(...))`",
         ),
         (lambda: ["send"], "a value of type str is no call"),
     ],
@@ -125,7 +125,10 @@ def test_a_handle_is_no_call_of_a_chain() -> None:
         stored: Any = tasks.add_task(send, 1)
         await chain(stored)
 
-    assert "it is stored already, and can come before a call: f.options(after=handle).call(x)" in given_to(again)
+    assert (
+        "found a task that is stored already. To run a call after it, write f.options(after=handle).call(x)"
+        in given_to(again)
+    )
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,12 @@ tasks: Any = BackgroundTasks
         (lambda: RetryAfter(-1), r"^RetryAfter, delay=-1 is negative"),
         (lambda: declare(on_failure="mail"), r"on_failure=.mail.: a value of type str is no function.*`on_failure=f`"),
         (lambda: declare(on_failure=mistaken_too("a")), r"`on_failure=mistaken_too\(1\)` called mistaken_too already"),
-        (lambda: declare(on_failure=takes_nothing), r"on_failure=takes_nothing: it is called with one argument, the F"),
-        (lambda: declare(on_failure=takes_two), r"on_failure=takes_two: .*write `def tell\(failed: FailedTask\)`"),
-        (lambda: declare(on_failure=lambda *, failed: None), r"on_failure=<lambda>: it is called with one argument"),
+        (
+            lambda: declare(on_failure=takes_nothing),
+            r"on_failure=takes_nothing cannot be called with one argument, the F",
+        ),
+        (lambda: declare(on_failure=takes_two), r"on_failure=takes_two .*write `def tell\(failed: FailedTask\)`"),
+        (lambda: declare(on_failure=lambda *, failed: None), r"on_failure=<lambda> cannot be called with one argument"),
     ],
 )
 def test_a_mistake_is_named_with_what_to_write(mistake: Callable[[], object], told: str) -> None:
@@ -103,5 +106,5 @@ def test_waits_may_be_given_as_timedeltas() -> None:
 
 
 def test_none_is_no_function_to_be_decorated() -> None:
-    with pytest.raises(InvalidTaskFunction, match="NoneType is no function"):
+    with pytest.raises(InvalidTaskFunction, match="found NoneType instead of a function"):
         declare(None)

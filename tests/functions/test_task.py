@@ -89,7 +89,7 @@ def test_it_can_be_an_endpoint_and_a_dependency() -> None:
 
 
 def test_a_lambda_is_refused() -> None:
-    refused(lambda: None, "a lambda has no name", "Make it a `def`")
+    refused(lambda: None, "a lambda has no name", "write a `def`")
 
 
 def test_a_closure_is_refused_and_what_it_closes_over_is_named() -> None:
@@ -98,7 +98,7 @@ def test_a_closure_is_refused_and_what_it_closes_over_is_named() -> None:
     async def closure() -> int:
         return secret + other
 
-    refused(closure, "closure over other, secret", "pass what it needs as arguments or by Depends")
+    refused(closure, "closure over other, secret", "pass what it needs as arguments or with Depends")
 
 
 def test_a_function_within_a_function_is_fine_as_long_as_it_is_no_closure() -> None:
@@ -117,7 +117,7 @@ def test_generators_are_refused() -> None:
         yield 1
 
     for function in (generates, generates_asynchronously):
-        refused(function, "a generator does nothing when it is called")
+        refused(function, "calling a generator function does not run its body")
 
 
 class Mailer:
@@ -137,7 +137,7 @@ class Mailer:
     [Mailer().send, Mailer.send, Mailer.send_later, Mailer.make, Mailer.__dict__["make"], Mailer.__dict__["stamp"]],
 )
 def test_methods_are_refused(method: Any) -> None:
-    refused(method, "method", "Make it a function of the module")
+    refused(method, "method", "write a function at module level")
 
 
 def test_a_method_decorated_in_its_class_is_refused() -> None:
@@ -164,7 +164,7 @@ class Callable_:
 
 @pytest.mark.parametrize("thing", [Callable_(), Callable_, partial(print, "x"), print, 5, "name", greet])
 def test_what_is_no_function_is_refused(thing: Any) -> None:
-    refused(thing, "Decorate a `def` or `async def`")
+    refused(thing, "decorate a `def` or `async def`")
 
 
 @pytest.mark.parametrize("name", ["", "two words", "x" * 101, "naïve"])

@@ -46,11 +46,11 @@ async def add(number: int, background_tasks: BackgroundTasks) -> None:
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        (a_coroutine, "runs on the application's event loop.*Make it a `def`"),
-        (with_a_dependency, "its number would be filled by Depends.*Open what it needs inside the function"),
+        (a_coroutine, "runs on the application's event loop.*write a `def`"),
+        (with_a_dependency, "Depends would fill number .*make what it needs inside the function"),
         (with_a_file, r"an uploaded file \(file\).*pass its path"),
         (with_files, r"an uploaded file \(files\).*pass its path"),
-        (inside(), "importing its module, so write it there"),
+        (inside(), "importing its module: define it at module level"),
     ],
 )
 def test_what_another_process_could_not_call_is_refused(function: Any, reason: str) -> None:

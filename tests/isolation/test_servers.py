@@ -116,7 +116,7 @@ def test_a_program_that_serves_when_it_is_imported_is_told_what_to_write(tmp_pat
     (tmp_path / "main.py").write_text(APPLICATION + UNGUARDED)
     with Program([sys.executable, "main.py"], tmp_path) as server:
         server.post("/leave/pid")
-        server.says('put what starts the server, as uvicorn.run.* under `if __name__ == "__main__":`')
+        server.says('put the call that starts it, such as uvicorn.run.* under `if __name__ == "__main__":`')
         eventually(lambda: record(tmp_path, "isolated")[0]["state"] == "failed")
         assert record(tmp_path, "isolated")[0]["kinds"] == ["crashed"]
 

@@ -188,7 +188,9 @@ LIES: dict[str, tuple[Callable[[], Evidence], Rule]] = {
     ),
     "a worker that was not dead": (lambda: and_then(("crashed", 1, END)), Rule.OVERLAPPING),
     "a server that complains of itself": (
-        lambda: replace(the_story(), complaints=["CRITICAL: worker: an error of its own"]),
+        lambda: replace(
+            the_story(), complaints=["CRITICAL: worker: could not claim tasks because of an internal error"]
+        ),
         Rule.BROKEN,
     ),
     "a damaged file": (lambda: replace(the_story(), integrity="row 7 missing from index tasks_id"), Rule.CORRUPT),

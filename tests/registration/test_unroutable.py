@@ -102,7 +102,7 @@ async def test_a_worker_warns_once_and_again_when_it_comes_back(
     attendance = Registration(engine, "w", registry, Options(), clock=clock)
     stored = await engine.enqueue([NewTask(id="1", name="f", arguments="{}")])
     clock.advance(MINUTE * 20)
-    await attendance.sign_in()
+    await attendance.register()
     for _ in range(3):
         await attendance.look()
     assert [record.getMessage() for record in caplog.records] == [
@@ -143,7 +143,7 @@ async def test_a_worker_is_listed_as_long_as_it_lives(said: list[str]) -> None:
 async def test_an_idle_worker_goes_on_signing_in_and_looking(
     said: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(registration, "SIGN_IN_EVERY", timedelta(milliseconds=10))
+    monkeypatch.setattr(registration, "REGISTER_EVERY", timedelta(milliseconds=10))
     monkeypatch.setattr(registration, "LOOK_EVERY", timedelta(milliseconds=10))
     clock = FakeClock()
     engine = MemoryEngine(clock=clock)

@@ -35,7 +35,7 @@ def test_a_schedule_belongs_to_the_function_and_to_no_call() -> None:
 def test_a_wrong_schedule_is_refused_before_there_is_a_function() -> None:
     with pytest.raises(InvalidOption, match="cron='daily'"):
         task(cron="daily")
-    with pytest.raises(InvalidOption, match="run_at is one instant"):
+    with pytest.raises(InvalidOption, match="run_at is given, but a schedule sets the times"):
         task(every=60, run_at=nightly_at())
 
 
@@ -47,7 +47,7 @@ def nightly_at() -> Any:
 
 def test_a_function_that_needs_arguments_is_refused_at_once() -> None:
     with pytest.raises(
-        InvalidTaskFunction, match=r"needs_two: a schedule calls it without arguments, and it is missing .*'one'"
+        InvalidTaskFunction, match=r"needs_two: a schedule calls it without arguments, so it is missing .*'one'"
     ):
 
         @task(every=60)

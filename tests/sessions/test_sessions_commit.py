@@ -619,7 +619,7 @@ async def test_what_needs_the_file_while_a_transaction_writes_is_refused_and_oth
         assert answers > 20
         assert (await asking).status_code == 503
         assert await stored(same) == []
-    assert "a transaction of this application" in caplog.text
+    assert "this application has an open transaction" in caplog.text
 
 
 def handlers_of(session: Session) -> Callable[[], int]:

@@ -239,9 +239,9 @@ async def test_what_is_a_session(same: FastAPI, database: Database, said: list[s
     "wrong", [5, "session", Session, sessionmaker(), sqlalchemy.create_engine("sqlite://"), object()]
 )
 async def test_anything_else_is_refused(wrong: Any) -> None:
-    with pytest.raises(InvalidOption, match="give a session of SQLAlchemy's"):
+    with pytest.raises(InvalidOption, match="give a session of SQLAlchemy or SQLModel"):
         greet.options(session=wrong)
-    with pytest.raises(InvalidOption, match="give a session of SQLAlchemy's"):
+    with pytest.raises(InvalidOption, match="give a session of SQLAlchemy or SQLModel"):
         BackgroundTasks().configure(session=wrong)
 
 

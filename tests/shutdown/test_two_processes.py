@@ -197,14 +197,14 @@ def test_a_kill_after_the_grace_period_is_no_crash(tmp_path: Path) -> None:
         old.writes("task began")
         with told_to_end_while_connected(old), uvicorn(tmp_path) as new:
             assert new.url
-            eventually(lambda: _signed_out(tmp_path))
+            eventually(lambda: _unregistered(tmp_path))
             old.process.kill()
             old.ends()
             eventually(lambda: old.diary().count("task began") == 2)
     assert record(tmp_path, "in_a_thread")[0]["kinds"] == ["released"]
 
 
-def _signed_out(folder: Path) -> bool:
+def _unregistered(folder: Path) -> bool:
     async def ask() -> bool:
         async with SQLiteEngine(folder / "afterwards.db") as engine:
             return any(worker.has_left for worker in await engine.workers(timedelta(days=1)))

@@ -234,7 +234,7 @@ class Client:
             async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
                 return await self._finished(id)
         except TimeoutError:
-            raise NotFinished(f"task {id} has not finished within {timeout}; it goes on") from None
+            raise NotFinished(f"task {id} has not finished within {timeout}; it continues") from None
 
     async def _finished(self, id: str) -> Task:
         pause = FIRST_LOOK

@@ -64,9 +64,9 @@ class TaskHandle(Generic[R]):
     async def cancel(self, reason: str = "cancelled by the application") -> Task:
         """Cancel the task and its successors. A running ``async def`` is stopped; a ``def`` is only asked to stop."""
         if not isinstance(reason, str):
-            raise InvalidOption(f"cancel(reason={shown(reason)}): give a text")
+            raise InvalidOption(f"cancel(reason={shown(reason)}): give text")
         if not is_unicode(reason):
-            raise RefusedValue("reason", f"={shown(reason)} is no Unicode text: it has half a surrogate pair")
+            raise RefusedValue("reason", f"={shown(reason)} is not valid Unicode: it contains half of a surrogate pair")
         return await self._client.cancel(self._stored_id(), shortened(reason))
 
     @property

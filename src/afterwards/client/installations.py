@@ -62,10 +62,10 @@ def the_client(doing: str) -> Client:
         return candidates[0]
     if not candidates:
         raise NotInstalled(
-            f"{doing} must be stored, but nothing here can store it: write `tasks = Afterwards(app)` where the "
-            "application is made (from afterwards import Afterwards)"
+            f"{doing} cannot be stored, because this process has no Afterwards: write `tasks = Afterwards(app)` where "
+            "the application is made (from afterwards import Afterwards)"
         )
     raise NotInstalled(
-        f"{doing} must be stored, but this process has {len(candidates)} installations and no request or task is under "
-        "way that would choose one: call it within a request or a task of the one that is meant"
+        f"{doing} cannot be stored, because this process has {len(candidates)} installations of Afterwards, and no "
+        "request or task is running that selects one: call it in a request or a task of the application that you mean"
     )

@@ -38,8 +38,8 @@ def sync_session(session: Any) -> "Session":
     if orm is None or not isinstance(found, orm.Session):
         kind = session.__qualname__ if isinstance(session, type) else f"an object of type {type(session).__qualname__}"
         raise InvalidOption(
-            f"session={kind}: give a session of SQLAlchemy's or SQLModel's (Session, AsyncSession, scoped_session), "
-            "not its class, its maker or its engine"
+            f"session={kind}: give a session of SQLAlchemy or SQLModel (Session, AsyncSession, scoped_session), "
+            "not its class, its sessionmaker or its engine"
         )
     made: Session = found
     return made

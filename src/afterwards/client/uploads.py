@@ -154,8 +154,8 @@ class Uploads:
         raise UnstorableArgument(
             self._name,
             parameter,
-            f"the uploaded file {upload.filename!r} is closed, and its content is stored with the task: leave closing "
-            "it to FastAPI, or store the task before, with `await background_tasks.flush()`",
+            f"the uploaded file {upload.filename!r} is closed, so its content cannot be stored: let FastAPI close it, "
+            "or store the task first, with `await background_tasks.flush()`",
         ) from None
 
 

@@ -95,9 +95,9 @@ async def _attempt(
         return outcome_of_attempt(error)
     finally:
         current.reset(before)
-    telemetry.short("begin a task", short)
+    telemetry.short("start a task", short)
     if pause > LONGEST_PAUSE:
-        return Released(f"it could not begin: {short}", begun=False, wait=WAIT_ELSEWHERE)
+        return Released(f"it could not start: {short}", begun=False, wait=WAIT_ELSEWHERE)
     await asyncio.sleep(pause)
     return await _attempt(function, task, surroundings, attempting, pause=2 * pause)
 
@@ -144,7 +144,7 @@ async def _resolved(
     if not function.plan.parameters:
         return await _called(function, values, surroundings.threads, timeout)
     async with Cleanup() as cleanup:
-        with beginning("fill its dependencies"):
+        with beginning("resolve its dependencies"):
             injected = await surroundings.resolver.solve(function.plan, cleanup, attempting)
         result = await _called(function, values | injected, surroundings.threads, timeout)
         return result if done(result) else await _finally(result, function, timeout)

@@ -23,7 +23,7 @@ async def awaited(result: Any) -> Any:
             _close_all(result)
             raise TypeError(f"it returned {left}")
         result = await (asyncio.wrap_future(result) if issubclass(type(result), Future) else result)
-    raise TypeError(f"it returned an awaitable that gives another one, {MOST} times in a row")
+    raise TypeError(f"it returned an awaitable whose result is another awaitable, {MOST} times in a row")
 
 
 def done(result: Any) -> bool:
@@ -36,11 +36,11 @@ def left_undone(result: Any) -> str | None:
     """Describe a returned value that would never be run or awaited, with the remedy; None for a single awaitable."""
     kind = type(result)
     if kind in _LAZY and not inspect.isawaitable(result):
-        return f"{_LAZY[kind]}, whose body has not run: make it a function that returns"
+        return f"{_LAZY[kind]}, whose body has not run: return a value instead"
     if kind in _CONTAINERS and (one := _unfinished(result)) is not None:
         return (
-            f"a {kind.__name__} with a {type(one).__name__} in it, which nobody awaits: "
-            "return what `await asyncio.gather(...)` gives"
+            f"a {kind.__name__} that contains a {type(one).__name__}, which is never awaited: "
+            "return the result of `await asyncio.gather(...)`"
         )
     return None
 

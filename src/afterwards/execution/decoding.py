@@ -36,7 +36,7 @@ def read_options(function: Runnable, task: Task) -> TaskOptions:
     try:
         return options_of(function, task)
     except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        reason = f"this code does not understand them ({type(error).__name__})"
+        reason = f"this code cannot read them ({type(error).__name__})"
         raise Misfit(ProblemKind.OPTIONS, reason) from error
 
 
@@ -48,9 +48,9 @@ def check_context(task: Task) -> None:
         context = json.loads(task.context)
         parts = [context.get(part, {}) for part in ("trace", "variables")]
     except (ValueError, AttributeError, RecursionError) as error:
-        raise Misfit(ProblemKind.CONTEXT, f"this code does not understand it ({type(error).__name__})") from error
+        raise Misfit(ProblemKind.CONTEXT, f"this code cannot read it ({type(error).__name__})") from error
     if not all(isinstance(part, dict) for part in parts):
-        raise Misfit(ProblemKind.CONTEXT, "this code does not understand it")
+        raise Misfit(ProblemKind.CONTEXT, "this code cannot read it")
 
 
 def misfits(function: Runnable, task: Task) -> list[Misfit]:

@@ -79,13 +79,13 @@ def _dependency(declared: Declared, marker: Depends, chain: str) -> Node:
     """Return the node of a parameter that is marked with ``Depends``."""
     call = declared.type if marker.dependency is None else marker.dependency
     if call is Any or call is inspect.Parameter.empty:
-        raise InvalidDependency(declared.chain, "has no type, and its Depends() no argument: give one of them")
+        raise InvalidDependency(declared.chain, "has neither a type nor an argument in Depends(): give one of them")
     if not callable(call):
-        raise InvalidDependency(
-            declared.chain, f"depends on {call!r}, which cannot be called: give the function itself"
-        )
+        raise InvalidDependency(declared.chain, f"depends on {call!r}, which is not callable: give the function itself")
     if declared.kind is inspect.Parameter.POSITIONAL_ONLY:
-        raise InvalidDependency(declared.chain, "is positional-only, and what depends is passed by name")
+        raise InvalidDependency(
+            declared.chain, "is positional-only, but dependencies are passed by name: remove the `/`"
+        )
     return _node(call, f"{chain}{ARROW}{_label(call)}", use_cache=marker.use_cache)
 
 

@@ -15,15 +15,15 @@ from starlette.requests import HTTPConnection
 from afterwards.core.errors import InvalidDependency, NeedsHttp
 from afterwards.execution.parameters import VARIADIC, Declared, is_class, unwrapped
 
-_READ_EARLIER = "read it in the endpoint, and pass what follows from it to the task as an argument"
+_READ_EARLIER = "read it in the endpoint, and pass what the task needs as an argument"
 ENQUEUE = "to add another task, `await other_task.enqueue(...)`"
 _CONNECTIONS = (
     (
         HTTPConnection,
-        "pass what the task needs of it as an argument; for the application and its state, "
+        "read it in the endpoint, and pass what the task needs as an argument; for the application and its state, "
         "use a dependency that takes `Request` and reads .app or .state",
     ),
-    (Response, "the response is over by then, so change it in the endpoint"),
+    (Response, "the response has been sent by then: change it in the endpoint"),
     (BackgroundTasks, ENQUEUE),
     (SecurityScopes, "check the scopes in the endpoint"),
 )
@@ -52,9 +52,7 @@ def refuse_parameter(declared: Declared) -> None:
     """Reject a dependency's parameter that only an HTTP request could fill."""
     refuse_unfilled(declared)
     if declared.kind in VARIADIC:
-        problem = (
-            "stands for any arguments, so nobody knows which to pass: name them (a decorator needs functools.wraps)"
-        )
+        problem = "accepts any arguments, so it is unknown which to pass: name them (a decorator needs functools.wraps)"
         raise InvalidDependency(declared.chain, problem)
     refuse_connections(declared)
     source = _source(declared)
@@ -67,7 +65,7 @@ def refuse_unfilled(declared: Declared) -> None:
     if declared.injected:
         raise InvalidDependency(
             declared.chain,
-            "has the default injected(), and no dependency fills it: annotate it as `Annotated[Type, Depends(...)]`",
+            "has the default injected(), but no dependency: annotate it as `Annotated[Type, Depends(...)]`",
         )
 
 

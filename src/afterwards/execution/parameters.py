@@ -38,7 +38,7 @@ def declarations(call: Callable[..., Any], chain: str) -> Iterator[Declared]:
     try:
         signature = inspect.signature(call)
     except (TypeError, ValueError) as error:
-        raise InvalidDependency(chain, f"has no signature that can be read ({error}): wrap it in a function") from error
+        raise InvalidDependency(chain, f"has no readable signature ({error}): wrap it in a function") from error
     namespace = _namespace(call)
     for parameter in signature.parameters.values():
         yield _declared(parameter, namespace, f"{chain}{ARROW}parameter {parameter.name}")

@@ -14,18 +14,18 @@ def check_isolated(function: Runnable) -> None:
 def _problem(function: Runnable) -> str | None:
     if function.is_async:
         return (
-            "an `async def` runs on the application's event loop, and shares what is open there. "
-            "Make it a `def`, which may call asyncio.run()"
+            "an `async def` runs on the application's event loop and shares its open connections: "
+            "write a `def`, which may call asyncio.run()"
         )
     if "<locals>" in function.function.__qualname__:
-        return "its process finds it by importing its module, so write it there, outside other functions"
+        return "its process finds it by importing its module: define it at module level, outside other functions"
     if function.plan.parameters:
         names = ", ".join(name for name, _ in function.plan.parameters)
         return (
-            f"its {names} would be filled by Depends, with what is open in the application's process. "
-            "Open what it needs inside the function"
+            f"Depends would fill {names} with objects of the application's process: "
+            "make what it needs inside the function"
         )
     if function.codec.files:
         names = ", ".join(sorted(function.codec.files))
-        return f"an uploaded file ({names}) is open in the application's process. Keep the file, and pass its path"
+        return f"an uploaded file ({names}) is open in the application's process: save the file, and pass its path"
     return None

@@ -29,9 +29,9 @@ def kill_programs(process: "SpawnProcess") -> None:
 def how_it_ended(exitcode: int | None) -> str:
     """Return how a process ended, as the end of a sentence."""
     if exitcode is None:  # other code has already collected the exit status, which the system reports once
-        return "ended, nobody knows how"
+        return "ended, and its exit status is unknown"
     if exitcode >= 0:
-        return f"ended with exit status {exitcode} before the function did; standard error may say why"
+        return f"ended with exit status {exitcode} before the function returned; its standard error may say why"
     try:
         name = signal.Signals(-exitcode).name
     except ValueError:

@@ -131,7 +131,7 @@ class ProcessHandle:
             return self._talk(call)
         except _TooLate as late:
             self.kill()
-            return _too_late(call) if late.begun else _crashed(f"did not begin within {BEGINNING:g} s")
+            return _too_late(call) if late.begun else _crashed(f"did not start within {BEGINNING:g} s")
         except (EOFError, OSError) as error:
             self.over = True
             how = self._close(crashed=True)

@@ -30,8 +30,8 @@ def settle(
         settled, failed_task = _settled(function, task, outcome, worker, clock, make_notice)
         return settled if progress is None else replace(settled, progress=progress), failed_task
     except BaseException as error:  # a bug of ours, or a user object that raises on any access
-        telemetry.loop_broken("say in full how a task ended", error)
-        failed = Raised(error=RuntimeError(f"it ended with {type(outcome).__name__}, of which no more can be said"))
+        telemetry.loop_broken("describe how a task ended", error)
+        failed = Raised(error=RuntimeError(f"it ended with {type(outcome).__name__}, and the description of it failed"))
         return settling.settle(task, failed, Retry(), worker=worker, now=clock(), random=0), None
 
 

@@ -113,7 +113,7 @@ class CallBuilder:
         """Return the id of the predecessor given by ``options(after=...)``. Raises NotStored."""
         after = self.settings.after
         if after is not None and not after.stored:
-            raise NotStored(after.id, ", and nothing can come after it")
+            raise NotStored(after.id, ", so no task can come after it")
         return None if after is None else after.id
 
     def _own_key(self, key: str) -> str:

@@ -25,7 +25,8 @@ async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
             or (several.tasks and call.function.settings.after is not None)
         ):
             raise InvalidOption(
-                f"{call.function.name} in a chain: neither `session` nor `connection` nor `after` can be set"
+                f"chain: {call.function.name} has the option session, connection or after: remove it; only the first "
+                "call may have after"
             )
         before = several.tasks[-1].id if several.tasks else call.function.calls.stored_after()
         several.add(call, after=before, chained=bool(several.tasks))

@@ -63,7 +63,7 @@ class TaskDecorator:
         if self._settings.concurrency_key and not self._limit:
             raise InvalidOption("concurrency_key limits nothing by itself: give max_concurrency or rate_limit too")
         if self._schedule and self._settings.run_at:
-            raise InvalidOption("run_at is one instant, and a schedule has many: leave run_at out")
+            raise InvalidOption("run_at is given, but a schedule sets the times itself: leave run_at out")
 
     @overload
     def __call__(
@@ -100,8 +100,8 @@ def prepare(function: TaskFunction[Any, Any, Any]) -> None:
         check_parameters(function.name, option, key, function.codec.parameters)
         if isinstance(key, AllArguments) and function.codec.files:
             raise InvalidOption(
-                f'task "{function.name}", unique=True: no two uploads are the same: name the arguments that must be '
-                'unique, as unique="{user_id}"'
+                f'task "{function.name}", unique=True: two uploads are never the same: name the arguments that must '
+                'be unique, as unique="{user_id}"'
             )
     if function.schedule:
         _check_scheduled(function)
@@ -121,7 +121,7 @@ def _check_told(told: Any) -> None:
     except TypeError as error:
         name = getattr(told, "__name__", type(told).__name__)
         raise InvalidOption(
-            f"on_failure={name}: it is called with one argument, the FailedTask, and there is {error}: "
+            f"on_failure={name} cannot be called with one argument, the FailedTask ({error}): "
             "write `def tell(failed: FailedTask)`"
         ) from None
 
@@ -138,8 +138,8 @@ def _check_scheduled(function: TaskFunction[Any, Any, Any]) -> None:
         function.codec.dump((), {})
     except TypeError as error:
         raise InvalidTaskFunction(
-            f"@task on {function.__qualname__}: a schedule calls it without arguments, "
-            f"and it is {str(error).rpartition('() ')[2]}: give its parameters defaults, or fill them by Depends"
+            f"@task on {function.__qualname__}: a schedule calls it without arguments, so it is "
+            f"{str(error).rpartition('() ')[2]}: give the parameters defaults, or fill them with Depends"
         ) from None
 
 
@@ -153,18 +153,18 @@ def _check_callable(function: Callable[..., Any]) -> None:
 
 def _unstorable(function: Any) -> str | None:
     if inspect.ismethod(function) or isinstance(function, (staticmethod, classmethod)) or _in_a_class(function):
-        return "a method cannot be stored. Make it a function of the module that takes what it needs as arguments"
+        return "it is a method, and its object is not stored: write a function at module level, and pass what it needs"
     if not inspect.isfunction(function):
-        return f"{type(function).__name__} is no function. Decorate a `def` or `async def`"
+        return f"found {type(function).__name__} instead of a function: decorate a `def` or `async def`"
     if function.__name__ == "<lambda>":
-        return "a lambda has no name to be found by. Make it a `def`"
+        return "a lambda has no name by which a worker can find it: write a `def`"
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        return "a generator does nothing when it is called. Use a function that returns"
+        return "calling a generator function does not run its body: write a function that returns"
     if function.__closure__ and "<locals>" in function.__qualname__:
         names = ", ".join(function.__code__.co_freevars)
         return (
-            f"it is a closure over {names}, which no other process has. "
-            "Make it a function of the module, and pass what it needs as arguments or by Depends"
+            f"it is a closure over {names}, which other processes do not have: "
+            "write a function at module level, and pass what it needs as arguments or with Depends"
         )
     return None
 

@@ -100,8 +100,8 @@ class TaskFunction(Generic[P, T, R]):
 
     def __set_name__(self, owner: type, name: str) -> None:
         raise InvalidTaskFunction(
-            f"@task on {owner.__qualname__}.{name}: a method cannot be stored, for its object is gone by the time it "
-            "runs. Make it a function of the module that takes what it needs as arguments"
+            f"@task on {owner.__qualname__}.{name}: it is a method, and its object is not stored: "
+            "write a function at module level, and pass what it needs"
         )
 
     def __repr__(self) -> str:

@@ -19,6 +19,6 @@ def refuse_to_serve() -> None:
     started = sys.modules.get("multiprocessing.process")
     if started is not None and started.current_process().name.startswith(NAME):
         raise RuntimeError(
-            'this process was started for a @task(run_in="process") function, and must not serve: '
-            'put what starts the server, as uvicorn.run(...), under `if __name__ == "__main__":`'
+            'this process runs a @task(run_in="process") function and must not start a server: '
+            'put the call that starts it, such as uvicorn.run(...), under `if __name__ == "__main__":`'
         )

@@ -97,11 +97,11 @@ class ProgressBar(Generic[T]):
         try:
             return Progress(done=self.n, total=self.total, description=self.desc, unit=self.unit, note=self._postfix)
         except BaseException:  # attributes may have been set to anything, and may raise anything
-            return Progress(note=f"its progress cannot be shown: {text_of(self.n)} of {text_of(self.total)}")
+            return Progress(note=f"this progress cannot be displayed: {text_of(self.n)} of {text_of(self.total)}")
 
     def __iter__(self) -> Iterator[T]:
         if not isinstance(self._iterable, Iterable):
-            raise TypeError("progress() was given nothing that `for` could go through: write `async for`, or `with`")
+            raise TypeError("progress() has nothing to iterate over with `for`: write `async for`, or `with`")
         with self:
             for item in self._iterable:
                 yield item

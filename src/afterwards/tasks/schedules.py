@@ -95,7 +95,7 @@ def _record(name: str, schedule: Schedule, kept: StoredSchedule | None, now: dat
 
 def _find(function: AnyFunction) -> tuple[TaskFunction[Any, Any, Any], Schedule]:
     if not isinstance(function, TaskFunction | str):
-        raise InvalidOption(f"{function!r} has no schedule: give a task function, or its name")
+        raise InvalidOption(f"{function!r} is no task function: give one, or its name")
     found = registry.get(function) if isinstance(function, str) else function
     if found.schedule is None:
         raise NotScheduled(found.name)

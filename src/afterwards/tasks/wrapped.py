@@ -33,14 +33,14 @@ def refuse_wrapped(func: Any) -> None:
     if isinstance(func, MethodType) and is_task_function(func.__self__):
         raise WrappedTaskFunction(
             func.__self__.name,
-            f"{func.__self__.name}.{func.__name__} stores nothing before the response: write "
+            f"{func.__self__.name}.{func.__name__} would not be stored before the response: write "
             f"`background_tasks.add_task({func.__self__.name}, ...)`",
         )
     if (inner := wrapped_in(func)) is not None:
         raise WrappedTaskFunction(
             inner.name,
-            f"a decorator ({_named(func)}) is around it, whose call would not be stored and is lost if the process "
-            "dies: write @task above all other decorators, and what they do is part of the task",
+            f"a decorator ({_named(func)}) wraps it, so the call would not be stored, and would be lost if the process "
+            "dies: write @task above all other decorators; they then run as part of the task",
         )
 
 

@@ -31,13 +31,13 @@ def refuse_native(function: Any, name: str, caller: FrameType | None) -> None:
     if not _is_native(function, caller):
         return
     remedy = (
-        "this application has no Afterwards that could store it: write `tasks = Afterwards(app)` where it is made"
+        "this application has no Afterwards: write `tasks = Afterwards(app)` after `app = FastAPI()`"
         if request_tasks.get() is None
         else "add it to the BackgroundTasks that FastAPI injects, or to `afterwards.BackgroundTasks()`"
     )
     message = (
-        f"task function {name!r} was added to background tasks of FastAPI or Starlette that store nothing, so it is "
-        f"lost if the process dies: {remedy}"
+        f"task function {name!r} was added to FastAPI's or Starlette's own background tasks, which do not store it, so "
+        f"it is lost if the process dies: {remedy}"
     )
     if environment.development():
         raise NativeBackgroundTasks(message)
@@ -65,8 +65,8 @@ def tell_of_wrapper(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     telemetry.once(
         f"wrapped {name}",
         logging.WARNING,
-        f"task function {name!r} was called by {wrapper}, which is around it, so the call is not stored and is lost if "
-        f"the process dies: write `background_tasks.add_task({name}, ...)`, and @task above all other decorators",
+        f"task function {name!r} was called by its wrapper {wrapper}, so the call is not stored, and is lost if the "
+        f"process dies: write `background_tasks.add_task({name}, ...)`, and @task above all other decorators",
     )
 
 

@@ -10,6 +10,9 @@ from afterwards.core.schedule import Missed
 from afterwards.core.text import text_of
 from afterwards.telemetry.writing import described, now_and_then, write
 
+INTERNAL_ERROR = "because of an internal error"
+"""Part of each line about a fault of this package. The chaos test looks for it."""
+
 SHORT_EVERY = 5.0
 """The least seconds between two lines about the same shortage."""
 
@@ -57,7 +60,7 @@ def fit_again() -> None:
 
 
 def loop_broken(doing: str, error: BaseException) -> None:
-    write(logging.CRITICAL, f"worker: could not {doing} because of an internal error; it continues", exc_info=error)
+    write(logging.CRITICAL, f"worker: could not {doing} {INTERNAL_ERROR}; it continues", exc_info=error)
 
 
 def ended_early(doing: str) -> None:

@@ -252,8 +252,8 @@ class BackgroundTasks(Buffer):
         """Return the header's key, qualified by method and path: a client's key identifies one request."""
         if self._stacks is None:
             raise InvalidOption(
-                "configure(idempotency_key=True) takes the header of a request, and these BackgroundTasks were made by "
-                "hand: let FastAPI inject them, or give the key itself"
+                "configure(idempotency_key=True) reads the header of a request, and these BackgroundTasks belong to "
+                "none: let FastAPI inject them, or give the key as text"
             )
         found = key_from_header(self._headers)
         return found and f"{self._request_tasks.origin if self._request_tasks else ''} {found}"

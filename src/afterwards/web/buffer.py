@@ -104,8 +104,8 @@ class Buffer(fastapi.BackgroundTasks):
     def _check_uploads(self, call: StoredCall, with_what: str) -> None:
         if call.uploads and call.uploads.any:
             raise InvalidOption(
-                f"task {call.name!r}: an uploaded file cannot be stored by a {with_what}'s commit: write "
-                f"`await {call.name}.options({with_what}=...).enqueue(...)`, or leave the {with_what} out for this task"
+                f"task {call.name!r}: the commit of a {with_what} cannot store an uploaded file: write "
+                f"`await {call.name}.options({with_what}=...).enqueue(...)`, or add this task with {with_what}=None"
             )
 
     def _store_in(self, call: StoredCall, connection: DatabaseConnection) -> None:
@@ -130,7 +130,9 @@ class Buffer(fastapi.BackgroundTasks):
         if before is None:
             func.calls.stored_after()
         elif before.joining is not None and not joins:
-            raise NotStored(after.id, " before its session commits: give what comes after it the same session")
+            raise NotStored(
+                after.id, " before its session commits: add the task that comes after it with the same session"
+            )
 
     def _next_key(self, key: str) -> str:
         self._keyed += 1

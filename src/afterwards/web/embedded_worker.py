@@ -101,7 +101,7 @@ class Embedded:
         )
         self.started, self._told_to_end = True, False
         self._client.health.begin()
-        keeping = asyncio.create_task(keep_doing("keep tasks back", HOLD / 3, self._keep_back))
+        keeping = asyncio.create_task(keep_doing("hold the tasks of running requests", HOLD / 3, self._keep_back))
         before = current.set(self._client)  # tasks may enqueue tasks
         try:
             async with AsyncExitStack() as stack:
@@ -110,7 +110,7 @@ class Embedded:
                 yield
         except BaseException:
             if not self._told_to_end:
-                self._client.health.gone("the application's lifespan was ended from outside, and the worker with it")
+                self._client.health.gone("the application's lifespan was cancelled, and the worker with it")
             raise
         finally:
             current.reset(before)

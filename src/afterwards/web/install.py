@@ -25,9 +25,11 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
     Raises AlreadyStarted, AlreadyInstalled.
     """
     if app.middleware_stack is not None:
-        raise AlreadyStarted("Afterwards was installed after the application had started: install it when it is made")
+        raise AlreadyStarted(
+            "Afterwards(app) was called after the application had started: call it right after `app = FastAPI()`"
+        )
     if app in installations.applications:
-        raise AlreadyInstalled("this application has its Afterwards already: remove one of the two")
+        raise AlreadyInstalled("this application already has an Afterwards installed: remove one of the two")
     installations.applications.add(app)
     for error, answer in REFUSALS.items():
         app.exception_handlers.setdefault(error, answer)  # the application may have its own

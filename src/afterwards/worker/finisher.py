@@ -15,7 +15,7 @@ LINGER = 0.005
 """Seconds between two writes: attempts that end meanwhile share the next one. After a pause a write is immediate."""
 
 
-DOING = "store how tasks ended"
+DOING = "store the ends of tasks"
 
 
 class Stored(Protocol):
@@ -114,5 +114,5 @@ def _bare(settled: Settled) -> Settled:
     """Return an outcome without its descriptive texts."""
     failure = settled.failure
     if failure is not None:
-        failure = replace(failure, type="Exception", message="it could not be stored as it was", traceback="")
+        failure = replace(failure, type="Exception", message="its type and message could not be stored", traceback="")
     return replace(settled, failure=failure, progress=None, then=None)

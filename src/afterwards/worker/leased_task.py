@@ -35,8 +35,8 @@ class Event(StrEnum):
     REQUEST_ENDED = "its request has ended"
     SLOT_TAKEN = "a slot was free"
     BEGAN = "its coroutine began"
-    LEFT = "its coroutine was cancelled although a thread is at work"
-    ENDED = "it ended, or was given back"
+    LEFT = "its coroutine was cancelled while a thread still works"
+    ENDED = "it ended or was given back"
 
 
 TRANSITIONS: Mapping[tuple[Phase, Event], Phase] = {
@@ -159,5 +159,5 @@ class LeasedTask:
     def _show_stop(self) -> None:
         """Tell the function's context, if there is one, that it must stop."""
         if self.asked is not None and self.stop is not None:
-            reason = self.stop.reason if isinstance(self.stop, Cancelled | Released) else "it shall end"
+            reason = self.stop.reason if isinstance(self.stop, Cancelled | Released) else "it was told to stop"
             self.asked.stop(reason)

@@ -78,7 +78,7 @@ class Maintenance:
             process_wide.leaseholders.add(self._leaseholder)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(keep_doing("take lost tasks back", self._reclaim_every, self.reclaim, self._health))
+                group.create_task(keep_doing("take back lost tasks", self._reclaim_every, self.reclaim, self._health))
                 group.create_task(keep_doing("prune", PRUNE_EVERY, self.prune))
         finally:
             if self._leaseholder is not None:

@@ -12,7 +12,7 @@ from afterwards.worker.lifetime import Lifetime
 RESTART_AFTER = 0.1
 """Seconds until a part that was cancelled from outside is restarted."""
 
-CLAIMING, FINISHING, REGISTERING, SCHEDULING = "claim tasks", "store how tasks ended", "sign in", "fire schedules"
+CLAIMING, FINISHING, REGISTERING, SCHEDULING = "claim tasks", "store the ends of tasks", "register", "fire schedules"
 """Names of parts that other modules refer to."""
 
 

@@ -14,7 +14,7 @@ from afterwards.engine import Engine
 from afterwards.execution.function import Functions
 from afterwards.execution.retrying import keep_doing
 
-SIGN_IN_EVERY = timedelta(seconds=10)
+REGISTER_EVERY = timedelta(seconds=10)
 LOOK_EVERY = timedelta(minutes=1)
 
 
@@ -40,13 +40,13 @@ class Registration:
     async def run(self) -> None:
         """Renew the registration until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(keep_doing("sign in", SIGN_IN_EVERY, self.sign_in))
+            group.create_task(keep_doing("register", REGISTER_EVERY, self.register))
             group.create_task(self._keep_looking())
 
-    async def sign_in(self) -> None:
+    async def register(self) -> None:
         await self._engine.announce([replace(self._myself, names=self._functions.names)])
 
-    async def sign_out(self) -> None:
+    async def unregister(self) -> None:
         await self._engine.announce([replace(self._myself, names=self._functions.names, has_left=True)])
 
     async def look(self) -> None:

@@ -37,7 +37,7 @@ class SetAsideReview:
 
     async def run(self) -> None:
         """Check set-aside tasks until cancelled."""
-        await keep_doing("look at tasks that are set aside", LOOK_EVERY, self.look)
+        await keep_doing("review the tasks that are set aside", LOOK_EVERY, self.look)
 
     async def look(self) -> None:
         """Bring back tasks that this code can run, and log the others once. Each check reads a part of very many."""

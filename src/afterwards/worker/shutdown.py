@@ -1,4 +1,4 @@
-"""End a worker: drain at the signal, give back running tasks after the grace period, sign out, store all outcomes."""
+"""End a worker: drain at the signal, give back running tasks after the grace period, unregister, store all outcomes."""
 
 import asyncio
 from datetime import timedelta
@@ -52,7 +52,7 @@ class Shutdown:
         self._logged: set[LeasedTask] = set()  # as not having stopped
         self._releasing: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
-        self._signed_out = False
+        self._unregistered = False
 
     def drain(self) -> None:
         """Stop claiming and firing; give back running tasks after the grace period. A second call ends that period.
@@ -83,14 +83,14 @@ class Shutdown:
         self._parts.stop_all()
 
     async def _release(self) -> None:
-        """Give back running tasks after the grace period or at the second signal; then sign out.
+        """Give back running tasks after the grace period or at the second signal; then unregister.
 
         From then on nothing counts as a crash, should the process be killed because a client stays connected.
         """
         if running := list(self._attempts.running):
             await first(asyncio.wait(running), self._lifetime.hurried.wait(), timeout=self._grace.total_seconds())
         await self._give_back()
-        self._leaving = self._parts.run_once(self._sign_out())
+        self._leaving = self._parts.run_once(self._unregister())
 
     async def _give_back(self) -> None:
         """Give back tasks that have stopped. One that still runs keeps its lease: it must not begin elsewhere."""
@@ -108,15 +108,15 @@ class Shutdown:
     async def _leave_all_stored(self) -> None:
         if self._leaving is not None:
             await asyncio.wait([self._leaving])
-        if not self._signed_out:  # it was cancelled, as all was
-            await self._sign_out()
+        if not self._unregistered:  # it was cancelled, as all was
+            await self._unregister()
         await self._all_stored()
 
-    async def _sign_out(self) -> None:
+    async def _unregister(self) -> None:
         await self._all_stored()
         self._parts.stop(REGISTERING)
-        await persist("sign out", self._registration.sign_out)
-        self._signed_out = True
+        await persist("unregister", self._registration.unregister)
+        self._unregistered = True
 
     async def _all_stored(self) -> None:
         await self._parts.ended(CLAIMING)  # tasks that it claimed when the drain began have been given back

@@ -129,6 +129,6 @@ def _timed_out(leased: LeasedTask) -> Raised:
     timeout = options_of(leased.function, leased.task).timeout
     assert timeout is not None
     error = TimeoutError(
-        f"took longer than its timeout of {timeout.total_seconds():g} s, and goes on although it was cancelled twice"
+        f"took longer than its timeout of {timeout.total_seconds():g} s, and still runs although it was cancelled twice"
     )
     return Raised(error=error, kind=FailureKind.TIMED_OUT, final=True)

@@ -20,8 +20,8 @@ class Unstarted:
         self._leases = leases
 
     def start(self, parts: Parts) -> None:
-        parts.start("give back what waits", partial(self._run, Phase.HELD, LONG_FOR_A_REQUEST))
-        parts.start("give back what is slow", partial(self._run, Phase.READY, LONG_FOR_A_SLOT))
+        parts.start("give back tasks that wait for their request", partial(self._run, Phase.HELD, LONG_FOR_A_REQUEST))
+        parts.start("give back tasks that wait for a slot", partial(self._run, Phase.READY, LONG_FOR_A_SLOT))
 
     async def _run(self, phase: Phase, pause: float) -> None:
         seen: set[LeasedTask] = set()

@@ -99,7 +99,7 @@ class Worker:
             clock=clock,
             health=health,
             leaseholder=leases,
-            probe=self._registration.sign_in,
+            probe=self._registration.register,
             jumped=self._heartbeat.hurry,
         )
         self._review = SetAsideReview(engine, functions, self._claimer)
@@ -180,10 +180,10 @@ class Worker:
         start = self._parts.start
         start(CLAIMING, self._claimer.run)
         start(FINISHING, self._ends.finisher.run)
-        start("keep the store in order", self._maintenance.run)
-        start("look again at what was set aside", self._review.run)
+        start("maintain the store", self._maintenance.run)
+        start("review the tasks that are set aside", self._review.run)
         self._unstarted.start(self._parts)
-        start("stop what does not end", self._stopping.run)
+        start("stop tasks that do not end", self._stopping.run)
         start(REGISTERING, self._registration.run)
         if self._scheduler.needed:
             start(SCHEDULING, self._scheduler.run)

@@ -59,7 +59,7 @@ class SQLiteEngine(OpenedInEachProcess):
         patience: timedelta = timedelta(seconds=5),
     ) -> None:
         if str(path) in ("", ":memory:") or str(path).startswith("file:"):
-            raise InvalidOption(f"{str(path)!r} is not the path of a file: for tasks in memory give memory://")
+            raise InvalidOption(f"{str(path)!r} is not the path of a file: to keep tasks in memory, give memory://")
         super().__init__(Path(os.path.realpath(path)), clock=clock, patience=patience, go_on=successors.GoOn)
         self._unclaimed = UnclaimedLeases(clock)
 

@@ -42,7 +42,7 @@ def to_task(row: Row, failures: tuple[Failure, ...] = ()) -> Task:
 def _to_task(row: Row, failures: tuple[Failure, ...]) -> Task:
     state = STATES.get(row[_STATE]) or _state_aside(row)
     if len(row[0]) != 16:
-        raise UnreadableRow("its id is no UUID")
+        raise UnreadableRow("its id is not a UUID")
     if row[_SUSPECT] not in (0, 1):
         raise UnreadableRow("its column suspect is neither 0 nor 1")
     draft = blank(Draft)
@@ -103,7 +103,7 @@ def _check_standing(row: Row, state: State) -> None:
     else:
         lost = row[place] is None or row[place] > LATEST
     if lost:
-        raise UnreadableRow(f"it is {state}, and nothing says until when")
+        raise UnreadableRow(f"it is {state}, and no valid value says when or after which task this ends")
 
 
 def _more_of(text: str) -> dict[str, Any]:
@@ -112,12 +112,12 @@ def _more_of(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         more = None
     if not isinstance(more, dict):
-        raise UnreadableRow("its column more holds no JSON object")
+        raise UnreadableRow("its column more does not hold a JSON object")
     if unknown := sorted(more.keys() - MORE.keys()):
         raise UnreadableRow(f"this version does not know its {shortened(', '.join(unknown), 100)}")
     for name, value in more.items():
         if not isinstance(value, bool if name == "rerun_after_crash" else str):
-            raise UnreadableRow(f"its {name} is of another type")
+            raise UnreadableRow(f"its {name} has the wrong type")
     return more
 
 
@@ -133,7 +133,7 @@ def to_failure(row: Row) -> Failure:
     """Return a row of ``reading.FAILURES`` as a failure. Raises ValueError, TypeError, OverflowError."""
     attempt, at, worker, kind, type, message, traceback = row
     if not isinstance(attempt, int) or not all(map(shapes.is_text, (worker, type, message, traceback))):
-        raise TypeError("a failure of another shape")
+        raise TypeError("a failure with a column of the wrong type")
     return Failure(
         attempt=attempt,
         at=to_instant(at),

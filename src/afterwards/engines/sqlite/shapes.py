@@ -64,7 +64,7 @@ def check_texts(row: Sequence[Any]) -> None:
     """Raise UnreadableRow for text that is not UTF-8."""
     for column, value in zip(SHAPE, row, strict=True):
         if isinstance(value, str) and not is_text(value):
-            raise UnreadableRow(f"its column {column} holds bytes that are no UTF-8")
+            raise UnreadableRow(f"its column {column} holds bytes that are not UTF-8")
 
 
 def is_text(value: object) -> bool:

@@ -19,7 +19,7 @@ def write(source: Path, target: Path, *, patience: timedelta) -> None:
     """
     with suppress(OSError):
         if os.path.samefile(source, target):
-            raise EngineError(f"{target} is the file of the tasks itself: give another path for the copy")
+            raise EngineError(f"{target} is the file that shall be copied: give another path")
     unfinished = target.with_name(f"{target.name}.{uuid.uuid4().hex}.new")
     try:
         os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))

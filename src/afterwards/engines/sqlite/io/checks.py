@@ -81,7 +81,7 @@ def check_place(path: Path) -> None:
     Also raise it for a file that could be opened, but would then lose or refuse stored tasks.
     """
     if not path.parent.is_dir():
-        raise EngineError(f"there is no folder {path.parent} for {path.name}: create it, or mount the volume it is on")
+        raise EngineError(f"the folder {path.parent} of {path.name} does not exist: create it, or mount its volume")
     if path.is_dir():
         raise EngineError(f"{path} is a folder: add the name of the file, as {path / 'tasks.db'}")
     check_file_system(path)
@@ -93,8 +93,8 @@ def _check_writable(path: Path) -> None:
     """Raise EngineError for an existing file that cannot be written. It is not opened: see ``file_locks``."""
     if path.exists() and not os.access(path, os.W_OK):
         raise EngineError(
-            f"{path} cannot be written by this process: mount it for writing, or give the file and its folder to the "
-            "user that the process runs as"
+            f"this process may not write to {path}: mount it writable, or make the user of the process the owner of "
+            "the file and its folder"
         )
 
 
@@ -110,12 +110,12 @@ def check_file_system(path: Path) -> None:
     mount = mount_of(str(path), mounts)
     if mount and mount.point == str(path):
         raise EngineError(
-            f"{path} is a mount point by itself: SQLite keeps a log beside the file, which would not survive with it. "
-            f"Mount its folder instead ({path.parent})"
+            f"{path} is mounted as a single file, but SQLite keeps a log beside it, which would be lost: "
+            f"mount its folder instead ({path.parent})"
         )
     if mount and is_unsafe(mount.type):
         raise UnsafeFileSystem(
-            f"{path} lies on {mount.point}, a {mount.type} file system, where SQLite's locks do not hold and tasks "
+            f"{path} is on {mount.point}, a {mount.type} file system, where SQLite's locks do not work and tasks "
             "would be lost: give a path on a local disk (in a container: a named volume, not a folder of the host)"
         )
 

@@ -4,22 +4,19 @@ import sqlite3
 
 from afterwards.core.errors import EngineError, EngineUnavailable, RefusedValue
 
-LOCKED = (
-    "another program holds the file locked, or a transaction of this application on the same file has written and is "
-    "still open"
-)
+LOCKED = "another program has locked the file, or this application has an open transaction that has written to it"
 
 UNAVAILABLE = {
     sqlite3.SQLITE_BUSY: LOCKED,
     sqlite3.SQLITE_LOCKED: LOCKED,
     sqlite3.SQLITE_PROTOCOL: LOCKED,
     sqlite3.SQLITE_FULL: "the disk is full",
-    sqlite3.SQLITE_IOERR: "the disk does not work",
-    sqlite3.SQLITE_READONLY: "the file cannot be written",
+    sqlite3.SQLITE_IOERR: "reading or writing the disk failed",
+    sqlite3.SQLITE_READONLY: "the file is read-only",
     sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
     sqlite3.SQLITE_PERM: "the file cannot be opened",
     sqlite3.SQLITE_AUTH: "the file cannot be opened",
-    sqlite3.SQLITE_NOMEM: "there is no memory left",
+    sqlite3.SQLITE_NOMEM: "memory is exhausted",
     sqlite3.SQLITE_INTERRUPT: "it was interrupted",
 }
 """Temporary conditions; the caller may try again."""

@@ -74,7 +74,9 @@ class OpenedInEachProcess:
             raise EngineUnavailable(f"{self._settings.path} is not open: enter the engine with `async with` first")
         if self._opened is None or self._opened.pid != os.getpid():
             if self._opened and self._opened.in_use:
-                raise EngineUnavailable(f"this process was forked in the middle of a write to {self._settings.path}")
+                raise EngineUnavailable(
+                    f"this process was forked during a write to {self._settings.path}, and cannot use it"
+                )
             say_what_is_old()
             try:
                 opened = Opened(self._settings, go_on=self._go_on)

@@ -163,13 +163,13 @@ def say_what_is_old() -> None:
     """Log once that this version of SQLite has a bug, and how the bug is avoided."""
     if has_wal_reset_bug(sqlite3.sqlite_version_info):
         level, remedy = (
-            (INFO, "processes take turns to write") if LOCKS else (WARNING, "let one process only open the file")
+            (INFO, "processes take turns to write") if LOCKS else (WARNING, "open the file in one process only")
         )
         once(
             "wal reset bug",
             level,
             f"afterwards: {remedy}, because SQLite {sqlite3.sqlite_version} can damage a file when two processes write "
-            "at the same instant (sqlite.org/wal.html#walresetbug); SQLite 3.51.3 or later needs none of that",
+            "at the same instant (sqlite.org/wal.html#walresetbug); this is not needed with SQLite 3.51.3 or later",
         )
 
 

@@ -114,7 +114,7 @@ def _check(connection: OwnConnection, path: Path) -> None:
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise
-        raise EngineError(f"{path} is not an SQLite database, or a damaged one: {error}") from error
+        raise EngineError(f"{path} is not an SQLite database, or is damaged: {error}") from error
     _check_version(version, path)
 
 

@@ -125,7 +125,7 @@ class ConnectionThread:
             self._work_until_stopped()
         except BaseException as error:  # nobody may wait for a thread that has ended, whatever the error was
             log.critical(f"the {self.name} of {self._path} died; tasks are refused from now on", exc_info=error)
-            died = EngineUnavailable(f"the {self.name} of {self._path} died: {error!r}; start this process again")
+            died = EngineUnavailable(f"the {self.name} of {self._path} died: {error!r}; restart this process")
             died.__cause__ = error
             self.refuse(died)
         finally:

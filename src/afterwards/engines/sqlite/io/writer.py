@@ -131,15 +131,15 @@ class Writer(ConnectionThread):
             return
         replaced = found.main != own.main
         if replaced:
-            log.error(f"{self._path} was deleted or replaced while it was open: what it held is gone")
+            log.error(f"{self._path} was deleted or replaced while it was open: its tasks are lost")
         elif found.wal == own.wal:
-            log.error(f"{self._path}-shm was deleted or replaced while it was open: it is made again")
+            log.error(f"{self._path}-shm was deleted or replaced while it was open: it is created again")
             return  # the log is complete, and others may have added to it
         elif _size(f"{self._name}-wal"):
-            log.critical(f"{self._path}-wal was replaced while it was open: what was stored last may be gone")
+            log.critical(f"{self._path}-wal was replaced while it was open: the tasks stored last may be lost")
             return
         else:
-            log.error(f"{self._path}-wal was deleted while it was open: what it held is written to the file")
+            log.error(f"{self._path}-wal was deleted while it was open: its content is written to the file")
         with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
@@ -149,8 +149,8 @@ class Writer(ConnectionThread):
             raise FilesChanged
         if self._hold.is_log_cut(self._name):
             raise EngineUnavailable(
-                f"{self._path}-wal was truncated while it was open: what it held is gone, and a commit now would "
-                "damage the file; end all processes that use it, and start them again"
+                f"{self._path}-wal was truncated while it was open: its content is lost, and a commit now would "
+                "damage the file: stop all processes that use it, then start them again"
             )
 
     def watch(self) -> None:
@@ -167,7 +167,7 @@ class Writer(ConnectionThread):
             if changes < MOST_CHANGES:
                 self._perform(operations, careful=careful, changes=changes + 1)
             else:
-                changed = EngineUnavailable(f"{self._path} is deleted or replaced again and again")
+                changed = EngineUnavailable(f"{self._path} is deleted or replaced repeatedly")
                 changed.__cause__ = error
                 self._failed(operations, changed)
         except OperationFailed as failed:

@@ -130,7 +130,7 @@ def _to_workers(found: Iterable[Sequence[Any]]) -> list[LiveWorker]:
 def _to_worker(row: Sequence[Any]) -> LiveWorker:
     id, host, pid, started_at, names, queues, slots, seen_at, has_left = row
     if not all(map(is_text, (id, host, pid))) or not isinstance(slots, int):
-        raise TypeError("one of its columns has another type")
+        raise TypeError("one of its columns has the wrong type")
     return LiveWorker(
         id=id,
         host=host,

@@ -57,7 +57,7 @@ def put_odd(connection: Connection) -> None:
     for statement in LOST_TO_INDEXES:
         for [seq] in connection.execute(f"{statement} LIMIT 1000").fetchall():
             for row in connection.execute(BY_SEQ, (seq,)).fetchall():
-                put(connection, row, _reason(connection, row) or "it stands in no order in which tasks are claimed")
+                put(connection, row, _reason(connection, row) or "its columns give it no place in the order of claims")
 
 
 def clear_lanes(connection: Connection) -> None:
@@ -65,7 +65,7 @@ def clear_lanes(connection: Connection) -> None:
     for seq, *texts in connection.execute(ODD_LANES).fetchall():
         if not all(map(shapes.is_text, texts)):
             for row in connection.execute(BY_SEQ, (seq,)).fetchall():
-                put(connection, row, _reason(connection, row) or "its name, queue or limit key is no text")
+                put(connection, row, _reason(connection, row) or "its name, queue or limit key is not text")
     connection.odd_lanes = False
 
 

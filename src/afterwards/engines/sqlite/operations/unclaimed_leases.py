@@ -34,7 +34,7 @@ class UnclaimedLeases:
 
     def release(self, opened: Opened, tasks: Sequence[Task], held: Collection[str]) -> None:
         """Have the writer release the leases of tasks. Tasks in ``held`` stay held."""
-        now, unheard = self._clock(), Released("nobody waited for the claim any more", begun=False)
+        now, unheard = self._clock(), Released("the caller of the claim was cancelled", begun=False)
         settled = [
             settling.settle(
                 task,

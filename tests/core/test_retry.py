@@ -150,3 +150,27 @@ def test_a_wait_is_never_longer_than_a_span_may_be() -> None:
 def test_jitter_is_a_yes_or_a_no() -> None:
     with pytest.raises(InvalidOption, match=r"Retry\(jitter=0.5\): give True or False"):
         Retry(1, jitter=0.5)  # type: ignore[arg-type]  # on purpose
+
+
+class Unaskable(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        raise SystemExit("no answer")
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        raise SystemExit("no answer")
+
+
+class OfAnUnaskableClass(Exception, metaclass=Unaskable):
+    pass
+
+
+class Below(OfAnUnaskableClass):
+    pass
+
+
+def test_a_class_that_raises_when_it_is_asked_covers_its_own() -> None:
+    policy = Retry(1, on=OfAnUnaskableClass)
+    assert policy.covers(OfAnUnaskableClass())
+    assert policy.covers(Below())
+    assert not policy.covers(ValueError())
+    assert not Retry(1, never=OfAnUnaskableClass).covers(Below())

@@ -1,11 +1,22 @@
 """Texts of objects that refuse to give any."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from afterwards.core.errors import NotAsyncio, WorkerUnfit, WrappedTaskFunction
-from afterwards.core.text import frames_of, printable, said_by, shown, text_of, type_name, written
+from afterwards.core.text import (
+    LEFT_OUT,
+    MOST_EXCEPTIONS,
+    frames_of,
+    printable,
+    said_by,
+    shown,
+    text_of,
+    type_name,
+    written,
+)
 
 
 class Hidden(type):
@@ -82,3 +93,35 @@ class Unshowable:
 
 def test_a_value_is_shown_whatever_it_is() -> None:
     assert [shown("a"), shown(Unshowable()), len(shown("a" * 1000))] == ["'a'", "(Unshowable)", 100]
+
+
+def a_chain(links: int) -> Exception:
+    """As a loop in an `except` block makes it."""
+    last = ValueError("the first")
+    for number in range(1, links):
+        error = ValueError(f"number {number}")
+        error.__context__ = last
+        last = error
+    return last
+
+
+def a_group(members: int) -> Exception:
+    return ExceptionGroup("all failed", [ValueError(f"number {number}") for number in range(members)])
+
+
+@pytest.mark.parametrize("make", [a_chain, a_group])
+def test_exceptions_that_are_too_many_to_be_formatted_are_left_out(make: Callable[[int], Exception]) -> None:
+    error = make(MOST_EXCEPTIONS + 1)
+    assert written(error, None).splitlines() == [f"{type(error).__name__}: {error}", LEFT_OUT]
+    assert not printable(error)
+    few = make(MOST_EXCEPTIONS - 1)
+    assert str(few) in written(few, None)
+    assert "number 1\n" in written(few, None)
+    assert printable(few)
+
+
+def test_exceptions_that_refer_to_each_other_are_counted_once() -> None:
+    error, other = ValueError("one"), ValueError("other")
+    error.__cause__, other.__cause__ = other, error
+    assert printable(error)
+    assert "ValueError: other" in written(error, None)

@@ -114,6 +114,24 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: p
         check_place(tmp_path / "tasks.db")
 
 
+def test_a_file_with_two_names_is_refused_by_both(tmp_path: Path) -> None:
+    path, other = tmp_path / "tasks.db", tmp_path / "other" / "tasks.db"
+    path.touch()
+    other.parent.mkdir()
+    other.hardlink_to(path)
+    for name in (path, other):
+        with pytest.raises(UnsafeFileSystem, match=r"tasks\.db has 2 names \(hard links\)"):
+            check_place(name)
+    other.unlink()
+    check_place(path)
+
+
+def test_a_symbolic_link_is_no_second_name(tmp_path: Path) -> None:
+    (tmp_path / "tasks.db").touch()
+    (tmp_path / "link.db").symlink_to("tasks.db")
+    check_place(tmp_path / "link.db")
+
+
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="is a folder"):
         check_place(tmp_path)

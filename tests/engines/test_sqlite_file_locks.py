@@ -29,6 +29,22 @@ async def main():
 asyncio.run(main())
 """
 
+STORE_WHEN_ASKED = """
+import asyncio, os, sys
+from datetime import UTC, datetime
+from afterwards.core.task import NewTask, task_id
+from afterwards.engine import Query
+from afterwards.engines.sqlite import SQLiteEngine
+async def main():
+    async with SQLiteEngine(sys.argv[1]) as engine:
+        for _ in sys.stdin:
+            await engine.enqueue(
+                [NewTask(id=task_id(datetime.now(UTC), os.urandom(10)), name="f", arguments="{}") for _ in range(20)]
+            )
+            print(len(await engine.find(Query(limit=100_000))), flush=True)
+asyncio.run(main())
+"""
+
 WRITE = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)
@@ -86,6 +102,27 @@ def until(found: Callable[[], bool]) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+class Other:
+    """Another process that has the file open, and stores twenty tasks whenever it is asked to."""
+
+    def __init__(self, path: Path) -> None:
+        command = [sys.executable, "-c", STORE_WHEN_ASKED, str(path)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def store(self) -> int:
+        """Returns how many tasks it sees then."""
+        assert self._process.stdin and self._process.stdout
+        print(file=self._process.stdin, flush=True)
+        return int(self._process.stdout.readline())
+
+    def end(self) -> None:
+        self._process.communicate(timeout=60)
+
+
+async def seen(engine: SQLiteEngine) -> int:
+    return len(await engine.find(Query(limit=100_000)))
 
 
 async def store(engine: SQLiteEngine, many: int = 20) -> None:
@@ -228,6 +265,52 @@ async def test_two_engines_go_on_when_their_log_is_deleted(engine: SQLiteEngine,
         await store(engine)
         assert counted_elsewhere(path) == 100
     assert is_whole(path)
+
+
+async def test_a_deleted_index_is_left_by_all_processes_and_all_their_connections(
+    path: Path, engine: SQLiteEngine
+) -> None:
+    second = Other(path)
+    await store(engine)
+    assert (second.store(), await seen(engine)) == (40, 40)  # all have the index open, for reading too
+    remove(path, "-shm")
+    third = Other(path)
+    assert third.store() == 60
+    await store(engine)
+    assert second.store() == 100
+    await store(engine)
+    assert third.store() == 140
+    second.end()
+    await store(engine)
+    third.end()
+    assert await seen(engine) == 160
+    assert counted_elsewhere(path, SHELL) == 160
+    assert is_whole(path)
+
+
+async def test_without_other_processes_a_deleted_index_is_made_again(path: Path, engine: SQLiteEngine) -> None:
+    await store(engine)
+    await seen(engine)
+    remove(path, "-shm")
+    assert await seen(engine) == 20  # the reader opens the file anew, and the writer has not noticed yet
+    await store(engine)
+    assert await seen(engine) == 40
+    assert exists(f"{path}-shm")
+    assert counted_elsewhere(path) == 40
+
+
+@pytest.mark.skipif(not file_locks.WORKS, reason="the system does not tell which files are open")
+async def test_nothing_is_stored_while_the_application_keeps_a_deleted_index_open(
+    path: Path, engine: SQLiteEngine
+) -> None:
+    await store(engine)
+    with closing(sqlite3.connect(path)) as own:
+        own.execute("SELECT count(*) FROM afterwards_tasks").fetchall()
+        remove(path, "-shm")
+        with pytest.raises(EngineUnavailable, match=r"-shm was deleted, and a connection in this process still uses"):
+            await store(engine)
+    await store(engine)
+    assert counted_elsewhere(path) == 40
 
 
 async def test_a_file_that_is_replaced_is_not_mixed_with_the_old_one_s_log(

@@ -1,14 +1,16 @@
 """A task that waits for another task's result takes no slot meanwhile; one that waits in vain is told of."""
 
 import asyncio
+import json
 from datetime import timedelta
 from typing import Any
 
 import anyio.from_thread
 import pytest
 
-from afterwards import TaskHandle, task
+from afterwards import TaskContext, TaskFailed, TaskHandle, task
 from afterwards.client import handle
+from afterwards.client.installations import the_client
 from face.diary import note
 from face.diary import said as the_diary
 from face.serving import until, working
@@ -98,6 +100,58 @@ async def test_one_that_waits_in_vain_is_told_of_by_both_names(
         asked = await count_down.enqueue(1)
         await until(lambda: f"count_down ({asked.id}) waits for the result of count_down (" in caplog.text)
         await asked.cancel()
+
+
+@task
+async def ask_itself(ctx: TaskContext) -> None:
+    await TaskHandle(ctx.id, the_client("this"), json.loads).result()
+
+
+@task
+async def ask_the_asker(asker: str) -> None:
+    await TaskHandle(asker, the_client("this"), json.loads).result()
+
+
+@task
+async def ask_by_two_others(ctx: TaskContext) -> str:
+    try:
+        await (await ask_whom_is_asked.enqueue(ctx.id)).result()
+    except TaskFailed as error:
+        return str(error)
+    return "no error"
+
+
+@task
+async def ask_whom_is_asked(asker: str) -> None:
+    await (await ask_the_asker.enqueue(asker)).result()
+
+
+async def test_one_that_would_wait_for_itself_fails_at_once(url: str) -> None:
+    async with working(url):
+        asked = await ask_itself.enqueue()
+        with pytest.raises(
+            TaskFailed, match=rf"WaitsForItself: ask_itself \({asked.id}\) would wait for ever .*of ask_"
+        ):
+            await asked.result(timeout=30)
+
+
+async def test_those_that_would_wait_for_each_other_are_named(url: str) -> None:
+    async with working(url):
+        asked = await ask_by_two_others.enqueue()
+        answer = await asked.result(timeout=30)
+    assert "WaitsForItself: ask_the_asker (" in answer
+    assert f"the result of ask_by_two_others ({asked.id})" in answer
+
+
+async def test_waiting_for_one_task_twice_is_no_circle(url: str, said: list[str]) -> None:
+    async with working(url):
+        assert await (await ask_twice.enqueue()).result(timeout=30) == ["text", "text", "text"]
+
+
+@task
+async def ask_twice() -> list[str]:
+    handle = await note.enqueue("text")
+    return [*await asyncio.gather(handle.result(), handle.result()), await handle.result()]
 
 
 async def test_a_cancelled_one_takes_its_slot_with_it(url: str, said: list[str]) -> None:

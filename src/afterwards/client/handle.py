@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 from afterwards import telemetry
 from afterwards.client.client import Client
@@ -13,11 +13,13 @@ from afterwards.core.errors import (
     NotStored,
     RefusedValue,
     TaskFailed,
+    WaitsForItself,
 )
 from afterwards.core.spans import as_span
 from afterwards.core.task import State, Task
 from afterwards.core.text import is_unicode, shortened, shown
 from afterwards.execution.context import Attempting, current
+from afterwards.execution.process_wide import awaiting
 
 R = TypeVar("R", covariant=True)
 
@@ -48,14 +50,16 @@ class TaskHandle(Generic[R]):
         """Wait for the function's result, and return it; ``timeout`` in seconds.
 
         Raises TaskFailed when the task failed or was cancelled, NotFinished on timeout. A task that waits here for
-        another one takes no slot meanwhile.
+        another one takes no slot meanwhile. Raises WaitsForItself if two tasks of this process wait for each other.
         """
         id, span = self._stored_id(), None if timeout is None else as_span(timeout, "timeout")
         waiting = current.get()
         if waiting is None:
             task = await self._client.finished(id, span)
         else:
-            with waiting.lending():
+            with waiting.lending(), awaiting(waiting.context.id, id) as never_ends:
+                if never_ends:
+                    await self._refuse_to_wait(id, waiting)
                 task = await self._finished(id, span, waiting)
         if task.state is not State.SUCCEEDED:
             raise TaskFailed(_why_no_result(task))
@@ -84,6 +88,10 @@ class TaskHandle(Generic[R]):
 
     def __repr__(self) -> str:
         return f"TaskHandle({self.id!r})"
+
+    async def _refuse_to_wait(self, id: str, waiting: Attempting) -> NoReturn:
+        awaited, task = await self._client.get(id), waiting.context.task
+        raise WaitsForItself(f"{task.name} ({task.id})", f"{awaited.name} ({awaited.id})")
 
     async def _finished(self, id: str, timeout: timedelta | None, waiting: Attempting) -> Task:
         """Wait as outside a task; warn if the other task has not begun after a while."""

@@ -292,6 +292,16 @@ class NotFinished(AfterwardsError, TimeoutError):
     """The task did not finish within the timeout of ``result()``."""
 
 
+class WaitsForItself(NotFinished):
+    """A task waited for its own result, or for that of a task that waits for it. Neither could ever end."""
+
+    def __init__(self, waiting: str, awaited: str) -> None:
+        super().__init__(
+            f"{waiting} would wait for ever for the result of {awaited}, which waits for it, directly or through "
+            "others: let one of them end first, and start what comes next with options(after=...)"
+        )
+
+
 class NativeBackgroundTasks(AfterwardsError, RuntimeError):
     """A task function was run by FastAPI's or Starlette's own background task, which does not store it."""
 

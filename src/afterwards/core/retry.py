@@ -84,8 +84,8 @@ class Retry:
             return bool(getattr(error, "retried", True))
         try:
             return isinstance(error, self.on) and not isinstance(error, self.never)
-        except BaseException:  # the user's `__class__` property may raise anything
-            return issubclass(type(error), self.on) and not issubclass(type(error), self.never)
+        except BaseException:  # the user's `__class__` property or metaclass may raise anything
+            return _is_any_of(error, self.on) and not _is_any_of(error, self.never)
 
     def delay(self, failed: int, random: float) -> timedelta:
         """Return the wait after a number of failures (1 for the first). ``random`` is between 0 and 1.
@@ -103,6 +103,11 @@ class Retry:
             ceiling = self.max_wait
         wait = ceiling * random if self.jitter else ceiling
         return timedelta(seconds=wait) if wait < LONGEST_SPAN.total_seconds() else LONGEST_SPAN
+
+
+def _is_any_of(error: BaseException, classes: Iterable[type[BaseException]]) -> bool:
+    """Return True if the exception is of one of the classes. Runs no code of the user."""
+    return not {*map(id, type.mro(type(error)))}.isdisjoint(map(id, classes))
 
 
 def _seconds(span: float | timedelta) -> float:

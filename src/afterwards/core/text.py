@@ -57,6 +57,8 @@ def type_name(error: BaseException) -> str:
 def written(error: BaseException, frames: TracebackType | None) -> str:
     """Return the traceback text, or frames and message if the exception cannot be formatted. Never raises."""
     try:
+        if is_one_of_many(error):
+            return f"{''.join(traceback.format_tb(frames))}{type_name(error)}: {said_by(error)}\n{LEFT_OUT}\n"
         return "".join(traceback.format_exception(type(error), error, frames))
     except BaseException as trouble:  # the user's code, as above, or an exception object made by hand
         lines = "".join(traceback.format_tb(frames))
@@ -64,11 +66,31 @@ def written(error: BaseException, frames: TracebackType | None) -> str:
 
 
 def printable(error: BaseException) -> bool:
-    """Return True if logging can format and write the exception. A stream refuses lone surrogates."""
+    """Return True if logging can format and write the exception in little time. A stream refuses lone surrogates."""
     try:
-        return all(map(is_unicode, traceback.format_exception(type(error), error, frames_of(error))))
+        return not is_one_of_many(error) and all(
+            map(is_unicode, traceback.format_exception(type(error), error, frames_of(error)))
+        )
     except BaseException:  # the user's code, as above
         return False
+
+
+def is_one_of_many(error: BaseException) -> bool:
+    """Return True if so many exceptions belong to this one that formatting them would block for seconds.
+
+    The time to format a chain grows with the square of its length. A loop in an ``except`` block makes long chains, a
+    task group with many failures a large group.
+    """
+    seen = {id(error)}
+    found = [error]
+    while found and len(seen) <= MOST_EXCEPTIONS:
+        one = found.pop()
+        members = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        for other in (one.__cause__, one.__context__, *members[:MOST_EXCEPTIONS]):
+            if other is not None and id(other) not in seen:
+                seen.add(id(other))
+                found.append(other)
+    return len(seen) > MOST_EXCEPTIONS
 
 
 def frames_of(error: BaseException) -> TracebackType | None:
@@ -76,6 +98,13 @@ def frames_of(error: BaseException) -> TracebackType | None:
     frames: TracebackType | None = _FRAMES.__get__(error)
     return frames
 
+
+MOST_EXCEPTIONS = 100
+"""The most exceptions in a traceback: causes, contexts and members of groups."""
+
+LEFT_OUT = (
+    f"(more than {MOST_EXCEPTIONS} exceptions belong to it: causes, contexts or members of groups; they are left out)"
+)
 
 NO_TEXT = "(str() raised)"
 

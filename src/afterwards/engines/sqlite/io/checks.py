@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -85,8 +86,20 @@ def check_place(path: Path) -> None:
     if path.is_dir():
         raise EngineError(f"{path} is a folder: add the name of the file, as {path / 'tasks.db'}")
     check_file_system(path)
+    _check_names(path)
     for part in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
         _check_writable(part)
+
+
+def _check_names(path: Path) -> None:
+    """Raise UnsafeFileSystem for a file with another name: SQLite would keep a second log beside that one."""
+    with suppress(FileNotFoundError):
+        if (names := path.stat().st_nlink) > 1:
+            raise UnsafeFileSystem(
+                f"{path} has {names} names (hard links). Each name has a log of its own, so processes that open the "
+                "file by different names would overwrite each other's tasks: keep one name, and copy the file instead "
+                "(`await tasks.backup(path)`), or use a symbolic link"
+            )
 
 
 def _check_writable(path: Path) -> None:

@@ -5,6 +5,8 @@ import sys
 import time
 from typing import NamedTuple
 
+MAPS = "/proc/self/maps"
+
 Identity = tuple[int, int] | None
 """Device and inode of a path. They differ after the file was replaced."""
 
@@ -46,6 +48,23 @@ class OpenFiles:
             return True
         self._stamp = stamp if stamp is not None and time.time_ns() - stamp[2] > COARSEST_TIMESTAMP else None
         return False
+
+
+def uses_deleted_index(path: str) -> bool:
+    """Return True if this process has a deleted index of the file open, and not the one that is there now.
+
+    SQLite gives all connections of a process to one file the same index, as long as one of them is open. False where
+    the system does not tell.
+    """
+    try:
+        with open(MAPS, encoding="utf-8", errors="surrogateescape") as maps:
+            mapped = [line for line in maps if f"{path}-shm" in line]
+    except OSError:
+        return False
+    if not any(line.endswith(f"{path}-shm (deleted)\n") for line in mapped):
+        return False
+    now = identity(f"{path}-shm")
+    return now is None or not any(line.split(maxsplit=5)[4] == str(now[1]) for line in mapped)
 
 
 def identities(path: str) -> Identities:

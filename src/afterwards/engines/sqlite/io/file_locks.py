@@ -10,7 +10,8 @@ is held.
 import os
 import struct
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 if sys.platform == "linux":
@@ -77,6 +78,23 @@ class Hold:
             raise
         self._held.append((file, part))
         _held.add(file)
+
+
+@contextmanager
+def kept(path: Path) -> Iterator[None]:
+    """Keep SQLite from treating the file as unused while the block closes a connection."""
+    file = -1
+    if WORKS:
+        with suppress(OSError):  # it is deleted
+            file = _open(str(path))
+            _lock(file, fcntl.F_RDLCK, SHARED)
+    try:
+        yield
+    finally:
+        if file >= 0:
+            with suppress(OSError):
+                _lock(file, fcntl.F_UNLCK, SHARED)
+            _put_aside(file)
 
 
 def in_use(path: Path) -> bool:

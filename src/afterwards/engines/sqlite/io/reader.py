@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from afterwards.engines.sqlite.io.connection import BEGIN_READING, COMMIT, OwnConnection
-from afterwards.engines.sqlite.io.file_identity import OpenFiles, identities
+from afterwards.engines.sqlite.io.file_identity import OpenFiles, identities, uses_deleted_index
+from afterwards.engines.sqlite.io.file_locks import kept
 from afterwards.engines.sqlite.io.operation import Operation
 from afterwards.engines.sqlite.io.thread import ConnectionThread
 
@@ -24,6 +25,15 @@ class Reader(ConnectionThread):
     def _have_changed(self, files: OpenFiles) -> bool:
         """Return False while the log is missing: it is read through the open descriptor until the writer saves it."""
         return files.have_changed() and identities(self._name) != files.identities._replace(wal=None)
+
+    def _look_around(self, *, nudged: bool) -> None:
+        """Close the connection if the writer must open the file anew, and would get a deleted index from this one."""
+        if nudged and self._connection is not None and uses_deleted_index(self._name):
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        with kept(self._path):  # only the writer knows whether the log may be cleaned up
+            super()._disconnect()
 
     def _perform(self, operations: Sequence[Operation[Any]]) -> None:
         for operation in operations:

@@ -66,6 +66,7 @@ class Opened:
             poll=POLL if is_woken else POLL_WITHOUT_WAKEUPS,
             wake_all=self._wake_all,
             wake_here=self.wakeup.set,
+            release=self._release_reader,
             go_on=go_on,
         )
         self.reader = Reader(path, partial(connect_to_read, path, patience=settings.patience), clock=settings.clock)
@@ -118,6 +119,9 @@ class Opened:
         """Drop what belongs to the parent. The child makes its own when it needs it."""
         self.presence.forget()
         self._mailbox.forget()
+
+    def _release_reader(self) -> None:
+        self.reader.nudge()
 
     def _wake_all(self) -> None:
         self.wakeup.set()

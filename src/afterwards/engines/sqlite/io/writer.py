@@ -14,8 +14,8 @@ from afterwards import telemetry
 from afterwards.core.errors import EngineError, EngineUnavailable
 from afterwards.engines.sqlite.io.connection import BEGIN_WRITING, COMMIT, ROLLBACK, Connection, OwnConnection
 from afterwards.engines.sqlite.io.errors import is_locked
-from afterwards.engines.sqlite.io.file_identity import Identities, identities, identity
-from afterwards.engines.sqlite.io.file_locks import Hold, in_use
+from afterwards.engines.sqlite.io.file_identity import Identities, identities, identity, uses_deleted_index
+from afterwards.engines.sqlite.io.file_locks import Hold, in_use, kept
 from afterwards.engines.sqlite.io.operation import Operation
 from afterwards.engines.sqlite.io.peers import WriteLock
 from afterwards.engines.sqlite.io.thread import ConnectionThread
@@ -48,8 +48,9 @@ class OperationFailed(Exception):
 class Writer(ConnectionThread):
     """Write many operations in one transaction, and notice the writes of other processes.
 
-    ``wake_all`` wakes the waiting workers of all processes, ``wake_here`` those of this one. ``go_on`` makes the
-    operation that continues the unfinished work of a transaction.
+    ``wake_all`` wakes the waiting workers of all processes, ``wake_here`` those of this one. ``release`` has the reader
+    close a connection to files that were deleted. ``go_on`` makes the operation that continues the unfinished work of a
+    transaction.
     """
 
     name = "writer"
@@ -65,6 +66,7 @@ class Writer(ConnectionThread):
         poll: timedelta,
         wake_all: Callable[[], None],
         wake_here: Callable[[], None],
+        release: Callable[[], None],
         go_on: Callable[[], Operation[Any]],
     ) -> None:
         super().__init__(path, connect)
@@ -78,6 +80,7 @@ class Writer(ConnectionThread):
         self._version = -1
         self._wake_all = wake_all
         self._wake_here = wake_here
+        self._release = release
         self._go_on = go_on
         self._hold = Hold()
 
@@ -87,21 +90,35 @@ class Writer(ConnectionThread):
         until = time.monotonic() + LONGEST_RESCUE
         while (opened := self._opened(wait=time.monotonic() < until)) is None:
             self._wake_all()  # a process that has the deleted log open writes it back
+            self._release()
             time.sleep(0.02)
         return opened
 
     def _opened(self, *, wait: bool) -> OwnConnection | None:
-        """Open the file and hold it. With ``wait``, return None if others use the file and its log is missing."""
+        """Open the file and hold it.
+
+        With ``wait``, return None if others use the file and its log is missing, or if another connection of this
+        process has a deleted index. Without it, the second raises EngineUnavailable.
+        """
         with self._lock:  # also for connections that only read first: the first one repairs a log that a crash has left
             if wait and identities(self._name).wal is None and in_use(self._path):
                 return None
             connection = super()._open()
             try:
-                self._hold.take(self._path)
+                if not uses_deleted_index(self._name):
+                    self._hold.take(self._path)
+                    return connection
+                with kept(self._path):
+                    connection.close()
             except BaseException:
                 connection.close()
                 raise
-            return connection
+        if wait:
+            return None
+        raise EngineUnavailable(
+            f"{self._path}-shm was deleted, and a connection in this process still uses it: other processes would not "
+            "see what is stored; close that connection, or start this process again"
+        )
 
     def _disconnect(self) -> None:
         with self._lock:  # the last one to close a file writes its log back

@@ -89,7 +89,7 @@ class PostgresServer:
         if self._account:
             shutil.chown(self.folder, self._account, getpwnam(self._account).pw_gid)
         self.data = self.folder / "data"
-        self.port = _free_port()
+        self.port = free_port()
         self._settings = {**ALWAYS, **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self._names = count(1)
@@ -182,6 +182,13 @@ class PostgresServer:
             with self.connect() as connection:
                 connection.execute("SELECT pg_reload_conf()")
 
+    def allow_everywhere(self) -> None:
+        """Listen on all addresses, also on those that this machine gets later, and ask everybody for the password."""
+        with (self.data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all all scram-sha-256\n")
+        self.configure(listen_addresses="'*'")
+        self.restart()
+
     def standby(self) -> "PostgresServer":
         """Return a new server that follows this one, not started: a context manager, as this one."""
         return _Standby(self)
@@ -240,7 +247,7 @@ class PostgresServer:
         """After SIGKILL, the old server's processes hold its memory for a moment; and a port may be taken meanwhile."""
         last = self.log()[-2000:]
         if "could not bind" in last and not self._was_up():
-            self.port = _free_port()
+            self.port = free_port()
             self._write_settings()
             return True
         time.sleep(POLL * 2)
@@ -313,7 +320,8 @@ def _account() -> str | None:
     raise NotInstalled("PostgreSQL does not run as root, and there is neither an account 'postgres' nor 'nobody'")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
         return port

@@ -5,7 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
@@ -110,6 +110,8 @@ def run(plan: Plan, say: Callable[[str], None] = lambda line: None) -> Report:
 
 def gather(plan: Plan, load: Load, log: str, store: Store, recoveries: Sequence[Recovery]) -> Evidence:
     """Everything that is left, now that no process of the application runs any more."""
+    with (plan.folder / "requests.jsonl").open("w") as file:
+        file.writelines(f"{json.dumps(asdict(sent))}\n" for sent in load.sent)
     promised = [id for sent in load.sent for id in sent.ids or ()]
     records, aliases = asyncio.run(_records(store.url, promised))
     return Evidence(
@@ -118,6 +120,7 @@ def gather(plan: Plan, load: Load, log: str, store: Store, recoveries: Sequence[
         records=records,
         calls={record.id: _call(record) for record in records},
         aliases=aliases,
+        answers_are_lost=store.is_remote,
         recoveries=recoveries if plan.timed else (),
         longest_answer=LONGEST_ANSWER if plan.timed else None,
         integrity=store.integrity(),
@@ -159,7 +162,7 @@ def _hosts(plan: Plan, store: Store) -> Hosts:
         "chaos.apps.orders:app",
         folder=plan.folder,
         workers=plan.workers,
-        worker_only=store.for_many_hosts,
+        worker_only=store.is_remote,
         environment=environment,
     )
 

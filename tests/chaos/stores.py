@@ -22,7 +22,9 @@ class Store(Protocol):
     def url_through_proxy(self) -> str: ...
 
     @property
-    def for_many_hosts(self) -> bool: ...
+    def is_remote(self) -> bool:
+        """True if several hosts may use it, and answers may be lost on the way."""
+        ...
 
     def integrity(self) -> str:
         """Return "ok", or what is wrong with the store once nobody uses it any more."""
@@ -32,7 +34,7 @@ class Store(Protocol):
 @dataclass(frozen=True, slots=True)
 class SQLiteStore:
     file: Path
-    for_many_hosts: bool = False
+    is_remote: bool = False
 
     @property
     def url(self) -> str:
@@ -52,7 +54,7 @@ class PostgresStore:
     server: PostgresServer
     proxy: Proxy
     database: str
-    for_many_hosts: bool = True
+    is_remote: bool = True
 
     @property
     def url(self) -> str:

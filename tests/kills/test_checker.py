@@ -196,6 +196,10 @@ LIES: dict[str, tuple[Callable[[], Evidence], Rule]] = {
         lambda: changed(the_story(), "crashed", attempt=4, failures=(failure(1), failure(3))),
         Rule.MISRECORDED,
     ),
+    "a last failure that is not recorded": (
+        lambda: replace(changed(the_story(), "never", attempt=2), answers_are_lost=True),
+        Rule.MISRECORDED,
+    ),
     "a success that did not reach its end": (lambda: without_effects("crashed", END), Rule.MISRECORDED),
     "the success of an earlier attempt": (
         lambda: and_then(("crashed", 3, START), ("crashed", 3, END)),
@@ -234,6 +238,13 @@ LIES: dict[str, tuple[Callable[[], Evidence], Rule]] = {
     ),
     "a damaged file": (lambda: replace(the_story(), integrity="row 7 missing from index tasks_id"), Rule.CORRUPT),
 }
+
+
+def test_where_answers_are_lost_a_lease_may_go_back_before_anything_began() -> None:
+    story = changed(the_story(), "unsure", attempt=2, result="2")
+    story = replace(story, effects=[replace(one, attempt=2) if one.task == "unsure" else one for one in story.effects])
+    assert {violation.rule for violation in check(story)} == {Rule.MISRECORDED}
+    assert check(replace(story, answers_are_lost=True)) == []
 
 
 @pytest.mark.parametrize("lie", LIES)

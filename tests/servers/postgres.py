@@ -85,7 +85,8 @@ class PostgresServer:
     def __init__(self, settings: Mapping[str, str] = FAST) -> None:
         self.programs = programs()
         self._account = _account()
-        self.folder = Path(tempfile.mkdtemp(prefix="afterwards-pg-"))  # short: the path of a socket has 107 characters
+        # Short, because the path of a socket has 107 characters; and where the server's account may go.
+        self.folder = Path(tempfile.mkdtemp(prefix="afterwards-pg-", dir="/tmp" if self._account else None))
         if self._account:
             shutil.chown(self.folder, self._account, getpwnam(self._account).pw_gid)
         self.data = self.folder / "data"
@@ -282,7 +283,7 @@ class _Standby(PostgresServer):
         self._write_settings()
 
 
-UNDERTAKER = """cat >/dev/null; "$1" stop -D "$2/data" -m immediate >/dev/null 2>&1; cd / && rm -rf "$2" """
+UNDERTAKER = """cat >/dev/null; "$1" stop -D "$2/data" -m immediate >/dev/null 2>&1; cd / && rm -rf "$2" 2>/dev/null"""
 """Waits for the end of its input, which ends with the process of the tests however that ends."""
 
 STILL_THERE = ("is still in use", "is another postmaster", "Address already in use")

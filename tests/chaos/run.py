@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from random import Random
 
@@ -95,7 +96,7 @@ def run(plan: Plan, say: Callable[[str], None] = lambda line: None) -> Report:
             load.wait_for_answers()
             pulse = Pulse(load, plan.folder / "history", hosts)
             for number, trouble in enumerate(plan.troubles.drawn(random), 1):
-                recoveries += _cause(trouble, store, hosts, pulse, random)
+                recoveries += _cause(plan, trouble, store, hosts, pulse, random)
                 if number % 20 == 0:
                     say(f"{number} of {plan.troubles.total}: {load.acknowledged} requests acknowledged")
             over_at = time.monotonic()
@@ -121,7 +122,7 @@ def gather(plan: Plan, load: Load, log: str, store: Store, recoveries: Sequence[
         calls={record.id: _call(record) for record in records},
         aliases=aliases,
         answers_are_lost=store.is_remote,
-        recoveries=recoveries if plan.timed else (),
+        recoveries=recoveries,
         longest_answer=LONGEST_ANSWER if plan.timed else None,
         integrity=store.integrity(),
         complaints=[line for line in log.splitlines() if any(words in line for words in OWN_ERRORS)],
@@ -144,12 +145,13 @@ def _report(plan: Plan, evidence: Evidence, settled_in: float) -> Report:
     )
 
 
-def _cause(trouble: Trouble, store: Store, hosts: Hosts, pulse: Pulse, random: Random) -> list[Recovery]:
+def _cause(plan: Plan, trouble: Trouble, store: Store, hosts: Hosts, pulse: Pulse, random: Random) -> list[Recovery]:
     """Cause one trouble, see it end, and see that work goes on without a hand."""
     over = cause(trouble, store, hosts, pulse, random)
     if over is None:
         return []
-    return [Recovery(after=trouble.value, seconds=pulse.goes_on(since=over), at_most=trouble.patience)]
+    at_most = trouble.patience if plan.timed else inf
+    return [Recovery(after=trouble.value, seconds=pulse.goes_on(since=over), at_most=at_most)]
 
 
 def _hosts(plan: Plan, store: Store) -> Hosts:

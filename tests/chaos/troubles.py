@@ -58,8 +58,8 @@ class Troubles:
         return self.kills + self.database + self.network
 
     def drawn(self, random: Random) -> list[Trouble]:
-        drawn = [Trouble.PROCESS_KILLED] * self.kills + _in_turns(DATABASE, self.database)
-        drawn += _in_turns(NETWORK, self.network)
+        drawn = [Trouble.PROCESS_KILLED] * self.kills + _in_turns(DATABASE, self.database, random)
+        drawn += _in_turns(NETWORK, self.network, random)
         random.shuffle(drawn)
         return drawn
 
@@ -126,5 +126,7 @@ def _fail_the_network(trouble: Trouble, proxy: Proxy, random: Random, wait: Call
             wait(span)
 
 
-def _in_turns(kinds: Sequence[Trouble], number: int) -> list[Trouble]:
-    return [kinds[turn % len(kinds)] for turn in range(number)]
+def _in_turns(kinds: Sequence[Trouble], number: int, random: Random) -> list[Trouble]:
+    """Return so many, each kind in its turn, beginning anywhere."""
+    first = random.randrange(len(kinds))
+    return [kinds[turn % len(kinds)] for turn in range(first, first + number)]

@@ -1,12 +1,12 @@
 """Whatever senders, workers and people do, each engine keeps its promises: a model that knows only these watches."""
 
 import asyncio
+import itertools
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -224,7 +224,7 @@ class InPostgres(Promises):
         return PostgresEngine(self.server.url(schema=f"stateful_{next(NUMBERS)}"), clock=self.clock)
 
 
-NUMBERS = count(1)
+NUMBERS = itertools.count(1)
 
 EXAMPLES = settings(
     max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True

@@ -29,8 +29,14 @@ async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
     tasks: list[NewTask] = []
     uploads: list[Uploads] = []
     for call in calls:
-        if call.function.has_session or (tasks and call.function.settings.after is not None):
-            raise InvalidOption(f"{call.function.name} in a chain: neither `session` nor `after` can be set for it")
+        if (
+            call.function.has_session
+            or call.function.has_connection
+            or (tasks and call.function.settings.after is not None)
+        ):
+            raise InvalidOption(
+                f"{call.function.name} in a chain: neither `session` nor `connection` nor `after` can be set"
+            )
         id = client.new_id()
         written = call.function.calls.write(call.args, call.kwargs, id, client)
         if written.uploads:

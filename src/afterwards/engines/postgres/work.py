@@ -3,11 +3,12 @@
 So one operation runs on a connection of this engine, and in a transaction of the application, whatever its driver.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
+from afterwards.core.task import Task
 from afterwards.engine import Answer
 from afterwards.engines.postgres.rows import Row, from_instant
 
@@ -15,6 +16,9 @@ R = TypeVar("R")
 
 Operation = Generator[tuple[str, Sequence[Any]], Answer, R]
 """It yields statements with their values, and is sent the answers. It returns the result of a method."""
+
+
+LONGEST_WAIT = timedelta(minutes=1)
 
 
 class Conflict(Exception):
@@ -49,6 +53,16 @@ class Work:
     def after(self, span: timedelta) -> int:
         """Return the instant so long after now, in microseconds."""
         return from_instant(self.now + span)
+
+    def catch_up(self, tasks: Iterable[Task]) -> None:
+        """Note that it is at least as late as when these tasks were stored.
+
+        A transaction that waited for a lock may find tasks that were stored after it had begun. Longer waits end with
+        an error; a larger difference is a clock that was set back.
+        """
+        latest = max((task.created_at for task in tasks), default=self.now)
+        if self.now < latest < self.now + LONGEST_WAIT:
+            self.now = latest
 
 
 def fetch(statement: str, *values: Any) -> Operation[Sequence[Row]]:

@@ -47,6 +47,7 @@ AT_CONNECTING = (
     (r"database .* does not exist", "there is no such database: create it (createdb), or correct the URL"),
     (r"no pg_hba\.conf entry", "the server lets nobody in from here by this user and database (pg_hba.conf)"),
     (r"permission denied for database", "the user may not connect to the database: GRANT CONNECT ON DATABASE to it"),
+    (r"invalid (port number|integer value|\S+ value)", "correct the URL"),
     (r"server does not support SSL|SSL error|certificate", "the server and sslmode in the URL do not fit together"),
 )
 

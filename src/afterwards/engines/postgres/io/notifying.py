@@ -77,4 +77,9 @@ class Notifier:
 
     @property
     def _channel(self) -> str:
-        return "afterwards_" + hashlib.sha256(str(self._server.schema).encode()).hexdigest()[:16]
+        return channel(str(self._server.schema))
+
+
+def channel(schema: str) -> str:
+    """Return the name under which hints for the workers of a schema are sent."""
+    return "afterwards_" + hashlib.sha256(schema.encode()).hexdigest()[:16]

@@ -87,6 +87,7 @@ def follow(work: Work, ended: Mapping[str, Task | None], *, succeeded: Collectio
         return
     some = found[: room(work)]
     waiting = yield from readable(work, some)
+    work.catch_up(waiting)
     changed = succession.follow_all(ended, waiting, work.now, succeeded=succeeded)
     yield from put(work, changed)
     if len(found) > len(some):

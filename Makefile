@@ -47,8 +47,8 @@ test-oldest-fastapi: .venv-oldest/ready  ## the tests that touch FastAPI, on the
 test-newest-python: .venv-newest/ready  ## the quick tests and the worker's, on the newest Python of this machine
 	.venv-newest/bin/python $(PYTEST) $(QUICK) tests/worker tests/isolation
 
-chaos: .venv/ready  ## 200 kills of a server under load, with one and with two workers (minutes)
-	$(BIN)/python -m tests.chaos
+chaos: .venv/ready  ## 200 kills under load; ENGINE=postgres: of its server, too, and of the network (a quarter of an hour)
+	$(BIN)/python -m tests.chaos --engine $(or $(ENGINE),sqlite)
 
 bench: .venv/ready  ## speed, as ratios measured side by side (minutes)
 	$(BIN)/python -m pip install --quiet --constraint requirements-dev.txt --group bench

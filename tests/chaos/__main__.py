@@ -1,7 +1,13 @@
-"""`python -m tests.chaos`: 200 kills of a server with one worker process, 200 of one with two, and a verdict."""
+"""`python -m tests.chaos`: an application under load is killed 200 times, its database and network fail, and a verdict.
+
+SQLite: once with one server process, once with two. PostgreSQL: two server processes and a worker on another host, 50
+kills of the database server, and 50 troubles of the network.
+"""
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 from shutil import rmtree
@@ -10,18 +16,50 @@ from tempfile import mkdtemp
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where pytest finds the package, too
 
 from chaos.run import Plan, Report, run
+from chaos.troubles import Troubles
+
+
+@dataclass(frozen=True)
+class Default:
+    troubles: Troubles
+    workers: Sequence[int]
+    lease: float | None = None
+
+
+DEFAULTS: Mapping[str, Default] = {
+    "sqlite": Default(Troubles(kills=200), workers=(1, 2)),
+    # Nobody sees that a process on another host is dead: its leases run out, which shall happen many times in a run.
+    "postgres": Default(Troubles(kills=200, database=50, network=50), workers=(2,), lease=5),
+}
 
 
 def main() -> int:
     """0 when every promise was kept."""
     options = _options()
-    print(f"seed {options.seed}: repeat with `python -m tests.chaos --seed {options.seed}`", flush=True)
-    return int(any([_run(options, workers).violations for workers in options.workers]))
+    again = f"python -m tests.chaos --engine {options.engine} --seed {options.seed}"
+    print(f"seed {options.seed}: repeat with `{again}`", flush=True)
+    return int(
+        any([_run(options, workers).violations for workers in options.workers or DEFAULTS[options.engine].workers])
+    )
 
 
 def _run(options: argparse.Namespace, workers: int) -> Report:
     folder = Path(mkdtemp(prefix="afterwards-chaos-"))
-    report = run(Plan(seed=options.seed, kills=options.kills, workers=workers, folder=folder), say=_say)
+    default = DEFAULTS[options.engine].troubles
+    troubles = Troubles(
+        kills=default.kills if options.kills is None else options.kills,
+        database=default.database if options.database is None else options.database,
+        network=default.network if options.network is None else options.network,
+    )
+    plan = Plan(
+        seed=options.seed,
+        engine=options.engine,
+        troubles=troubles,
+        workers=workers,
+        folder=folder,
+        lease=DEFAULTS[options.engine].lease,
+    )
+    report = run(plan, say=_say)
     print(report)
     if report.violations:
         print(*report.violations, f"the evidence is in {folder}", sep="\n", flush=True)
@@ -36,8 +74,11 @@ def _say(line: str) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--kills", type=int, default=200, help="for each number of workers (200)")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="as in `uvicorn --workers` (1 2)")
+    parser.add_argument("--engine", choices=sorted(DEFAULTS), default="sqlite")
+    parser.add_argument("--kills", type=int, help="of processes, for each number of workers")
+    parser.add_argument("--database", type=int, help="kills of the database server")
+    parser.add_argument("--network", type=int, help="troubles of the network")
+    parser.add_argument("--workers", type=int, nargs="+", help="runs with so many, as in `uvicorn --workers`")
     parser.add_argument("--seed", type=int, default=SystemRandom().randrange(10**6))
     return parser.parse_args()
 

@@ -12,8 +12,11 @@ from afterwards.core.settling import MOST_CRASHES
 from afterwards.core.task import FailureKind
 from chaos.history import Effect, Sent, What
 
+ON_PURPOSE = "on purpose"
+"""How the message of every exception begins that the functions raise."""
+
 Position = tuple[int, int]
-"""A request's number, and the position of the task in it. It does not change when the id does."""
+"""A request's number, and the position of the task in it: what the client asked for, whatever id it was given."""
 
 
 class Rule(StrEnum):
@@ -28,6 +31,8 @@ class Rule(StrEnum):
     OVERLAPPING = "overlapping"  # two attempts of one task at the same time
     CORRUPT = "corrupt"  # the file
     BROKEN = "broken"  # the library complained of itself
+    LATE = "late"  # an answer, or the return to work after a trouble
+    REFUSED = "refused"  # a request had another answer than 200 or 503 with a time to try again
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,15 @@ class Violation:
         return f"{self.rule}: {self.about}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """A trouble after whose end work went on."""
+
+    after: str
+    seconds: float
+    at_most: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """What clients were told, what functions did, what the engine has on record."""
@@ -47,6 +61,10 @@ class Evidence:
     effects: Sequence[Effect]
     records: Sequence[Task]
     calls: Mapping[str, Position]  # by the id of a record
+    aliases: Mapping[str, str] = field(default_factory=dict)  # the record that stands for a repeated call, by its id
+    answers_are_lost: bool = False  # between engine and store: what was leased then is given back without a trace
+    recoveries: Sequence[Recovery] = ()
+    longest_answer: float | None = None  # seconds within which clients have their answers
     integrity: str = "ok"
     complaints: Sequence[str] = ()  # lines of the log that the library only writes when it is at fault itself
     fail_on_purpose: frozenset[str] = field(default_factory=frozenset)  # the names of functions that never succeed
@@ -54,6 +72,10 @@ class Evidence:
     @cached_property
     def by_id(self) -> Mapping[str, Task]:
         return {record.id: record for record in self.records}
+
+    def record(self, id: str) -> Task | None:
+        """The record that an acknowledged id stands for."""
+        return self.by_id.get(self.aliases.get(id, id))
 
     @cached_property
     def by_task(self) -> Mapping[str, list[Effect]]:
@@ -75,7 +97,7 @@ def check(evidence: Evidence) -> list[Violation]:
 def promised_tasks_are_there(evidence: Evidence) -> Iterator[Violation]:
     for sent in evidence.sent:
         for id in sent.ids or ():
-            if id not in evidence.by_id:
+            if evidence.record(id) is None:
                 yield Violation(Rule.LOST, f"task {id} of request {sent.number} was acknowledged and has no record")
 
 
@@ -115,6 +137,18 @@ def a_request_is_stored_whole_or_not_at_all(evidence: Evidence) -> Iterator[Viol
             yield Violation(Rule.TORN, about)
 
 
+def an_acknowledged_call_is_its_record(evidence: Evidence) -> Iterator[Violation]:
+    """What stands for a call is the record of that very call, also when a key brought another request's task."""
+    for sent in evidence.sent:
+        for position, id in enumerate(sent.ids or ()):
+            record = evidence.record(id)
+            if record is not None and evidence.calls[record.id] != (sent.number, position):
+                about = (
+                    f"{_shown(record)} stands for call {(sent.number, position)}, and is {evidence.calls[record.id]}"
+                )
+                yield Violation(Rule.MISRECORDED, about)
+
+
 def effects_have_a_record(evidence: Evidence) -> Iterator[Violation]:
     for id in evidence.by_task:
         if id not in evidence.by_id:
@@ -132,14 +166,34 @@ def each_attempt_is_recorded_once(evidence: Evidence) -> Iterator[Violation]:
         begun = {effect.attempt for effect in evidence.by_task.get(record.id, ())}
         if not begun <= set(attempts):
             yield Violation(Rule.MISRECORDED, f"{_shown(record)} ran as {begun}, recorded are {attempts}")
-        if record.attempt and attempts != list(range(1, record.attempt + 1)):
+        if record.attempt and not evidence.answers_are_lost and attempts != list(range(1, record.attempt + 1)):
             yield Violation(Rule.MISRECORDED, f"{_shown(record)} has the attempts {attempts}, not each up to the last")
+        if record.attempt and attempts[-1:] != [record.attempt]:
+            yield Violation(
+                Rule.MISRECORDED, f"{_shown(record)} has the attempts {attempts}, and ended in none of them"
+            )
 
 
 def ends_are_what_happened(evidence: Evidence) -> Iterator[Violation]:
     for record in evidence.records:
         if trouble := _wrong_end(record, evidence):
             yield Violation(Rule.MISRECORDED, f"{_shown(record)} {trouble}")
+
+
+def results_are_of_the_last_attempt(evidence: Evidence) -> Iterator[Violation]:
+    """Each function returns the number of its attempt, so a late worker's result would show."""
+    for record in evidence.records:
+        if record.state is State.SUCCEEDED and record.result != str(record.attempt):
+            yield Violation(Rule.MISRECORDED, f"{_shown(record)} has the result {record.result}")
+
+
+def failures_are_on_purpose(evidence: Evidence) -> Iterator[Violation]:
+    """No trouble of the store or the network reaches a task's function, or counts as its failure."""
+    for record in evidence.records:
+        for failure in record.failures:
+            purpose = failure.kind is FailureKind.RAISED and failure.message.startswith(ON_PURPOSE)
+            if not purpose and failure.kind not in (FailureKind.CRASHED, FailureKind.RELEASED):
+                yield Violation(Rule.MISRECORDED, f"{_shown(record)} failed: {failure.kind}, {failure.message}")
 
 
 def attempts_do_not_overlap(evidence: Evidence) -> Iterator[Violation]:
@@ -153,7 +207,7 @@ def attempts_do_not_overlap(evidence: Evidence) -> Iterator[Violation]:
 
 def requests_are_chains(evidence: Evidence) -> Iterator[Violation]:
     for sent in evidence.sent:
-        known = [evidence.by_id[id] for id in sent.ids or () if id in evidence.by_id]
+        known = [record for id in sent.ids or () if (record := evidence.record(id))]
         before: str | None = None
         for record in known:
             if record.after != before:
@@ -181,6 +235,27 @@ def the_file_is_whole(evidence: Evidence) -> Iterator[Violation]:
         yield Violation(Rule.CORRUPT, evidence.integrity)
 
 
+def requests_are_served_or_refused(evidence: Evidence) -> Iterator[Violation]:
+    for sent in evidence.sent:
+        if sent.status not in (None, 200) and not (sent.status == 503 and sent.retry_after):
+            again = "with" if sent.retry_after else "without"
+            yield Violation(Rule.REFUSED, f"request {sent.number} was answered {sent.status} {again} Retry-After")
+
+
+def answers_are_in_time(evidence: Evidence) -> Iterator[Violation]:
+    for sent in evidence.sent:
+        if evidence.longest_answer is not None and sent.seconds > evidence.longest_answer:
+            yield Violation(
+                Rule.LATE, f"request {sent.number} waited {sent.seconds:.1f} s for its answer: {sent.status}"
+            )
+
+
+def work_goes_on_in_time(evidence: Evidence) -> Iterator[Violation]:
+    for one in evidence.recoveries:
+        if one.seconds > one.at_most:
+            yield Violation(Rule.LATE, f"work went on {one.seconds:.1f} s after: {one.after}")
+
+
 def nobody_complained(evidence: Evidence) -> Iterator[Violation]:
     for complaint in evidence.complaints:
         yield Violation(Rule.BROKEN, complaint)
@@ -193,12 +268,18 @@ RULES = (
     each_call_is_recorded_once,
     each_attempt_ran_once,
     a_request_is_stored_whole_or_not_at_all,
+    an_acknowledged_call_is_its_record,
     effects_have_a_record,
     each_attempt_is_recorded_once,
     ends_are_what_happened,
+    results_are_of_the_last_attempt,
+    failures_are_on_purpose,
     attempts_do_not_overlap,
     requests_are_chains,
     chains_run_in_order,
+    requests_are_served_or_refused,
+    answers_are_in_time,
+    work_goes_on_in_time,
     the_file_is_whole,
     nobody_complained,
 )

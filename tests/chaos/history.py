@@ -31,10 +31,14 @@ class Effect:
 class Sent:
     """A request, and the tasks that its 2xx promised; None when no answer came: it was stored, or not."""
 
-    number: int
+    number: int  # the same for each try of a request that is repeated with its idempotency key
     length: int
     ordered: bool
     ids: tuple[str, ...] | None
+    status: int | None = 200  # None: no answer came
+    retry_after: bool = False
+    at: int = 0  # when it was sent, by the clock of the effects
+    seconds: float = 0.0  # until the answer, or until the connection was found dead
 
 
 class Diary:
@@ -52,6 +56,25 @@ class Diary:
 def read(folder: Path) -> list[Effect]:
     """Everything that all processes wrote, in the order in which it happened."""
     return sorted((_effect(line) for file in folder.glob("*") for line in _whole_lines(file)), key=lambda one: one.at)
+
+
+class Tail:
+    """Reads what is written from now on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read = {file: file.stat().st_size for file in folder.glob("*")}
+
+    def read(self) -> list[Effect]:
+        """Return what was written since the last time, in any order."""
+        return [effect for file in self._folder.glob("*") for effect in self._new(file)]
+
+    def _new(self, file: Path) -> Iterable[Effect]:
+        with file.open("rb") as written:
+            written.seek(self._read.get(file, 0))
+            whole, newline, _ = written.read().rpartition(b"\n")
+        self._read[file] = self._read.get(file, 0) + len(whole + newline)
+        return [_effect(line) for line in whole.decode().splitlines()]
 
 
 def _whole_lines(file: Path) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""uvicorn as a user starts it, in processes of its own that can be killed, paused and started again."""
+"""uvicorn and the worker as users start them, in processes that can be killed, paused and started again."""
 
 import http.client
 import os
@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,29 +18,18 @@ TIMEOUT = 30.0  # seconds after which something that was waited for will not hap
 POLL = 0.01
 
 
-class Server:
-    """A server on a socket that outlives it: who connects while it is away is answered after its next start."""
+class Program:
+    """A command in processes of its own, whose output goes to a file."""
 
     def __init__(
-        self,
-        *target: str,
-        folder: Path,
-        workers: int = 1,
-        app_dir: Path = TESTS,
-        environment: Mapping[str, str] | None = None,
+        self, command: Sequence[str], *, folder: Path, log: str, environment: Mapping[str, str] | None
     ) -> None:
         self.folder = folder
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._command = [sys.executable, "-m", "uvicorn", "--fd", str(self._listening.fileno())]
-        self._command += ["--workers", str(workers), "--app-dir", str(app_dir), "--no-access-log", *target]
+        self._command = [sys.executable, "-m", *command]
         self._environment = _clean_environment() | (environment or {})
-        self._log = folder / f"server-{self.port}.log"
+        self._log = folder / log
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def port(self) -> int:
-        return self._listening.getsockname()[1]
+        self._inherited: tuple[int, ...] = ()
 
     @property
     def pid(self) -> int:
@@ -59,26 +49,16 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[self._listening.fileno()],
+                pass_fds=self._inherited,
                 start_new_session=True,  # a process group of its own, which is killed as a whole
             )
 
-    def wait_until_it_serves(self) -> None:
-        """Return when it answers, whatever it says. Raises RuntimeError when it has died instead."""
-        wait_until(self._answers, "the server to answer")
-
     def kill(self) -> None:
-        """Kill every process of the server at once, as a power cut would."""
-        if self.running:
-            os.killpg(self.pid, signal.SIGKILL)
-            assert self._process
+        """Kill all its processes at once, as a power cut would."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)  # also those that outlive the first one
             self._process.wait()
-
-    def workers(self) -> list[int]:
-        """The processes that uvicorn has started with `--workers 2`."""
-        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
-        processes = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
-        return [int(pid) for pid, parent, args in processes if int(parent) == self.pid and "spawn_main" in args]
 
     def pause(self) -> None:
         os.killpg(self.pid, signal.SIGSTOP)
@@ -103,9 +83,54 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.kill()
-        self._listening.close()
         if error:
-            error.add_note(f"The server's last words:\n{self.log()[-4000:]}")
+            error.add_note(f"Its last words:\n{self.log()[-4000:]}")
+
+
+class Worker(Program):
+    """`afterwards worker`: a process that serves nothing."""
+
+    def __init__(self, app: str, *, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        super().__init__(["afterwards", "worker", app], folder=folder, log="worker.log", environment=environment)
+
+
+class Server(Program):
+    """A server on a socket that outlives it: who connects while it is away is answered after its next start."""
+
+    def __init__(
+        self,
+        *target: str,
+        folder: Path,
+        workers: int = 1,
+        app_dir: Path = TESTS,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = ["uvicorn", "--fd", str(self._listening.fileno()), "--workers", str(workers)]
+        command += ["--app-dir", str(app_dir), "--no-access-log", *target]
+        super().__init__(command, folder=folder, log=f"server-{self.port}.log", environment=environment)
+        self._inherited = (self._listening.fileno(),)
+
+    @property
+    def port(self) -> int:
+        return self._listening.getsockname()[1]
+
+    def wait_until_it_serves(self) -> None:
+        """Return when it answers, whatever it says. Raises RuntimeError when it has died instead."""
+        wait_until(self._answers, "the server to answer")
+
+    def workers(self) -> list[int]:
+        """The processes that uvicorn has started with `--workers 2`."""
+        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+        processes = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+        return [int(pid) for pid, parent, args in processes if int(parent) == self.pid and "spawn_main" in args]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        self._listening.close()
 
     def _answers(self) -> bool:
         if not self.running:

@@ -24,7 +24,7 @@ from servers.postgres import CAREFUL, PASSWORD, USER, NotInstalled, PostgresServ
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres")]
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 LONG = timedelta(minutes=10)
 
 _numbers = count(1)
@@ -235,7 +235,7 @@ async def test_behind_a_pooler_a_worker_polls(postgres_url: str, pooler: int) ->
     async with PostgresEngine(url) as engine, PostgresEngine(url) as other:
         await engine.claim(claim())
         await other.enqueue([new()])
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not await engine.claim(claim()):
             assert time.monotonic() < deadline
             await engine.wait(LONG)
@@ -248,7 +248,7 @@ async def test_a_worker_of_another_process_is_told(postgres_url: str) -> None:
     async with PostgresEngine(postgres_url) as engine, PostgresEngine(postgres_url) as other:
         await until(lambda: engine._here().notifier.is_listening)
         await engine.claim(claim())
-        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(TIMEOUT), asyncio.TaskGroup() as group:
             group.create_task(engine.wait(LONG))
             await asyncio.sleep(0.05)
             await other.enqueue([new()])
@@ -276,7 +276,7 @@ async def test_work_goes_on_by_itself_after_a_restart(server: PostgresServer) ->
             with pytest.raises(EngineUnavailable):
                 await call
         await engine.wait(timedelta(milliseconds=1))
-        assert time.monotonic() - began < PATIENCE
+        assert time.monotonic() - began < TIMEOUT
         await asyncio.to_thread(server.start)
         tasks = await persistently(engine)
         assert kept.id in {task.id for task in tasks}
@@ -284,7 +284,7 @@ async def test_work_goes_on_by_itself_after_a_restart(server: PostgresServer) ->
 
 
 async def persistently(engine: PostgresEngine) -> list[NewTask]:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while True:
         try:
             return await engine.claim(claim())  # type: ignore[return-value]
@@ -306,7 +306,7 @@ async def test_a_connection_that_the_server_has_ended_is_replaced_unseen(postgre
 
 
 async def until(condition: object) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)

@@ -85,7 +85,7 @@ class Program:
     def url(self) -> str:
         """Where it serves. Waits until it does."""
         self.says("Application startup complete" if self._lifespan else "Uvicorn running on")
-        return "http://127.0.0.1:" + self.says(r"(?:Uvicorn running on|Listening at:) http://127\.0\.0\.1:(\d+)")[1]
+        return self.says(r"(?:Uvicorn running on|Listening at:) (http://[\d.]+:\d+)")[1]
 
     def says(self, pattern: str) -> re.Match[str]:
         """Wait for a line of its output."""

@@ -9,19 +9,20 @@ import pytest
 
 from afterwards import State, Task
 from afterwards.core.task import Failure, FailureKind
-from chaos.checker import RULES, Evidence, Rule, Violation, check, given_up
+from chaos.checker import ON_PURPOSE, RULES, Evidence, Recovery, Rule, Violation, check, given_up
 from chaos.history import Effect, Sent, What
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 START, END = What.START, What.END
 
 
-def failure(attempt: int, kind: FailureKind = FailureKind.CRASHED) -> Failure:
-    return Failure(attempt=attempt, at=NOW, worker="one", kind=kind)
+def failure(attempt: int, kind: FailureKind = FailureKind.CRASHED, message: str = f"{ON_PURPOSE}: so") -> Failure:
+    return Failure(attempt=attempt, at=NOW, worker="one", kind=kind, message=message)
 
 
 def record(id: str, state: State = State.SUCCEEDED, attempt: int = 1, **fields: Any) -> Task:
     kept = {"name": "plainly", "arguments": "{}", "created_at": NOW}
+    kept |= {"result": str(attempt)} if state is State.SUCCEEDED else {}
     return Task(**kept | fields, id=id, state=state, attempt=attempt)
 
 
@@ -32,13 +33,17 @@ def effects(*told: tuple[str, int, What]) -> list[Effect]:
 
 
 def the_story() -> Evidence:
-    """first and second are a chain; crashed died once; never fails, and behind is cancelled; unsure had no answer."""
+    """first and second are a chain; crashed died once; never fails, and behind is cancelled; unsure had no answer.
+
+    Request 0 was repeated with its key, and answered with the ids of the second try.
+    """
     sent = [
         Sent(number=0, length=2, ordered=True, ids=("first", "second")),
         Sent(number=1, length=1, ordered=False, ids=("crashed",)),
         Sent(number=2, length=2, ordered=True, ids=("never", "behind")),
-        Sent(number=3, length=2, ordered=True, ids=None),
-        Sent(number=4, length=2, ordered=False, ids=None),
+        Sent(number=3, length=2, ordered=True, ids=None, status=503, retry_after=True),
+        Sent(number=4, length=2, ordered=False, ids=None, status=None, seconds=5.0),
+        Sent(number=0, length=2, ordered=True, ids=("first again", "second again")),
     ]
     told = effects(
         ("crashed", 1, START),
@@ -65,7 +70,16 @@ def the_story() -> Evidence:
     ]
     calls = {"first": (0, 0), "second": (0, 1), "crashed": (1, 0), "never": (2, 0), "behind": (2, 1)}
     calls |= {"unsure": (3, 0), "as unsure": (3, 1)}
-    return Evidence(sent=sent, effects=told, records=records, calls=calls, fail_on_purpose=frozenset({"never"}))
+    return Evidence(
+        sent=sent,
+        effects=told,
+        records=records,
+        calls=calls,
+        aliases={"first again": "first", "second again": "second"},
+        recoveries=[Recovery(after="a kill", seconds=9.9, at_most=10.0)],
+        longest_answer=5.0,
+        fail_on_purpose=frozenset({"never"}),
+    )
 
 
 def test_a_story_that_keeps_every_promise_is_believed() -> None:
@@ -119,6 +133,12 @@ def recorded_again(id: str, new: str) -> Evidence:
     )
 
 
+def answered(number: int, **fields: Any) -> Evidence:
+    """The same story, with another answer to a request."""
+    story = the_story()
+    return replace(story, sent=[replace(one, **fields) if one.number == number else one for one in story.sent])
+
+
 def swapped(one: str, other: str) -> Evidence:
     """The effects of two tasks, each at the times of the other."""
     story = the_story()
@@ -135,6 +155,27 @@ LIES: dict[str, tuple[Callable[[], Evidence], Rule]] = {
     "a task without an answer that never ran": (lambda: without_effects("unsure"), Rule.LOST),
     "a task that ran and is not there any more": (lambda: and_then(("unknown", 1, START)), Rule.LOST),
     "a task still queued": (lambda: changed(the_story(), "second", state=State.QUEUED), Rule.UNFINISHED),
+    "a repeated request of which nothing is left": (lambda: replace(the_story(), aliases={}), Rule.LOST),
+    "a repeated request answered with another one's task": (
+        lambda: replace(the_story(), aliases={"first again": "first", "second again": "crashed"}),
+        Rule.MISRECORDED,
+    ),
+    "the result of another attempt": (lambda: changed(the_story(), "crashed", result="1"), Rule.MISRECORDED),
+    "a failure that is the store's": (
+        lambda: changed(the_story(), "never", failures=(failure(1, FailureKind.RAISED, "no connection"),)),
+        Rule.MISRECORDED,
+    ),
+    "a failure of a kind that nothing here has": (
+        lambda: changed(the_story(), "crashed", failures=(failure(1, FailureKind.TIMED_OUT),)),
+        Rule.MISRECORDED,
+    ),
+    "an answer that says nothing": (lambda: answered(3, status=500), Rule.REFUSED),
+    "a refusal without a time to try again": (lambda: answered(3, retry_after=False), Rule.REFUSED),
+    "an answer that came late": (lambda: answered(4, seconds=5.1), Rule.LATE),
+    "work that went on late": (
+        lambda: replace(the_story(), recoveries=[Recovery(after="a kill", seconds=10.1, at_most=10.0)]),
+        Rule.LATE,
+    ),
     "a task that runs for ever": (lambda: changed(the_story(), "crashed", state=State.RUNNING), Rule.UNFINISHED),
     "two records of one call": (lambda: recorded_again("crashed", "its double"), Rule.DOUBLED),
     "two records of one id": (lambda: recorded_again("crashed", "crashed"), Rule.DOUBLED),
@@ -153,6 +194,10 @@ LIES: dict[str, tuple[Callable[[], Evidence], Rule]] = {
     ),
     "an attempt that was left out": (
         lambda: changed(the_story(), "crashed", attempt=4, failures=(failure(1), failure(3))),
+        Rule.MISRECORDED,
+    ),
+    "a last failure that is not recorded": (
+        lambda: replace(changed(the_story(), "never", attempt=2), answers_are_lost=True),
         Rule.MISRECORDED,
     ),
     "a success that did not reach its end": (lambda: without_effects("crashed", END), Rule.MISRECORDED),
@@ -195,6 +240,13 @@ LIES: dict[str, tuple[Callable[[], Evidence], Rule]] = {
     ),
     "a damaged file": (lambda: replace(the_story(), integrity="row 7 missing from index tasks_id"), Rule.CORRUPT),
 }
+
+
+def test_where_answers_are_lost_a_lease_may_go_back_before_anything_began() -> None:
+    story = changed(the_story(), "unsure", attempt=2, result="2")
+    story = replace(story, effects=[replace(one, attempt=2) if one.task == "unsure" else one for one in story.effects])
+    assert {violation.rule for violation in check(story)} == {Rule.MISRECORDED}
+    assert check(replace(story, answers_are_lost=True)) == []
 
 
 @pytest.mark.parametrize("lie", LIES)

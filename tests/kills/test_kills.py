@@ -1,4 +1,4 @@
-"""Ten kills, as a sample of what `make chaos` does two hundred times and more."""
+"""A few kills and troubles, as a sample of what `make chaos` does hundreds of times."""
 
 from pathlib import Path
 from random import SystemRandom
@@ -6,13 +6,36 @@ from random import SystemRandom
 import pytest
 
 from chaos.run import Plan, run
+from chaos.troubles import Troubles
+from servers.missing import missing
+from servers.postgres import NotInstalled, programs
+
+pytestmark = [pytest.mark.afterwards(real=True), pytest.mark.timeout(300)]  # servers start slowly on a busy machine
 
 
-@pytest.mark.timeout(180)  # a server starts in a second, but not on a machine that is busy with all other tests
 @pytest.mark.parametrize("workers", [1, 2])
 def test_nothing_is_lost_when_the_server_is_killed(workers: int, tmp_path: Path) -> None:
+    keeps_its_promises(a_plan("sqlite", Troubles(kills=5), workers, tmp_path))
+
+
+def test_nothing_is_lost_when_the_database_and_the_network_fail_too(tmp_path: Path) -> None:
+    try:
+        programs()
+    except NotInstalled as error:
+        missing(str(error))
+    keeps_its_promises(a_plan("postgres", Troubles(kills=2, database=2, network=2), 2, tmp_path))
+
+
+def a_plan(engine: str, troubles: Troubles, workers: int, folder: Path) -> Plan:
     seed = SystemRandom().randrange(10**6)  # new each time: pytest-randomly would always start at the same
-    report = run(Plan(seed=seed, kills=5, workers=workers, folder=tmp_path, hold=1))
+    lease = None if engine == "sqlite" else 2
+    return Plan(
+        seed=seed, engine=engine, troubles=troubles, workers=workers, folder=folder, hold=1, lease=lease, timed=False
+    )
+
+
+def keeps_its_promises(plan: Plan) -> None:
+    report = run(plan)
     print(report)
     assert not report.violations, f"{report}\n" + "\n".join(map(str, report.violations))
-    assert report.acknowledged and report.crashes, f"nothing was at stake: {report}"
+    assert report.acknowledged and (report.crashes or report.recoveries), f"nothing was at stake: {report}"

@@ -12,7 +12,7 @@ from pwd import getpwnam
 import psycopg
 
 from servers.missing import missing
-from servers.postgres import PASSWORD, PATIENCE, POLL, USER, PostgresServer, _account, _free_port
+from servers.postgres import PASSWORD, TIMEOUT, POLL, USER, PostgresServer, _account, _free_port
 
 SETTINGS = """
 [databases]
@@ -55,12 +55,12 @@ def pgbouncer(server: PostgresServer) -> Iterator[int]:
         yield port
     finally:
         process.kill()
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait(server: PostgresServer, port: int) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while True:
         try:
             psycopg.connect(f"postgresql://{USER}@127.0.0.1:{port}/postgres", connect_timeout=2).close()

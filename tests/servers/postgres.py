@@ -25,7 +25,7 @@ OLDEST = 13
 """The oldest version that the engine supports."""
 
 USER, PASSWORD = "owner", "s3cret"
-PATIENCE = 60.0  # seconds that a start or an end may take on a busy machine
+TIMEOUT = 60.0  # seconds that a start or an end may take on a busy machine
 POLL = 0.05
 
 CAREFUL: Mapping[str, str] = {"fsync": "on"}
@@ -85,11 +85,12 @@ class PostgresServer:
     def __init__(self, settings: Mapping[str, str] = FAST) -> None:
         self.programs = programs()
         self._account = _account()
-        self.folder = Path(tempfile.mkdtemp(prefix="afterwards-pg-"))  # short: the path of a socket has 107 characters
+        # Short, because the path of a socket has 107 characters; and where the server's account may go.
+        self.folder = Path(tempfile.mkdtemp(prefix="afterwards-pg-", dir="/tmp" if self._account else None))
         if self._account:
             shutil.chown(self.folder, self._account, getpwnam(self._account).pw_gid)
         self.data = self.folder / "data"
-        self.port = _free_port()
+        self.port = free_port()
         self._settings = {**ALWAYS, **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self._names = count(1)
@@ -144,7 +145,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server, and return when it answers. Raises RuntimeError if it ends instead, with what it said."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         self._spawn()
         while not self._answers():
             if not self.running:
@@ -167,7 +168,7 @@ class PostgresServer:
         if self.running:
             assert self._process
             self._process.send_signal(number)
-            self._process.wait(PATIENCE)
+            self._process.wait(TIMEOUT)
 
     def restart(self, number: signal.Signals = signal.SIGINT) -> None:
         """End it with this signal, and start it again."""
@@ -182,6 +183,13 @@ class PostgresServer:
             with self.connect() as connection:
                 connection.execute("SELECT pg_reload_conf()")
 
+    def allow_everywhere(self) -> None:
+        """Listen on all addresses, also on those that this machine gets later, and ask everybody for the password."""
+        with (self.data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all all scram-sha-256\n")
+        self.configure(listen_addresses="'*'")
+        self.restart()
+
     def standby(self) -> "PostgresServer":
         """Return a new server that follows this one, not started: a context manager, as this one."""
         return _Standby(self)
@@ -194,9 +202,9 @@ class PostgresServer:
         """End the server and remove its folder."""
         assert self._undertaker.stdin
         self._undertaker.stdin.close()
-        self._undertaker.wait(PATIENCE)
+        self._undertaker.wait(TIMEOUT)
         if self._process:
-            self._process.wait(PATIENCE)
+            self._process.wait(TIMEOUT)
 
     def _initialise(self) -> None:
         password = self.folder / "password"
@@ -219,7 +227,7 @@ class PostgresServer:
         process = self._popen(
             [self.programs[program], "-D", str(self.data), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
-        said, _ = process.communicate(timeout=PATIENCE)
+        said, _ = process.communicate(timeout=TIMEOUT)
         if process.returncode:
             raise RuntimeError(f"{program} failed:\n{said.decode(errors='replace')}")
 
@@ -240,7 +248,7 @@ class PostgresServer:
         """After SIGKILL, the old server's processes hold its memory for a moment; and a port may be taken meanwhile."""
         last = self.log()[-2000:]
         if "could not bind" in last and not self._was_up():
-            self.port = _free_port()
+            self.port = free_port()
             self._write_settings()
             return True
         time.sleep(POLL * 2)
@@ -275,7 +283,7 @@ class _Standby(PostgresServer):
         self._write_settings()
 
 
-UNDERTAKER = """cat >/dev/null; "$1" stop -D "$2/data" -m immediate >/dev/null 2>&1; cd / && rm -rf "$2" """
+UNDERTAKER = """cat >/dev/null; "$1" stop -D "$2/data" -m immediate >/dev/null 2>&1; cd / && rm -rf "$2" 2>/dev/null"""
 """Waits for the end of its input, which ends with the process of the tests however that ends."""
 
 STILL_THERE = ("is still in use", "is another postmaster", "Address already in use")
@@ -313,7 +321,8 @@ def _account() -> str | None:
     raise NotInstalled("PostgreSQL does not run as root, and there is neither an account 'postgres' nor 'nobody'")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
         return port

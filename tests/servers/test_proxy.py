@@ -11,7 +11,7 @@ import pytest
 from chaos.server import wait_until
 from servers.proxy import Cut, Forward, Hold, Proxy, Refuse, Swallow
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 A_MOMENT = 0.2  # seconds in which nothing must arrive
 
 
@@ -65,7 +65,7 @@ def client(proxy: Proxy) -> Iterator[socket.socket]:
 
 
 def connect(proxy: Proxy) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE)
+    return socket.create_connection(("127.0.0.1", proxy.port), timeout=TIMEOUT)
 
 
 def say(client: socket.socket, data: bytes) -> bytes:
@@ -80,7 +80,7 @@ def hears_nothing(client: socket.socket) -> bool:
     except TimeoutError:
         return True
     finally:
-        client.settimeout(PATIENCE)
+        client.settimeout(TIMEOUT)
 
 
 def test_it_passes_on_and_delays(proxy: Proxy, client: socket.socket) -> None:

@@ -23,7 +23,10 @@ OLDEST = 130000
 MOST = 8
 """Connections of one process, apart from the one that listens."""
 
-HELLO = "SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('server_encoding')"
+HELLO = """
+SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
+    current_setting('server_encoding')
+"""
 
 # A process that stands still in the middle of a transaction must not keep its locks. And the statistics of a queue are
 # always out of date: each statement has an index that fits, so the planner must not believe that a table is small.
@@ -112,11 +115,16 @@ class Connections:
             version = connection.info.server_version // 10000
             raise EngineError(f"{shown}: PostgreSQL {version} is too old: {OLDEST // 10000} or newer is needed")
         answer = await connection.execute(HELLO)
-        [(pid, is_standby, encoding)] = await answer.fetchall()
+        [(pid, is_standby, is_read_only, encoding)] = await answer.fetchall()
         if is_standby:
             raise EngineUnavailable(
                 f"{shown} is a standby, which cannot be written: give the address of the primary, or several hosts "
                 "with target_session_attrs=read-write"
+            )
+        if is_read_only:
+            raise EngineUnavailable(
+                f"{shown} cannot be written: default_transaction_read_only is on, "
+                "for the server, the database or the user: switch it off there"
             )
         if encoding != "UTF8":
             raise EngineError(f"{shown}: the database has the encoding {encoding}: create one with the encoding UTF8")

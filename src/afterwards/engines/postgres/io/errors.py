@@ -84,8 +84,8 @@ def translated_at_connecting(error: Exception, shown: str) -> Exception:
     said = str(error).strip()
     for pattern, advice in AT_CONNECTING:
         if re.search(pattern, said):
-            return _caused(EngineError(f"{shown}: {advice} ({_last_line(said)})"), error)
-    return _caused(EngineUnavailable(f"{shown} cannot be reached: {_last_line(said)}"), error)
+            return _caused(EngineError(f"{shown}: {advice} ({_reason(said)})"), error)
+    return _caused(EngineUnavailable(f"{shown} cannot be reached: {_reason(said)}"), error)
 
 
 def _from_driver(error: psycopg.Error, shown: str) -> EngineError:
@@ -103,9 +103,10 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _last_line(said: str) -> str:
-    """Return the last line of an error about several addresses: the others are about the same host."""
-    return said.splitlines()[-1].strip() if said else "no reason was given"
+def _reason(said: str) -> str:
+    """Return the last line that is not a hint, which is indented: the lines before it are about the same host."""
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line[0].isspace()]
+    return lines[-1] if lines else "no reason was given"
 
 
 def _caused(ours: Exception, error: Exception) -> Exception:

@@ -1,0 +1,1 @@
+"""Hosts: network namespaces where this machine allows them."""

@@ -264,3 +264,23 @@ async def test_a_clock_that_was_put_back_is_put_right(engine: SQLiteEngine, cloc
     clock.advance(-timedelta(days=1))
     with few():
         assert await engine.put_right(LEASE)
+
+
+async def test_records_are_moved(engine: SQLiteEngine, clock: FakeClock, tmp_path: Path) -> None:
+    tasks = await taken(engine)
+    await engine.finish(
+        [settle(task, Raised(error=ValueError("no")), Retry(0), worker="w", now=START, random=0.5) for task in tasks]
+    )
+    await engine.enqueue([new(unique_key=f"u{n}", after=task.id) for n, task in enumerate(tasks)])
+    await engine.enqueue([new(unique_key=f"u{n}", idempotency_key=f"i{n}") for n in range(MANY)])
+    await engine.write_chunks([Chunk(file=new().id, task=task.id, number=0, content=b"x") for task in tasks])
+    await engine.register_schedules({f"n{n}": "every 1:00:00" for n in range(MANY)})
+    async with SQLiteEngine(tmp_path / "other.db", clock=clock) as other:
+        done = None
+        while True:
+            with few():
+                done = await engine.hand_over("there", limit=MANY, done=done)
+            if done is None:
+                break
+            with few(2 * MOST):  # a task has more columns than most statements have values for
+                await other.take_over(done)

@@ -10,6 +10,7 @@ from afterwards.testing.conformance.files import UploadedFiles
 from afterwards.testing.conformance.finishing import Cancelling, Finishing, Losing
 from afterwards.testing.conformance.joining import Joining, TransactionConformance
 from afterwards.testing.conformance.limiting import Filling, Limiting, Pausing
+from afterwards.testing.conformance.moving import Moving
 from afterwards.testing.conformance.reading import Pruning, Reading
 from afterwards.testing.conformance.reopening import ReopeningConformance
 from afterwards.testing.conformance.roster import LivingWorkers, WaitingForWorkers
@@ -51,6 +52,7 @@ class EngineConformance(
     LivingWorkers,
     WaitingForWorkers,
     Waiting,
+    Moving,
 ):
     """Every promise of the ``Engine`` protocol. Subclass it, and give it your engine.
 

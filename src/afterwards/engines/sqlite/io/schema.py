@@ -16,7 +16,8 @@ APPLICATION_ID = 0x41667477  # "Aftw": by this, `file` recognises a file that ho
 MAJOR = 1  # changes when an older version of this package can no longer work on the file
 _SQL = "afterwards.engines.sqlite"
 _STEPS = tuple(
-    f"migrations/{step}" for step in ("001_tasks.sql", "002_set_aside.sql", "003_losses.sql", "004_behind.sql")
+    f"migrations/{step}"
+    for step in ("001_tasks.sql", "002_set_aside.sql", "003_losses.sql", "004_behind.sql", "005_moving.sql")
 )
 VERSION = MAJOR * 1000 + len(_STEPS)
 

@@ -349,7 +349,8 @@ class Moving(Protocol):
         their leases are refused. Pauses and schedules come first,
         then starts that count for rates, then chunks of files, then at most ``limit`` tasks, the newest first: a task
         comes after those behind it. Records that cannot be read stay. Returns None after the last one. Records stored
-        after a batch was taken are found by a call without ``done``. Workers are not handed over.
+        after a batch was taken are found by a call without ``done``. A batch without records only says where to go on.
+        Workers are not handed over.
         """
         ...
 

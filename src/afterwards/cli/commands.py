@@ -3,6 +3,7 @@
 import typer
 
 from afterwards.cli.backup import backup
+from afterwards.cli.move import move
 from afterwards.cli.worker import worker
 
 commands = typer.Typer(
@@ -13,6 +14,7 @@ commands = typer.Typer(
 )
 commands.command()(worker)
 commands.command()(backup)
+commands.command()(move)
 
 
 @commands.callback()

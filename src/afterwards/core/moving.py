@@ -70,6 +70,11 @@ class Batch:
     tasks: tuple[MovedTask, ...] = ()  # newest first
     beyond: str = ""  # where the engine goes on; only it knows the meaning
 
+    @property
+    def is_empty(self) -> bool:
+        """Return True if it has no records: it only says where the engine goes on."""
+        return not (self.tasks or self.chunks or self.starts or self.schedules or self.paused != NOTHING_PAUSED)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrived:

@@ -46,11 +46,11 @@ class Contents:
 class Moving(Conformance):
     """Each batch is in the source until it is in the destination, and is taken over once.
 
-    The other engine of each move is the one in memory.
+    The other engine of each move is the one in memory, unless a subclass has another fixture ``other``.
     """
 
     @pytest.fixture
-    def other(self, clock: FakeClock) -> MemoryEngine:
+    def other(self, clock: FakeClock) -> Engine:
         return MemoryEngine(clock=clock)
 
     async def move(self, source: Engine, destination: Engine, *, limit: int = 2) -> list[Batch]:
@@ -105,7 +105,7 @@ class Moving(Conformance):
 
     @pytest.mark.parametrize("limit", [1, 3, EVERYTHING])
     async def test_everything_arrives_as_it_was(
-        self, engine: Engine, other: MemoryEngine, clock: FakeClock, limit: int
+        self, engine: Engine, other: Engine, clock: FakeClock, limit: int
     ) -> None:
         file = await self.everything(engine, clock)
         before = await self.contents(engine, file)
@@ -144,7 +144,7 @@ class Moving(Conformance):
         assert await engine.expired(10) == []
         assert (await engine.stats()).counts == {}
 
-    async def test_a_batch_has_no_more_tasks_than_asked_for(self, engine: Engine, other: MemoryEngine) -> None:
+    async def test_a_batch_has_no_more_tasks_than_asked_for(self, engine: Engine, other: Engine) -> None:
         tasks = [self.task() for _ in range(7)]
         await engine.enqueue(tasks)
         batches = await self.move(engine, other, limit=3)
@@ -155,7 +155,15 @@ class Moving(Conformance):
         ]
         assert {batch.to for batch in batches} == {"there"}
 
-    async def test_what_was_stored_meanwhile_is_moved_too(self, engine: Engine, other: MemoryEngine) -> None:
+    async def test_a_batch_of_large_tasks_has_fewer(self, engine: Engine, other: Engine) -> None:
+        tasks = [self.task(arguments=f'{{"text": "{"x" * 1024 * 1024}"}}') for _ in range(6)]
+        await engine.enqueue(tasks)
+        batches = await self.move(engine, other, limit=10)
+        assert sum(len(batch.tasks) for batch in batches) == 6
+        assert len(batches) > 1
+        assert ids(await other.find(Query()))[::-1] == ids(tasks)
+
+    async def test_what_was_stored_meanwhile_is_moved_too(self, engine: Engine, other: Engine) -> None:
         await engine.enqueue([self.task(), self.task()])
         batch = await engine.hand_over("there", limit=1)
         await engine.enqueue([self.task()])
@@ -164,9 +172,7 @@ class Moving(Conformance):
         assert await engine.find(Query()) == []
         assert len(await other.find(Query())) == 3
 
-    async def test_a_batch_is_taken_over_once_even_after_its_task_is_gone(
-        self, engine: Engine, other: MemoryEngine
-    ) -> None:
+    async def test_a_batch_is_taken_over_once_even_after_its_task_is_gone(self, engine: Engine, other: Engine) -> None:
         await other.enqueue([new := self.task(retention=timedelta())])
         batch = await other.hand_over("here", limit=10)
         assert batch
@@ -179,9 +185,7 @@ class Moving(Conformance):
         assert (await engine.take_over(batch)).stored == ()
         assert await engine.get([new.id]) == []
 
-    async def test_a_lease_goes_on_in_the_destination(
-        self, engine: Engine, other: MemoryEngine, clock: FakeClock
-    ) -> None:
+    async def test_a_lease_goes_on_in_the_destination(self, engine: Engine, other: Engine, clock: FakeClock) -> None:
         held, expiring = await self.running(other), await self.running(other)
         await self.move(other, engine)
         assert await self.finish(other, held, SUCCESS) == [held.lease]
@@ -193,9 +197,7 @@ class Moving(Conformance):
         assert await self.finish(engine, expiring, SUCCESS) == [expiring.lease]
         await self.succeed(engine, held)
 
-    async def test_moved_tasks_come_before_those_stored_in_the_destination(
-        self, engine: Engine, other: MemoryEngine
-    ) -> None:
+    async def test_moved_tasks_come_before_those_stored_in_the_destination(self, engine: Engine, other: Engine) -> None:
         older, newer = [self.task() for _ in range(5)], [self.task() for _ in range(2)]
         await other.enqueue(older)
         await engine.enqueue(newer[:1])
@@ -204,7 +206,7 @@ class Moving(Conformance):
         assert ids(await engine.find(Query()))[::-1] == ids(older + newer)
         assert ids(await self.claim(engine)) == ids(older + newer)
 
-    async def test_a_task_whose_id_is_stored_already_stays_as_it_is(self, engine: Engine, other: MemoryEngine) -> None:
+    async def test_a_task_whose_id_is_stored_already_stays_as_it_is(self, engine: Engine, other: Engine) -> None:
         both, alone = self.task(arguments='{"from": "there"}'), self.task()
         await other.enqueue([both, alone])
         await engine.enqueue([replace(both, arguments='{"from": "here"}')])
@@ -216,7 +218,7 @@ class Moving(Conformance):
         assert batch_of_one
         assert (await engine.take_over(batch_of_one)).known == [both.id]
 
-    async def test_keys_are_moved_with_their_tasks(self, engine: Engine, other: MemoryEngine) -> None:
+    async def test_keys_are_moved_with_their_tasks(self, engine: Engine, other: Engine) -> None:
         unique, idempotent = self.task(unique_key="u"), self.task(idempotency_key="i")
         await other.enqueue([unique, idempotent])
         [twin] = await other.enqueue([alias := self.task(unique_key="u")])
@@ -227,9 +229,7 @@ class Moving(Conformance):
         assert ids(await engine.get([alias.id])) == [unique.id]
         assert ids(await engine.cancel([alias.id], "no")) == [unique.id]
 
-    async def test_a_key_that_a_task_has_here_is_left_out_of_the_moved_one(
-        self, engine: Engine, other: MemoryEngine
-    ) -> None:
+    async def test_a_key_that_a_task_has_here_is_left_out_of_the_moved_one(self, engine: Engine, other: Engine) -> None:
         here = [self.task(unique_key="u"), self.task(idempotency_key="i")]
         there = [self.task(unique_key="u"), self.task(idempotency_key="i"), self.task(unique_key="u")]
         await other.enqueue(there[:1])
@@ -245,7 +245,7 @@ class Moving(Conformance):
         assert ids(await engine.enqueue([self.task(unique_key="u")])) == [here[0].id]
         assert len(await self.claim(engine)) == 4
 
-    async def test_a_task_arrives_after_those_behind_it(self, engine: Engine, other: MemoryEngine) -> None:
+    async def test_a_task_arrives_after_those_behind_it(self, engine: Engine, other: Engine) -> None:
         first = self.task(retention=timedelta())
         second = self.task(after=first.id, retention=timedelta())
         await engine.enqueue([first, second, third := self.task(after=second.id)])
@@ -262,7 +262,7 @@ class Moving(Conformance):
 
     @pytest.mark.parametrize(("outcome", "state"), [(SUCCESS, State.QUEUED), (FAILURE, State.CANCELLED)])
     async def test_a_task_that_waits_for_one_that_ended_here_follows_it(
-        self, engine: Engine, other: MemoryEngine, outcome: Any, state: State
+        self, engine: Engine, other: Engine, outcome: Any, state: State
     ) -> None:
         first = self.task()
         await other.enqueue([first, second := self.task(after=first.id), third := self.task(after=second.id)])
@@ -275,7 +275,7 @@ class Moving(Conformance):
 
     @pytest.mark.parametrize(("outcome", "state"), [(SUCCESS, State.QUEUED), (FAILURE, State.CANCELLED)])
     async def test_a_task_that_waits_here_follows_one_that_arrives_finished(
-        self, engine: Engine, other: MemoryEngine, outcome: Any, state: State
+        self, engine: Engine, other: Engine, outcome: Any, state: State
     ) -> None:
         first = self.task()
         await other.enqueue([first, second := self.task(after=first.id)])
@@ -290,7 +290,7 @@ class Moving(Conformance):
         assert await self.states(engine, second) == [state]
 
     async def test_the_instants_that_records_do_not_show_are_moved(
-        self, engine: Engine, other: MemoryEngine, clock: FakeClock
+        self, engine: Engine, other: Engine, clock: FakeClock
     ) -> None:
         clock.advance(DAY)
         delayed, at = self.task("thank", wait=HOUR), self.task("thank", run_at=START + DAY * 3)
@@ -306,7 +306,7 @@ class Moving(Conformance):
         runs_at = [task.run_at for task in await engine.get(ids([delayed, at]))]
         assert runs_at == [START + HOUR, START + DAY * 3]
 
-    async def test_starts_go_on_counting_for_rates(self, engine: Engine, other: MemoryEngine, clock: FakeClock) -> None:
+    async def test_starts_go_on_counting_for_rates(self, engine: Engine, other: Engine, clock: FakeClock) -> None:
         await other.enqueue([self.task(limit_key="*"), waiting := self.task(limit_key="*")])
         [started] = await self.claim(other, limits=ONCE_A_DAY)
         await self.succeed(other, started)
@@ -316,7 +316,7 @@ class Moving(Conformance):
         clock.advance(DAY)
         assert ids(await self.claim(engine, limits=ONCE_A_DAY)) == [waiting.id]
 
-    async def test_pauses_and_schedules_come_before_any_task(self, engine: Engine, other: MemoryEngine) -> None:
+    async def test_pauses_and_schedules_come_before_any_task(self, engine: Engine, other: Engine) -> None:
         await engine.enqueue([self.task()])
         await engine.register_schedules(HOURLY)
         await engine.pause(Paused(names=frozenset({"greet"}), schedules=frozenset({"thank"})))
@@ -325,9 +325,7 @@ class Moving(Conformance):
         await other.take_over(first)
         assert await other.paused() == Paused(names=frozenset({"greet"}), schedules=frozenset({"thank"}))
 
-    async def test_a_fire_is_handled_in_one_of_both(
-        self, engine: Engine, other: MemoryEngine, clock: FakeClock
-    ) -> None:
+    async def test_a_fire_is_handled_in_one_of_both(self, engine: Engine, other: Engine, clock: FakeClock) -> None:
         await other.register_schedules(HOURLY)
         await other.fire([Fire("greet", START + HOUR, self.task())])
         clock.advance(HOUR * 2)
@@ -338,7 +336,7 @@ class Moving(Conformance):
         assert ids(await engine.fire([Fire("greet", START + HOUR * 2, missed)])) == [missed.id]
 
     async def test_a_schedule_that_fired_in_both_fires_after_the_later_one(
-        self, engine: Engine, other: MemoryEngine, clock: FakeClock
+        self, engine: Engine, other: Engine, clock: FakeClock
     ) -> None:
         for store, hours in ((other, 1), (engine, 2)):
             await store.register_schedules(HOURLY)
@@ -349,7 +347,7 @@ class Moving(Conformance):
         assert kept == {name: (START + HOUR * 2, START + HOUR * 2) for name in HOURLY}
 
     async def test_the_files_of_stored_tasks_stay_however_long_a_move_takes(
-        self, engine: Engine, other: MemoryEngine, clock: FakeClock
+        self, engine: Engine, other: Engine, clock: FakeClock
     ) -> None:
         owner, file, forgotten = self.task(retention=timedelta()), self.task().id, self.task().id
         await engine.write_chunks([Chunk(file=file, task=owner.id, number=n, content=b"x") for n in range(3)])
@@ -373,7 +371,7 @@ class Moving(Conformance):
         assert (await self.contents(engine, file)).files == [[]]
 
     async def test_a_task_that_was_set_aside_waits_for_other_code_there_too(
-        self, engine: Engine, other: MemoryEngine
+        self, engine: Engine, other: Engine
     ) -> None:
         task = await self.ended(other, SetAside("its arguments do not fit"))
         await self.move(other, engine)
@@ -381,9 +379,7 @@ class Moving(Conformance):
         assert ids(await engine.find(Query(set_aside=True))) == [task.id]
         assert ids(await self.claim(engine, ids=[task.id])) == [task.id]
 
-    async def test_moved_tasks_can_be_requeued_with_those_behind_them(
-        self, engine: Engine, other: MemoryEngine
-    ) -> None:
+    async def test_moved_tasks_can_be_requeued_with_those_behind_them(self, engine: Engine, other: Engine) -> None:
         first = self.task()
         await other.enqueue([first, *(behind := [self.task(after=first.id) for _ in range(300)])])
         [taken] = await self.claim(other)

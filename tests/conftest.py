@@ -16,6 +16,9 @@ from afterwards.core.process_state import afresh
 from afterwards.execution.process_wide import process_wide
 from afterwards.tasks.function import TaskFunction
 from afterwards.tasks.registry import registry
+from servers.fixtures import postgres, postgres_url
+
+__all__ = ["postgres", "postgres_url"]  # fixtures for all tests
 
 pytest.register_assert_rewrite("afterwards.testing.conformance")
 

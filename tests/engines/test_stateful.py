@@ -1,6 +1,7 @@
 """Whatever senders, workers and people do, each engine keeps its promises: a model that knows only these watches."""
 
 import asyncio
+import itertools
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -21,8 +22,10 @@ from afterwards.core.retry import Retry
 from afterwards.core.task import NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine, Fire, Paused
 from afterwards.engines.memory import MemoryEngine
+from afterwards.engines.postgres import PostgresEngine
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.testing.clock import START, FakeClock
+from servers.postgres import PostgresServer
 
 SECOND = timedelta(seconds=1)
 LEASE = 30 * SECOND
@@ -214,6 +217,15 @@ class InSQLite(Promises):
         return SQLiteEngine(Path(tempfile.mkdtemp(dir=self.folder)) / "tasks.db", clock=self.clock)
 
 
+class InPostgres(Promises):
+    server: ClassVar[PostgresServer]
+
+    def open(self) -> AbstractAsyncContextManager[Engine]:
+        return PostgresEngine(self.server.url(schema=f"stateful_{next(NUMBERS)}"), clock=self.clock)
+
+
+NUMBERS = itertools.count(1)
+
 EXAMPLES = settings(
     max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
@@ -227,3 +239,10 @@ def test_in_memory() -> None:
 def test_in_sqlite(tmp_path: Path) -> None:
     InSQLite.folder = tmp_path
     run_state_machine_as_test(InSQLite, settings=EXAMPLES)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.xdist_group("postgres")
+def test_in_postgres(postgres: PostgresServer) -> None:
+    InPostgres.server = postgres
+    run_state_machine_as_test(InPostgres, settings=settings(EXAMPLES, max_examples=10))

@@ -1,8 +1,10 @@
 """Store tasks when an SQLAlchemy session commits: in its transaction, if that is on the same database."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -184,7 +186,11 @@ class BoundTransaction:
             return ""
 
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> Answer:
-        result = self._session.connection().exec_driver_sql(statement, tuple(values))
+        connection = self._session.connection()
+        if connection.dialect.paramstyle == "numeric_dollar":  # asyncpg's; engines write %s for PostgreSQL's drivers
+            numbers = count(1)
+            statement = re.sub("%s", lambda _: f"${next(numbers)}", statement)
+        result = connection.exec_driver_sql(statement, tuple(values))
         rows = [tuple(row) for row in result.fetchall()] if result.returns_rows else []
         return Answer(rows, result.rowcount)
 

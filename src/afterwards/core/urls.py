@@ -2,11 +2,14 @@
 
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from afterwards.core.errors import UnsupportedEngine
 
-_FORMS = "give sqlite:///file.db (relative), sqlite:////folder/file.db (absolute) or memory://"
+_FORMS = (
+    "give sqlite:///file.db (relative), sqlite:////folder/file.db (absolute), postgresql://user:password@host/database "
+    "or memory://"
+)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9.-]*)(?:\+[A-Za-z0-9_.-]+)?:(.*)", re.DOTALL)
 _PASSWORD = re.compile(r"(//[^/?#:@]*):.*@", re.DOTALL)
 _SECRET = re.compile(r"((?:^|[?&])[^=&?]*(?:password|passwd|secret|token)[^=&]*=)[^&#]*", re.IGNORECASE)
@@ -18,6 +21,9 @@ class EngineURL:
 
     kind: str  # the scheme in lower case, without SQLAlchemy's driver: ``sqlite+aiosqlite`` means sqlite
     file: str = ""  # the path of sqlite's file as written, relative or absolute
+    server: str = ""  # a postgresql URL as libpq reads it, without the parameters that are ours
+    schema: str | None = None  # where the tables are in a postgresql database; None: where the user's tables are
+    pooled: bool | None = None  # behind PgBouncer or another pooler; None: the engine finds out
     text: str  # the whole URL, with its password
     shown: str  # the URL without its password, for logs
 
@@ -35,6 +41,8 @@ def parse(url: str) -> EngineURL:
     match kind:
         case "sqlite":
             return EngineURL(kind=kind, file=_file(shown, rest), text=text, shown=shown)
+        case "postgresql" | "postgres":
+            return _postgres(text, shown, rest)
         case "memory" if not rest.startswith("//"):
             raise UnsupportedEngine(f"{shown!r} has no slashes: give memory://")
         case _:
@@ -49,6 +57,48 @@ def unsupported(url: EngineURL) -> UnsupportedEngine:
 def without_password(url: str) -> str:
     """Return the URL with ``***`` in place of each password and secret parameter."""
     return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url))
+
+
+def _postgres(text: str, shown: str, rest: str) -> EngineURL:
+    """Parse the URL of a PostgreSQL database, also with the parameters of SQLAlchemy's drivers."""
+    address, _, query = rest.partition("?")
+    if not address.startswith("//"):
+        raise UnsupportedEngine(f"{shown!r} has too few slashes: give postgresql://user:password@host/database")
+    if "#" in rest:
+        raise UnsupportedEngine(f"{shown!r} has a #: in a password it is written %23")
+    given: dict[str, list[str]] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        given.setdefault(name, []).append(value)
+    schema = given.pop("schema", [None])[-1]
+    pooled = given.pop("pgbouncer", [None])[-1]
+    # Who has switched prepared statements off has a pooler.
+    sizes = [value for name in _CACHE_SIZES for value in given.pop(name, [])]
+    for name, translated in _ASYNCPG.items():
+        if name in given:
+            given.setdefault(translated, [_SSL.get(value, value) for value in given.pop(name)])
+    if schema is not None and not 1 <= len(schema.encode()) <= 63:
+        raise UnsupportedEngine(f"{shown!r}: schema={schema!r} is no name of a schema: give one of 1 to 63 bytes")
+    parameters = urlencode({name: ",".join(values) for name, values in given.items()}, quote_via=quote, safe="/,")
+    return EngineURL(
+        kind="postgresql",
+        server=f"postgresql:{address}{'?' * bool(parameters)}{parameters}",
+        schema=schema,
+        pooled=_flag(shown, "pgbouncer", pooled) if pooled is not None else True if "0" in sizes else None,
+        text=text,
+        shown=shown,
+    )
+
+
+_ASYNCPG = {"ssl": "sslmode"}
+_SSL = {"true": "require", "True": "require", "1": "require", "false": "disable", "False": "disable", "0": "disable"}
+_CACHE_SIZES = ("prepared_statement_cache_size", "statement_cache_size")
+_FLAGS = {"true": True, "1": True, "on": True, "yes": True, "false": False, "0": False, "off": False, "no": False}
+
+
+def _flag(shown: str, name: str, value: str) -> bool:
+    if value.lower() not in _FLAGS:
+        raise UnsupportedEngine(f"{shown!r}: {name}={value!r}: give true or false")
+    return _FLAGS[value.lower()]
 
 
 def _file(shown: str, rest: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from afterwards.core.errors import UnsupportedEngine
 from afterwards.core.process_state import ProcessState
 from afterwards.core.urls import parse, unsupported
 from afterwards.engine import Engine
@@ -57,6 +58,16 @@ def _new(url: str) -> Engine:
             from afterwards.engines.memory import MemoryEngine
 
             return MemoryEngine()
+        case "postgresql":
+            try:
+                import psycopg  # noqa: F401
+            except ImportError as error:
+                raise UnsupportedEngine(
+                    f"{parsed.shown!r} needs the driver psycopg ({error}): pip install 'afterwards[postgres]'"
+                ) from None
+            from afterwards.engines.postgres import PostgresEngine
+
+            return PostgresEngine(url)
         case _:
             raise unsupported(parsed)
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from afterwards.core.lifecycle import HOLD, Raised, Released, Snoozed, Succeeded, lose_all, settle
@@ -15,7 +16,8 @@ from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
 from afterwards.core.routing import LiveWorker
 from afterwards.core.task import Failure, FailureKind, NewTask, Task, task_id
-from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Paused
+from afterwards.engine import Chunk, Claim, Engine, Fire, Heartbeat, Paused
+from afterwards.engines.postgres import PostgresEngine
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.engines.sqlite.io import schema
 from afterwards.engines.sqlite.io.connection import OwnConnection
@@ -31,17 +33,27 @@ NAMES = frozenset({"greet"})
 FAILURE = Failure(attempt=1, at=START, worker="w", kind=FailureKind.RAISED, message="no")
 
 
-class Counting(OwnConnection):
-    """Counts what SQLite is asked, each row of ``executemany`` too."""
+class Counted:
+    """The number of statements that a database was asked to execute."""
 
-    counted = 0
+    number = 0
+
+
+class CountingSQLite(OwnConnection):
+    """Counts each row of ``executemany`` too."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.set_trace_callback(self.count)
 
     def count(self, statement: str) -> None:
-        Counting.counted += not statement.startswith("--")  # those are steps of triggers
+        Counted.number += not statement.startswith("--")  # those are steps of triggers
+
+
+class CountingPostgres(psycopg.AsyncConnection[Any]):
+    async def execute(self, *args: Any, **kwargs: Any) -> psycopg.AsyncCursor[Any]:
+        Counted.number += 1
+        return await super().execute(*args, **kwargs)
 
 
 @pytest.fixture
@@ -49,18 +61,26 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture
-async def engine(tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SQLiteEngine]:
-    monkeypatch.setattr(schema, "OwnConnection", Counting)
-    async with SQLiteEngine(tmp_path / "tasks.db", clock=clock) as engine:
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.xdist_group("postgres"))])
+async def engine(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Engine]:
+    opened: SQLiteEngine | PostgresEngine
+    if request.param == "sqlite":
+        monkeypatch.setattr(schema, "OwnConnection", CountingSQLite)
+        opened = SQLiteEngine(tmp_path / "tasks.db", clock=clock)
+    else:
+        monkeypatch.setattr(psycopg, "AsyncConnection", CountingPostgres)
+        opened = PostgresEngine(request.getfixturevalue("postgres_url"), clock=clock)
+    async with opened as engine:
         yield engine
 
 
 @contextmanager
 def few(most: int = MOST) -> Iterator[None]:
-    before = Counting.counted
+    before = Counted.number
     yield
-    taken = Counting.counted - before
+    taken = Counted.number - before
     assert 1 <= taken <= most, f"{taken} statements for {MANY}"
 
 
@@ -76,12 +96,12 @@ def ids(tasks: list[Task] | list[NewTask]) -> list[str]:
     return [task.id for task in tasks]
 
 
-async def taken(engine: SQLiteEngine, **fields: Any) -> list[Task]:
+async def taken(engine: Engine, **fields: Any) -> list[Task]:
     await engine.enqueue(several(**fields))
     return await engine.claim(Claim(worker="w", limit=MANY, lease=LEASE, names=NAMES))
 
 
-async def followed(engine: SQLiteEngine) -> tuple[list[Task], list[NewTask]]:
+async def followed(engine: Engine) -> tuple[list[Task], list[NewTask]]:
     """Tasks that run, and one that waits behind each."""
     running = await taken(engine)
     behind = [new(after=task.id) for task in running]
@@ -89,7 +109,7 @@ async def followed(engine: SQLiteEngine) -> tuple[list[Task], list[NewTask]]:
     return running, behind
 
 
-async def test_tasks_with_keys_are_stored(engine: SQLiteEngine) -> None:
+async def test_tasks_with_keys_are_stored(engine: Engine) -> None:
     stored = [new(unique_key=f"u{n}", idempotency_key=f"i{n}", max_queued=1000) for n in range(MANY)]
     with few():
         await engine.enqueue(stored)
@@ -102,7 +122,7 @@ async def test_tasks_with_keys_are_stored(engine: SQLiteEngine) -> None:
         assert ids(await engine.get(ids(again))) == ids(stored)
 
 
-async def test_tasks_behind_others_are_stored(engine: SQLiteEngine) -> None:
+async def test_tasks_behind_others_are_stored(engine: Engine) -> None:
     before = several()
     await engine.enqueue(before)
     with few():
@@ -111,7 +131,7 @@ async def test_tasks_behind_others_are_stored(engine: SQLiteEngine) -> None:
         await engine.enqueue(several(failure=FAILURE))
 
 
-async def test_tasks_are_published(engine: SQLiteEngine) -> None:
+async def test_tasks_are_published(engine: Engine) -> None:
     held = await engine.enqueue(several(held=True))
     with few():
         await engine.publish([(task.lease, HOLD) for task in held])
@@ -121,7 +141,7 @@ async def test_tasks_are_published(engine: SQLiteEngine) -> None:
         await engine.publish([(task.lease, None) for task in held])
 
 
-async def test_tasks_are_claimed(engine: SQLiteEngine) -> None:
+async def test_tasks_are_claimed(engine: Engine) -> None:
     stored = several()
     await engine.enqueue(stored)
     with few():
@@ -138,7 +158,7 @@ async def test_tasks_are_claimed(engine: SQLiteEngine) -> None:
         assert len(await engine.claim(claim)) == MANY
 
 
-async def test_what_has_expired_is_cancelled(engine: SQLiteEngine, clock: FakeClock) -> None:
+async def test_what_has_expired_is_cancelled(engine: Engine, clock: FakeClock) -> None:
     stored = several(expires=LEASE)
     await engine.enqueue([*stored, *(new(after=task.id) for task in stored)])
     clock.advance(LEASE)
@@ -147,7 +167,7 @@ async def test_what_has_expired_is_cancelled(engine: SQLiteEngine, clock: FakeCl
     assert {task.state for task in await engine.get(ids(stored))} == {"cancelled"}
 
 
-async def test_leases_are_renewed(engine: SQLiteEngine) -> None:
+async def test_leases_are_renewed(engine: Engine) -> None:
     running = await taken(engine)
     beats = [Heartbeat(task.lease, Progress(done=number)) for number, task in enumerate(running)]
     with few():
@@ -155,7 +175,7 @@ async def test_leases_are_renewed(engine: SQLiteEngine) -> None:
 
 
 @pytest.mark.parametrize("outcome", [Succeeded(), Succeeded('"yes"'), Raised(error=ValueError("no")), Released()])
-async def test_attempts_end(engine: SQLiteEngine, outcome: Any) -> None:
+async def test_attempts_end(engine: Engine, outcome: Any) -> None:
     running, behind = await followed(engine)
     settled = [settle(task, outcome, Retry(0), worker="w", now=START, random=0.5) for task in running]
     with few():
@@ -166,7 +186,7 @@ async def test_attempts_end(engine: SQLiteEngine, outcome: Any) -> None:
         assert len(await engine.finish(settled)) == MANY
 
 
-async def test_attempts_end_that_are_retried_each_after_a_time_of_its_own(engine: SQLiteEngine) -> None:
+async def test_attempts_end_that_are_retried_each_after_a_time_of_its_own(engine: Engine) -> None:
     raised = Raised(error=ValueError("no"))
     for number in range(20):  # more failures than are kept
         running = await taken(engine) if number == 0 else await engine.claim(_everything())
@@ -184,14 +204,14 @@ def _everything() -> Claim:
     return Claim(worker="w", limit=MANY, lease=LEASE, names=NAMES)
 
 
-async def test_attempts_end_that_leave_a_task_behind(engine: SQLiteEngine) -> None:
+async def test_attempts_end_that_leave_a_task_behind(engine: Engine) -> None:
     running = await taken(engine)
     snoozed = [settle(one, Snoozed(LEASE), Retry(0), worker="w", now=START, random=0.5) for one in running]
     with few():
         await engine.finish(snoozed)
 
 
-async def test_lost_leases_are_taken_back(engine: SQLiteEngine, clock: FakeClock) -> None:
+async def test_lost_leases_are_taken_back(engine: Engine, clock: FakeClock) -> None:
     await taken(engine)
     clock.advance(LEASE)
     with few():
@@ -200,7 +220,7 @@ async def test_lost_leases_are_taken_back(engine: SQLiteEngine, clock: FakeClock
         assert await engine.finish(lose_all(lost, now=clock())) == []
 
 
-async def test_tasks_are_cancelled_with_those_behind_them(engine: SQLiteEngine) -> None:
+async def test_tasks_are_cancelled_with_those_behind_them(engine: Engine) -> None:
     stored = several()
     behind = [new(after=task.id) for task in stored]
     await engine.enqueue([*stored, *behind])
@@ -209,7 +229,7 @@ async def test_tasks_are_cancelled_with_those_behind_them(engine: SQLiteEngine) 
     assert {task.state for task in await engine.get(ids(behind))} == {"cancelled"}
 
 
-async def test_a_chain_is_cancelled(engine: SQLiteEngine) -> None:
+async def test_a_chain_is_cancelled(engine: Engine) -> None:
     stored = [new()]
     while len(stored) < MANY:
         stored.append(new(after=stored[-1].id))
@@ -221,7 +241,7 @@ async def test_a_chain_is_cancelled(engine: SQLiteEngine) -> None:
     assert [task.state for task in await engine.get(ids(stored))] == ["queued"] + ["waiting"] * (MANY - 1)
 
 
-async def test_tasks_are_requeued_with_those_behind_them(engine: SQLiteEngine) -> None:
+async def test_tasks_are_requeued_with_those_behind_them(engine: Engine) -> None:
     stored = [new(unique_key=f"u{n}") for n in range(MANY)]
     behind = [new(after=task.id) for task in stored]
     await engine.enqueue([*stored, *behind])
@@ -231,7 +251,7 @@ async def test_tasks_are_requeued_with_those_behind_them(engine: SQLiteEngine) -
     assert {task.state for task in await engine.get(ids(behind))} == {"waiting"}
 
 
-async def test_tasks_are_pruned_with_their_files(engine: SQLiteEngine, clock: FakeClock) -> None:
+async def test_tasks_are_pruned_with_their_files(engine: Engine, clock: FakeClock) -> None:
     running = await taken(engine, retention=timedelta())
     chunks = [Chunk(file=task_id(START, os.urandom(10)), task=task.id, number=0, content=b"a") for task in running]
     with few():
@@ -241,7 +261,7 @@ async def test_tasks_are_pruned_with_their_files(engine: SQLiteEngine, clock: Fa
         assert await engine.prune(MANY) == MANY
 
 
-async def test_schedules_are_kept_and_fired(engine: SQLiteEngine) -> None:
+async def test_schedules_are_kept_and_fired(engine: Engine) -> None:
     names = [f"f{n}" for n in range(MANY)]
     with few():
         await engine.register_schedules(dict.fromkeys(names, "a"))
@@ -253,13 +273,13 @@ async def test_schedules_are_kept_and_fired(engine: SQLiteEngine) -> None:
         assert len(await engine.fire([Fire(name, START + LEASE, new()) for name in names])) == MANY
 
 
-async def test_workers_are_announced(engine: SQLiteEngine) -> None:
+async def test_workers_are_announced(engine: Engine) -> None:
     workers = [LiveWorker(id=f"w{n}", host="h", pid="1", started_at=START, names=NAMES) for n in range(MANY)]
     with few():
         await engine.announce(workers)
 
 
-async def test_a_clock_that_was_put_back_is_put_right(engine: SQLiteEngine, clock: FakeClock) -> None:
+async def test_a_clock_that_was_put_back_is_put_right(engine: Engine, clock: FakeClock) -> None:
     await taken(engine)
     clock.advance(-timedelta(days=1))
     with few():

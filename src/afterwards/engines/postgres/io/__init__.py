@@ -1,0 +1,1 @@
+"""Connections to the server, and the thread that uses them."""

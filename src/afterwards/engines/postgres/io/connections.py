@@ -1,0 +1,134 @@
+"""A few connections to the server, which operations borrow.
+
+A pool of the driver's would hide why it cannot connect, and would wait where this one answers at once.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from afterwards.core.errors import EngineError, EngineUnavailable
+from afterwards.engines.postgres.io.address import Address
+from afterwards.engines.postgres.io.errors import translated_at_connecting
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+OLDEST = 130000
+"""The oldest supported version of the server."""
+
+MOST = 8
+"""Connections of one process, apart from the one that listens."""
+
+HELLO = "SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('server_encoding')"
+
+# A process that stands still in the middle of a transaction must not keep its locks. And the statistics of a queue are
+# always out of date: each statement has an index that fits, so the planner must not believe that a table is small.
+SETTINGS = {
+    "statement_timeout": "10s",
+    "lock_timeout": "4s",
+    "idle_in_transaction_session_timeout": "10s",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+
+
+class Connections:
+    """Connections that are made when they are needed."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._idle: list[Connection] = []
+        self._free = asyncio.Semaphore(MOST)
+        self._is_closed = False
+        self.pooled = address.pooled  # None until the first connection has found out
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[Connection]:
+        """Lend a connection. One that was left in the middle of something is closed."""
+        async with self._free:
+            connection = await self._take()
+            try:
+                yield connection
+            except BaseException:
+                self._give_back(connection)
+                raise
+            self._give_back(connection)
+
+    async def connect(self) -> Connection:
+        """Make a connection. Raises EngineUnavailable or EngineError."""
+        if self._is_closed:
+            raise EngineUnavailable(f"{self._address.shown} is closed")
+        try:
+            connection: Connection = await psycopg.AsyncConnection.connect(
+                **self._address.parameters, autocommit=True, prepare_threshold=None if self.pooled else 5
+            )
+        except (psycopg.Error, OSError) as error:
+            raise translated_at_connecting(error, self._address.shown) from error
+        try:
+            await self._greet(connection)
+        except psycopg.Error as error:
+            discard(connection)
+            raise translated_at_connecting(error, self._address.shown) from error
+        except BaseException:
+            discard(connection)
+            raise
+        return connection
+
+    def forget_idle(self) -> None:
+        """Close the connections that nobody uses: the server that they led to is gone."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            discard(connection)
+
+    def close(self) -> None:
+        self._is_closed = True
+        self.forget_idle()
+
+    async def _take(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                return connection
+        return await self.connect()
+
+    def _give_back(self, connection: Connection) -> None:
+        if not connection.closed and connection.info.transaction_status != TransactionStatus.IDLE:
+            discard(connection)
+        if not connection.closed and not self._is_closed:
+            self._idle.append(connection)
+        else:
+            discard(connection)
+
+    async def _greet(self, connection: Connection) -> None:
+        shown = self._address.shown
+        if connection.info.server_version < OLDEST:
+            version = connection.info.server_version // 10000
+            raise EngineError(f"{shown}: PostgreSQL {version} is too old: {OLDEST // 10000} or newer is needed")
+        answer = await connection.execute(HELLO)
+        [(pid, is_standby, encoding)] = await answer.fetchall()
+        if is_standby:
+            raise EngineUnavailable(
+                f"{shown} is a standby, which cannot be written: give the address of the primary, or several hosts "
+                "with target_session_attrs=read-write"
+            )
+        if encoding != "UTF8":
+            raise EngineError(f"{shown}: the database has the encoding {encoding}: create one with the encoding UTF8")
+        if self.pooled is None:  # a pooler makes up the process id with which a statement is cancelled
+            self.pooled = pid != connection.info.backend_pid
+        if self.pooled:
+            connection.prepare_threshold = None
+        else:
+            await connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in SETTINGS.items()))
+
+
+def discard(connection: Connection) -> None:
+    """Close a connection without waiting for anything."""
+    with suppress(Exception):
+        connection.pgconn.finish()

@@ -1,0 +1,80 @@
+"""Hints to the workers of other processes: a few notifications a second, and polling behind them."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable
+from datetime import timedelta
+
+import psycopg
+from psycopg import sql
+
+from afterwards.core.errors import EngineError
+from afterwards.engines.postgres.io.connections import Connection, discard
+from afterwards.engines.postgres.io.transactions import Server
+
+INTERVAL = 0.025
+"""Seconds between two notifications of one process. The server lets only one transaction at a time send any."""
+
+POLL = timedelta(seconds=0.5)
+"""Time after which a waiting worker looks by itself if it gets no notifications."""
+
+LONGEST_PAUSE = 5.0
+"""Seconds between two attempts to listen, at most."""
+
+NOTIFY = "SELECT pg_notify(%s, %s)"
+
+
+class Notifier:
+    """Send hints, and receive those of other processes."""
+
+    def __init__(self, server: Server, wake_here: Callable[[], None]) -> None:
+        self._server = server
+        self._wake_here = wake_here
+        self._token = os.urandom(8).hex()  # of this process: its own hints wake it without the server
+        self._is_due = asyncio.Event()
+        self.is_listening = False
+
+    def hint(self) -> None:
+        """Wake the workers of all processes. Called in the engine's thread."""
+        self._wake_here()
+        self._is_due.set()
+
+    async def send(self) -> None:
+        """Send the hints, as long as the engine is open."""
+        while True:
+            await self._is_due.wait()
+            self._is_due.clear()
+            try:
+                async with self._server.connections.lent() as connection:
+                    await connection.execute(NOTIFY, (self._channel, self._token))
+            except (EngineError, psycopg.Error):
+                pass  # the workers look by themselves after a while
+            await asyncio.sleep(INTERVAL)
+
+    async def listen(self) -> None:
+        """Receive hints, as long as the engine is open. Behind a pooler nobody can."""
+        pause = 0.1
+        while not self._server.connections.pooled:
+            connection: Connection | None = None
+            try:
+                connection = await self._server.connections.connect()
+                await connection.execute(f"LISTEN {sql.Identifier(self._channel).as_string(None)}")
+                self.is_listening = True
+                pause = 0.1
+                self._wake_here()  # for hints that were missed
+                async for one in connection.notifies():
+                    if one.payload != self._token:
+                        self._wake_here()
+            except (EngineError, psycopg.Error):
+                pass
+            finally:
+                self.is_listening = False
+                if connection is not None:
+                    discard(connection)
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE, pause * 2)
+
+    @property
+    def _channel(self) -> str:
+        return "afterwards_" + hashlib.sha256(str(self._server.schema).encode()).hexdigest()[:16]

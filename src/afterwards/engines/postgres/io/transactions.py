@@ -1,0 +1,202 @@
+"""Run operations on the server: one transaction for each, repeated if it crosses another one."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+import psycopg
+
+from afterwards.core.errors import EngineUnavailable
+from afterwards.engine import Answer
+from afterwards.engines.postgres import rows
+from afterwards.engines.postgres.io.address import Address
+from afterwards.engines.postgres.io.connections import SETTINGS, Connection, Connections, discard
+from afterwards.engines.postgres.io.errors import is_lost, may_be_repeated, translated
+from afterwards.engines.postgres.io.schema import Identity, prepare, qualified
+from afterwards.engines.postgres.work import Conflict, Operation, Work
+
+R = TypeVar("R")
+
+Make = Callable[[Work], Operation[R]]
+"""Start an operation in a transaction."""
+
+MOST_TRIES = 8
+"""How often a transaction that crosses others is tried."""
+
+PATIENCE = 8.0
+"""Seconds after which a call is answered with EngineUnavailable, whatever the server does."""
+
+SERVER_NOW = "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint"
+
+
+class Server:
+    """The server, as operations see it."""
+
+    def __init__(self, address: Address, after_commit: Callable[[Work], None]) -> None:
+        self.connections = Connections(address)
+        self.schema: str | None = None  # known once the tables are there
+        self.identity: Identity = ()
+        self._preparing = asyncio.Lock()
+        self._address = address
+        self._clock = address.clock
+        self._after_commit = after_commit
+
+    async def prepare(self) -> None:
+        """Connect, and make or migrate the tables if necessary. Raises EngineUnavailable or EngineError."""
+        async with self.connections.lent() as connection:
+            await self._prepare(connection)
+
+    async def transact(self, make: Make[R]) -> R:
+        """Run an operation in a transaction. Raises EngineUnavailable, EngineError, or what the operation raises."""
+        return await self._bounded(self._transact(make))
+
+    async def read(self, make: Make[R]) -> R:
+        """Run an operation whose statements need no transaction. ``{now}`` in them is the time."""
+        return await self._bounded(self._read(make))
+
+    async def _bounded(self, call: Coroutine[Any, Any, R]) -> R:
+        """Wait for a call so long as callers can. What is left of it ends by itself."""
+        task = asyncio.ensure_future(call)
+        try:
+            done, _ = await asyncio.wait([task], timeout=PATIENCE)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not done:
+            task.cancel()
+            task.add_done_callback(_forget)
+            self.connections.forget_idle()
+            raise EngineUnavailable(f"{self._address.shown} has not answered for {PATIENCE:g} seconds")
+        return task.result()
+
+    async def _transact(self, make: Make[R]) -> R:
+        tries = 0
+        while True:
+            try:
+                async with self.connections.lent() as connection:
+                    work, result = await self._once(connection, make, tries)
+            except Exception as error:
+                tries += 1
+                self._note(error)
+                if tries < MOST_TRIES and _was_rolled_back(error):
+                    await asyncio.sleep(0.001 * tries)
+                    continue
+                raise _last(error, self._address.shown) from error
+            self._after_commit(work)
+            return result
+
+    async def _once(self, connection: Connection, make: Make[R], tries: int) -> tuple[Work, R]:
+        try:
+            await self._prepare(connection)
+            now = await self._begin(connection)
+        except psycopg.OperationalError as error:
+            raise NotBegun from error
+        work = Work(now, repeated=tries)
+        try:
+            result = await self._run(connection, make(work))
+        except Exception as error:
+            await _roll_back(connection)
+            if is_lost(error) and tries == 0:
+                raise NotBegun from error  # nothing of it was committed
+            raise
+        await connection.execute("COMMIT")
+        return work, result
+
+    async def _prepare(self, connection: Connection) -> None:
+        if self.schema is None:
+            async with self._preparing:
+                if self.schema is None:
+                    self.schema, self.identity = await prepare(connection, self._address)
+
+    async def _begin(self, connection: Connection) -> datetime:
+        """Begin a transaction. Returns its time."""
+        begin = "BEGIN"
+        if self.connections.pooled:  # a session belongs to nobody there
+            begin += "".join(f"; SET LOCAL {name} = '{value}'" for name, value in SETTINGS.items())
+        if self._clock is not None:
+            await connection.execute(begin)
+            return self._clock()
+        answer = await connection.execute(f"{begin}; SELECT {SERVER_NOW}")
+        while answer.nextset():
+            pass
+        [(now,)] = await answer.fetchall()
+        return rows.to_instant(now)
+
+    async def _read(self, make: Make[R]) -> R:
+        for last in (False, True):
+            try:
+                async with self.connections.lent() as connection:
+                    await self._prepare(connection)
+                    work = Work(await self._now(connection))
+                    return await self._run(connection, make(work))
+            except Exception as error:
+                self._note(error)
+                if last or not is_lost(error):
+                    raise _last(error, self._address.shown) from error
+        raise AssertionError
+
+    async def _now(self, connection: Connection) -> datetime:
+        if self._clock is not None:
+            return self._clock()
+        answer = await connection.execute(f"SELECT {SERVER_NOW}")
+        [(now,)] = await answer.fetchall()
+        return rows.to_instant(now)
+
+    async def _run(self, connection: Connection, operation: Operation[R]) -> R:
+        try:
+            statement, values = next(operation)
+            while True:
+                answer = await self._execute(connection, statement, values)
+                statement, values = operation.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+
+    async def _execute(self, connection: Connection, statement: str, values: Sequence[Any]) -> Answer:
+        text = self.text_of(statement)
+        cursor = await connection.execute(text, values or None)
+        return Answer(await cursor.fetchall() if cursor.description else [], cursor.rowcount)
+
+    def text_of(self, statement: str) -> str:
+        """Return a statement with the schema of its tables, and the time."""
+        assert self.schema is not None
+        text = qualified(statement, self.schema)
+        if "{now}" not in text:
+            return text
+        now = SERVER_NOW if self._clock is None else f"{rows.from_instant(self._clock())}::bigint"
+        return text.replace("{now}", now)
+
+    def _note(self, error: BaseException) -> None:
+        if is_lost(error) if isinstance(error, Exception) else False:
+            self.connections.forget_idle()
+
+
+class NotBegun(Exception):
+    """The connection was lost before anything was committed."""
+
+
+def _was_rolled_back(error: Exception) -> bool:
+    return isinstance(error, (Conflict, NotBegun)) or may_be_repeated(error)
+
+
+def _last(error: Exception, shown: str) -> Exception:
+    """Return the error for callers, after the last try."""
+    if isinstance(error, NotBegun):
+        return translated(cast(Exception, error.__cause__), shown)
+    if isinstance(error, Conflict):
+        return EngineUnavailable(f"{shown}: other transactions store the same tasks or keys all the time")
+    return translated(error, shown)
+
+
+async def _roll_back(connection: Connection) -> None:
+    try:
+        await connection.execute("ROLLBACK")
+    except psycopg.Error:
+        discard(connection)
+
+
+def _forget(task: "asyncio.Future[Any]") -> None:
+    """Take note of the end of a call for which nobody waits any more."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,155 @@
+"""The parts of an open engine in one process: its thread, its connections, and the lanes of its calls."""
+
+import os
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from afterwards import telemetry
+from afterwards.core.errors import EngineUnavailable
+from afterwards.core.lifecycle import Settled, Start
+from afterwards.core.task import Lease, State, Task
+from afterwards.engine import Claim
+from afterwards.engines.postgres.io.address import Address
+from afterwards.engines.postgres.io.loop import Lane, LoopThread
+from afterwards.engines.postgres.io.notifying import Notifier
+from afterwards.engines.postgres.io.transactions import PATIENCE, Make, Server
+from afterwards.engines.postgres.operations import claiming, finishing, looking, storing, successors
+from afterwards.engines.postgres.operations.storing import Call, Stored
+from afterwards.engines.postgres.unclaimed_leases import UnclaimedLeases
+from afterwards.engines.postgres.work import Operation, Work
+from afterwards.engines.wakeup import Wakeup
+
+R = TypeVar("R")
+
+MOST_STORED = 1000
+"""Tasks of different calls that share one transaction."""
+
+MOST_FINISHED = 500
+"""Ends of attempts from different calls that share one transaction."""
+
+
+class Opened:
+    """The part of an engine that a fork must not share."""
+
+    def __init__(self, address: Address) -> None:
+        self.pid = os.getpid()
+        self.wakeup = Wakeup()
+        self.room_at: datetime | None = None  # when a rate that a claim found used up lets another task start
+        self.thread = thread = LoopThread()
+        self.server = Server(address, self._after_commit)
+        self.notifier = Notifier(self.server, self.wakeup.set)
+        self.unclaimed = UnclaimedLeases(thread, self._finish_one)
+        # Calls without rules never wait for the keys and queues of other calls.
+        self.enqueue = Lane[Call, Stored](thread, self._enqueue, most=MOST_STORED, size=_size)
+        self.enqueue_by_rules = Lane[Call, Stored](thread, self._enqueue, most=MOST_STORED, size=_size, in_flight=3)
+        self.finish = Lane[Sequence[Settled], list[Lease]](thread, self._finish, most=MOST_FINISHED, size=len)
+        self.publish = Lane[Sequence[tuple[Lease, Start]], None](thread, self._publish, most=MOST_STORED, size=len)
+        self._calls = Lane[Callable[[], Coroutine[Any, Any, Any]], Any](thread, _run_alone, most=0, in_flight=10**6)
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Finish the calls made so far, and close the connections. Blocks; may be called in any thread."""
+        self.thread.stop(patience=PATIENCE, last=self.server.connections.close)
+
+    async def prepare(self) -> None:
+        """Connect, and begin to send and receive hints. Raises EngineUnavailable or EngineError."""
+        await self._call(self.server.prepare)
+        self.thread.post(self._attend)
+
+    def _attend(self) -> None:
+        if self.server.schema is not None and not self._attending:
+            self._attending = True
+            self.thread.spawn(self.notifier.listen(), background=True)
+            self.thread.spawn(self.notifier.send(), background=True)
+
+    _attending = False
+
+    async def transact(self, make: Make[R]) -> R:
+        return await self._call(partial(self.server.transact, make))
+
+    async def read(self, make: Make[R]) -> R:
+        return await self._call(partial(self.server.read, make))
+
+    async def claim(self, claim: Claim) -> list[Task]:
+        """Lease tasks. They are released if the caller is cancelled, or if the answer is lost."""
+        taken: list[Task] = await self._calls.call(
+            partial(self._claim, claim), lambda tasks: self.unclaimed.release(tasks, ())
+        )
+        return taken
+
+    async def _call(self, make: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        result: R = await self._calls.call(make)
+        return result
+
+    async def _claim(self, claim: Claim) -> list[Task]:
+        seen = await self.server.read(lambda _: looking.look())
+        if not claiming.is_needed(claim, seen):
+            return []
+        taken: list[Task] = []
+
+        def make(work: Work) -> Operation[list[Task]]:
+            taken[:] = []
+            taken[:] = yield from claiming.claim(work, claim, seen)
+            return taken
+
+        return await self._leasing(make, taken, ())
+
+    async def _enqueue(self, calls: Sequence[Call]) -> Sequence[Stored]:
+        leased: list[Task] = []
+
+        def make(work: Work) -> Operation[list[Stored]]:
+            leased[:] = []
+            stored = yield from storing.enqueue(work, calls)
+            leased[:] = [task for one in stored for task in one.made if task.state is State.RUNNING]
+            return stored
+
+        held = {new.id for call in calls for new in call.tasks if new.held}
+        return await self._leasing(make, leased, held)
+
+    async def _leasing(self, make: Make[R], leased: Sequence[Task], held: Collection[str]) -> R:
+        """Run a transaction that leases tasks. If it is not known whether it was committed, they are released."""
+        try:
+            return await self.server.transact(make)
+        except EngineUnavailable:
+            self.unclaimed.release(leased, held)
+            raise
+
+    async def _finish(self, calls: Sequence[Sequence[Settled]]) -> Sequence[list[Lease]]:
+        return await self.server.transact(lambda work: finishing.finish(work, calls))
+
+    async def _finish_one(self, settled: Sequence[Settled]) -> object:
+        return await self._finish([settled])
+
+    async def _publish(self, calls: Sequence[Sequence[tuple[Lease, Start]]]) -> Sequence[None]:
+        starts = [start for call in calls for start in call]
+        await self.server.transact(lambda work: storing.publish(work, starts))
+        return [None] * len(calls)
+
+    def _after_commit(self, work: Work) -> None:
+        if work.room_at is not None:
+            self.room_at = work.room_at
+        if work.queued:
+            self.notifier.hint()
+        if work.left_behind:
+            self.thread.spawn(self._go_on())
+        for one in work.set_aside:
+            telemetry.set_aside(one.id, one.name, one.reason)
+
+    async def _go_on(self) -> None:
+        """Decide on tasks behind others that a transaction has left."""
+        with suppress(EngineUnavailable):  # the maintenance of some process goes on with them
+            await self.server.transact(successors.go_on)
+
+
+def _size(call: Call) -> int:
+    return len(call.tasks)
+
+
+async def _run_alone(calls: Sequence[Callable[[], Coroutine[Any, Any, Any]]]) -> Sequence[Any]:
+    [make] = calls
+    return [await make()]

@@ -1,0 +1,93 @@
+"""Correct times that were written while the clock was ahead."""
+
+from datetime import timedelta
+
+from afterwards.core import lifecycle
+from afterwards.core.clock_correction import CORRECTION, corrected
+from afterwards.engines.postgres import rows
+from afterwards.engines.postgres.operations import set_aside
+from afterwards.engines.postgres.rows import COLUMNS, Row, as_json, instant_or_none, recordset
+from afterwards.engines.postgres.work import Operation, Work, change, fetch
+
+AT_ONCE = 1000
+
+_CHANGED = ("run_at", "expires_at", "lease_until", "created_at", "since")
+
+_SCHEDULED = "state = 'scheduled' AND run_at > %s AND since > %s"
+_RUNNING = "state = 'running' AND lease_until > %s"
+_EXPIRING = """
+    expires_at IS NOT NULL AND finished_at IS NULL AND expires_at > %s AND created_at > %s AND aside_from IS NULL
+"""
+
+WRONG = f"""
+    SELECT EXISTS (SELECT 1 FROM afterwards_tasks WHERE {_SCHEDULED})
+        OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE {_RUNNING})
+        OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE {_EXPIRING})
+        OR EXISTS (SELECT 1 FROM afterwards_schedules WHERE after > %s)
+        OR EXISTS (SELECT 1 FROM afterwards_workers WHERE seen_at > %s)
+        OR EXISTS (SELECT 1 FROM afterwards_starts WHERE at > %s)
+"""
+
+LOCK_WRONG = f"""
+    SELECT {COLUMNS}, t.since FROM afterwards_tasks t
+    WHERE t.seq IN (
+        SELECT seq FROM afterwards_tasks WHERE {_SCHEDULED}
+        UNION
+        SELECT seq FROM afterwards_tasks WHERE {_RUNNING}
+        UNION
+        SELECT seq FROM afterwards_tasks WHERE {_EXPIRING}
+    )
+    ORDER BY t.seq LIMIT {AT_ONCE} FOR UPDATE
+"""
+
+PUT_TASKS_RIGHT = f"""
+    UPDATE afterwards_tasks t SET {", ".join(f"{column} = new.{column}" for column in _CHANGED)}
+    FROM {recordset("new", ["id", *_CHANGED])} WHERE t.id = new.id
+"""
+
+PUT_SCHEDULES_RIGHT = "UPDATE afterwards_schedules SET after = %s WHERE after > %s"
+
+PUT_WORKERS_RIGHT = "UPDATE afterwards_workers SET seen_at = %s WHERE seen_at > %s"
+
+PUT_STARTS_RIGHT = "DELETE FROM afterwards_starts WHERE at > %s"
+
+
+def is_any_wrong(work: Work, lease: timedelta) -> Operation[bool]:
+    latest = work.after(CORRECTION)
+    [(found,)] = yield from fetch(WRONG, *_tasks(work, lease), latest, latest, latest)
+    return bool(found)
+
+
+def put_right(work: Work, lease: timedelta) -> Operation[bool]:
+    """Correct up to ``AT_ONCE`` tasks, and everything else. Returns True if there may be more tasks."""
+    latest = work.after(CORRECTION)
+    yield from change(PUT_SCHEDULES_RIGHT, work.instant, latest)
+    yield from change(PUT_WORKERS_RIGHT, work.instant, latest)
+    yield from change(PUT_STARTS_RIGHT, latest)
+    found = yield from fetch(LOCK_WRONG, *_tasks(work, lease))
+    tasks = [(row[:-1], rows.to_task(row[:-1]), row[-1]) for row in found]
+    yield from set_aside.put(work, [(row, task.unreadable) for row, task, _ in tasks if task.unreadable])
+    right = [_put_right(work, row, since, lease) for row, task, since in tasks if not task.unreadable]
+    yield from change(PUT_TASKS_RIGHT, as_json(right))
+    work.queued = True  # the next due task may be due earlier than before
+    return len(found) == AT_ONCE
+
+
+def _put_right(work: Work, row: Row, waits_since: int | None, lease: timedelta) -> dict[str, object]:
+    """Return the corrected instants of a task."""
+    since = None if waits_since is None else rows.to_instant(min(waits_since, rows.LATEST))
+    task = lifecycle.put_right(rows.to_task(row), since, work.now, lease)
+    return {
+        "id": task.id,
+        "run_at": instant_or_none(task.run_at),
+        "expires_at": instant_or_none(task.expires_at),
+        "lease_until": instant_or_none(task.lease_until),
+        "created_at": rows.from_instant(task.created_at),
+        "since": instant_or_none(since and corrected(since, work.now)),
+    }
+
+
+def _tasks(work: Work, lease: timedelta) -> tuple[int, ...]:
+    """Return the values of the conditions that find tasks."""
+    latest, longest = work.after(CORRECTION), work.after(CORRECTION + lease)
+    return latest, latest, longest, latest, latest

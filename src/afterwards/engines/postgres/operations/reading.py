@@ -1,0 +1,162 @@
+"""Queries that change nothing."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from afterwards.core.task import Failure, State, Task
+from afterwards.engine import Query, Stats
+from afterwards.engines.postgres import rows
+from afterwards.engines.postgres.rows import COLUMNS, SEQ, Row, known_ids
+from afterwards.engines.postgres.work import Operation, Work, fetch
+
+STANDING = f"""
+    SELECT {COLUMNS}, named.id::text FROM (
+        SELECT id, id AS task FROM unnest(%s::uuid[]) AS asked (id)
+        UNION ALL
+        SELECT id, task FROM afterwards_aliases WHERE id = ANY (%s::uuid[])
+    ) AS named
+    JOIN afterwards_tasks t ON t.id = named.task
+"""
+
+FAILURES = """
+    SELECT task::text, attempt, at, worker, kind, type, message, traceback FROM afterwards_failures
+    WHERE task = ANY (%s::uuid[]) ORDER BY task, seq
+"""
+
+LISTED_FAILURES = FAILURES.replace("message, traceback", "message, ''")
+
+PLACES = """
+    SELECT DISTINCT t.seq, t.id::text FROM afterwards_tasks t
+    WHERE t.id = ANY (%s::uuid[]) OR t.id IN (SELECT task FROM afterwards_aliases WHERE id = ANY (%s::uuid[]))
+    ORDER BY t.seq
+"""
+
+FIND = f"SELECT {COLUMNS} FROM afterwards_tasks t WHERE {{conditions}} ORDER BY t.seq DESC LIMIT %s"
+
+BEFORE = "t.seq < (SELECT seq FROM afterwards_tasks WHERE id = %s::uuid)"
+
+EXPIRED = f"""
+    SELECT {COLUMNS} FROM afterwards_tasks t WHERE t.state = 'running' AND t.lease_until <= %s
+    ORDER BY t.lease_until, t.seq LIMIT %s
+"""
+
+COUNTS = """
+    SELECT queue, 'waiting', count(*) FROM afterwards_tasks WHERE state = 'waiting' GROUP BY queue
+    UNION ALL
+    SELECT queue, 'scheduled', count(*) FROM afterwards_tasks WHERE state = 'scheduled' GROUP BY queue
+    UNION ALL
+    SELECT queue, 'queued', count(*) FROM afterwards_tasks
+    WHERE state = 'queued' AND limit_key = '' AND NOT suspect GROUP BY queue
+    UNION ALL
+    SELECT queue, 'queued', count(*) FROM afterwards_tasks
+    WHERE state = 'queued' AND limit_key <> '' AND NOT suspect GROUP BY queue
+    UNION ALL
+    SELECT queue, 'queued', count(*) FROM afterwards_tasks WHERE state = 'queued' AND suspect GROUP BY queue
+    UNION ALL
+    SELECT queue, 'running', count(*) FROM afterwards_tasks WHERE state = 'running' GROUP BY queue
+    UNION ALL
+    SELECT queue, state, count(*) FROM afterwards_tasks WHERE finished_at IS NOT NULL GROUP BY state, queue
+    UNION ALL
+    SELECT queue, aside_from, count(*) FROM afterwards_tasks WHERE aside_from IS NOT NULL GROUP BY queue, aside_from
+"""
+
+OLDEST = """
+    SELECT min(created_at) FROM (
+        SELECT (SELECT min(created_at) FROM afterwards_tasks
+                WHERE state = 'queued' AND limit_key = '' AND NOT suspect) AS created_at
+        UNION ALL
+        SELECT min(created_at) FROM afterwards_tasks WHERE state = 'queued' AND limit_key <> '' AND NOT suspect
+        UNION ALL
+        SELECT min(created_at) FROM afterwards_tasks WHERE state = 'queued' AND suspect
+    ) AS oldest
+"""
+
+_STATES = {state.value: state for state in State}
+
+
+def get(work: Work, ids: Sequence[str]) -> Operation[list[Task]]:
+    by_id = yield from standing_rows(ids)
+    named = [by_id[id] for id in ids if id in by_id]
+    return (yield from to_tasks(named))
+
+
+def standing_rows(ids: Iterable[str]) -> Operation[dict[str, Row]]:
+    """Return the rows of the tasks that these ids stand for, including ids of calls that another task answered."""
+    known = known_ids(ids)
+    found = (yield from fetch(STANDING, known, known)) if known else []
+    written = {id.lower(): id for id in known}  # a UUID may be written in capitals
+    return {written[row[-1]]: row[:-1] for row in found}
+
+
+def to_tasks(found: Sequence[Row], *, failures: str = FAILURES) -> Operation[list[Task]]:
+    """Return rows as tasks with their failures."""
+    ids = [row[rows.ID] for row in found if row[rows.ATTEMPT]]
+    by_task: dict[str, list[Failure]] = {}
+    if ids:
+        for id, *failure in (yield from fetch(failures, ids)):
+            by_task.setdefault(id, []).append(rows.to_failure(tuple(failure)))
+    return [rows.to_task(row, tuple(by_task.get(row[rows.ID], ()))) for row in found]
+
+
+def in_the_order_stored(work: Work, ids: Sequence[str]) -> Operation[list[str]]:
+    """Return the ids of the tasks that these ids stand for, each once."""
+    known = known_ids(ids)
+    return [id for _, id in (yield from fetch(PLACES, known, known))] if known else []
+
+
+def find(work: Work, query: Query) -> Operation[list[Task]]:
+    if frozenset() in (query.states, query.names, query.queues, query.idempotency_keys):
+        return []
+    found: dict[int, Row] = {}
+    for part in _parts(query):
+        conditions, values = _conditions(query, part)
+        statement = FIND.format(conditions=" AND ".join(conditions))
+        for row in (yield from fetch(statement, *values, query.limit)):
+            found[row[SEQ]] = row
+    listed = [found[seq] for seq in sorted(found, reverse=True)[: query.limit]]
+    return (yield from to_tasks(listed, failures=LISTED_FAILURES))
+
+
+def _parts(query: Query) -> list[str]:
+    """Return conditions that together find all of a query's states, each of which has an index."""
+    if query.set_aside:
+        return ["t.aside_from IS NOT NULL" + _states("aside_from", query.states)]
+    if query.states is None:
+        return ["true"]
+    parts = [f"t.state = '{state}'" for state in sorted(query.states)]
+    return [*parts, "t.aside_from IS NOT NULL" + _states("aside_from", query.states)]
+
+
+def _states(column: str, states: Collection[State] | None) -> str:
+    names = ", ".join(f"'{state}'" for state in sorted(states or ()))
+    return "" if states is None else f" AND t.{column} IN ({names})"
+
+
+def _conditions(query: Query, part: str) -> tuple[list[str], list[Any]]:
+    conditions, values = [part], list[Any]()
+    wanted = (("name", query.names), ("queue", query.queues), ("idempotency_key", query.idempotency_keys))
+    for column, some in wanted:
+        if some is not None:
+            conditions.append(f"t.{column} = ANY (%s::text[])")
+            values.append(sorted(some))
+    if query.before is not None:
+        if not rows.is_uuid(query.before):
+            return ["false"], []
+        conditions.append(BEFORE)
+        values.append(query.before)
+    return conditions, values
+
+
+def stats(work: Work) -> Operation[Stats]:
+    counts: Counter[tuple[str, State]] = Counter()
+    for queue, state, count in (yield from fetch(COUNTS)):
+        counts[queue, _STATES.get(state, State.WAITING)] += count
+    [(oldest,)] = yield from fetch(OLDEST)
+    return Stats(counts=counts, oldest=None if oldest is None else timedelta(microseconds=work.instant - oldest))
+
+
+def expired(work: Work, limit: int) -> Operation[list[Row]]:
+    """Return the rows of running tasks whose lease has run out."""
+    return [*(yield from fetch(EXPIRED, work.instant, limit))]

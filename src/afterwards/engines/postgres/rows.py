@@ -1,0 +1,405 @@
+"""Tasks as rows: instants and spans are microseconds, absent values are NULL.
+
+A set of rows goes to the server as one JSON text, whatever its size and whichever driver sends it: a statement has
+``json_to_recordset(%s)``, and the columns that it takes from there.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final
+from uuid import UUID
+
+from afterwards.core.errors import EngineError
+from afterwards.core.fast_frozen import blank, draft_of, frozen
+from afterwards.core.limits import UNLIMITED
+from afterwards.core.progress import Progress
+from afterwards.core.task import Failure, FailureKind, State, Task
+from afterwards.core.text import shortened
+
+Row = tuple[Any, ...]
+
+TYPES: Final[Mapping[str, str]] = {
+    "seq": "bigint",
+    "id": "uuid",
+    "name": "text",
+    "arguments": "text",
+    "created_at": "bigint",
+    "state": "text",
+    "queue": "text",
+    "priority": "integer",
+    "overrides": "text",
+    "retention": "bigint",
+    "origin": "text",
+    "after": "uuid",
+    "plain": "boolean",
+    "expires_at": "bigint",
+    "unique_key": "text",
+    "idempotency_key": "text",
+    "limit_key": "text",
+    "rerun_after_crash": "boolean",
+    "context": "text",
+    "attempt": "integer",
+    "failed": "integer",
+    "crashed": "integer",
+    "suspect": "boolean",
+    "losses": "integer",
+    "run_at": "bigint",
+    "worker": "text",
+    "lease_until": "bigint",
+    "started_at": "bigint",
+    "finished_at": "bigint",
+    "cancel_requested": "text",
+    "reason": "text",
+    "cause": "uuid",
+    "progress": "text",
+    "result": "text",
+    "failures_left_out": "integer",
+    "set_aside": "text",
+    "aside_from": "text",
+    "since": "bigint",
+}
+"""The columns of a task, and their types."""
+
+COLUMNS = ", ".join(
+    f"t.{name}::text" if type == "uuid" else f"t.{name}" for name, type in TYPES.items() if name != "since"
+)
+"""The columns of a task as ``to_task`` reads them, from a table that the statement calls ``t``."""
+
+SEQ, ID, ATTEMPT = 0, 1, 19
+"""Positions in such a row."""
+
+UNREADABLE, REFUSED = "unreadable", "refused"
+"""The states of rows that are set aside: this version cannot read the row, or cannot run the task in it."""
+
+WAITING_SINCE = frozenset({State.QUEUED, State.SCHEDULED})
+"""The states for which a row records since when the task has been in it."""
+
+SEVEN_DAYS = timedelta(days=7)
+"""The retention of a row that has none."""
+
+LATEST: Final = 253_402_214_400_000_000
+"""The beginning of the calendar's last day, in microseconds: later instants have no local time in some zones."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_FOR_EVER = 2**62  # so that the sum of an instant and a span of 140 000 years still fits into 64 bits
+_STATES = {state.value: state for state in State}
+_Draft = draft_of(Task)
+
+
+class UnreadableRow(ValueError):
+    """A row that this version cannot read. The text says why, and shows no values."""
+
+
+def recordset(name: str, columns: Iterable[str], **others: str) -> str:
+    """Return the SQL of a set of rows that comes as one JSON text, with these columns of a task and others."""
+    types = {column: TYPES[column] for column in columns} | others
+    return f"json_to_recordset(%s::json) AS {name} ({', '.join(f'{one} {type}' for one, type in types.items())})"
+
+
+def as_json(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return rows for a statement with ``recordset``. A value that is left out is NULL."""
+    return json.dumps([*rows], ensure_ascii=False, separators=(",", ":"))
+
+
+def from_instant(instant: datetime) -> int:
+    return _from_utc(instant) if instant.tzinfo is UTC else (instant - _EPOCH) // _MICROSECOND
+
+
+# The tasks of one transaction share most of theirs. Not those of other zones: two that differ only in `fold`, an hour
+# apart, are equal to a cache (PEP 495).
+@lru_cache(1024)
+def _from_utc(instant: datetime) -> int:
+    return (instant - _EPOCH) // _MICROSECOND
+
+
+def instant_or_none(instant: datetime | None) -> int | None:
+    return None if instant is None else from_instant(instant)
+
+
+@lru_cache(1024)
+def to_instant(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def to_instant_or_none(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else to_instant(microseconds)
+
+
+@lru_cache
+def from_span(span: timedelta) -> int:
+    return min(span // _MICROSECOND, _FOR_EVER)
+
+
+@lru_cache
+def to_span(microseconds: int) -> timedelta:
+    return timedelta(microseconds=microseconds)
+
+
+def known_ids(ids: Iterable[str]) -> list[str]:
+    """Return those of the ids that a row can have, each once. Text that is not a UUID names no row."""
+    return [id for id in dict.fromkeys(ids) if is_uuid(id)]
+
+
+def is_uuid(id: str) -> bool:
+    if len(id) != 36:
+        return False
+    try:
+        UUID(id)
+    except ValueError:
+        return False
+    return True
+
+
+def id_to_store(id: str) -> str:
+    if not is_uuid(id):
+        raise EngineError(f"{id!r} cannot be stored as an id: it is not a UUID")
+    return id
+
+
+# fmt: off
+NEW: Final = (
+    "id", "name", "arguments", "created_at", "state", "queue", "priority", "overrides", "retention", "origin",
+    "after", "plain", "expires_at", "unique_key", "idempotency_key", "limit_key", "rerun_after_crash", "context",
+    "attempt", "failed", "run_at", "worker", "lease_until", "started_at", "finished_at", "reason", "cause",
+    "since",
+)
+# fmt: on
+"""The columns of a newly stored task. Others have their defaults."""
+
+
+def from_new(task: Task, *, at_an_instant: bool = False) -> dict[str, Any]:
+    """Return a newly stored task as a row for JSON."""
+    created_at = from_instant(task.created_at)
+    row: dict[str, Any] = {
+        "id": id_to_store(task.id),
+        "name": task.name,
+        "arguments": task.arguments,
+        "created_at": created_at,
+        "state": task.state.value,
+        "queue": task.queue,
+        "priority": task.priority,
+    }
+    if task.after is not None:
+        row["after"] = id_to_store(task.after)
+    if task.run_at is not None:
+        row["run_at"] = from_instant(task.run_at)
+        if not at_an_instant:
+            row["since"] = created_at
+    if task.lease_until is not None and task.started_at is not None:
+        row["attempt"], row["worker"] = task.attempt, task.worker
+        row["lease_until"], row["started_at"] = from_instant(task.lease_until), from_instant(task.started_at)
+    if task.finished_at is not None:
+        row |= {"plain": task.plain, "attempt": task.attempt, "failed": task.failed, "reason": task.reason}
+        row |= {"finished_at": from_instant(task.finished_at), "cause": task.cause}
+    for column, absent in _RARE.items():
+        if (value := getattr(task, column)) != absent:
+            row[column] = _FORMS[column](value) if column in _FORMS else value
+    return row
+
+
+_RARE: Final[Mapping[str, object]] = {
+    "retention": SEVEN_DAYS,
+    "expires_at": None,
+    "origin": None,
+    "overrides": None,
+    "unique_key": None,
+    "idempotency_key": None,
+    "context": None,
+    "limit_key": UNLIMITED,
+    "rerun_after_crash": True,
+}
+"""Fields that few tasks have, and the value of each in a task without it."""
+
+_FORMS: Final[Mapping[str, Callable[[Any], int]]] = {"retention": from_span, "expires_at": from_instant}
+
+
+# fmt: off
+CHANGING: Final = (
+    "state", "attempt", "failed", "crashed", "suspect", "losses", "run_at", "worker", "lease_until", "started_at",
+    "finished_at", "cancel_requested", "reason", "cause", "progress", "result", "expires_at", "aside_from",
+    "set_aside", "since",
+)
+# fmt: on
+"""The columns that ``changed`` gives, apart from the id."""
+
+
+def changed(task: Task, now: int) -> dict[str, Any]:
+    """Return a task's new values as a row for JSON."""
+    return {
+        "id": task.id,
+        "state": task.state.value if task.set_aside is None else REFUSED,
+        "attempt": task.attempt,
+        "failed": task.failed,
+        "crashed": task.crashed,
+        "suspect": task.suspect,
+        "losses": task.losses,
+        "run_at": instant_or_none(task.run_at),
+        "worker": task.worker,
+        "lease_until": instant_or_none(task.lease_until),
+        "started_at": instant_or_none(task.started_at),
+        "finished_at": instant_or_none(task.finished_at),
+        "cancel_requested": task.cancel_requested,
+        "reason": task.reason,
+        "cause": task.cause,
+        "progress": task.progress and task.progress.to_text(),
+        "result": task.result,
+        "expires_at": instant_or_none(task.expires_at),
+        "aside_from": None if task.set_aside is None else task.state.value,
+        "set_aside": task.set_aside,
+        "since": now if task.state in WAITING_SINCE else None,
+    }
+
+
+def from_failure(task: str, failure: Failure) -> dict[str, Any]:
+    return {
+        "task": task,
+        "attempt": failure.attempt,
+        "at": from_instant(failure.at),
+        "worker": failure.worker,
+        "kind": failure.kind.value,
+        "type": failure.type,
+        "message": failure.message,
+        "traceback": failure.traceback,
+    }
+
+
+def to_task(row: Row, failures: tuple[Failure, ...] = ()) -> Task:
+    """Return a row of ``COLUMNS`` as a task. If it cannot be read, return the readable part and the reason."""
+    try:
+        return _to_task(row, failures)
+    except UnreadableRow as error:
+        return _salvaged(row, str(error), failures)
+    except OverflowError:
+        return _salvaged(row, "an instant or a span in it is out of range", failures)
+
+
+def _to_task(row: Row, failures: tuple[Failure, ...]) -> Task:
+    draft = blank(_Draft)
+    draft.id = row[1]
+    draft.name = row[2]
+    draft.arguments = row[3]
+    draft.created_at = to_instant(row[4])
+    draft.state = state = _STATES.get(row[5]) or _state_aside(row)
+    draft.queue = row[6]
+    draft.priority = row[7]
+    draft.overrides = row[8]
+    draft.retention = SEVEN_DAYS if row[9] is None else to_span(row[9])
+    draft.origin = row[10]
+    draft.after = row[11]
+    draft.plain = row[12]
+    draft.expires_at = None if row[13] is None else to_instant(row[13])
+    draft.unique_key = row[14]
+    draft.idempotency_key = row[15]
+    draft.limit_key = row[16]
+    draft.rerun_after_crash = row[17]
+    draft.context = row[18]
+    draft.attempt = row[19]
+    draft.failed = row[20]
+    draft.crashed = row[21]
+    draft.suspect = row[22]
+    draft.losses = row[23]
+    draft.run_at = None if row[24] is None else to_instant(row[24])
+    draft.worker = row[25]
+    draft.lease_until = None if row[26] is None else to_instant(row[26])
+    draft.started_at = None if row[27] is None else to_instant(row[27])
+    draft.finished_at = None if row[28] is None else to_instant(row[28])
+    draft.cancel_requested = row[29]
+    draft.reason = row[30]
+    draft.cause = row[31]
+    draft.progress = row[32] and _to_progress(row[32])
+    draft.result = row[33]
+    draft.failures_left_out = row[34]
+    draft.set_aside = row[35]
+    draft.failures = failures
+    draft.unreadable = None
+    _check_standing(state, row)
+    task: Task = frozen(draft, Task)
+    return task
+
+
+def _state_aside(row: Row) -> State:
+    """Return the state that a row had when it was set aside."""
+    state = _STATES.get(row[36]) if row[5] in (UNREADABLE, REFUSED) else None
+    if state is None:
+        raise UnreadableRow(f"this version does not know its state {shortened(row[5], 100)!r}")
+    return state
+
+
+def _check_standing(state: State, row: Row) -> None:
+    """Raise UnreadableRow for a task that would stay in its state for ever."""
+    match state:
+        case State.SCHEDULED:
+            lost = row[24] is None or row[24] > LATEST
+        case State.RUNNING:
+            lost = row[26] is None or row[26] > LATEST
+        case State.WAITING:
+            lost = row[11] is None
+        case _:
+            return
+    if lost:
+        raise UnreadableRow(f"it is {state}, and nothing says until when")
+
+
+def _to_progress(text: str) -> Progress:
+    """Return the stored progress. It decides nothing, so a part that cannot be read is only reported."""
+    try:
+        return Progress.of_text(text)
+    except (ValueError, TypeError, RecursionError):
+        return Progress(note="the stored progress cannot be read")
+
+
+def _salvaged(row: Row, reason: str, failures: tuple[Failure, ...]) -> Task:
+    found = dict(zip(TYPES, row, strict=False))
+    state = _STATES.get(found["state"]) or _STATES.get(found.pop("aside_from") or "") or State.WAITING
+    waits = state.pending or row[36] is not None
+    values = {name: value for name, value in found.items() if name not in ("seq", "state", "aside_from")}
+    for name in ("created_at", "run_at", "lease_until", "started_at", "finished_at", "expires_at"):
+        values[name] = _in_range(values[name])
+    retention = values.pop("retention")
+    return Task(
+        **values
+        | {
+            "created_at": values["created_at"] or _EPOCH,
+            "state": state,
+            "retention": SEVEN_DAYS if retention is None or not 0 <= retention < 2**62 else to_span(retention),
+            "progress": values["progress"] and _to_progress(values["progress"]),
+            "failures": failures,
+            "set_aside": values["set_aside"] or (reason if waits else None),
+            "unreadable": reason,
+        }
+    )
+
+
+def _in_range(microseconds: int | None) -> datetime | None:
+    try:
+        return to_instant_or_none(microseconds)
+    except OverflowError:
+        return None
+
+
+def to_failure(row: Row) -> Failure:
+    """Return a row of ``reading.FAILURES`` as a failure. One that cannot be read has the kind ``UNKNOWN``."""
+    attempt, at, worker, kind, type, message, traceback = row
+    try:
+        return Failure(
+            attempt=attempt,
+            at=to_instant(at),
+            worker=worker,
+            kind=FailureKind(kind),
+            type=type,
+            message=message,
+            traceback=traceback,
+        )
+    except (ValueError, OverflowError):
+        return Failure(
+            attempt=attempt,
+            at=_in_range(at) or _EPOCH,
+            worker=worker,
+            kind=FailureKind.UNKNOWN,
+            type=type,
+            message=f"this version cannot read this failure (kind {shortened(kind, 100)!r}): {message}",
+            traceback=traceback,
+        )

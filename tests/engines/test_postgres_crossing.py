@@ -1,0 +1,227 @@
+"""Transactions of several engines that cross each other on one PostgreSQL database, as those of several hosts do."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from postgres_calls import claim, end, new
+
+from afterwards.core.errors import QueueFull
+from afterwards.core.lifecycle import Raised, Released, Succeeded
+from afterwards.core.limits import Limit, Rate
+from afterwards.core.task import NewTask, State
+from afterwards.engine import Fire
+from afterwards.engines.postgres import PostgresEngine
+
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres")]
+
+HOSTS = 4
+ONE, TWO = {"greet": Limit(max_concurrency=1)}, {"greet": Limit(max_concurrency=2)}
+
+
+@pytest.fixture
+async def engines(postgres_url: str) -> AsyncIterator[list[PostgresEngine]]:
+    """Engines that share nothing but the database."""
+    async with AsyncExitStack() as opened:
+        yield [await opened.enter_async_context(PostgresEngine(postgres_url)) for _ in range(HOSTS)]
+
+
+async def at_once(calls: Sequence[Awaitable[Any]]) -> list[Any]:
+    return await asyncio.gather(*calls)
+
+
+async def states(engine: PostgresEngine, ids: Sequence[str]) -> Counter[str]:
+    return Counter(task.state.value for task in await engine.get(ids))
+
+
+async def test_no_task_is_claimed_twice(engines: list[PostgresEngine]) -> None:
+    await engines[0].enqueue([new() for _ in range(400)])
+    taken: list[str] = []
+
+    async def take(engine: PostgresEngine) -> None:
+        while tasks := await engine.claim(claim(7)):
+            taken.extend(task.id for task in tasks)
+
+    await at_once([take(engine) for engine in engines])
+    assert len(taken) == len({*taken}) == 400
+
+
+async def test_a_limit_holds_whoever_claims(engines: list[PostgresEngine]) -> None:
+    keys = ["ada", "eve", "*"]
+    await engines[0].enqueue([new(limit_key=keys[n % 3]) for n in range(90)])
+    running: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    left = 90
+
+    async def work(engine: PostgresEngine) -> None:
+        nonlocal left
+        while left:
+            tasks = await engine.claim(claim(5, limits=TWO))
+            for task in tasks:
+                running[task.limit_key] += 1
+                most[task.limit_key] = max(most[task.limit_key], running[task.limit_key])
+            await asyncio.sleep(0)
+            for task in tasks:
+                running[task.limit_key] -= 1
+            assert await engine.finish([end(task) for task in tasks]) == []
+            left -= len(tasks)
+
+    await at_once([work(engine) for engine in engines])
+    assert max(most.values()) <= 2
+
+
+async def test_a_limit_holds_for_claims_of_different_tasks(engines: list[PostgresEngine]) -> None:
+    for _ in range(10):
+        stored = await engines[0].enqueue([new(limit_key="*") for _ in engines])
+        calls = [
+            engine.claim(claim(ids=frozenset({task.id}), limits=ONE))
+            for engine, task in zip(engines, stored, strict=True)
+        ]
+        taken = [task for some in await at_once(calls) for task in some]
+        assert len(taken) == 1
+        await engines[0].finish([end(taken[0])])
+        await engines[0].cancel([task.id for task in stored], "out of the way")
+
+
+async def test_a_rate_holds_whoever_claims(engines: list[PostgresEngine]) -> None:
+    await engines[0].enqueue([new(limit_key="*") for _ in range(25)])
+    limits = {"greet": Limit(rate=Rate(7, timedelta(hours=1)))}
+    for _ in range(3):
+        await at_once([engine.claim(claim(5, limits=limits)) for engine in engines])
+    assert (await engines[0].stats()).counts["default", State.RUNNING] == 7
+
+
+async def test_a_key_is_unique_whoever_stores_it(engines: list[PostgresEngine]) -> None:
+    for round in range(10):
+        keys: list[dict[str, Any]] = [{"unique_key": f"u{round}"}, {"idempotency_key": f"i{round}"}]
+        calls = [[new(**keys[0]), new(**keys[1])] for _ in engines] + [
+            [new(**keys[1]), new(**keys[0])] for _ in engines
+        ]
+        answers = await at_once([engines[n % HOSTS].enqueue(call) for n, call in enumerate(calls)])
+        assert len({task.id for answer in answers for task in answer}) == 2
+        assert await engines[0].get([new.id for call in calls for new in call])
+
+
+async def test_a_queue_is_never_fuller_than_allowed(engines: list[PostgresEngine]) -> None:
+    async def add(engine: PostgresEngine) -> bool:
+        try:
+            await engine.enqueue([new(max_queued=10)])
+        except QueueFull:
+            return False
+        return True
+
+    stored = await at_once([add(engines[n % HOSTS]) for n in range(60)])
+    assert sum(stored) == 10
+    assert (await engines[0].stats()).counts == {("default", State.QUEUED): 10}
+
+
+@pytest.mark.parametrize("outcome", [Succeeded(), Raised(error=ValueError("no"))])
+async def test_a_task_stored_behind_one_that_ends_meanwhile_is_decided_on(
+    engines: list[PostgresEngine], outcome: Any
+) -> None:
+    behind: list[NewTask] = []
+    for _ in range(15):
+        await engines[0].enqueue([new()])
+        [task] = await engines[0].claim(claim(1))
+        some = [new(after=task.id) for _ in range(HOSTS - 1)]
+        calls: list[Awaitable[Any]] = [engine.enqueue([one]) for engine, one in zip(engines[1:], some, strict=True)]
+        calls.insert(Random(len(behind)).randrange(HOSTS), engines[0].finish([end(task, outcome)]))
+        await at_once(calls)
+        behind += some
+        if isinstance(outcome, Succeeded):
+            assert await states(engines[0], [one.id for one in some]) == {"queued": HOSTS - 1}
+            await engines[0].cancel([one.id for one in some], "out of the way")
+    assert await states(engines[0], [one.id for one in behind]) == {"cancelled": len(behind)}
+
+
+async def grow(engine: PostgresEngine, last: str) -> list[str]:
+    ids = [last]
+    for _ in range(3):
+        [task] = await engine.enqueue([new(after=ids[-1])])
+        ids.append(task.id)
+    return ids[1:]
+
+
+async def test_a_chain_that_grows_while_it_is_cancelled_is_cancelled_as_a_whole(
+    engines: list[PostgresEngine],
+) -> None:
+    for _ in range(15):
+        chain = [new()]
+        chain += [new(after=chain[-1].id)]
+        await engines[0].enqueue(chain)
+
+        *grown, _ = await at_once(
+            [*(grow(engine, chain[-1].id) for engine in engines[1:]), engines[0].cancel([chain[0].id], "no")]
+        )
+        ids = [one.id for one in chain] + [id for some in grown for id in some]
+        assert await states(engines[0], ids) == {"cancelled": len(ids)}
+
+
+async def test_a_fire_has_one_task_whoever_fires_it(engines: list[PostgresEngine]) -> None:
+    await engines[0].register_schedules({"greet": "every minute"})
+    start = datetime.now(UTC) + timedelta(minutes=1)
+    for round in range(10):
+        at = start + timedelta(minutes=round)
+        stored = await at_once([engine.fire([Fire("greet", at, new())]) for engine in engines])
+        assert sum(map(len, stored)) == 1
+
+
+async def test_a_requeued_task_is_not_pruned(engines: list[PostgresEngine]) -> None:
+    for _ in range(15):
+        await engines[0].enqueue([new(retention=timedelta()) for _ in range(5)])
+        tasks = await engines[0].claim(claim())
+        await engines[0].finish([end(task) for task in tasks])
+        *_, requeued = await at_once(
+            [*(engine.prune(100) for engine in engines[1:]), engines[0].requeue([task.id for task in tasks])]
+        )
+        assert await states(engines[0], [task.id for task in requeued]) == (
+            {"queued": len(requeued)} if requeued else {}
+        )
+        await engines[0].cancel([task.id for task in requeued], "out of the way")
+
+
+async def test_whatever_crosses_no_task_is_left_waiting_for_nothing(engines: list[PostgresEngine]) -> None:
+    """All kinds of calls at once, and then all that is left is worked off."""
+    ids: list[str] = []
+
+    async def meddle(number: int, engine: PostgresEngine) -> None:
+        random = Random(number)
+
+        async def add() -> None:
+            tasks = [new(after=random.choice(ids) if ids and random.random() < 0.5 else None)]
+            while random.random() < 0.6:
+                tasks.append(new(after=tasks[-1].id, limit_key=random.choice(["", "*"])))
+            key = random.choice([None, None, "u", "v"])
+            tasks[0] = new(after=tasks[0].after, unique_key=key, id=tasks[0].id)
+            await engine.enqueue(tasks, claim=random.choice([None, claim(2, limits=TWO)]))
+            ids.extend(task.id for task in tasks)
+
+        async def work() -> None:
+            tasks = await engine.claim(claim(random.randint(1, 8), limits=TWO))
+            outcomes = [Succeeded(), Succeeded(), Raised(error=ValueError("no")), Released()]
+            await engine.finish([end(task, random.choice(outcomes)) for task in tasks])
+
+        async def cancel() -> None:
+            await engine.cancel(random.sample(ids, min(3, len(ids))), "no")
+
+        async def requeue() -> None:
+            await engine.requeue(random.sample(ids, min(3, len(ids))))
+
+        steps: list[Callable[[], Awaitable[None]]] = [add, add, add, work, work, cancel, requeue]
+        for _ in range(25):
+            await random.choice(steps)()
+
+    await at_once([meddle(number, engines[number % HOSTS]) for number in range(2 * HOSTS)])
+    engine = engines[0]
+    await engine.finish([end(task, Released()) for task in await engine.get(ids) if task.state is State.RUNNING])
+    while tasks := await engine.claim(claim(100)):
+        await engine.finish([end(task) for task in tasks])
+    while await engine._go_on_behind():
+        pass
+    left = [task for task in await engine.get(ids) if not task.state.finished]
+    assert left == []

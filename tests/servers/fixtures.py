@@ -1,0 +1,27 @@
+"""The servers as fixtures: one for each process of tests, started when its first test asks for it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from servers.missing import missing
+from servers.postgres import NotInstalled, PostgresServer
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server that all tests of this process share: none of them may kill it."""
+    try:
+        server = PostgresServer()
+    except NotInstalled as error:
+        missing(str(error))
+    with server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database that no other test uses."""
+    name = postgres.create_database()
+    yield postgres.url(name)
+    postgres.drop_database(name)

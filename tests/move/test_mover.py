@@ -7,20 +7,24 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from afterwards.cli import mover
 from afterwards.cli.errors import CommandError, UsageError
 from afterwards.cli.mover import Moved, move, refuse_live_workers, refuse_same_store
+from afterwards.core.lifecycle import Raised
 from afterwards.core.routing import LiveWorker
 from afterwards.core.task import State
 from afterwards.engine import Batch, Chunk, Engine, Query
 from afterwards.engines.memory import MemoryEngine
+from afterwards.engines.postgres import PostgresEngine
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.testing.clock import START, FakeClock
 from afterwards.testing.conformance.moving import Moving
-from afterwards.testing.conformance.support import Conformance, ids
+from afterwards.testing.conformance.support import FAILURE, Conformance, ids
+from servers.postgres import PostgresServer
 
 TO = "the destination"
 
@@ -63,14 +67,31 @@ async def to_the_end(source: Any, destination: Any) -> Moved:
     return await move(source, destination, TO, report=lambda moved: None, stopped=lambda: False)
 
 
+SERVER = pytest.mark.xdist_group("postgres")
+
+
 class TestInterrupted(Conformance):
-    @pytest.fixture(params=["file to file", "memory to file", "file to memory"])
+    @pytest.fixture(
+        params=[
+            "file to file",
+            "memory to file",
+            "file to memory",
+            pytest.param("file to server", marks=SERVER),
+            pytest.param("server to file", marks=SERVER),
+            pytest.param("server to server", marks=SERVER),
+        ]
+    )
     async def both(self, request: Any, clock: FakeClock, tmp_path: Path) -> AsyncIterator[tuple[Engine, Engine]]:
         source, _, destination = request.param.partition(" to ")
-        made = [
-            SQLiteEngine(tmp_path / f"{number}.db", clock=clock) if kind == "file" else MemoryEngine(clock=clock)
-            for number, kind in enumerate((source, destination))
-        ]
+        made: list[Any] = []
+        for number, kind in enumerate((source, destination)):
+            if kind == "server":
+                url = request.getfixturevalue("postgres").url(schema=f"move_{uuid4().hex}")
+                made.append(PostgresEngine(url, clock=clock))
+            elif kind == "file":
+                made.append(SQLiteEngine(tmp_path / f"{number}.db", clock=clock))
+            else:
+                made.append(MemoryEngine(clock=clock))
         async with made[0] as one, made[1] as other:
             yield one, other
 
@@ -206,6 +227,31 @@ class TestFromFileToFile(Moving):
             yield engine
 
 
+@pytest.mark.xdist_group("postgres")
+class TestFromFileToServer(Moving):
+    @pytest.fixture
+    async def engine(self, clock: FakeClock, tmp_path: Path) -> AsyncIterator[Engine]:
+        async with SQLiteEngine(tmp_path / "tasks.db", clock=clock) as engine:
+            yield engine
+
+    @pytest.fixture
+    async def other(self, clock: FakeClock, postgres: PostgresServer) -> AsyncIterator[Engine]:
+        async with PostgresEngine(postgres.url(schema=f"move_{uuid4().hex}"), clock=clock) as engine:
+            yield engine
+
+    async def test_text_that_a_server_does_not_store_is_replaced(
+        self, engine: Engine, other: Engine, clock: FakeClock
+    ) -> None:
+        task = await self.ended(engine, Raised(error=ValueError("a\0b")), origin="GET /\0")
+        assert task.failures[0].message == "a\0b"
+        await self.move(engine, other)
+        moved = await self.one(other, task)
+        assert (moved.origin, moved.failures[0].message) == (
+            "GET /\N{REPLACEMENT CHARACTER}",
+            "a\N{REPLACEMENT CHARACTER}b",
+        )
+
+
 def change(file: Path, statement: str, *values: object) -> None:
     with closing(sqlite3.connect(file)) as opened, opened:
         opened.execute(statement, values)
@@ -265,8 +311,6 @@ class TestWhatCannotBeRead(Conformance):
     async def test_failures_that_cannot_be_read_are_moved_as_far_as_they_can(
         self, engine: Engine, clock: FakeClock, tmp_path: Path, damage: str
     ) -> None:
-        from afterwards.testing.conformance.support import FAILURE
-
         await self.ended(engine, FAILURE)
         change(tmp_path / "tasks.db", f"UPDATE afterwards_failures SET {damage}")
         async with SQLiteEngine(tmp_path / "other.db", clock=clock) as other:

@@ -16,8 +16,10 @@ import pytest
 from afterwards.cli.errors import ExitCode
 from afterwards.core.task import State, Task
 from afterwards.engine import Query
+from afterwards.engines.postgres import PostgresEngine
 from afterwards.engines.sqlite import SQLiteEngine
 from face.processes import ENVIRONMENT, PATIENCE, Program, eventually, output, uvicorn, write_application
+from servers.postgres import PASSWORD, PostgresServer
 
 SOURCE, DESTINATION = "sqlite:///afterwards.db", "sqlite:///new.db"
 
@@ -66,9 +68,11 @@ def move(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def tasks_in(file: Path) -> list[Task]:
+def tasks_in(store: Path | str) -> list[Task]:
+    """All tasks in a file or at the URL of a server, in the order stored."""
+
     async def listed() -> list[Task]:
-        async with SQLiteEngine(file) as engine:
+        async with SQLiteEngine(store) if isinstance(store, Path) else PostgresEngine(store) as engine:
             return await engine.find(Query(limit=100_000))
 
     return asyncio.run(listed())[::-1]
@@ -232,17 +236,21 @@ def test_ctrl_c_ends_it_after_a_batch_and_it_goes_on_later(folder: Path) -> None
     assert len(tasks_in(folder / "new.db")) == 2000
 
 
-def test_killed_again_and_again_beside_a_worker_each_task_runs_once(folder: Path) -> None:
+@pytest.mark.parametrize("kind", ["file", pytest.param("server", marks=pytest.mark.xdist_group("postgres"))])
+def test_killed_again_and_again_beside_a_worker_each_task_runs_once(
+    folder: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
     random = Random(7)
+    url = request.getfixturevalue("postgres_url") if kind == "server" else DESTINATION
     store(folder, 600, chains=60)
     (folder / "small.py").write_text(SMALL_BATCHES)
     worker = [sys.executable, "-m", "afterwards", "worker", "main:app"]
     kills = 0
     deadline = monotonic() + 2 * PATIENCE
-    with Program(worker, folder, AFTERWARDS_URL=DESTINATION) as working:
+    with Program(worker, folder, AFTERWARDS_URL=url) as working:
         while True:
             assert monotonic() < deadline
-            with Program([sys.executable, "small.py", SOURCE, DESTINATION], folder) as moving:
+            with Program([sys.executable, "small.py", SOURCE, url], folder) as moving:
                 eventually(lambda moving=moving: "moving" in moving.output or moving.process.poll() is not None)
                 if kills < 8:
                     sleep(random.uniform(0, 0.4))
@@ -256,5 +264,53 @@ def test_killed_again_and_again_beside_a_worker_each_task_runs_once(folder: Path
         working.stops()
     assert Counter(working.diary()).most_common(1)[0][1] == 1
     assert len(working.diary()) == 900
-    assert {task.state for task in tasks_in(folder / "new.db")} == {State.SUCCEEDED}
+    assert {task.state for task in tasks_in(url if kind == "server" else folder / "new.db")} == {State.SUCCEEDED}
     assert tasks_in(folder / "afterwards.db") == []
+
+
+@pytest.mark.xdist_group("postgres")
+class TestServers:
+    def test_there_and_back(self, folder: Path, postgres: PostgresServer, postgres_url: str) -> None:
+        store(folder, 700, chains=2)
+        before = tasks_in(folder / "afterwards.db")
+        there = move(folder, SOURCE, postgres_url, "--yes")
+        assert (there.returncode, there.stderr) == (ExitCode.DONE, "")
+        assert tasks_in(postgres_url) == before
+        back = move(folder, postgres_url, "sqlite:///back.db", "--yes")
+        assert (back.returncode, back.stderr) == (ExitCode.DONE, "")
+        assert tasks_in(folder / "back.db") == before
+        assert tasks_in(postgres_url) == []
+        assert PASSWORD not in there.stdout + back.stdout
+
+    def test_the_same_store_by_two_urls_is_refused(self, folder: Path, postgres_url: str) -> None:
+        store(folder, 1)
+        assert move(folder, SOURCE, postgres_url, "--yes").returncode == ExitCode.DONE
+        other = (
+            postgres_url.replace("127.0.0.1", "localhost") + ("&" if "?" in postgres_url else "?") + "connect_timeout=5"
+        )
+        refused = move(folder, postgres_url, other, "--yes")
+        assert refused.returncode == ExitCode.USAGE, refused.stderr
+        assert "the same store" in refused.stderr
+        assert len(tasks_in(postgres_url)) == 1
+
+    def test_a_server_that_cannot_be_reached_is_named_without_its_password(
+        self, folder: Path, postgres_url: str
+    ) -> None:
+        store(folder, 1)
+        refused = move(folder, SOURCE, postgres_url.replace(PASSWORD, "wr0ng"), "--yes")
+        assert refused.returncode == ExitCode.UNREACHABLE
+        assert "wr0ng" not in refused.stderr and "Traceback" not in refused.stderr
+        assert len(tasks_in(folder / "afterwards.db")) == 1
+
+    def test_a_server_is_no_file_to_copy(self, folder: Path, postgres_url: str) -> None:
+        refused = subprocess.run(
+            [sys.executable, "-m", "afterwards", "backup", "copy.db", "--url", postgres_url],
+            cwd=folder,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert refused.returncode == ExitCode.USAGE
+        assert "pg_dump" in refused.stderr
+        assert not (folder / "copy.db").exists()

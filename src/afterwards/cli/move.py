@@ -47,7 +47,11 @@ def move(source: Source, destination: Destination, yes: Yes = False) -> None:
     check(destination, create=True)
     if _is_same(source, destination):
         raise UsageError(f"{engines.shown(source)} is both source and destination: give another destination")
-    raise typer.Exit(asyncio.run(_move(source, destination, yes)))
+    try:
+        code = asyncio.run(_move(source, destination, yes))
+    except EngineError as error:
+        raise StoreUnreachable(f"{error}. Nothing is lost: run the same command again to go on") from error
+    raise typer.Exit(code)
 
 
 def _is_same(source: str, destination: str) -> bool:
@@ -67,10 +71,7 @@ async def _move(source: str, destination: str, yes: bool) -> ExitCode:
         async with opened(destination, create=True) as filled:
             if parse(source).kind == parse(destination).kind != "sqlite":
                 await refuse_same_store(emptied, filled)
-            try:
-                moved = await _with_progress(emptied, filled, names[1], tasks)
-            except EngineError as error:
-                raise StoreUnreachable(f"{error}. Nothing is lost: run the same command again to go on") from error
+            moved = await _with_progress(emptied, filled, names[1], tasks)
         listed = len(await emptied.find(Query(limit=MOST_SHOWN)))  # some damaged records are only counted here
         return _told(moved, max(listed, await _number_of_tasks(emptied)), *names)
 

@@ -198,6 +198,14 @@ class World:
         )
         await self._both(lambda engine: engine.announce([worker]))
 
+    async def move(self, limit: int) -> None:
+        """Move all records of the engine to another one, and back. The engine in memory keeps its own."""
+        other = MemoryEngine(clock=self.clock)
+        for source, destination in ((self.engine, other), (other, self.engine)):
+            done = None
+            while done := await source.hand_over("there", limit=limit, done=done):
+                await destination.take_over(done)
+
     async def time_passes(self, seconds: int) -> None:
         self.clock.advance(seconds)
 
@@ -506,6 +514,7 @@ STEPS: list[tuple[int, Callable[..., Awaitable[None]], dict[str, Draw]]] = [
     (1, World.pause_schedules, {"names": _names}),
     (1, World.resume_schedules, {"names": _names}),
     (1, World.announce, {"names": _names, "queues": _maybe(_queues), "has_left": _among(False, True)}),
+    (1, World.move, {"limit": _among(1, 3, 100)}),
     (3, World.time_passes, {"seconds": _among(1, 10, 29, 30, 31, 60, 100)}),
     (
         2,

@@ -35,6 +35,8 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 from afterwards.core.claim import Claim as Claim  # callers of an engine import it from here
 from afterwards.core.claim import Paused as Paused
 from afterwards.core.lifecycle import Start
+from afterwards.core.moving import Arrived as Arrived
+from afterwards.core.moving import Batch as Batch
 from afterwards.core.progress import Progress
 from afterwards.core.routing import LiveWorker, Unroutable
 from afterwards.core.schedule import StoredSchedule
@@ -339,6 +341,34 @@ class Workers(Protocol):
         ...
 
 
+class Moving(Protocol):
+    """The methods for ``afterwards move``, which takes everything over from one engine to another.
+
+    A batch is in the source until the next call names it as done, so an interrupted move loses nothing. The destination
+    remembers each batch, so it stores nothing twice, even if a task has ended and been pruned there meanwhile.
+    """
+
+    async def hand_over(self, to: str, *, limit: int, done: Batch | None = None) -> Batch | None:
+        """Delete the batch ``done``, then take the next records out of the store, and keep them apart as a batch.
+
+        Until a batch is done it is returned again, whatever ``to`` and ``limit`` are. No other method sees its tasks:
+        their leases are refused. Pauses and schedules come first,
+        then starts that count for rates, then chunks of files, then at most ``limit`` tasks, the newest first: a task
+        comes after those behind it. Records that cannot be read stay. Returns None after the last one. Records stored
+        after a batch was taken are found by a call without ``done``. A batch without records only says where to go on.
+        Workers are not handed over.
+        """
+        ...
+
+    async def take_over(self, batch: Batch) -> Arrived:
+        """Store the records of a batch, before all tasks that are stored here. The rule is ``core.moving.arrive``.
+
+        A batch that was taken over before is ignored, even if its tasks are not stored any more. Tasks behind a
+        finished one follow it. Wakes workers that wait for tasks.
+        """
+        ...
+
+
 class Joinable(Protocol):
     """An engine whose tasks may be in the same database as the application's rows."""
 
@@ -350,7 +380,7 @@ class Joinable(Protocol):
         ...
 
 
-class Engine(Sender, Leasing, Controls, Schedules, Files, Workers, Joinable, Protocol):
+class Engine(Sender, Leasing, Controls, Schedules, Files, Workers, Moving, Joinable, Protocol):
     """A store of tasks."""
 
 

@@ -19,6 +19,7 @@ from afterwards.engines.sqlite.operations import (
     claiming,
     clock_correction,
     files,
+    moving,
     pausing,
     pruning,
     reading,
@@ -52,6 +53,8 @@ BY_INDEX = {
     "files.CHUNKS": "afterwards_chunk (file=? AND number>? AND number<?)",
     "files.ANY_FILE_OVER": "afterwards_files_over (until<?)",
     "files.FILES_OVER": "afterwards_files_over (until<?)",
+    "moving.COUNTING_STARTS": "afterwards_start_over (until>? AND until<?)",
+    "moving.NEWEST": "INTEGER PRIMARY KEY (rowid<?)",
 }
 
 
@@ -59,6 +62,9 @@ FOR_MANY = {
     reading.GET_ALL: "afterwards_id (id=?)",
     reading.PLACES: "afterwards_id (id=?)",
     reading.ALIASES: "PRIMARY KEY (id=?)",
+    moving.ALIASES_OF: "afterwards_alias_task (task=?)",
+    moving.CONTENTS: "afterwards_chunk (file=? AND number=?)",
+    moving.DELETE_CHUNKS: "afterwards_chunk (file=? AND number=?)",
     reading.FAILURES: "afterwards_failed (task=?)",
     storing.LIKE[KeyKind.IDEMPOTENCY]: "afterwards_idempotent (idempotency_key=?)",
     storing.LIKE[KeyKind.UNIQUE]: "afterwards_unique (unique_key=?)",

@@ -466,6 +466,8 @@ async def test_a_file_of_the_version_before_is_brought_to_this_one(path: Path) -
         "ALTER TABLE afterwards_tasks DROP COLUMN losses",
         "DROP TABLE afterwards_behind",
         "DROP INDEX afterwards_queued_since",
+        "DROP TABLE afterwards_outgoing",
+        "DROP TABLE afterwards_taken_over",
         "UPDATE afterwards_schema SET version = 1001",
     ):
         change(path, statement)

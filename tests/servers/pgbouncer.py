@@ -12,7 +12,7 @@ from pwd import getpwnam
 import psycopg
 
 from servers.missing import missing
-from servers.postgres import PASSWORD, TIMEOUT, POLL, USER, PostgresServer, _account, _free_port
+from servers.postgres import PASSWORD, POLL, TIMEOUT, USER, PostgresServer, _account, _free_port
 
 SETTINGS = """
 [databases]

@@ -4,6 +4,7 @@ import typer
 
 from afterwards.cli.backup import backup
 from afterwards.cli.migrate import migrate
+from afterwards.cli.move import move
 from afterwards.cli.worker import worker
 
 commands = typer.Typer(
@@ -15,6 +16,7 @@ commands = typer.Typer(
 commands.command()(worker)
 commands.command()(backup)
 commands.command()(migrate)
+commands.command()(move)
 
 
 @commands.callback()

@@ -195,6 +195,23 @@ def put_right(stored: StoredSchedule, now: datetime) -> StoredSchedule:
     return replace(stored, after=corrected(stored.after, now))
 
 
+def moved(known: StoredSchedule | None, arriving: StoredSchedule) -> StoredSchedule:
+    """Return the schedule after one of its name has come from another engine. No fire is handled twice.
+
+    A schedule that has never fired here goes on where the other one was: it was registered while that one was on its
+    way. Of two expressions, the one here is of the later deploy.
+    """
+    if known is None:
+        return arriving
+    both = replace(known, paused=known.paused or arriving.paused)
+    if known.expression != arriving.expression:
+        return both
+    if known.last_fire is None:
+        return replace(both, after=arriving.after, last_fire=arriving.last_fire)
+    last_fires = [known.last_fire, *([arriving.last_fire] if arriving.last_fire else [])]
+    return replace(both, after=max(known.after, arriving.after), last_fire=max(last_fires))
+
+
 def paused(stored: StoredSchedule) -> StoredSchedule:
     return replace(stored, paused=True)
 

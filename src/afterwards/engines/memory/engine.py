@@ -17,25 +17,17 @@ from afterwards.core.settling import Settled
 from afterwards.core.storing import Loaded, Stored
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Fire, Heartbeat, Held, Query, Stats, Transaction
-from afterwards.engines.memory.files import KeptFiles
-from afterwards.engines.memory.schedules import KeptSchedules
-from afterwards.engines.memory.starts import Starts, group_of
-from afterwards.engines.memory.tasks import Tasks
+from afterwards.engines.memory.moving import KeptMoves
+from afterwards.engines.memory.starts import group_of
 from afterwards.engines.memory.workers import KeptWorkers
-from afterwards.engines.wakeup import Wakeup
 
 
-class MemoryEngine(KeptSchedules, KeptFiles, KeptWorkers):
+class MemoryEngine(KeptMoves, KeptWorkers):
     """Tasks in this process. They end with it."""
 
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(clock=clock)
-        self._tasks = Tasks()
-        self._aliases: dict[str, str] = {}  # ids of calls that a uniqueness rule answered
-        self._starts = Starts()
-        self._paused = Paused()
         self._room_at: datetime | None = None  # when a used-up rate lets another task start
-        self._wakeup = Wakeup()
 
     @property
     def tasks(self) -> list[Task]:

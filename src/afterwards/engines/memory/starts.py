@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import islice
 
 from afterwards.core import limits
 from afterwards.core.claim import Claim
@@ -21,6 +22,19 @@ class Starts:
         groups = ((task.name, group_of(task, claim)) for task in taken)
         for start in limits.starts(groups, claim.limits, now):
             self._starts.setdefault(start.group, []).append(start)
+
+    def put(self, starts: Iterable[limits.Start]) -> None:
+        """Add starts that another engine has remembered."""
+        for start in starts:
+            self._starts.setdefault(start.group, []).append(start)
+            self._starts[start.group].sort(key=lambda start: start.at)
+
+    def take(self, limit: int) -> tuple[limits.Start, ...]:
+        """Remove some starts, and return them."""
+        taken = tuple(islice((start for starts in self._starts.values() for start in starts), limit))
+        for start in taken:
+            self._starts[start.group].remove(start)
+        return taken
 
     def rooms(self, groups: Iterable[Group], running: Iterable[Task], claim: Claim, now: datetime) -> dict[Group, Room]:
         """Return the room that each group's limit leaves."""

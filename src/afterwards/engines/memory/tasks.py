@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from heapq import heappop, heappush, merge
@@ -70,6 +70,18 @@ class Tasks:
             self._leave(before)
         self.by_id[task.id] = task
         self._enter(task, now)
+
+    def put_first(self, tasks: Sequence[tuple[Task, datetime | None]], now: datetime) -> None:
+        """Store new tasks, newest first, before all others. Each has the instant that its record does not show."""
+        first = min(self._numbers.values(), default=self._next_number)
+        for number, (task, since) in enumerate(tasks, 1):
+            if task.after is not None:
+                self._behind.setdefault(task.after, []).append(task.id)
+            self._numbers[task.id] = first - number
+            self.by_id[task.id] = task
+            self._enter(task, now)
+            self._set_since(task, since)
+        self.by_id = {id: self.by_id[id] for id in sorted(self.by_id, key=self._numbers.__getitem__)}
 
     def delete(self, id: str) -> None:
         task = self.by_id[id]
@@ -166,6 +178,14 @@ class Tasks:
         """Yield the tasks of several lanes in the order of a claim; with ``ids``, only these."""
         places: Iterable[Place] = merge(*(self._lanes[lane] for lane in lanes))
         return (self.by_id[place.id] for place in places if ids is None or place.id in ids)
+
+    def _set_since(self, task: Task, since: datetime | None) -> None:
+        if task.state is State.SCHEDULED:
+            self.waits_since.pop(task.id, None)
+            if since:
+                self.waits_since[task.id] = since
+        elif task.state is State.QUEUED and since:
+            self.queued_since[task.id] = since
 
     def _is_due(self, one: Timed) -> bool:
         task = self.by_id.get(one.id)

@@ -16,7 +16,7 @@ from afterwards.core.schedule import StoredSchedule
 from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.core.urls import parse
-from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
+from afterwards.engine import Arrived, Batch, Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.postgres import joined, rows
 from afterwards.engines.postgres.io.address import Address
 from afterwards.engines.postgres.io.notifying import POLL
@@ -28,6 +28,7 @@ from afterwards.engines.postgres.operations import (
     clock_correction,
     files,
     finishing,
+    moving,
     pausing,
     pruning,
     reading,
@@ -262,6 +263,16 @@ class PostgresEngine:
 
     async def unroutable(self, waited: timedelta) -> list[Unroutable]:
         return await self._read(partial(registration.unroutable, waited=waited))
+
+    # The methods of ``Moving``.
+
+    async def hand_over(self, to: str, *, limit: int, done: Batch | None = None) -> Batch | None:
+        while await self._go_on_behind():  # tasks that wait for a decision stay where their predecessor is
+            pass
+        return await self._transact(partial(moving.hand_over, to=to, limit=limit, done=done))
+
+    async def take_over(self, batch: Batch) -> Arrived:
+        return await self._transact(partial(moving.take_over, batch=batch))
 
     def join(self, transaction: Transaction) -> Joined | None:
         """Join a transaction. If the engine is not open here, the first one connects for a moment to identify it."""

@@ -13,7 +13,7 @@ from afterwards.core.routing import LiveWorker, Unroutable
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, NewTask, Task
-from afterwards.engine import Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
+from afterwards.engine import Arrived, Batch, Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
 from afterwards.engines.sqlite import rows
 from afterwards.engines.sqlite.io import backup
 from afterwards.engines.sqlite.io.connection import Connection
@@ -25,6 +25,7 @@ from afterwards.engines.sqlite.operations import (
     clock_correction,
     files,
     finishing,
+    moving,
     pausing,
     pruning,
     reading,
@@ -267,6 +268,14 @@ class SQLiteEngine(OpenedInEachProcess):
 
     async def unroutable(self, waited: timedelta) -> list[Unroutable]:
         return await self._here().reader.call(partial(registration.unroutable, waited=waited))
+
+    async def hand_over(self, to: str, *, limit: int, done: Batch | None = None) -> Batch | None:
+        while await self._go_on_behind():  # tasks that wait for a decision stay where their predecessor is
+            pass
+        return await self._here().writer.call(partial(moving.hand_over, to=to, limit=limit, done=done))
+
+    async def take_over(self, batch: Batch) -> Arrived:
+        return await self._here().writer.call(partial(moving.take_over, batch=batch))
 
     def _announce(self) -> None:
         """Wake the waiting workers of all processes after a transaction has queued something."""

@@ -140,6 +140,42 @@ def from_new(task: Task, *, at_an_instant: bool = False) -> tuple[tuple[str, ...
     return columns, values
 
 
+MOVED = (
+    *("seq", "id", "name", "arguments", "created_at", "queue", "priority", "overrides", "retention", "origin", "after"),
+    *("plain", "unique_key", "idempotency_key", "limit_key", "more", "failures_left_out"),
+    *("state", "attempt", "failed", "crashed", "suspect", "losses", "run_at", "worker", "lease_until", "started_at"),
+    *("finished_at", "cancel_requested", "reason", "cause", "progress", "result", "expires_at", "aside_from"),
+    *("set_aside", "queued_at"),
+)
+"""The columns of ``from_moved``: all."""
+
+
+def from_moved(task: Task, since: datetime | None, seq: int) -> Row:
+    """Return the row of a task that came from another engine. ``since`` is when its state began, as far as known."""
+    more = dict(_more(task))
+    return (
+        seq,
+        key_to_store(task.id),
+        task.name,
+        task.arguments,
+        from_instant(task.created_at),
+        task.queue,
+        task.priority,
+        task.overrides,
+        None if task.retention == SEVEN_DAYS else from_span(task.retention),
+        task.origin,
+        task.after and key(task.after),
+        int(task.plain),
+        task.unique_key,
+        task.idempotency_key,
+        task.limit_key,
+        more.get("more"),
+        task.failures_left_out,
+        *_standing(task),
+        since and from_instant(since),
+    )
+
+
 def is_leased(columns: tuple[str, ...]) -> bool:
     """Return True if these are the columns of a task that was leased when it was stored."""
     return columns[-len(_LEASED) :] == _LEASED

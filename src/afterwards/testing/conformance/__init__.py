@@ -11,6 +11,7 @@ from afterwards.testing.conformance.files import UploadedFiles
 from afterwards.testing.conformance.finishing import Finishing, Losing
 from afterwards.testing.conformance.joining import Joining, TransactionConformance
 from afterwards.testing.conformance.limiting import Filling, Limiting, Pausing
+from afterwards.testing.conformance.moving import Moving
 from afterwards.testing.conformance.publishing import Publishing
 from afterwards.testing.conformance.reading import Pruning, Reading
 from afterwards.testing.conformance.reopening import ReopeningConformance
@@ -55,6 +56,7 @@ class EngineConformance(
     LivingWorkers,
     WaitingForWorkers,
     Waiting,
+    Moving,
 ):
     """Every promise of the ``Engine`` protocol. Subclass it, and give it your engine.
 

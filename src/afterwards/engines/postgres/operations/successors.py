@@ -18,6 +18,9 @@ from afterwards.engines.postgres.operations import changing, set_aside
 from afterwards.engines.postgres.rows import COLUMNS, SEQ, Row, as_json, recordset
 from afterwards.engines.postgres.work import Operation, Work, change, fetch
 
+FIRST = -(2**63)
+"""Below the ``seq`` of every task. Tasks that came from another engine have one below zero."""
+
 MOST_DECIDED = 200
 """Tasks behind others that one transaction decides on."""
 
@@ -102,7 +105,7 @@ def waiting_behind(work: Work, ids: Collection[str]) -> Operation[list[Row]]:
     return (yield from _all_behind(work, ALL_BEHIND, ids))
 
 
-def cancelled_behind(work: Work, ids: Collection[str], beyond: int = 0) -> Operation[list[Row]]:
+def cancelled_behind(work: Work, ids: Collection[str], beyond: int = FIRST) -> Operation[list[Row]]:
     """Lock and return the tasks that were cancelled because of these, limited as in ``waiting_behind``."""
     return (yield from _all_behind(work, ALL_CANCELLED_BEHIND, ids, beyond))
 
@@ -140,14 +143,14 @@ def put(work: Work, changed: Sequence[Task]) -> Operation[None]:
 def note_left(work: Work, ended: Sequence[str]) -> Operation[None]:
     """Note which of the tasks that ended still have tasks waiting behind them."""
     left = yield from fetch(BEHIND_WHICH_ANY_WAIT, [*ended])
-    yield from _note(work, [{"task": id, "revived": False, "beyond": 0} for [id] in left])
+    yield from _note(work, [{"task": id, "revived": False, "beyond": FIRST} for [id] in left])
 
 
 def note_left_cancelled(
-    work: Work, running_again: Iterable[Task], looked_at: Iterable[Row], beyond: int = 0
+    work: Work, running_again: Iterable[Task], looked_at: Iterable[Row], beyond: int = FIRST
 ) -> Operation[None]:
     """Note the tasks because of which more tasks are cancelled than were looked at."""
-    last = {task.id: beyond if number == 0 else 0 for number, task in enumerate(running_again)}
+    last = {task.id: beyond if number == 0 else FIRST for number, task in enumerate(running_again)}
     for row in looked_at:
         after = row[_AFTER]
         if after in last:

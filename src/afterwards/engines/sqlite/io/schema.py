@@ -23,6 +23,7 @@ _STEPS = tuple(
         "003_losses.sql",
         "004_behind.sql",
         "005_queued_since.sql",
+        "006_moving.sql",
     )
 )
 VERSION = MAJOR * 1000 + len(_STEPS)

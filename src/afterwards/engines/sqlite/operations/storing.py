@@ -1,6 +1,6 @@
 """Store and publish tasks. Every function runs in a transaction that others share."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from afterwards.core import lifecycle, storing
 from afterwards.core.claim import NOTHING_PAUSED
@@ -126,13 +126,17 @@ def _predecessors(connection: Connection, tasks: Sequence[NewTask]) -> Loaded:
 
 def _loaded(connection: Connection, tasks: Sequence[NewTask]) -> Loaded:
     connection.flush()  # tasks of other operations in this transaction
+    return loaded(connection, storing.needed_ids(tasks), {key for new in tasks for key in storing.keys_of(new)})
+
+
+def loaded(connection: Connection, ids: Sequence[str], keys: Collection[Key]) -> Loaded:
+    """Return the stored tasks that have one of these ids or keys."""
     by_key: dict[Key, Task] = {}
-    keys = {key for new in tasks for key in storing.keys_of(new)}
     for kind, statement in LIKE.items():
         found = many.select(connection, statement, [key.text for key in keys if key.kind is kind])
         twins = reading.to_tasks(connection, [row[:-1] for row in found])
         by_key |= {Key(kind, row[-1]): twin for row, twin in zip(found, twins, strict=True)}
-    return Loaded(by_id=reading.standing(connection, storing.needed_ids(tasks)), by_key=by_key)
+    return Loaded(by_id=reading.standing(connection, ids), by_key=by_key)
 
 
 def _full(connection: Connection, tasks: Sequence[NewTask], made: Sequence[Task]) -> QueueFull | None:

@@ -15,6 +15,9 @@ from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.io.operation import ConditionalOperation, Turn
 from afterwards.engines.sqlite.operations import changing, reading, set_aside
 
+FIRST = -(2**63)
+"""Below the ``seq`` of every task. Tasks that came from another engine may have one below zero."""
+
 MOST_DECIDED = 200
 """Tasks behind others that one transaction decides on."""
 
@@ -94,7 +97,7 @@ def readable(connection: Connection, found: Iterable[reading.Found]) -> list[Tas
     return tasks
 
 
-def cancelled_behind(connection: Connection, ids: Iterable[str], beyond: int = 0) -> list[reading.Found]:
+def cancelled_behind(connection: Connection, ids: Iterable[str], beyond: int = FIRST) -> list[reading.Found]:
     """Return the tasks that were cancelled because of these, limited as in ``waiting_behind``."""
     return _found(connection, ALL_CANCELLED_BEHIND, ids, beyond)
 
@@ -115,11 +118,11 @@ def put(connection: Connection, changed: Sequence[Task]) -> None:
 def note_left(connection: Connection, ended: Sequence[str]) -> None:
     """Note which of the tasks that ended still have tasks waiting behind them."""
     left = many.select(connection, BEHIND_WHICH_ANY_WAIT, [rows.key(id) for id in ended])
-    _note(connection, [(rows.raw(key), 0, 0) for [key] in left])
+    _note(connection, [(rows.raw(key), 0, FIRST) for [key] in left])
 
 
 def revive(
-    connection: Connection, running_again: Sequence[Task], beyond: int = 0, *, cancelled: Sequence[reading.Found]
+    connection: Connection, running_again: Sequence[Task], beyond: int = FIRST, *, cancelled: Sequence[reading.Found]
 ) -> None:
     """Bring back tasks that were cancelled because of tasks that run again, and those cancelled because of these."""
     some = cancelled[: room(connection)]
@@ -132,10 +135,10 @@ def revive(
 
 
 def note_left_cancelled(
-    connection: Connection, running_again: Iterable[Task], looked_at: Iterable[reading.Found], beyond: int = 0
+    connection: Connection, running_again: Iterable[Task], looked_at: Iterable[reading.Found], beyond: int = FIRST
 ) -> None:
     """Note the tasks because of which more tasks are cancelled than were looked at."""
-    last = {task.id: beyond if number == 0 else 0 for number, task in enumerate(running_again)}
+    last = {task.id: beyond if number == 0 else FIRST for number, task in enumerate(running_again)}
     for row, task in looked_at:
         if task.after in last:
             last[task.after] = max(last[task.after], row[-1])

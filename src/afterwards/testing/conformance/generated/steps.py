@@ -137,6 +137,7 @@ STEPS: list[tuple[int, Callable[..., Awaitable[None]], dict[str, Draw]]] = [
     (1, World.pause_schedules, {"names": _names}),
     (1, World.resume_schedules, {"names": _names}),
     (1, World.announce, {"names": _names, "queues": _maybe(_queues), "has_left": _among(False, True)}),
+    (1, World.move, {"limit": _among(1, 3, 100)}),
     (3, World.time_passes, {"seconds": _among(1, 10, 29, 30, 31, 60, 100)}),
     (
         2,

@@ -14,6 +14,7 @@ from afterwards.core.routing import LiveWorker
 from afterwards.core.settling import Outcome
 from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine, Fire, Heartbeat, Paused, Query
+from afterwards.engines.memory import MemoryEngine
 from afterwards.testing.clock import START, FakeClock
 from afterwards.testing.conformance.generated.difference import difference
 from afterwards.testing.conformance.generated.invariants import (
@@ -185,6 +186,14 @@ class World:
             id="worker", host="here", pid="1", started_at=START, names=names, queues=queues, has_left=has_left
         )
         await self._both(lambda engine: engine.announce([worker]))
+
+    async def move(self, limit: int) -> None:
+        """Move all records of the engine to another one, and back. The engine in memory keeps its own."""
+        other = MemoryEngine(clock=self.clock)
+        for source, destination in ((self.engine, other), (other, self.engine)):
+            done = None
+            while done := await source.hand_over("there", limit=limit, done=done):
+                await destination.take_over(done)
 
     async def time_passes(self, seconds: int) -> None:
         self.clock.advance(seconds)

@@ -1,0 +1,156 @@
+"""``afterwards move``: take everything over from one store to another."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from afterwards import engines
+from afterwards.cli.errors import CommandError, ExitCode, StoreUnreachable, UsageError
+from afterwards.cli.mover import Moved, refuse_live_workers, refuse_same_store
+from afterwards.cli.mover import move as move_all
+from afterwards.cli.store import check, opened
+from afterwards.core.errors import EngineError
+from afterwards.core.urls import parse
+from afterwards.engine import Engine, Query
+
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="The URL of the store to empty.", show_default=False)]
+Destination = Annotated[
+    str, typer.Argument(metavar="DESTINATION", help="The URL of the store to fill.", show_default=False)
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+MOST_SHOWN = 10
+"""Ids that are listed."""
+
+
+def move(source: Source, destination: Destination, yes: Yes = False) -> None:
+    """Move all tasks, pauses, schedules and files from one store to another.
+
+    Stop every process that uses SOURCE first. Workers of DESTINATION may run.
+    If the command is interrupted or killed, run it again: it goes on where it
+    was, loses nothing and moves nothing twice. Until then, no worker sees the
+    tasks of the last batch, 500 at most.
+    Exit codes: 0 done, 1 not all moved, 2 usage error, 3 a store cannot be
+    opened or fails.
+    """
+    check(source)
+    check(destination, create=True)
+    if _is_same(source, destination):
+        raise UsageError(f"{engines.shown(source)} is both source and destination: give another destination")
+    try:
+        code = asyncio.run(_move(source, destination, yes))
+    except EngineError as error:
+        raise StoreUnreachable(f"{error}. Nothing is lost: run the same command again to go on") from error
+    raise typer.Exit(code)
+
+
+def _is_same(source: str, destination: str) -> bool:
+    one, other = parse(source), parse(destination)
+    if one.kind != "sqlite" or other.kind != "sqlite":
+        return one.text == other.text
+    files = Path(one.file).absolute(), Path(other.file).absolute()
+    return files[0] == files[1] or (files[1].exists() and os.path.samefile(*files))
+
+
+async def _move(source: str, destination: str, yes: bool) -> ExitCode:
+    names = engines.shown(source), engines.shown(destination)
+    async with opened(source) as emptied:
+        await refuse_live_workers(emptied)
+        tasks = await _number_of_tasks(emptied)
+        _ask(tasks, *names, yes=yes)
+        async with opened(destination, create=True) as filled:
+            if parse(source).kind == parse(destination).kind != "sqlite":
+                await refuse_same_store(emptied, filled)
+            moved = await _with_progress(emptied, filled, names[1], tasks)
+        listed = len(await emptied.find(Query(limit=MOST_SHOWN)))  # some damaged records are only counted here
+        return _told(moved, max(listed, await _number_of_tasks(emptied)), *names)
+
+
+async def _number_of_tasks(engine: Engine) -> int:
+    return sum((await engine.stats()).counts.values())
+
+
+def _ask(tasks: int, source: str, destination: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here: give --yes")
+    typer.echo(
+        f"{tasks:,} tasks will be moved from {source} to {destination}. No process may use the source meanwhile."
+    )
+    if not typer.confirm("Move them?"):
+        raise CommandError("nothing was moved")
+
+
+async def _with_progress(source: Engine, destination: Engine, to: str, tasks: int) -> Moved:
+    columns = TextColumn("moving tasks"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    with _stop_on_signals() as stopped, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        shown = bar.add_task("tasks", total=tasks)
+
+        def report(moved: Moved) -> None:
+            bar.update(shown, completed=moved.tasks, total=max(tasks, moved.tasks))
+
+        return await move_all(source, destination, to, report=report, stopped=stopped.is_set)
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[asyncio.Event]:
+    """Provide an event that the first Ctrl-C or SIGTERM sets. The second one ends the process."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stop.set)
+        restore()
+
+    for number in before:
+        signal.signal(number, hear)
+    try:
+        yield stop
+    finally:
+        restore()
+
+
+def _told(moved: Moved, left: int, source: str, destination: str) -> ExitCode:
+    """Print what was moved. Returns the exit code."""
+    files = f", {moved.bytes / 1_000_000:.1f} MB of files" if moved.bytes else ""
+    schedules = f", {_count(moved.schedules, 'schedule')}" if moved.schedules else ""
+    typer.echo(f"moved {_count(moved.tasks, 'task')}{schedules}{files} from {source} to {destination}")
+    if moved.known:
+        typer.echo(f"{_count(len(moved.known), 'task')} with the id of one there stayed out: {_listed(moved.known)}")
+    if moved.without_keys:
+        typer.echo(
+            f"{_count(len(moved.without_keys), 'task')} came without a unique or idempotency key that another task "
+            f"there has: {_listed(moved.without_keys)}"
+        )
+    if not moved.finished:
+        raise CommandError("interrupted. Nothing is lost: run the same command again to go on")
+    if left:
+        raise CommandError(
+            f"{_count(left, 'task')} stayed in {source}: this version of afterwards cannot read them. Move them "
+            "with the version that wrote them"
+        )
+    return ExitCode.DONE
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def _listed(ids: list[str]) -> str:
+    return ", ".join(ids[:MOST_SHOWN]) + (", …" if len(ids) > MOST_SHOWN else "")

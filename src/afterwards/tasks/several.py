@@ -84,12 +84,12 @@ def _no_call(given: object, place: str) -> str:
     if isinstance(given, TaskFunction):
         name = given.name
         right = place.format(f"{name}.call(...)")
-        return f"{place.format(name)}: give calls that are not stored yet, as f.call(x): write `{right}`"
+        return f"{place.format(name)}: found a task function instead of a call: write `{right}`"
     if isinstance(given, TaskHandle):
         return (
-            f"{place.format(shown(given))}: it is stored already, and can come before a call: "
+            f"{place.format(shown(given))}: found a task that is stored already. To run a call after it, write "
             "f.options(after=handle).call(x)"
         )
-    return f"{place.format(shown(given))}: give calls that are not stored yet, as f.call(x): " + called_already(
+    return f"{place.format(shown(given))}: give calls, such as f.call(x): " + called_already(
         given, place.format("{}(1)"), place.format("{}.call(1)"), wanted="call"
     )

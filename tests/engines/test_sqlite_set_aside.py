@@ -371,7 +371,7 @@ async def test_a_pause_that_cannot_be_read_pauses_nothing_else(engine: SQLiteEng
 async def test_files_that_cannot_be_read_are_pruned_or_left_and_hinder_nothing(
     engine: SQLiteEngine, path: Path, clock: FakeClock
 ) -> None:
-    for row in ("'text', 'text', 0", "x'00', x'00', 0", "1, 2, 'later'"):
+    for row in ("'text', 'text', 0", "x'00', x'00', 0", "1, 2, 'later'", "CAST(x'ff' AS TEXT), x'01', 0"):
         change(path, f"INSERT INTO afterwards_files VALUES ({row})")
     change(path, "INSERT INTO afterwards_chunks VALUES ('text', 'first', 'content')")
     await engine.enqueue([new()])
@@ -393,6 +393,17 @@ async def test_a_finished_row_that_cannot_be_read_is_pruned_with_the_others(
     assert [(task.unreadable is None, task.set_aside) for task in found] == [(True, None), (False, None), (False, None)]
     clock.advance(timedelta(days=7))
     assert await engine.prune(10) == 3
+
+
+async def test_a_finished_row_whose_id_is_no_text_is_left_and_hinders_nothing(
+    engine: SQLiteEngine, path: Path, clock: FakeClock
+) -> None:
+    await engine.enqueue([new(), new()])
+    for task in await engine.claim(claim()):
+        await engine.finish([settle(task, RAISED, Retry(), worker="worker", now=START, random=0)])
+    change(path, "UPDATE afterwards_tasks SET id = CAST(x'ff' AS TEXT) WHERE seq = 1")
+    clock.advance(timedelta(days=7))
+    assert await engine.prune(10) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """One request that adds very many tasks: all or none, in order, and others are answered meanwhile."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 
 from afterwards import Afterwards, BackgroundTasks, State, task
 from afterwards.web import stored_call
@@ -75,6 +77,63 @@ async def test_behind_a_failure_all_of_them_are_cancelled(url: str) -> None:
         assert (await http.post(f"/{MANY}/behind-a-failure")).status_code == 200
         await all_in(tasks, {State.FAILED: 1, State.CANCELLED: MANY})
     assert counted == []
+
+
+async def test_those_added_after_the_response_began_are_stored_together(url: str) -> None:
+    counted.clear()
+    app = FastAPI()
+    tasks = Afterwards(app, url)
+    started: list[int] = []
+
+    @app.post("/")
+    async def late(background_tasks: BackgroundTasks) -> StreamingResponse:
+        async def body() -> AsyncIterator[str]:
+            yield "first"
+            before = len(asyncio.all_tasks())
+            for number in range(MANY):
+                background_tasks.add_task(count, number)
+            started.append(len(asyncio.all_tasks()) - before)
+            for number in range(MANY, MANY + 20):  # while those are stored, and after that
+                await asyncio.sleep(0)
+                background_tasks.add_task(count, number)
+            yield "last"
+
+        return StreamingResponse(body())
+
+    async with serving(app) as http:
+        assert (await http.post("/")).text == "firstlast"
+        await all_in(tasks, {State.SUCCEEDED: MANY + 20})
+    assert counted == list(range(MANY + 20))
+    assert started == [1]
+
+
+async def test_those_that_threads_add_after_the_response_began_are_all_stored(url: str) -> None:
+    counted.clear()
+    app = FastAPI()
+    tasks = Afterwards(app, url)
+
+    @app.post("/")
+    async def late(background_tasks: BackgroundTasks) -> StreamingResponse:
+        def add(numbers: range) -> None:
+            for number in numbers:
+                background_tasks.add_task(count, number)
+
+        async def body() -> AsyncIterator[str]:
+            yield "first"
+            threads = [asyncio.to_thread(add, range(start, 60, 3)) for start in (1, 2)]
+            adding = asyncio.gather(*threads)
+            for number in range(0, 60, 3):
+                background_tasks.add_task(count, number)
+                await asyncio.sleep(0)
+            await adding
+            yield "last"
+
+        return StreamingResponse(body())
+
+    async with serving(app) as http:
+        assert (await http.post("/")).text == "firstlast"
+        await all_in(tasks, {State.SUCCEEDED: 60})
+    assert sorted(counted) == list(range(60))
 
 
 async def test_the_event_loop_goes_on_while_they_are_made_ready(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,14 @@ class RequestTasks:
             if not joining.independent:
                 joining.drop()
 
+    def is_on_its_loop(self) -> bool:
+        """Return whether this is called on the request's event loop, where nothing may wait for a write."""
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            return False
+        return self._loop is None or self._loop is here
+
     def start_write(self, write: Write) -> None:
         """Start a write that is not awaited here; in a thread, wait for it."""
         self.used = True

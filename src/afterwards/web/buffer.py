@@ -38,6 +38,7 @@ class Buffer(fastapi.BackgroundTasks):
     _connection: DatabaseConnection | None = None
     _key: str | None = None  # makes the request's tasks idempotent
     _keyed = 0  # number of tasks that got a key
+    _flush_planned = False  # a late flush that has not begun will store what is added now
     flushed_length = -1
     """Length of ``tasks`` at the flush at the handler's end; -1 before it."""
 
@@ -153,11 +154,17 @@ class Buffer(fastapi.BackgroundTasks):
             self._store_soon()
 
     def _store_soon(self) -> None:
+        """Store what was added late. On the request's loop, calls added in one turn share a flush: each reads all."""
         assert self._request_tasks is not None
+        if self._request_tasks.is_on_its_loop():
+            if self._flush_planned:
+                return
+            self._flush_planned = True
         self._request_tasks.start_write(self._flush_late)
 
     async def _flush_late(self) -> None:
         """Store calls added too late to refuse the request. Failures are logged."""
+        self._flush_planned = False  # what is added from now on needs another one
         try:
             await flush([self], self._request_tasks)
         except (EngineError, QueueFull) as error:

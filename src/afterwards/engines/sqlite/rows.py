@@ -1,7 +1,7 @@
 """Tasks as rows: instants and spans are microseconds, ids are 16 bytes, absent values are NULL."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -10,6 +10,7 @@ from afterwards.core.errors import EngineError
 from afterwards.core.fast_frozen import draft_of
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.task import Failure, State, Task
+from afterwards.core.text import is_unicode
 
 Row = tuple[Any, ...]
 
@@ -92,6 +93,11 @@ def key_to_store(id: str) -> bytearray:
 def raw(key: Any) -> Any:
     """Return a key that was read from a row in the form in which it can be looked up."""
     return bytearray(key) if isinstance(key, bytes) else key
+
+
+def all_raw(keys: Iterable[Any]) -> list[Any]:
+    """Return the keys of several rows as ``raw`` does. Text that is not UTF-8 cannot be looked up and is left out."""
+    return [raw(key) for key in keys if not isinstance(key, str) or is_unicode(key)]
 
 
 def to_id(key: bytes) -> str:

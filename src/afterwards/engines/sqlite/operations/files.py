@@ -69,8 +69,8 @@ def is_any_over(connection: Connection) -> bool:
 def delete_some(connection: Connection) -> bool:
     """Delete files whose time is over and whose task does not exist. Returns whether there may be more of them."""
     over = connection.execute(FILES_OVER, (connection.instant, FILES_AT_ONCE)).fetchall()
-    many.change(connection, KEEP_FILES, [rows.raw(id) for id, is_needed in over if is_needed])
-    doomed = [rows.raw(id) for id, is_needed in over if not is_needed]
+    many.change(connection, KEEP_FILES, rows.all_raw(id for id, is_needed in over if is_needed))
+    doomed = rows.all_raw(id for id, is_needed in over if not is_needed)
     deleted = many.change(connection, DELETE_CHUNKS, doomed, CHUNKS_AT_ONCE)
     many.change(connection, DELETE_EMPTY_FILES, doomed)
     return len(over) == FILES_AT_ONCE or deleted == CHUNKS_AT_ONCE

@@ -31,7 +31,7 @@ DELETE_STARTS = "DELETE FROM afterwards_starts WHERE until <= ?"
 
 
 def prune(connection: Connection, limit: int) -> int:
-    keys = [rows.raw(key) for [key] in connection.execute(OVER, (connection.instant, limit))]
+    keys = rows.all_raw(key for [key] in connection.execute(OVER, (connection.instant, limit)))
     for statement in (DELETE_TASKS, DELETE_FAILURES, DELETE_ALIASES):
         many.change(connection, statement, keys)
     connection.execute(DELETE_STARTS, (connection.instant,))

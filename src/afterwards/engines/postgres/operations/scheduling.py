@@ -36,7 +36,7 @@ def register(work: Work, expressions: Mapping[str, str]) -> Operation[None]:
     yield from change(REGISTER, work.instant, some)
 
 
-def schedules(work: Work) -> Operation[list[StoredSchedule]]:
+def schedules() -> Operation[list[StoredSchedule]]:
     return [_to_schedule(row) for row in (yield from fetch(SCHEDULES))]
 
 

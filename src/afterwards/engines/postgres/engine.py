@@ -226,19 +226,19 @@ class PostgresEngine:
         await self._transact(partial(pausing.resume, paused=paused))
 
     async def paused(self) -> Paused:
-        return await self._ask(pausing.paused)
+        return await self._read(pausing.paused)
 
     # The methods of ``Schedules``.
 
     async def register_schedules(self, expressions: Mapping[str, str]) -> list[StoredSchedule]:
-        known = await self._ask(scheduling.schedules)
+        known = await self._read(scheduling.schedules)
         if {one.name: one.expression for one in known}.items() >= expressions.items():
             return known
         await self._transact(partial(scheduling.register, expressions=expressions))
-        return await self._ask(scheduling.schedules)
+        return await self._read(scheduling.schedules)
 
     async def fire(self, fires: Sequence[Fire]) -> list[Task]:
-        if not fires or not scheduling.may_any_fire(await self._ask(scheduling.schedules), fires):
+        if not fires or not scheduling.may_any_fire(await self._read(scheduling.schedules), fires):
             return []
         return await self._transact(partial(scheduling.fire, fires=fires))
 

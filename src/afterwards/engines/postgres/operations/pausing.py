@@ -24,7 +24,7 @@ RESUME_SCHEDULES = """
 """
 
 
-def paused() -> Operation[Paused]:
+def paused(work: Work) -> Operation[Paused]:
     found = to_paused((yield from fetch(PAUSED)))
     return replace(found, schedules=frozenset(name for [name] in (yield from fetch(PAUSED_SCHEDULES))))
 

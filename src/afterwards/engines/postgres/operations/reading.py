@@ -106,7 +106,7 @@ def _with_failures(row: Row) -> Task:
     return rows.to_task(tuple(columns), tuple(map(rows.to_failure, json.loads(failures or "[]"))))
 
 
-def locked_with_failures(found: Sequence[Row]) -> Operation[list[Task]]:
+def to_tasks(found: Sequence[Row]) -> Operation[list[Task]]:
     """Return locked rows as tasks with their failures."""
     ids = [row[rows.ID] for row in found if row[rows.ATTEMPT]]
     by_task: dict[str, list[Failure]] = {}

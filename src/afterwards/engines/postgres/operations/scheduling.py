@@ -62,6 +62,7 @@ def fire(work: Work, fires: Sequence[Fire]) -> Operation[list[Task]]:
 
 
 def to_schedule(row: Row) -> StoredSchedule:
+    """Return a row of a schedule's columns."""
     name, expression, after, last_fire, paused = row
     return StoredSchedule(
         name=name,

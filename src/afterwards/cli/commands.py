@@ -3,6 +3,7 @@
 import typer
 
 from afterwards.cli.backup import backup
+from afterwards.cli.migrate import migrate
 from afterwards.cli.move import move
 from afterwards.cli.worker import worker
 
@@ -15,6 +16,7 @@ commands = typer.Typer(
 commands.command()(worker)
 commands.command()(backup)
 commands.command()(move)
+commands.command()(migrate)
 
 
 @commands.callback()

@@ -215,9 +215,9 @@ class Client:
         raise UnknownTask(id)
 
     async def _look_for_workers(self, engine: Engine) -> None:
-        """Log once if a script stores tasks in a file that no worker has ever used."""
+        """Log once if a script stores tasks where no worker has ever looked."""
         self._looked = True
-        if not engines.is_file(self.url):
+        if not engines.is_shared(self.url):
             return
         with suppress(EngineError):  # the tasks are stored
             if not await engine.workers(LONGEST_SPAN) and not await engine.find(WORKED_OFF):

@@ -83,6 +83,9 @@ class OneCallSettings(CallSettings, total=False):
     """The handle of a task that must succeed first. It may be of another request; the call leaves its own's order."""
     session: "DatabaseSession | None"
     """The SQLAlchemy ``Session`` or ``AsyncSession`` whose commit stores the task; None: without a session."""
+    connection: "DatabaseConnection | None"
+    """The psycopg ``Connection`` or ``AsyncConnection``, on the database of the tasks, in whose open transaction the
+    task is stored; None: without a connection."""
 
 
 class Stored(Protocol):
@@ -100,6 +103,14 @@ class DatabaseSession(Protocol):
     def commit(self) -> Any: ...
     def rollback(self) -> Any: ...
     def begin_nested(self) -> Any: ...
+
+
+class DatabaseConnection(Protocol):
+    """The methods by which psycopg's connections are recognised. A connection is checked when it is given."""
+
+    def commit(self) -> Any: ...
+    def rollback(self) -> Any: ...
+    def transaction(self) -> Any: ...
 
 
 class AsConfigured(Enum):

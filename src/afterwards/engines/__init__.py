@@ -35,9 +35,14 @@ def shown(url: str) -> str:
     return f"sqlite:///{Path(parsed.file).absolute()}" if parsed.kind == "sqlite" else parsed.shown
 
 
-def is_file(url: str) -> bool:
-    """Return whether tasks are kept in a file, and not in a test's memory."""
-    return _engines.make is _new and parse(url).kind == "sqlite"
+def is_shared(url: str) -> bool:
+    """Return whether tasks are kept where other processes find them, and not in a test's memory."""
+    return not are_replaced() and parse(url).kind in ("sqlite", "postgresql")
+
+
+def are_replaced() -> bool:
+    """Return whether a test keeps the tasks of every URL in memory."""
+    return _engines.make is not _new
 
 
 def _key(url: str) -> str:

@@ -19,8 +19,12 @@ async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
     check_calls(calls, "chain({})")
     several = SeveralCalls(the_client("a chain"))
     for call in calls:
-        if call.function.has_session or (several.tasks and call.function.settings.after is not None):
-            raise InvalidOption(f"{call.function.name} in a chain: neither `session` nor `after` can be set for it")
-        before = several.tasks[-1].id if several.tasks else call.function.calls.stored_after()
+        function = call.function
+        has_after = several.tasks and function.settings.after is not None
+        if function.has_session or function.has_connection or has_after:
+            raise InvalidOption(
+                f"{function.name} in a chain: neither `session` nor `connection` nor `after` can be set"
+            )
+        before = several.tasks[-1].id if several.tasks else function.calls.stored_after()
         several.add(call, after=before, chained=bool(several.tasks))
     return await several.store()

@@ -13,17 +13,19 @@ from typing import Any, Generic, Self, TypeVar, Unpack, cast
 from typing_extensions import ParamSpec
 
 from afterwards.client.client import Client
+from afterwards.client.connections import check_connection, check_sync_connection, store_async
 from afterwards.client.handle import TaskHandle
 from afterwards.client.installations import the_client
 from afterwards.client.request import origin, request_tasks
 from afterwards.client.sqlalchemy import check_session
 from afterwards.client.uploads import files_stored
-from afterwards.core.errors import InvalidTaskFunction, NotInjected
+from afterwards.core.errors import InvalidOption, InvalidTaskFunction, NotInjected
 from afterwards.core.injected import INJECTED
 from afterwards.core.limits import Limit
 from afterwards.core.options import (
     AS_CONFIGURED,
     AsConfigured,
+    DatabaseConnection,
     DatabaseSession,
     OneCallSettings,
     RunIn,
@@ -66,6 +68,7 @@ class TaskFunction(Generic[P, T, R]):
         self.settings = settings
         self.base = settings  # the function's own settings, if `settings` are those of one call
         self.session: DatabaseSession | AsConfigured | None = AS_CONFIGURED  # of one call; never stored
+        self.connection: DatabaseConnection | AsConfigured | None = AS_CONFIGURED  # of one call; never stored
         self.on_failure = on_failure
         self.limit = limit
         self.aliases = aliases
@@ -145,7 +148,8 @@ class TaskFunction(Generic[P, T, R]):
         """Store a call now, to start as soon as a worker is free. It is durable when this returns.
 
         It belongs to no request: it waits for no call added before and for no request to end. With
-        ``options(session=...)`` it is stored by the next commit of that session instead.
+        ``options(session=...)`` it is stored by the next commit of that session instead, and with
+        ``options(connection=...)`` in the open transaction of that connection: both commit or roll back together.
         Raises NotInstalled, EngineUnavailable, UnstorableArgument, TooLarge.
         """
         client = the_client(f"task {self.name!r}")
@@ -162,7 +166,8 @@ class TaskFunction(Generic[P, T, R]):
                 return handle
             if asked_by:
                 asked_by.used = True
-            [stored] = await client.enqueue_now([new])
+            inserted = await store_async(self.connection, [new], client) if self.has_connection else None
+            [stored] = await client.enqueue_now([new]) if inserted is None else inserted
         return self.handle(stored.id, client)
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
@@ -170,6 +175,9 @@ class TaskFunction(Generic[P, T, R]):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
+            if self.has_connection:
+                instead = f"await {self.name}.options(connection=...).enqueue(...)"
+                check_sync_connection(self.connection, instead)
             return self._join_sync(args, kwargs) if self.has_session else asyncio.run(self.enqueue(*args, **kwargs))
         raise RuntimeError(
             f"{self.name}.enqueue_sync() was called on a running event loop, which it would block: "
@@ -190,10 +198,18 @@ class TaskFunction(Generic[P, T, R]):
         """Return a copy whose calls have other options: ``background_tasks.add_task(f.options(delay=60), x)``."""
         changed = copy.copy(self)
         check_call_names(settings)
+        if settings.get("session") is not None and settings.get("connection") is not None:
+            raise InvalidOption("session and connection are both given: give the one whose transaction is to be used")
         if "session" in settings:
             changed.session = settings.pop("session")
             if changed.session is not None:
                 check_session(changed.session)
+                changed.connection = None
+        if "connection" in settings:
+            changed.connection = settings.pop("connection")
+            if changed.connection is not None:
+                check_connection(changed.connection)
+                changed.session = None
         changed.settings = self.settings.called_with(settings)
         changed.__dict__.pop("calls", None)  # cached for the original options
         return changed
@@ -201,6 +217,10 @@ class TaskFunction(Generic[P, T, R]):
     @property
     def has_session(self) -> bool:
         return self.session not in (None, AS_CONFIGURED)
+
+    @property
+    def has_connection(self) -> bool:
+        return self.connection not in (None, AS_CONFIGURED)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> "Call[R]":
         """Return a call that is not stored yet, for ``chain`` and ``tasks.enqueue_many``."""

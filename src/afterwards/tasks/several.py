@@ -58,10 +58,10 @@ async def enqueue_many(calls: Iterable[Call[Any]], client: Client) -> list[TaskH
     check_calls(listed, "tasks.enqueue_many([{}])")
     several = SeveralCalls(client)
     for number, call in enumerate(listed, 1):
-        if call.function.has_session:
+        if call.function.has_session or call.function.has_connection:
             raise InvalidOption(
-                f"{call.function.name} in enqueue_many: `session` cannot be set for it. Write "
-                f"`await {call.function.name}.options(session=...).enqueue(...)`, which the session's commit stores"
+                f"{call.function.name} in enqueue_many: neither `session` nor `connection` can be set. Write "
+                f"`await {call.function.name}.options(...).enqueue(...)`, which that transaction stores"
             )
         several.add(call, after=call.function.calls.stored_after())
         if number % ENCODED_AT_ONCE == 0:

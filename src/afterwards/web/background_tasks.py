@@ -11,12 +11,13 @@ from starlette.websockets import WebSocketDisconnect
 from typing_extensions import ParamSpec
 
 from afterwards import telemetry
+from afterwards.client.connections import check_sync_connection
 from afterwards.client.handle import TaskHandle
 from afterwards.client.request import RequestTasks, request_tasks
 from afterwards.client.sqlalchemy import check_session
 from afterwards.client.uploads import UNSTORABLE
 from afterwards.core.errors import EngineError, InvalidOption, QueueFull
-from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseSession
+from afterwards.core.options import AS_CONFIGURED, AsConfigured, DatabaseConnection, DatabaseSession
 from afterwards.core.spelling import check_names
 from afterwards.tasks.function import TaskFunction
 from afterwards.web.buffer import Buffer, drop, flush
@@ -83,6 +84,7 @@ class BackgroundTasks(Buffer):
         *,
         ordered: bool | None = None,
         session: DatabaseSession | AsConfigured | None = AS_CONFIGURED,
+        connection: DatabaseConnection | AsConfigured | None = AS_CONFIGURED,
         idempotency_key: str | bool | None = None,
         **unknown: Never,
     ) -> None:
@@ -96,6 +98,12 @@ class BackgroundTasks(Buffer):
         They take their place in the request's order when they are stored. If the session is never committed they are
         not stored, which is logged when the request has ended. If the handler raises, tasks that are not committed by
         then are not stored.
+
+        ``connection``: a ``Connection`` of psycopg's, on the database of the tasks. ``add_task`` inserts each task in
+        its open transaction at once, so that both commit or roll back together, whatever becomes of the request. What
+        was committed starts when the request has ended; what is committed later, a minute after it was added.
+        With an ``AsyncConnection`` write ``await f.options(connection=...).enqueue(...)``. None ends that.
+
         ``idempotency_key``: a repeated request with the same key stores nothing new, until its tasks' retention ends;
         its handles are those of the first request. True takes the key from the ``Idempotency-Key`` header, if there is
         one, and applies to this method and path. If you give the key, the first task has it unchanged, for
@@ -114,6 +122,12 @@ class BackgroundTasks(Buffer):
             if session is not None:
                 check_session(session)
             self._session = session
+        if connection is not AS_CONFIGURED:
+            if connection is not None:
+                if self._session is not None:
+                    raise InvalidOption("configure: session and connection are both given: give one of them")
+                check_sync_connection(connection, "await f.options(connection=...).enqueue(...)")
+            self._connection = connection
         if idempotency_key is not None:
             self._key = self._request_key() if idempotency_key is True else own_key(idempotency_key)
 

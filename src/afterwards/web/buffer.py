@@ -8,14 +8,16 @@ import fastapi
 from starlette.background import BackgroundTask
 
 from afterwards import telemetry
+from afterwards.client.connections import check_sync_connection
+from afterwards.client.connections import store as insert
 from afterwards.client.installations import the_client
-from afterwards.client.request import RequestTasks
+from afterwards.client.request import RequestTasks, in_line
 from afterwards.client.session_call import Joining
 from afterwards.client.sqlalchemy import join
 from afterwards.client.uploads import UNSTORABLE
 from afterwards.core.already_called import called_already
 from afterwards.core.errors import EngineError, InvalidOption, NotAFunction, NotStored, QueueFull
-from afterwards.core.options import AS_CONFIGURED, DatabaseSession, Stored
+from afterwards.core.options import AS_CONFIGURED, DatabaseConnection, DatabaseSession, Stored
 from afterwards.tasks.function import Call, TaskFunction
 from afterwards.tasks.wrapped import is_call, is_task_function, leads_to_call, refuse_wrapped
 from afterwards.web.idempotency import task_key
@@ -32,6 +34,7 @@ class Buffer(fastapi.BackgroundTasks):
     _phase = Phase.HANDLING
     _ordered: bool | None = None  # None: the installation's default
     _session: DatabaseSession | None = None
+    _connection: DatabaseConnection | None = None
     _key: str | None = None  # makes the request's tasks idempotent
     _keyed = 0  # number of tasks that got a key
     flushed_length = -1
@@ -87,14 +90,34 @@ class Buffer(fastapi.BackgroundTasks):
         key = None if self._key is None else self._next_key(self._key)
         late = self._phase is not Phase.HANDLING
         call = StoredCall(func, args, kwargs, self._request_tasks, chained=chained, late=late, key=key)
+        connection = self._connection if func.connection is AS_CONFIGURED else func.connection
         if session is not None:
-            if call.uploads and call.uploads.any:
-                raise InvalidOption(
-                    f"task {func.name!r}: an uploaded file cannot be stored by a session's commit: write "
-                    f"`await {func.name}.options(session=...).enqueue(...)`, or leave the session out for this task"
-                )
+            self._check_uploads(call, "session")
             self._join(call, session)
+        elif connection is not None:
+            self._check_uploads(call, "connection")
+            check_sync_connection(connection, f"await {func.name}.options(connection=...).enqueue(...)")
+            self._store_in(call, connection)
         return call
+
+    def _check_uploads(self, call: StoredCall, with_what: str) -> None:
+        if call.uploads and call.uploads.any:
+            raise InvalidOption(
+                f"task {call.name!r}: an uploaded file cannot be stored by a {with_what}'s commit: write "
+                f"`await {call.name}.options({with_what}=...).enqueue(...)`, or leave the {with_what} out for this task"
+            )
+
+    def _store_in(self, call: StoredCall, connection: DatabaseConnection) -> None:
+        """Store a call in the open transaction of a connection."""
+        assert self._request_tasks is not None
+        request = self._request_tasks
+        if not (request.at_once or request.answered):
+            request.client.must_work()
+        tasks = [*in_line([call], request)]
+        stored = insert(connection, tasks, request.client)
+        if stored is not None:  # otherwise a test keeps its tasks in memory: it is stored as any other
+            request.stored(tasks, stored)
+            call.mark_stored(stored[0].id)
 
     def _check_after(self, func: TaskFunction[Any, Any, Any], after: Stored, *, joins: bool) -> None:
         """Raise NotStored for a task that comes after one which will not be stored before it."""

@@ -12,6 +12,7 @@ from afterwards.engines.postgres import rows
 from afterwards.engines.postgres.io import schema
 from afterwards.engines.postgres.io.address import Address
 from afterwards.engines.postgres.io.errors import translated, translated_at_connecting
+from afterwards.engines.postgres.io.notifying import NOTIFY, channel
 from afterwards.engines.postgres.io.transactions import SERVER_NOW
 from afterwards.engines.postgres.operations import storing
 from afterwards.engines.postgres.operations.storing import Call
@@ -69,6 +70,8 @@ class Joined:
     def _enqueue(self, tasks: Sequence[NewTask], tries: int) -> list[Task]:
         work = Work(self._now(), repeated=tries)
         stored = self._run(storing.enqueue_or_raise(work, tasks))
+        if work.queued:  # sent at the commit: other processes are told even if nobody calls `committed`
+            self._execute(NOTIFY, (channel(self._schema), ""))
         self._is_queued |= work.queued
         return stored
 

@@ -132,7 +132,7 @@ class Afterwards:
         may be of several functions, and are independent of each other. Returns their handles in the order given, no
         handles for no calls. A call that is given twice makes two tasks, unless a uniqueness rule applies. They are
         stored in this installation, even in a request or task of another one. Options of a call:
-        ``send.options(delay=60).call(user)``; only ``session`` cannot be set.
+        ``send.options(delay=60).call(user)``; only ``session`` and ``connection`` cannot be set.
         Raises InvalidOption for anything that is not a call, and what ``enqueue`` raises.
         """
         return await enqueue_many(calls, self.client)

@@ -1,6 +1,7 @@
 """When schedules fire, and what becomes of what was missed."""
 
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,9 +17,11 @@ from afterwards.core.schedule import (
     Every,
     Missed,
     Schedule,
+    StoredSchedule,
     due,
     fires,
     latest_fire,
+    moved,
     next_fire,
     wanted,
 )
@@ -243,3 +246,26 @@ def test_a_function_without_a_schedule_is_told_how_to_get_one() -> None:
     error = NotScheduled("greet")
     assert error.name == "greet"
     assert '"greet" has no schedule: give it one with @task(cron=' in str(error)
+
+
+HERE = StoredSchedule(name="greet", expression="a", after=NOON + HOUR)
+THERE = StoredSchedule(name="greet", expression="a", after=NOON, last_fire=NOON)
+
+
+@pytest.mark.parametrize(
+    ("known", "arriving", "after"),
+    [
+        (None, THERE, THERE),
+        (HERE, THERE, THERE),  # registered here meanwhile, and never fired
+        (replace(HERE, last_fire=NOON + HOUR), THERE, replace(HERE, last_fire=NOON + HOUR)),
+        (replace(THERE, last_fire=NOON), replace(HERE, last_fire=NOON + HOUR), replace(HERE, last_fire=NOON + HOUR)),
+        (replace(THERE, last_fire=NOON), HERE, replace(HERE, last_fire=NOON)),
+        (replace(HERE, expression="b"), THERE, replace(HERE, expression="b")),
+        (HERE, replace(THERE, paused=True), replace(THERE, paused=True)),
+        (replace(HERE, expression="b", paused=True), THERE, replace(HERE, expression="b", paused=True)),
+    ],
+)
+def test_a_moved_schedule_handles_no_fire_twice_and_misses_none(
+    known: StoredSchedule | None, arriving: StoredSchedule, after: StoredSchedule
+) -> None:
+    assert moved(known, arriving) == after

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -48,6 +49,7 @@ class Connections:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._idle: list[Connection] = []
+        self._made: WeakSet[Connection] = WeakSet()  # also those in the hands of a call that was given up
         self._free = asyncio.Semaphore(MOST)
         self._is_closed = False
         self.pooled = address.pooled  # None until the first connection has found out
@@ -82,6 +84,7 @@ class Connections:
         except BaseException:
             discard(connection)
             raise
+        self._made.add(connection)
         return connection
 
     def forget_idle(self) -> None:
@@ -91,8 +94,11 @@ class Connections:
             discard(connection)
 
     def close(self) -> None:
+        """Close all connections, whoever uses them."""
         self._is_closed = True
         self.forget_idle()
+        for connection in [*self._made]:
+            discard(connection)
 
     async def _take(self) -> Connection:
         while self._idle:

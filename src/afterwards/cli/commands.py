@@ -2,6 +2,7 @@
 
 import typer
 
+from afterwards.cli.migrate import migrate
 from afterwards.cli.worker import worker
 
 commands = typer.Typer(
@@ -11,6 +12,7 @@ commands = typer.Typer(
     help="Run and manage the background tasks of FastAPI applications.",
 )
 commands.command()(worker)
+commands.command()(migrate)
 
 
 @commands.callback()

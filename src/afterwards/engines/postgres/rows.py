@@ -5,11 +5,11 @@ A set of rows goes to the server as one JSON text, whatever its size and whichev
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
-from uuid import UUID
 
 from afterwards.core.errors import EngineError
 from afterwards.core.fast_frozen import blank, draft_of, frozen
@@ -144,13 +144,10 @@ def known_ids(ids: Iterable[str]) -> list[str]:
 
 
 def is_uuid(id: str) -> bool:
-    if len(id) != 36:
-        return False
-    try:
-        UUID(id)
-    except ValueError:
-        return False
-    return True
+    return _UUID.fullmatch(id) is not None
+
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 
 def id_to_store(id: str) -> str:
@@ -274,6 +271,27 @@ def to_task(row: Row, failures: tuple[Failure, ...] = ()) -> Task:
         return _salvaged(row, str(error), failures)
     except OverflowError:
         return _salvaged(row, "an instant or a span in it is out of range", failures)
+
+
+def as_taken(row: Row, worker: str, lease_until: int, now: int) -> Row:
+    """Return a row of ``COLUMNS`` as it is once a worker has taken its task: a translation of ``lifecycle.claim``."""
+    return (
+        *row[:_STATE],
+        State.RUNNING.value,
+        *row[_STATE + 1 : ATTEMPT],
+        row[ATTEMPT] + 1,
+        *row[ATTEMPT + 1 : _RUN_AT],
+        None,
+        worker,
+        lease_until,
+        now,
+        *row[_RUN_AT + 4 : _PROGRESS],
+        None,
+        *row[_PROGRESS + 1 :],
+    )
+
+
+_STATE, _RUN_AT, _PROGRESS = 5, 24, 32
 
 
 def _to_task(row: Row, failures: tuple[Failure, ...]) -> Task:

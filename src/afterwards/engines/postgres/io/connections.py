@@ -4,6 +4,8 @@ A pool of the driver's would hide why it cannot connect, and would wait where th
 """
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -33,8 +35,8 @@ SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_read_
 # always out of date: each statement has an index that fits, so the planner must not believe that a table is small.
 SETTINGS = {
     "statement_timeout": "10s",
-    "lock_timeout": "4s",
-    "idle_in_transaction_session_timeout": "10s",
+    "lock_timeout": "3s",
+    "idle_in_transaction_session_timeout": "5s",
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
@@ -52,6 +54,7 @@ class Connections:
         self._made: WeakSet[Connection] = WeakSet()  # also those in the hands of a call that was given up
         self._free = asyncio.Semaphore(MOST)
         self._is_closed = False
+        self._lent: dict[asyncio.Task[Any] | None, Connection] = {}
         self.pooled = address.pooled  # None until the first connection has found out
 
     @asynccontextmanager
@@ -59,12 +62,18 @@ class Connections:
         """Lend a connection. One that was left in the middle of something is closed."""
         async with self._free:
             connection = await self._take()
+            borrower = asyncio.current_task()
+            self._lent[borrower] = connection
             try:
                 yield connection
-            except BaseException:
+            finally:
+                del self._lent[borrower]
                 self._give_back(connection)
-                raise
-            self._give_back(connection)
+
+    def cut_off(self, borrower: asyncio.Task[Any]) -> None:
+        """Cut the connection that a task has borrowed: whatever it waits for there fails at once."""
+        if connection := self._lent.get(borrower):
+            cut(connection)
 
     async def connect(self) -> Connection:
         """Make a connection. Raises EngineUnavailable or EngineError."""
@@ -140,6 +149,12 @@ class Connections:
             connection.prepare_threshold = None
         else:
             await connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in SETTINGS.items()))
+
+
+def cut(connection: Connection) -> None:
+    """End a connection in such a way that whoever waits for an answer notices it."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.pgconn.socket)) as shared:
+        shared.shutdown(socket.SHUT_RDWR)
 
 
 def discard(connection: Connection) -> None:

@@ -10,8 +10,8 @@ import psycopg
 from psycopg import sql
 
 from afterwards.core.errors import EngineError
-from afterwards.engines.postgres.io.connections import Connection, discard
-from afterwards.engines.postgres.io.transactions import Server
+from afterwards.engines.postgres.io.connections import Connection, cut, discard
+from afterwards.engines.postgres.io.transactions import PATIENCE, Server
 
 INTERVAL = 0.025
 """Seconds between two notifications of one process. The server lets only one transaction at a time send any."""
@@ -21,6 +21,9 @@ POLL = timedelta(seconds=0.5)
 
 LONGEST_PAUSE = 5.0
 """Seconds between two attempts to listen, at most."""
+
+CHECK_EVERY = 10.0
+"""Seconds of silence after which the connection that listens is checked: it may have been lost without a word."""
 
 NOTIFY = "SELECT pg_notify(%s, %s)"
 
@@ -63,9 +66,11 @@ class Notifier:
                 self.is_listening = True
                 pause = 0.1
                 self._wake_here()  # for hints that were missed
-                async for one in connection.notifies():
-                    if one.payload != self._token:
-                        self._wake_here()
+                while True:
+                    async for one in connection.notifies(timeout=CHECK_EVERY):
+                        if one.payload != self._token:
+                            self._wake_here()
+                    await _check(connection)
             except (EngineError, psycopg.Error):
                 pass
             finally:
@@ -78,6 +83,15 @@ class Notifier:
     @property
     def _channel(self) -> str:
         return channel(str(self._server.schema))
+
+
+async def _check(connection: Connection) -> None:
+    """Wait for an answer of the server, for a few seconds. Raises OperationalError."""
+    asked = asyncio.ensure_future(connection.execute("SELECT 1"))
+    done, _ = await asyncio.wait([asked], timeout=PATIENCE)
+    if not done:
+        cut(connection)
+    await asked
 
 
 def channel(schema: str) -> str:

@@ -78,6 +78,18 @@ async def prepare(connection: Connection, address: Address) -> tuple[str, Identi
         raise _explained(error, address) from error
 
 
+async def pending(connection: Connection, address: Address) -> list[str]:
+    """Return the statements that the tables have not seen. Raises EngineError."""
+    try:
+        schema = await schema_of(connection, address)
+        version = await version_of(connection, schema)
+        check(version, address)
+        [exists] = await _row(connection, HAS_SCHEMA, schema)
+        return [*statements(version, schema, create=not exists)] if version < VERSION else []
+    except psycopg.Error as error:
+        raise _explained(error, address) from error
+
+
 async def schema_of(connection: Connection, address: Address) -> str:
     """Return the name of the schema that the tables are in."""
     [found] = await _row(connection, FIRST_SCHEMA)

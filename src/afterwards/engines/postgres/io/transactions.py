@@ -24,7 +24,7 @@ Make = Callable[[Work], Operation[R]]
 MOST_TRIES = 8
 """How often a transaction that crosses others is tried."""
 
-PATIENCE = 8.0
+PATIENCE = 5.0
 """Seconds after which a call is answered with EngineUnavailable, whatever the server does."""
 
 SERVER_NOW = "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint"
@@ -64,9 +64,10 @@ class Server:
             task.cancel()
             raise
         if not done:
+            self.connections.cut_off(task)
+            self.connections.forget_idle()
             task.cancel()
             task.add_done_callback(_forget)
-            self.connections.forget_idle()
             raise EngineUnavailable(f"{self._address.shown} has not answered for {PATIENCE:g} seconds")
         return task.result()
 

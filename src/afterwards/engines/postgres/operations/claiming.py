@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import NamedTuple
 
-from afterwards.core import lifecycle, limits
+from afterwards.core import limits
 from afterwards.core.limits import Group
 from afterwards.core.routing import Route
 from afterwards.core.task import Lease, Task
@@ -72,6 +72,27 @@ FIRST_OF_EACH_KEY = f"""
     ) AS place
 """
 
+_UPDATE = """
+    UPDATE afterwards_tasks t SET
+        state = 'running', attempt = t.attempt + 1, run_at = NULL, worker = %s, lease_until = %s, started_at = %s,
+        progress = NULL, since = NULL
+    FROM old WHERE t.seq = old.seq
+"""
+
+# The usual claim in one statement: of tasks without limits that are no suspects.
+TAKE_FIRST = f"""
+    WITH old AS MATERIALIZED (
+        SELECT place.* FROM unnest(%s::text[], %s::text[]) AS lane (queue, name)
+        CROSS JOIN LATERAL (
+            SELECT {COLUMNS} FROM afterwards_tasks t
+            WHERE {WHERE[QUEUED]} AND t.queue = lane.queue AND t.name = lane.name AND {_NOT_OVERDUE}
+            ORDER BY t.priority DESC, t.seq LIMIT %s FOR UPDATE SKIP LOCKED
+        ) AS place
+        ORDER BY place.priority DESC, place.seq LIMIT %s
+    ), new AS ({_UPDATE})
+    SELECT * FROM old ORDER BY priority DESC, seq
+"""
+
 BY_ID = f"""
     SELECT {_PLACE}, t.queue FROM afterwards_tasks t
     WHERE t.id = ANY (%s::uuid[]) AND t.state = 'queued' AND {_NOT_OVERDUE}
@@ -84,12 +105,7 @@ TAKE = f"""
         SELECT {COLUMNS} FROM afterwards_tasks t JOIN unnest(%s::bigint[], %s::integer[]) AS chosen (seq, attempt)
             ON t.seq = chosen.seq AND t.attempt = chosen.attempt
         WHERE t.state = 'queued' FOR UPDATE OF t SKIP LOCKED
-    ), new AS (
-        UPDATE afterwards_tasks t SET
-            state = 'running', attempt = t.attempt + 1, run_at = NULL, worker = %s, lease_until = %s, started_at = %s,
-            progress = NULL, since = NULL
-        FROM old WHERE t.seq = old.seq
-    )
+    ), new AS ({_UPDATE})
     SELECT * FROM old
 """
 
@@ -166,6 +182,8 @@ def claim(work: Work, claim: Claim, seen: Look) -> Operation[list[Task]]:
 def _claim(work: Work, claim: Claim, seen: Look) -> Operation[list[Task]]:
     if claim.limit < 1:
         return []
+    if _is_plain(claim, seen):
+        return (yield from _take_first(work, claim, seen.served(claim, QUEUED)))
     rooms = Rooms(work, claim)
     yield from rooms.lock(_names(claim, seen))
     places = yield from _places(work, claim, seen, rooms)
@@ -176,6 +194,21 @@ def _claim(work: Work, claim: Claim, seen: Look) -> Operation[list[Task]]:
     taken = (yield from _take(work, claim, chosen)) if chosen else []
     yield from rooms.note(taken)
     return taken
+
+
+def _is_plain(claim: Claim, seen: Look) -> bool:
+    """Return True if no limit and no suspicion has a part in the claim."""
+    others = seen.served(claim, LIMITED) or (claim.suspects and seen.served(claim, SUSPECTS))
+    limited = any(route.name in claim.limits for route in seen.served(claim, QUEUED))
+    return claim.ids is None and not (others or limited)
+
+
+def _take_first(work: Work, claim: Claim, routes: Sequence[Route]) -> Operation[list[Task]]:
+    """Lease the first tasks of these lanes."""
+    queues, names = [route.queue for route in routes], [route.name for route in routes]
+    lease = claim.worker, work.after(claim.lease), work.instant
+    found = yield from fetch(TAKE_FIRST, queues, names, work.instant, claim.limit, claim.limit, *lease)
+    return (yield from _taken(work, claim, found))
 
 
 def _names(claim: Claim, seen: Look) -> set[str]:
@@ -246,9 +279,15 @@ def _take(work: Work, claim: Claim, chosen: Sequence[Place]) -> Operation[list[T
     seqs, attempts = [place.seq for place in chosen], [place.attempt for place in chosen]
     found = yield from fetch(TAKE, seqs, attempts, claim.worker, work.after(claim.lease), work.instant)
     by_seq = {row[SEQ]: row for row in found}
-    tasks = [(by_seq[seq], rows.to_task(by_seq[seq])) for seq in seqs if seq in by_seq]
+    return (yield from _taken(work, claim, [by_seq[seq] for seq in seqs if seq in by_seq]))
+
+
+def _taken(work: Work, claim: Claim, found: Sequence[Row]) -> Operation[list[Task]]:
+    """Return the tasks of rows that were taken, given as they were before. Those that cannot be read are put back."""
+    lease_until, now = work.after(claim.lease), work.instant
+    tasks = [(row, rows.to_task(rows.as_taken(row, claim.worker, lease_until, now))) for row in found]
     yield from _give_back(work, [(row, task.unreadable) for row, task in tasks if task.unreadable])
-    return [lifecycle.claim(task, claim.worker, claim.lease, work.now) for _, task in tasks if not task.unreadable]
+    return [task for _, task in tasks if not task.unreadable]
 
 
 def _give_back(work: Work, unreadable: Sequence[tuple[Row, str]]) -> Operation[None]:

@@ -27,7 +27,9 @@ SUCCEED = f"""
 
 LOCK_STANDING = f"""
     SELECT {COLUMNS} FROM afterwards_tasks t
-    WHERE t.id = ANY (%s::uuid[]) OR t.id IN (SELECT task FROM afterwards_aliases WHERE id = ANY (%s::uuid[]))
+    WHERE t.id IN (
+        SELECT id FROM unnest(%s::uuid[]) AS id UNION SELECT task FROM afterwards_aliases WHERE id = ANY (%s::uuid[])
+    )
     ORDER BY t.seq FOR UPDATE
 """
 

@@ -1,0 +1,116 @@
+"""Each statement of the PostgreSQL engine finds its rows by an index, also in a table without statistics."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from afterwards.engines.postgres.io import schema
+from afterwards.engines.postgres.io.connections import SETTINGS
+from afterwards.engines.postgres.io.transactions import SERVER_NOW
+from afterwards.engines.postgres.operations import (
+    claiming,
+    finishing,
+    limiting,
+    looking,
+    pruning,
+    reading,
+    registration,
+    set_aside,
+    storing,
+    successors,
+)
+from afterwards.engines.postgres.rows import as_json
+from servers.postgres import PostgresServer
+
+pytestmark = pytest.mark.xdist_group("postgres")
+
+MANY = 20_000
+NOW = 1_800_000_000_000_000
+
+FILL = f"""
+    INSERT INTO afterwards_tasks (id, name, arguments, created_at, state, queue, priority, finished_at, retention)
+    SELECT gen_random_uuid(), 'greet', '{{}}', n, 'succeeded', 'default', 0, {NOW} + n, 0
+    FROM generate_series(1, {MANY}) AS n
+    UNION ALL
+    SELECT gen_random_uuid(), 'greet', '{{}}', n, 'queued', 'default', 0, NULL, 0 FROM generate_series(1, {MANY}) AS n
+"""
+
+ID = ["018f22e2-79b0-7000-8000-000000000000"]
+END = as_json([{"id": ID[0], "attempt": 1, "failed": 0, "crashed": 0}])
+LANE = ["default"], ["greet"]
+LEASE = "w", NOW + 1, NOW
+ROUTE = as_json([{"name": "greet", "queue": "default"}])
+
+STATEMENTS: list[tuple[str, tuple[Any, ...]]] = [
+    (looking.LOOK, ()),
+    (looking.DUE_LANES, (NOW,)),
+    (claiming.TAKE_FIRST, (*LANE, NOW, 100, 100, *LEASE)),
+    (claiming.FIRST_QUEUED, (*LANE, NOW, 100, 100)),
+    (claiming.FIRST_SUSPECTS, (*LANE, NOW, 100, 100)),
+    (claiming.FIRST_LIMITED, (*LANE, NOW, 100, 100)),
+    (claiming.FIRST_OF_EACH_KEY, (*LANE, NOW, 100)),
+    (claiming.BY_ID, (ID, NOW)),
+    (claiming.TAKE, ([1], [0], *LEASE)),
+    (claiming.PROMOTE, (NOW, 100)),
+    (claiming.RENEW, (END, NOW)),
+    (limiting.RUNNING, (["greet"],)),
+    (storing.LOAD, (ID, ["u"], ["i"])),
+    (storing.LOAD_PREDECESSORS, (ID,)),
+    (storing.ALIASES, (ID,)),
+    (storing.PUBLISH, (NOW, END)),
+    (finishing.SUCCEED, (NOW, END)),
+    (finishing.LOCK_STANDING, (ID, ID)),
+    (finishing.LOCK_OVERDUE, (NOW, 100)),
+    (successors.LOCK_TASKS, (ID,)),
+    (successors.NEXT_BEHIND, (ID, 100)),
+    (successors.ALL_BEHIND, (ID, 100)),
+    (successors.ALL_CANCELLED_BEHIND, (ID, 0, 100)),
+    (successors.TAKEN_KEYS, (["u"],)),
+    (reading.STANDING, (ID, ID)),
+    (reading.PLACES, (ID, ID)),
+    (reading.FAILURES, (ID,)),
+    (reading.EXPIRED, (NOW, 100)),
+    (reading.FIND.format(conditions="true AND " + reading.BEFORE), (ID[0], 100)),
+    (reading.FIND.format(conditions="t.state = 'failed'"), (100,)),
+    (reading.FIND.format(conditions="t.state = 'waiting'"), (100,)),
+    (pruning.ANY_OVER, (NOW,)),
+    (pruning.DELETE_TASKS, (NOW, 100)),
+    (pruning.DELETE_FAILURES, (ID,)),
+    (set_aside.LOST_TO_INDEXES, ()),
+    (registration.DUE_ROUTES, (NOW,)),
+]
+
+
+@pytest.fixture(scope="module")
+def connection(postgres: PostgresServer) -> Iterator[psycopg.Connection[Any]]:
+    """A large table that autovacuum has not seen, and the settings of the engine's connections."""
+    database = postgres.create_database()
+    with postgres.connect(database) as connection:
+        for statement in schema.statements(0, "public", create=False):
+            connection.execute(statement)  # type: ignore[call-overload]
+        connection.execute("ALTER TABLE afterwards_tasks SET (autovacuum_enabled = false)")
+        connection.execute(FILL)
+        connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in SETTINGS.items()))
+        yield connection
+    postgres.drop_database(database)
+
+
+@pytest.mark.parametrize(("statement", "values"), STATEMENTS)
+def test_it_reads_few_rows(connection: psycopg.Connection[Any], statement: str, values: tuple[Any, ...]) -> None:
+    text = schema.qualified(statement, "public").replace("{now}", SERVER_NOW)
+    with connection.transaction(force_rollback=True):
+        [(explained,)] = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", values or None).fetchall()  # type: ignore[call-overload]
+    plan = explained if isinstance(explained, list) else json.loads(explained)
+    for node in nodes(plan[0]["Plan"]):
+        if str(node.get("Relation Name", "")) == "afterwards_tasks":
+            read = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+            assert read <= 300, f"{node['Node Type']} by {node.get('Index Name')} reads {read} rows"
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)

@@ -85,6 +85,7 @@ class Connections:
             )
         except (psycopg.Error, OSError) as error:
             raise translated_at_connecting(error, self._address.shown) from error
+        self._made.add(connection)
         try:
             await self._greet(connection)
         except psycopg.Error as error:
@@ -93,7 +94,6 @@ class Connections:
         except BaseException:
             discard(connection)
             raise
-        self._made.add(connection)
         return connection
 
     def forget_idle(self) -> None:

@@ -24,7 +24,7 @@ from chaos.troubles import Trouble, Troubles, cause
 PAGE = 1000
 PATIENCE = 240  # seconds that everything may take to finish after the last trouble
 OWN_ERRORS = ("error of its own", "never retrieved", "Exception in", "SystemError", "malformed")
-LONGEST_ANSWER = 20.0
+LONGEST_ANSWER = 30.0
 """Seconds within which every request has its answer while a server lives. Starting that server is included."""
 
 

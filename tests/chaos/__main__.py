@@ -5,6 +5,7 @@ kills of the database server, and 50 troubles of the network.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ DEFAULTS: Mapping[str, Default] = {
 def main() -> int:
     """0 when every promise was kept."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and so end what was started
     again = f"python -m tests.chaos --engine {options.engine} --seed {options.seed}"
     print(f"seed {options.seed}: repeat with `{again}`", flush=True)
     return int(

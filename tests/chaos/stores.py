@@ -30,6 +30,10 @@ class Store(Protocol):
         """Return "ok", or what is wrong with the store once nobody uses it any more."""
         ...
 
+    def log(self) -> str:
+        """Return what its server has said."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SQLiteStore:
@@ -47,6 +51,9 @@ class SQLiteStore:
     def integrity(self) -> str:
         with closing(sqlite3.connect(self.file)) as connection:
             return "; ".join(line for [line] in connection.execute("PRAGMA integrity_check"))
+
+    def log(self) -> str:
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,9 @@ class PostgresStore:
             abandoned = connection.execute(ABANDONED).fetchall()
         wrong += [f"a session was left {state}, after: {query}" for state, query in abandoned]
         return "; ".join(dict.fromkeys(wrong)) or "ok"
+
+    def log(self) -> str:
+        return self.server.log()
 
 
 EXPECTED = ("canceling statement due to", "terminating connection")

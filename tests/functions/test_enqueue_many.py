@@ -201,7 +201,7 @@ class TestAllOrNone:
 
     async def test_a_session_cannot_be_set(self, tasks: Afterwards) -> None:
         orm = pytest.importorskip("sqlalchemy.orm")
-        with pytest.raises(InvalidOption, match="neither `session` nor `connection`"):
+        with pytest.raises(InvalidOption, match="in enqueue_many: `"):
             await tasks.enqueue_many([double.options(session=orm.Session()).call(1)])
         assert await records(tasks) == []
 

@@ -10,8 +10,8 @@ import pytest
 
 from face.processes import Program, write_application
 from hosts.namespaces import Host, two_hosts
-from servers.missing import missing
-from servers.postgres import NotInstalled, PostgresServer
+from servers.fixtures import private_postgres
+from servers.postgres import PostgresServer
 
 TEXTS = [f"{number}" for number in range(20)]
 
@@ -45,11 +45,7 @@ class Two:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    try:
-        server = PostgresServer()
-    except NotInstalled as error:
-        missing(str(error))
-    with server:
+    with private_postgres() as server:
         server.allow_everywhere()
         yield server
 

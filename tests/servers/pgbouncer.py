@@ -12,7 +12,7 @@ from pwd import getpwnam
 import psycopg
 
 from servers.missing import missing
-from servers.postgres import PASSWORD, POLL, TIMEOUT, USER, PostgresServer, _account, _free_port
+from servers.postgres import PASSWORD, POLL, TIMEOUT, USER, PostgresServer, _account, free_port
 
 SETTINGS = """
 [databases]
@@ -36,7 +36,7 @@ def pgbouncer(server: PostgresServer) -> Iterator[int]:
     program = shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
     if program is None:
         missing("PgBouncer is not installed (Debian: apt-get install pgbouncer)")
-    folder, port, account = Path(tempfile.mkdtemp(prefix="afterwards-pgb-")), _free_port(), _account()
+    folder, port, account = Path(tempfile.mkdtemp(prefix="afterwards-pgb-")), free_port(), _account()
     settings = SETTINGS.format(server=server.port, user=USER, password=PASSWORD, port=port, folder=folder)
     (folder / "pgbouncer.ini").write_text(settings)
     (folder / "users").write_text(f'"{USER}" ""\n')

@@ -12,17 +12,13 @@ import psycopg
 import pytest
 
 from chaos.server import TESTS, wait_until
-from servers.missing import missing
-from servers.postgres import CAREFUL, NotInstalled, PostgresServer
+from servers.fixtures import private_postgres
+from servers.postgres import CAREFUL, PostgresServer
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    try:
-        server = PostgresServer(CAREFUL)
-    except NotInstalled as error:
-        missing(str(error))
-    with server:
+    with private_postgres(CAREFUL) as server:
         yield server
 
 

@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -50,6 +51,7 @@ class Connections:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._idle: list[Connection] = []
+        self._made: WeakSet[Connection] = WeakSet()  # also those in the hands of a call that was given up
         self._free = asyncio.Semaphore(MOST)
         self._is_closed = False
         self._lent: dict[asyncio.Task[Any] | None, Connection] = {}
@@ -85,6 +87,7 @@ class Connections:
             )
         except (psycopg.Error, OSError) as error:
             raise translated_at_connecting(error, self._address.shown) from error
+        self._made.add(connection)
         try:
             await self._greet(connection)
         except psycopg.Error as error:
@@ -102,8 +105,11 @@ class Connections:
             discard(connection)
 
     def close(self) -> None:
+        """Close all connections, whoever uses them."""
         self._is_closed = True
         self.forget_idle()
+        for connection in [*self._made]:
+            discard(connection)
 
     async def _take(self) -> Connection:
         while self._idle:

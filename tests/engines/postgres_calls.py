@@ -4,8 +4,8 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from afterwards.core.lifecycle import Settled, Succeeded, settle
 from afterwards.core.retry import Retry
+from afterwards.core.settling import Settled, Succeeded, settle
 from afterwards.core.task import NewTask, Task, task_id
 from afterwards.engine import Claim
 

@@ -12,8 +12,8 @@ import pytest
 from postgres_calls import claim, end, new
 
 from afterwards.core.errors import QueueFull
-from afterwards.core.lifecycle import Raised, Released, Succeeded
 from afterwards.core.limits import Limit, Rate
+from afterwards.core.settling import Raised, Released, Succeeded
 from afterwards.core.task import NewTask, State
 from afterwards.engine import Fire
 from afterwards.engines.postgres import PostgresEngine

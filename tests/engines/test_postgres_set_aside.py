@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from postgres_calls import LEASE, claim, end, new
 
-from afterwards.core.lifecycle import Raised
+from afterwards.core.settling import Raised
 from afterwards.core.task import FailureKind, NewTask, State, Task
 from afterwards.engine import Query
 from afterwards.engines.postgres import PostgresEngine

@@ -18,7 +18,7 @@ from afterwards.core.task import State, Task
 from afterwards.engine import Query
 from afterwards.engines.postgres import PostgresEngine
 from afterwards.engines.sqlite import SQLiteEngine
-from face.processes import ENVIRONMENT, PATIENCE, Program, eventually, output, uvicorn, write_application
+from face.processes import ENVIRONMENT, TIMEOUT, Program, eventually, output, uvicorn, write_application
 from servers.postgres import PASSWORD, PostgresServer
 
 SOURCE, DESTINATION = "sqlite:///afterwards.db", "sqlite:///new.db"
@@ -64,7 +64,7 @@ def move(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
 
 
@@ -100,7 +100,7 @@ def test_all_tasks_are_moved_and_run_at_the_new_url(folder: Path) -> None:
     again = move(folder)
     assert (again.returncode, again.stdout[:13]) == (ExitCode.DONE, "moved 0 tasks")
     worker = [sys.executable, "-m", "afterwards", "worker", "--burst"]
-    subprocess.run(worker, cwd=folder, env=ENVIRONMENT | {"AFTERWARDS_URL": DESTINATION}, timeout=PATIENCE, check=True)
+    subprocess.run(worker, cwd=folder, env=ENVIRONMENT | {"AFTERWARDS_URL": DESTINATION}, timeout=TIMEOUT, check=True)
     lines = (folder / "diary.txt").read_text().splitlines()
     assert len(lines) == len({*lines}) == 1215
 
@@ -136,7 +136,7 @@ def test_a_task_that_is_there_already_stays_as_it_is_and_is_named(folder: Path) 
     store(folder, 3)
     (folder / "new.db").write_bytes(b"")
     done = subprocess.run(
-        [sys.executable, "-m", "afterwards", "backup", "copy.db"], cwd=folder, env=ENVIRONMENT, timeout=PATIENCE
+        [sys.executable, "-m", "afterwards", "backup", "copy.db"], cwd=folder, env=ENVIRONMENT, timeout=TIMEOUT
     )
     assert done.returncode == 0
     moved = move(folder, SOURCE, "sqlite:///copy.db", "--yes")
@@ -214,7 +214,7 @@ def test_people_are_asked(folder: Path, answer: bytes, moved: int) -> None:
         text=True,
     )
     os.write(ours, answer)
-    told, error = asked.communicate(timeout=PATIENCE)
+    told, error = asked.communicate(timeout=TIMEOUT)
     os.close(ours)
     os.close(theirs)
     assert "3 tasks will be moved from sqlite:///" in told
@@ -230,7 +230,7 @@ def test_ctrl_c_ends_it_after_a_batch_and_it_goes_on_later(folder: Path) -> None
     with Program([sys.executable, "small.py", SOURCE, DESTINATION], folder) as moving:
         moving.says("moving\nmoving")
         moving.signal(signal.SIGINT)
-        assert moving.ends(PATIENCE) == ExitCode.FAILED
+        assert moving.ends(TIMEOUT) == ExitCode.FAILED
         assert "interrupted. Nothing is lost: run the same command again" in moving.output
     assert move(folder).returncode == ExitCode.DONE
     assert len(tasks_in(folder / "new.db")) == 2000
@@ -246,7 +246,7 @@ def test_killed_again_and_again_beside_a_worker_each_task_runs_once(
     (folder / "small.py").write_text(SMALL_BATCHES)
     worker = [sys.executable, "-m", "afterwards", "worker", "main:app"]
     kills = 0
-    deadline = monotonic() + 2 * PATIENCE
+    deadline = monotonic() + 2 * TIMEOUT
     with Program(worker, folder, AFTERWARDS_URL=url) as working:
         while True:
             assert monotonic() < deadline
@@ -258,7 +258,7 @@ def test_killed_again_and_again_beside_a_worker_each_task_runs_once(
                     moving.ends()
                     kills += 1
                     continue
-                assert moving.ends(PATIENCE) == ExitCode.DONE, moving.output
+                assert moving.ends(TIMEOUT) == ExitCode.DONE, moving.output
                 break
         eventually(lambda: len(working.diary()) >= 900)
         working.stops()
@@ -309,7 +309,7 @@ class TestServers:
             env=ENVIRONMENT,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
         assert refused.returncode == ExitCode.USAGE
         assert "pg_dump" in refused.stderr

@@ -14,8 +14,8 @@ import pytest
 from afterwards.cli import mover
 from afterwards.cli.errors import CommandError, UsageError
 from afterwards.cli.mover import Moved, move, refuse_live_workers, refuse_same_store
-from afterwards.core.lifecycle import Raised
 from afterwards.core.routing import LiveWorker
+from afterwards.core.settling import Raised
 from afterwards.core.task import State
 from afterwards.engine import Batch, Chunk, Engine, Query
 from afterwards.engines.memory import MemoryEngine

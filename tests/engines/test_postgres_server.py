@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -20,6 +20,8 @@ from afterwards.engine import Query
 from afterwards.engines import shared
 from afterwards.engines.postgres import PostgresEngine
 from afterwards.engines.postgres.io import schema
+from afterwards.engines.postgres.rows import Row
+from afterwards.engines.postgres.work import Operation, fetch
 from servers.missing import missing
 from servers.pgbouncer import pgbouncer
 from servers.postgres import CAREFUL, PASSWORD, USER, NotInstalled, PostgresServer
@@ -175,6 +177,20 @@ async def test_a_pooler_is_noticed_and_all_works(postgres_url: str, pooler: int)
             tasks += [task for some in taken for task in some]
         assert len({task.id for task in tasks}) == len(tasks) == 100
         assert await engine.finish([end(task) for task in tasks]) == []
+
+
+async def test_behind_a_pooler_each_transaction_has_the_settings(postgres_url: str, pooler: int) -> None:
+    url = f"postgresql://{USER}@127.0.0.1:{pooler}/{postgres_url.rpartition('/')[2]}"
+
+    def settings() -> Operation[Sequence[Row]]:
+        return (yield from fetch("SELECT current_setting('enable_seqscan'), current_setting('lock_timeout')"))
+
+    async with PostgresEngine(url) as engine, PostgresEngine(postgres_url) as direct:
+        for one in (engine, direct):
+            assert await one._ask(settings) == [("off", "3s")]
+            assert await one._transact(lambda _: settings()) == [("off", "3s")]
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SHOW lock_timeout").fetchone() == ("0",)
 
 
 async def test_behind_a_pooler_a_worker_polls(postgres_url: str, pooler: int) -> None:

@@ -146,6 +146,8 @@ class Server:
             try:
                 async with self.connections.lent() as connection:
                     await self._prepare(connection)
+                    if self.connections.pooled:  # settings are those of a transaction there
+                        return await self._read_in_transaction(connection, make)
                     work = Work(await self._now(connection) if is_timed else NEVER)
                     return await self._run(connection, make(work))
             except Exception as error:
@@ -153,6 +155,11 @@ class Server:
                 if last or not is_lost(error):
                     raise _last(error, self._address.shown) from error
         raise AssertionError
+
+    async def _read_in_transaction(self, connection: Connection, make: Make[R]) -> R:
+        result = await self._run(connection, make(Work(await self._begin(connection))))
+        await connection.execute("COMMIT")
+        return result
 
     async def _now(self, connection: Connection) -> datetime:
         if self._clock is not None:

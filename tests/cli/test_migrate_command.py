@@ -10,7 +10,7 @@ import pytest
 
 from servers.postgres import PASSWORD, PostgresServer
 
-pytestmark = pytest.mark.xdist_group("postgres")
+pytestmark = pytest.mark.xdist_group("postgres_sessions")
 
 
 def migrate(*arguments: str, url: str | None = None) -> tuple[int, str, str]:

@@ -18,7 +18,7 @@ from afterwards.core.task import NewTask, State
 from afterwards.engine import Fire
 from afterwards.engines.postgres import PostgresEngine
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres")]
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres_crossing")]
 
 HOSTS = 4
 ONE, TWO = {"greet": Limit(max_concurrency=1)}, {"greet": Limit(max_concurrency=2)}

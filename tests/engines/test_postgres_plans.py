@@ -25,7 +25,7 @@ from afterwards.engines.postgres.operations import (
 from afterwards.engines.postgres.rows import as_json
 from servers.postgres import PostgresServer
 
-pytestmark = pytest.mark.xdist_group("postgres")
+pytestmark = pytest.mark.xdist_group("postgres_plans")
 
 MANY = 20_000
 NOW = 1_800_000_000_000_000

@@ -14,7 +14,7 @@ from afterwards.engine import Query
 from afterwards.engines.postgres import PostgresEngine
 from afterwards.testing.clock import FakeClock
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres")]
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres_plans")]
 
 FAR = 2**60
 """An instant that no datetime can hold."""

@@ -242,7 +242,7 @@ def test_in_sqlite(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.xdist_group("postgres")
+@pytest.mark.xdist_group("postgres_stateful")
 def test_in_postgres(postgres: PostgresServer) -> None:
     InPostgres.server = postgres
     run_state_machine_as_test(InPostgres, settings=settings(EXAMPLES, max_examples=10))

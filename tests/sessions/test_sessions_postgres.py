@@ -16,7 +16,7 @@ from afterwards import Afterwards, BackgroundTasks, InvalidOption
 from face.serving import until
 from sessions.sessions_support import Base, Person, greet, stored
 
-pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True), pytest.mark.xdist_group("postgres")]
+pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True), pytest.mark.xdist_group("postgres_sessions")]
 
 
 @pytest.fixture

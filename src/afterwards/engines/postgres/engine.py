@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -48,9 +49,14 @@ MOST_CHANGED = 100
 MOST_PRUNED = 500
 """Rows that one transaction deletes, so that none takes long."""
 
+LEAST = timedelta(milliseconds=20)
+"""The shortest wait for a task that is due: another transaction may have locked it."""
+
 NEXT_DUE = "SELECT {now}, min(run_at) FROM afterwards_tasks WHERE state = 'scheduled'"
 
 _gate = threading.RLock()
+"""Held while an engine is opened or closed, and during a fork, so that a child does not inherit it locked."""
+
 _forgotten: list[Opened] = []
 """The parts that a process has inherited from its parent. They are kept, because their connections are the parent's."""
 
@@ -139,7 +145,7 @@ class PostgresEngine:
             await self._here().publish.call(starts)
 
     async def get(self, ids: Sequence[str]) -> list[Task]:
-        return await self._read(partial(reading.get, ids=ids)) if ids else []
+        return await self._ask(partial(reading.get, ids=ids)) if ids else []
 
     async def cancel(self, ids: Sequence[str], reason: str) -> list[Task]:
         await self._in_pieces(ids, lambda some: partial(finishing.cancel, ids=some, reason=reason))
@@ -177,11 +183,11 @@ class PostgresEngine:
         opened = self._here()
         most = timeout if opened.notifier.is_listening else min(timeout, POLL)
         try:
-            now, due = await self._read(_next_due)
+            now, due = await opened.ask(_next_due)
         except EngineError:
             await opened.wakeup.wait(most)  # the claim that follows tells
             return
-        coming = [at - now for at in (due, opened.room_at) if at is not None]
+        coming = [max(LEAST, at - now) for at in (due, opened.room_at) if at is not None]
         if opened.room_at is not None and opened.room_at <= now:
             opened.room_at = None  # once: the next claim sets it again if a rate is used up
         await opened.wakeup.wait(max(timedelta(), min([most, *coming])))
@@ -189,7 +195,7 @@ class PostgresEngine:
     # The methods of ``Controls``.
 
     async def find(self, query: Query) -> list[Task]:
-        return await self._read(partial(reading.find, query=query))
+        return await self._ask(partial(reading.find, query=query))
 
     async def stats(self) -> Stats:
         return await self._read(reading.stats)
@@ -197,7 +203,7 @@ class PostgresEngine:
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
         if not ids:
             return []
-        ordered = await self._read(partial(reading.in_the_order_stored, ids=ids))
+        ordered = await self._ask(partial(reading.in_the_order_stored, ids=ids))
         return await self._in_pieces(ordered, lambda some: partial(finishing.requeue, ids=some))
 
     async def prune(self, limit: int) -> int:
@@ -243,7 +249,7 @@ class PostgresEngine:
             await self._transact(partial(files.write, chunks=chunks))
 
     async def read_chunks(self, file: str, *, start: int, limit: int) -> list[bytes]:
-        return await self._read(partial(files.read, file=file, start=start, limit=limit))
+        return await self._ask(partial(files.read, file=file, start=start, limit=limit))
 
     async def delete_files(self, tasks: Sequence[str]) -> None:
         if tasks:
@@ -291,6 +297,9 @@ class PostgresEngine:
     async def _read(self, make: Callable[[Work], Operation[R]]) -> R:
         return await self._here().read(make)
 
+    async def _ask(self, question: Callable[[], Operation[R]]) -> R:
+        return await self._here().ask(question)
+
     async def _in_pieces(
         self, ids: Sequence[str], change: Callable[[Sequence[str]], Callable[[Work], Operation[Piece]]]
     ) -> list[Task]:
@@ -307,7 +316,7 @@ class PostgresEngine:
 
     async def _go_on_behind(self) -> bool:
         """Decide on remaining tasks behind others. Returns True if more are left."""
-        return await self._read(successors.is_any_left) and await self._transact(successors.go_on)
+        return await self._ask(successors.is_any_left) and await self._transact(successors.go_on)
 
     async def _delete_files_over(self) -> None:
         """Run several transactions if there are many, so that other calls get their turn."""
@@ -315,6 +324,10 @@ class PostgresEngine:
             pass
 
 
-def _next_due(work: Work) -> Operation[tuple[datetime, datetime | None]]:
+if sys.platform != "win32":
+    os.register_at_fork(before=_gate.acquire, after_in_parent=_gate.release, after_in_child=_gate.release)
+
+
+def _next_due() -> Operation[tuple[datetime, datetime | None]]:
     [(now, due)] = yield from fetch(NEXT_DUE)
     return rows.to_instant(now), None if due is None else rows.to_instant(min(due, rows.LATEST))

@@ -31,12 +31,17 @@ MOST_FINISHED = 500
 """Ends of attempts from different calls that share one transaction."""
 
 
+SOON = 0.1
+"""Seconds until a worker looks again for tasks that other transactions had locked."""
+
+
 class Opened:
     """The part of an engine that a fork must not share."""
 
     def __init__(self, address: Address) -> None:
         self.pid = os.getpid()
         self.wakeup = Wakeup()
+        self._attending = False
         self.room_at: datetime | None = None  # when a rate that a claim found used up lets another task start
         self.thread = thread = LoopThread()
         self.server = Server(address, self._after_commit)
@@ -62,18 +67,20 @@ class Opened:
         self.thread.post(self._attend)
 
     def _attend(self) -> None:
+        """Begin to send and receive hints. A fork, which nobody has entered, does so after its first transaction."""
         if self.server.schema is not None and not self._attending:
             self._attending = True
             self.thread.spawn(self.notifier.listen(), background=True)
             self.thread.spawn(self.notifier.send(), background=True)
-
-    _attending = False
 
     async def transact(self, make: Make[R]) -> R:
         return await self._call(partial(self.server.transact, make))
 
     async def read(self, make: Make[R]) -> R:
         return await self._call(partial(self.server.read, make))
+
+    async def ask(self, question: Callable[[], Operation[R]]) -> R:
+        return await self._call(partial(self.server.ask, question))
 
     async def claim(self, claim: Claim) -> list[Task]:
         """Lease tasks. They are released if the caller is cancelled, or if the answer is lost."""
@@ -87,7 +94,7 @@ class Opened:
         return result
 
     async def _claim(self, claim: Claim) -> list[Task]:
-        seen = await self.server.read(lambda _: looking.look())
+        seen = await self.server.ask(looking.look)
         if not claiming.is_needed(claim, seen):
             return []
         taken: list[Task] = []
@@ -131,10 +138,13 @@ class Opened:
         return [None] * len(calls)
 
     def _after_commit(self, work: Work) -> None:
+        self._attend()
         if work.room_at is not None:
             self.room_at = work.room_at
         if work.queued:
             self.notifier.hint()
+        if work.passed_by:
+            self.thread.loop.call_later(SOON, self.notifier.hint)
         if work.left_behind:
             self.thread.spawn(self._go_on())
         for one in work.set_aside:

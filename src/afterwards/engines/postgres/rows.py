@@ -6,7 +6,7 @@ A set of rows goes to the server as one JSON text, whatever its size and whichev
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -398,7 +398,7 @@ def _in_range(microseconds: int | None) -> datetime | None:
         return None
 
 
-def to_failure(row: Row) -> Failure:
+def to_failure(row: Sequence[Any]) -> Failure:
     """Return a row of ``reading.FAILURES`` as a failure. One that cannot be read has the kind ``UNKNOWN``."""
     attempt, at, worker, kind, type, message, traceback = row
     try:

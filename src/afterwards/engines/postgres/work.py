@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
-from afterwards.core.task import Task
+from afterwards.core.task import State, Task
 from afterwards.engine import Answer
 from afterwards.engines.postgres.rows import Row, from_instant
 
@@ -40,6 +40,7 @@ class Work:
     now: datetime
     repeated: int = 0  # how often it was tried before
     queued: bool = False  # some task may be claimed, or some scheduled task is due earlier
+    passed_by: bool = False  # some tasks could not be taken, because other transactions had locked them
     set_aside: list[Aside] = field(default_factory=list)
     room_at: datetime | None = None  # when a used-up rate lets another task start
     decided: int = 0  # tasks behind others that were decided on
@@ -53,6 +54,10 @@ class Work:
     def after(self, span: timedelta) -> int:
         """Return the instant so long after now, in microseconds."""
         return from_instant(self.now + span)
+
+    def note_locked(self, tasks: Iterable[Task]) -> None:
+        """Have workers told when these locked tasks are free again: a claim passes locked tasks by."""
+        self.queued |= any(task.state is State.QUEUED and task.set_aside is None for task in tasks)
 
     def catch_up(self, tasks: Iterable[Task]) -> None:
         """Note that it is at least as late as when these tasks were stored.

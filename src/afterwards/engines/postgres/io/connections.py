@@ -70,10 +70,12 @@ class Connections:
                 del self._lent[borrower]
                 self._give_back(connection)
 
-    def cut_off(self, borrower: asyncio.Task[Any]) -> None:
-        """Cut the connection that a task has borrowed: whatever it waits for there fails at once."""
-        if connection := self._lent.get(borrower):
+    def cut_off(self, borrower: asyncio.Task[Any]) -> bool:
+        """Cut the connection that a task has borrowed: what it waits for there fails at once. False if it has none."""
+        connection = self._lent.get(borrower)
+        if connection is not None:
             cut(connection)
+        return connection is not None
 
     async def connect(self) -> Connection:
         """Make a connection. Raises EngineUnavailable or EngineError."""

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from afterwards.core import limits
-from afterwards.core.limits import Group
+from afterwards.core.limits import UNLIMITED, Group
 from afterwards.core.routing import Route
 from afterwards.core.task import Lease, Task
 from afterwards.engine import Claim, Heartbeat, Held
@@ -193,6 +193,9 @@ def _claim(work: Work, claim: Claim, seen: Look) -> Operation[list[Task]]:
     chosen = [*limits.admit(candidates, rooms.known, limit=claim.limit, suspects=claim.suspects)]
     taken = (yield from _take(work, claim, chosen)) if chosen else []
     yield from rooms.note(taken)
+    work.passed_by |= len(taken) < len(chosen)
+    left = {*places} - {*chosen}  # those without a limit were locked, and others have passed them by
+    work.queued |= bool(taken) and any(place.suspect or place.limit_key == UNLIMITED for place in left)
     return taken
 
 
@@ -208,6 +211,7 @@ def _take_first(work: Work, claim: Claim, routes: Sequence[Route]) -> Operation[
     queues, names = [route.queue for route in routes], [route.name for route in routes]
     lease = claim.worker, work.after(claim.lease), work.instant
     found = yield from fetch(TAKE_FIRST, queues, names, work.instant, claim.limit, claim.limit, *lease)
+    work.queued |= len(routes) > 1 and len(found) == claim.limit  # others have passed by what it locked and left
     return (yield from _taken(work, claim, found))
 
 

@@ -57,7 +57,7 @@ def write(work: Work, chunks: Sequence[Chunk]) -> Operation[None]:
     yield from change(INSERT_CHUNKS, ids, numbers, [*last.values()])
 
 
-def read(work: Work, file: str, start: int, limit: int) -> Operation[list[bytes]]:
+def read(file: str, start: int, limit: int) -> Operation[list[bytes]]:
     if not is_uuid(file):
         return []
     return [bytes(content) for [content] in (yield from fetch(CHUNKS, file, start, start + limit))]

@@ -135,7 +135,7 @@ def _settle_each(work: Work, settled: Sequence[Settled]) -> Operation[set[Lease]
 
 def cancel(work: Work, ids: Sequence[str], reason: str) -> Operation[Piece]:
     """Cancel tasks, with those behind them. It cancels fewer than were given if too many are behind them."""
-    found = yield from _lock(ids)
+    found = yield from _lock(work, ids)
     tasks = [task for _, task in found if not task.unreadable]
     ending = [task.id for task in tasks if task.state.pending]
     waiting = yield from successors.waiting_behind(work, ending)
@@ -161,7 +161,7 @@ def _cancel_unreadable(work: Work, tasks: dict[int, Task], reason: str) -> Opera
 
 def requeue(work: Work, ids: Sequence[str]) -> Operation[Piece]:
     """Queue tasks again, given in the order stored. It queues fewer than were given if too many come back with them."""
-    found = yield from _lock(ids)
+    found = yield from _lock(work, ids)
     tasks = [task for _, task in found if not task.unreadable]
     cancelled = yield from successors.cancelled_behind(work, [task.id for task in tasks if task.state.finished])
     some = cancelled[: successors.room(work)]
@@ -174,16 +174,16 @@ def requeue(work: Work, ids: Sequence[str]) -> Operation[Piece]:
     work.decided += len(some)
     if len(cancelled) > len(some):
         yield from successors.note_left_cancelled(work, requeued.changed, some)
-    return Piece(len(ids), (yield from reading.get(work, requeued.queued)), work.left_behind)
+    return Piece(len(ids), (yield from reading.get(requeued.queued)), work.left_behind)
 
 
 def bring_back(work: Work, ids: Iterable[str]) -> Operation[None]:
     """Let workers start tasks that were set aside, if this version can read them."""
-    aside = [task for _, task in (yield from _lock([*ids])) if task.set_aside and not task.unreadable]
+    aside = [task for _, task in (yield from _lock(work, [*ids])) if task.set_aside and not task.unreadable]
     if not aside:
         return
     after = [task.after for task in aside if task.after and task.state is State.WAITING]
-    before = {task.id: task for _, task in (yield from _lock(after))}
+    before = {task.id: task for _, task in (yield from _lock(work, after))}
     yield from _put_and_follow(work, succession.bring_back_all(aside, before, work.now))
 
 
@@ -199,11 +199,13 @@ def expire(work: Work) -> Operation[bool]:
     return len(found) == MOST_EXPIRED
 
 
-def _lock(ids: Sequence[str]) -> Operation[list[tuple[Row, Task]]]:
+def _lock(work: Work, ids: Sequence[str]) -> Operation[list[tuple[Row, Task]]]:
     """Lock and return the tasks that these ids stand for, in the order stored."""
     known = known_ids(ids)
     found = (yield from fetch(LOCK_STANDING, known, known)) if known else []
-    return [(row, rows.to_task(row)) for row in found]
+    tasks = [(row, rows.to_task(row)) for row in found]
+    work.note_locked(task for _, task in tasks)
+    return tasks
 
 
 def _put_with_those_behind(work: Work, changed: Sequence[Task], named: set[str], *, cut: bool) -> Operation[None]:

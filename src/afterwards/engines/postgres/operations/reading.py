@@ -1,8 +1,10 @@
 """Queries that change nothing."""
 
+import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
+from heapq import nlargest
 from typing import Any
 
 from afterwards.core.task import Failure, State, Task
@@ -11,8 +13,18 @@ from afterwards.engines.postgres import rows
 from afterwards.engines.postgres.rows import COLUMNS, SEQ, Row, known_ids
 from afterwards.engines.postgres.work import Operation, Work, fetch
 
+_FAILURES = """
+    CASE WHEN t.attempt > 0 THEN (
+        SELECT json_agg(
+            json_build_array(f.attempt, f.at, f.worker, f.kind, f.type, f.message, {traceback}) ORDER BY f.seq
+        )::text
+        FROM afterwards_failures f WHERE f.task = t.id
+    ) END
+"""
+
+# With the failures in the same statement: so a task and its failures are of the same instant.
 STANDING = f"""
-    SELECT {COLUMNS}, named.id::text FROM (
+    SELECT {COLUMNS}, {_FAILURES.format(traceback="f.traceback")}, named.id::text FROM (
         SELECT id, id AS task FROM unnest(%s::uuid[]) AS asked (id)
         UNION ALL
         SELECT id, task FROM afterwards_aliases WHERE id = ANY (%s::uuid[])
@@ -25,8 +37,6 @@ FAILURES = """
     WHERE task = ANY (%s::uuid[]) ORDER BY task, seq
 """
 
-LISTED_FAILURES = FAILURES.replace("message, traceback", "message, ''")
-
 PLACES = """
     SELECT DISTINCT t.seq, t.id::text FROM afterwards_tasks t
     WHERE t.id IN (
@@ -35,7 +45,12 @@ PLACES = """
     ORDER BY t.seq
 """
 
-FIND = f"SELECT {COLUMNS} FROM afterwards_tasks t WHERE {{conditions}} ORDER BY t.seq DESC LIMIT %s"
+FIND = f"""
+    (
+        SELECT {COLUMNS}, {_FAILURES.format(traceback="''")}
+        FROM afterwards_tasks t WHERE {{conditions}} ORDER BY t.seq DESC LIMIT %s
+    )
+"""
 
 BEFORE = "t.seq < (SELECT seq FROM afterwards_tasks WHERE id = %s::uuid)"
 
@@ -78,47 +93,45 @@ OLDEST = """
 _STATES = {state.value: state for state in State}
 
 
-def get(work: Work, ids: Sequence[str]) -> Operation[list[Task]]:
-    by_id = yield from standing_rows(ids)
-    named = [by_id[id] for id in ids if id in by_id]
-    return (yield from to_tasks(named))
-
-
-def standing_rows(ids: Iterable[str]) -> Operation[dict[str, Row]]:
-    """Return the rows of the tasks that these ids stand for, including ids of calls that another task answered."""
+def get(ids: Sequence[str]) -> Operation[list[Task]]:
     known = known_ids(ids)
     found = (yield from fetch(STANDING, known, known)) if known else []
     written = {id.lower(): id for id in known}  # a UUID may be written in capitals
-    return {written[row[-1]]: row[:-1] for row in found}
+    by_id = {written[row[-1]]: _with_failures(row[:-1]) for row in found}
+    return [by_id[id] for id in ids if id in by_id]
 
 
-def to_tasks(found: Sequence[Row], *, failures: str = FAILURES) -> Operation[list[Task]]:
-    """Return rows as tasks with their failures."""
+def _with_failures(row: Row) -> Task:
+    *columns, failures = row
+    return rows.to_task(tuple(columns), tuple(map(rows.to_failure, json.loads(failures or "[]"))))
+
+
+def to_tasks(found: Sequence[Row]) -> Operation[list[Task]]:
+    """Return locked rows as tasks with their failures."""
     ids = [row[rows.ID] for row in found if row[rows.ATTEMPT]]
     by_task: dict[str, list[Failure]] = {}
     if ids:
-        for id, *failure in (yield from fetch(failures, ids)):
-            by_task.setdefault(id, []).append(rows.to_failure(tuple(failure)))
+        for id, *failure in (yield from fetch(FAILURES, ids)):
+            by_task.setdefault(id, []).append(rows.to_failure(failure))
     return [rows.to_task(row, tuple(by_task.get(row[rows.ID], ()))) for row in found]
 
 
-def in_the_order_stored(work: Work, ids: Sequence[str]) -> Operation[list[str]]:
+def in_the_order_stored(ids: Sequence[str]) -> Operation[list[str]]:
     """Return the ids of the tasks that these ids stand for, each once."""
     known = known_ids(ids)
     return [id for _, id in (yield from fetch(PLACES, known, known))] if known else []
 
 
-def find(work: Work, query: Query) -> Operation[list[Task]]:
+def find(query: Query) -> Operation[list[Task]]:
     if frozenset() in (query.states, query.names, query.queues, query.idempotency_keys):
         return []
-    found: dict[int, Row] = {}
+    statements, values = list[str](), list[Any]()
     for part in _parts(query):
-        conditions, values = _conditions(query, part)
-        statement = FIND.format(conditions=" AND ".join(conditions))
-        for row in (yield from fetch(statement, *values, query.limit)):
-            found[row[SEQ]] = row
-    listed = [found[seq] for seq in sorted(found, reverse=True)[: query.limit]]
-    return (yield from to_tasks(listed, failures=LISTED_FAILURES))
+        conditions, some = _conditions(query, part)
+        statements.append(FIND.format(conditions=" AND ".join(conditions)))
+        values += [*some, query.limit]
+    found = yield from fetch(" UNION ALL ".join(statements), *values)
+    return [_with_failures(row) for row in nlargest(query.limit, found, key=lambda row: row[SEQ])]
 
 
 def _parts(query: Query) -> list[str]:

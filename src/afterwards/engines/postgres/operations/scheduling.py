@@ -37,7 +37,7 @@ def register(work: Work, expressions: Mapping[str, str]) -> Operation[None]:
 
 
 def schedules(work: Work) -> Operation[list[StoredSchedule]]:
-    return [_to_schedule(row) for row in (yield from fetch(SCHEDULES))]
+    return [to_schedule(row) for row in (yield from fetch(SCHEDULES))]
 
 
 def may_any_fire(kept: Sequence[StoredSchedule], fires: Sequence[Fire]) -> bool:
@@ -48,7 +48,7 @@ def may_any_fire(kept: Sequence[StoredSchedule], fires: Sequence[Fire]) -> bool:
 
 def fire(work: Work, fires: Sequence[Fire]) -> Operation[list[Task]]:
     found = yield from fetch(LOCK_SCHEDULES, sorted({one.schedule for one in fires}))
-    kept = {one.name: one for one in map(_to_schedule, found)}
+    kept = {one.name: one for one in map(to_schedule, found)}
     fired: list[Fire] = []
     for one in fires:
         if (before := kept.get(one.schedule)) and (after := schedule.fired(before, one.at)):
@@ -61,7 +61,8 @@ def fire(work: Work, fires: Sequence[Fire]) -> Operation[list[Task]]:
     return (yield from storing.enqueue_or_raise(work, [one.task for one in fired]))
 
 
-def _to_schedule(row: Row) -> StoredSchedule:
+def to_schedule(row: Row) -> StoredSchedule:
+    """Return a row of a schedule's columns."""
     name, expression, after, last_fire, paused = row
     return StoredSchedule(
         name=name,

@@ -239,6 +239,7 @@ class _Desk:
 
     def _note(self, found: Sequence[rows.Row], ids: dict[str, str]) -> Operation[list[Task]]:
         tasks = yield from reading.to_tasks(found)
+        self._work.note_locked(tasks)
         by_own_id = {task.id: task for task in tasks}
         self._by_id |= {id: by_own_id[task] for id, task in ids.items() if task in by_own_id}
         return tasks

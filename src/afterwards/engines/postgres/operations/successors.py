@@ -178,13 +178,13 @@ def go_on(work: Work) -> Operation[bool]:
     yield from change(DELETE_NOTES, done)
     if ended:
         yield from follow(work, ended)
-    return (yield from is_any_left(work))
+    work.left_behind = yield from is_any_left()
+    return work.left_behind
 
 
-def is_any_left(work: Work) -> Operation[bool]:
+def is_any_left() -> Operation[bool]:
     """Return True if any task is noted."""
     [(left,)] = yield from fetch(ANY_NOTE)
-    work.left_behind = left
     return bool(left)
 
 

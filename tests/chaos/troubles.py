@@ -89,7 +89,10 @@ def cause(trouble: Trouble, store: Store, hosts: Hosts, pulse: Pulse, random: Ra
 
 
 def _let_it_live(trouble: Trouble, pulse: Pulse, random: Random) -> None:
-    if trouble is Trouble.PROCESS_KILLED and random.random() < 0.1:
+    if trouble is not Trouble.PROCESS_KILLED:
+        pulse.goes_on()  # some process serves and works: the start of one is not part of what is measured
+        time.sleep(random.uniform(0, LONGEST_LIFE))
+    elif random.random() < 0.1:
         time.sleep(random.uniform(0, LONGEST_START))
     else:
         pulse.answers()

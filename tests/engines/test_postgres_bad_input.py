@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg import sql
 
 from afterwards import AfterwardsError, EngineError
 from afterwards.engine import Query
 from afterwards.engines import shared
+from afterwards.engines.postgres.io.errors import translated_at_connecting
 from face.processes import run
 from face.serving import working
 from servers import old_postgres
@@ -186,3 +188,20 @@ async def test_a_url_with_a_mistake(postgres_url: str, wrong: Callable[[str], st
             pass
     assert re.search(said, str(raised.value)), raised.value
     assert PASSWORD not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "port 5 failed: Connection refused\n\tIs the server running on that host?",
+            "port 5 failed: Connection refused",
+        ),
+        ("FATAL:  not yet accepting connections\nDETAIL:  Recovery goes on.", "FATAL:  not yet accepting connections"),
+        ("two failed\nAll failures were:\n- one: slow\n- another: refused", "- another: refused"),
+        ("", "no reason was given"),
+    ],
+)
+async def test_the_reason_is_said_without_the_drivers_hints(said: str, reason: str) -> None:
+    error = translated_at_connecting(psycopg.OperationalError(said), "the database")
+    assert str(error) == f"the database cannot be reached: {reason}"

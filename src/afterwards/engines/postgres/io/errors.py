@@ -104,9 +104,12 @@ def _first_line(error: Exception) -> str:
 
 
 def _reason(said: str) -> str:
-    """Return the last line that is not a hint, which is indented: the lines before it are about the same host."""
-    lines = [line.strip() for line in said.splitlines() if line.strip() and not line[0].isspace()]
+    """Return the last line that is neither a detail nor a hint: the lines before it are about the same host."""
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not _ASIDE.match(line)]
     return lines[-1] if lines else "no reason was given"
+
+
+_ASIDE = re.compile(r"\s|DETAIL:|HINT:")
 
 
 def _caused(ours: Exception, error: Exception) -> Exception:

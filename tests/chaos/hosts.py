@@ -19,6 +19,7 @@ class Hosts:
         self, app: str, *, folder: Path, workers: int, worker_only: bool, environment: Mapping[str, str]
     ) -> None:
         self._server = Server(app, folder=folder, workers=workers, environment=environment)
+        self._workers = workers
         self._worker = Worker(app, folder=folder, environment=environment) if worker_only else None
 
     @property
@@ -46,6 +47,12 @@ class Hosts:
         else:
             self._server.kill()
         self.revive()
+
+    def serving(self) -> set[int]:
+        """The processes that serve, started or starting. Empty while the server is being started."""
+        if not self._server.running:
+            return set()
+        return {self._server.pid} if self._workers == 1 else set(self._server.workers())
 
     def revive(self) -> None:
         """Start again what has ended."""

@@ -16,6 +16,7 @@ class Pulse:
         self._load = load
         self._tail = Tail(folder)
         self._hosts = hosts
+        self._pids: set[int] = set()  # of processes that have begun a task
 
     def answers(self) -> None:
         """Return when a request is acknowledged from now on."""
@@ -23,6 +24,15 @@ class Pulse:
         deadline = time.monotonic() + TIMEOUT
         while self._load.acknowledged < enough:
             self._wait(deadline, "a request to be acknowledged")
+
+    def all_serve(self) -> None:
+        """Return when each process of the server has begun a task, and so has started."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            self._pids |= {one.pid for one in self._tail.read()}
+            if (serving := self._hosts.serving()) and serving <= self._pids:
+                return
+            self._wait(deadline, "all processes of the server to work")
 
     def goes_on(self, since: int | None = None) -> float:
         """Return the seconds until a request sent since then is acknowledged and a task of it has begun.
@@ -33,7 +43,9 @@ class Pulse:
         deadline = time.monotonic() + TIMEOUT
         begun: set[str] = set()
         while True:
-            begun |= {one.task for one in self._tail.read() if one.what is What.START}
+            effects = self._tail.read()
+            self._pids |= {one.pid for one in effects}
+            begun |= {one.task for one in effects if one.what is What.START}
             if any(not begun.isdisjoint(sent.ids or ()) for sent in self._load.sent_since(since)):
                 return (time.monotonic_ns() - since) / 1e9
             self._wait(deadline, "a task of a new request to begin")

@@ -90,7 +90,9 @@ def cause(trouble: Trouble, store: Store, hosts: Hosts, pulse: Pulse, random: Ra
 
 def _let_it_live(trouble: Trouble, pulse: Pulse, random: Random) -> None:
     if trouble is not Trouble.PROCESS_KILLED:
-        pulse.goes_on()  # some process serves and works: the start of one is not part of what is measured
+        # The start of a process is not part of what is measured. uvicorn ends all its processes when one cannot start.
+        pulse.all_serve()
+        pulse.goes_on()
         time.sleep(random.uniform(0, LONGEST_LIFE))
     elif random.random() < 0.1:
         time.sleep(random.uniform(0, LONGEST_START))

@@ -267,9 +267,7 @@ def test_the_grace_period_is_short_in_development(monkeypatch: pytest.MonkeyPatc
     assert Afterwards(grace=5).options.grace.total_seconds() == 5
 
 
-@pytest.mark.parametrize(
-    "url", ["postgres://user:secret@host/db", "mysql+pymysql://user:secret@host:3306/db", "nonsense"]
-)
+@pytest.mark.parametrize("url", ["redis://user:secret@host/0", "mysql+pymysql://user:secret@host:3306/db", "nonsense"])
 async def test_an_engine_that_is_not_there_is_refused_without_showing_a_password(url: str) -> None:
     with pytest.raises(UnsupportedEngine, match="sqlite:///") as error:
         await Afterwards(url=url).client.open()

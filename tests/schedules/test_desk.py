@@ -93,5 +93,5 @@ async def test_what_has_no_schedule_is_refused(tasks: Afterwards, doing: str) ->
             await do(wrong)
     with pytest.raises(UnknownFunction, match='"nobody"'):
         await do("nobody")
-    with pytest.raises(InvalidOption, match="give a task function, or its name"):
+    with pytest.raises(InvalidOption, match="is no task function: give one, or its name"):
         await do(print)

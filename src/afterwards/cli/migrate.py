@@ -26,7 +26,7 @@ def migrate(url: Url = None, sql: Sql = False, check: Check = False) -> None:
     Exit codes: 0 done or nothing to do, 1 pending or failed, 2 usage error, 3 the database cannot be reached.
     """
     if sql and check:
-        raise UsageError("--sql and --check exclude each other: --sql prints what is pending, --check only tells")
+        raise UsageError("--sql and --check exclude each other: --sql prints what is pending, --check only reports")
     store = url or environment.url() or engines.DEFAULT_URL
     shown = _checked(store)
     if sql:

@@ -16,7 +16,7 @@ PASSES = {
     "53100": "the server's disk is full",
     "53200": "the server has no memory left",
     "53300": "the server has too many connections",
-    "55P03": "another transaction has held a lock for long",
+    "55P03": "another transaction holds a lock that this one needs: end it (pg_stat_activity shows it)",
     "57014": "the server took too long",
     "57P01": "the server is shutting down",
     "57P02": "the server was shut down after a crash",
@@ -41,7 +41,7 @@ BROKEN = frozenset({"25006", "25P03", "57P01", "57P02", "57P03"})
 AT_CONNECTING = (
     (
         r"password authentication failed|no password supplied",
-        "the server refused user and password: correct them in the URL",
+        "the server refused this user or password: correct them in the URL",
     ),
     (r"role .* does not exist", "the server knows no such user: create it, or correct the URL"),
     (r"database .* does not exist", "there is no such database: create it (createdb), or correct the URL"),

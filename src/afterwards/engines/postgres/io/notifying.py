@@ -50,7 +50,7 @@ class Notifier:
             self._is_due.clear()
             try:
                 async with self._server.connections.lent() as connection:
-                    await connection.execute(NOTIFY, (self._channel, self._token))
+                    await _answered(connection, NOTIFY, self._channel, self._token)
             except (EngineError, psycopg.Error):
                 pass  # the workers look by themselves after a while
             await asyncio.sleep(INTERVAL)
@@ -70,7 +70,7 @@ class Notifier:
                     async for one in connection.notifies(timeout=CHECK_EVERY):
                         if one.payload != self._token:
                             self._wake_here()
-                    await _check(connection)
+                    await _answered(connection, "SELECT 1")
             except (EngineError, psycopg.Error):
                 pass
             finally:
@@ -85,13 +85,13 @@ class Notifier:
         return channel(str(self._server.schema))
 
 
-async def _check(connection: Connection) -> None:
-    """Wait for an answer of the server, for a few seconds. Raises OperationalError."""
-    asked = asyncio.ensure_future(connection.execute("SELECT 1"))
-    done, _ = await asyncio.wait([asked], timeout=PATIENCE)
-    if not done:
-        cut(connection)
-    await asked
+async def _answered(connection: Connection, statement: str, *values: str) -> None:
+    """Run a statement. If there is no answer within a few seconds, it ends with OperationalError."""
+    timer = asyncio.get_running_loop().call_later(PATIENCE, cut, connection)
+    try:
+        await connection.execute(statement, values or None)
+    finally:
+        timer.cancel()
 
 
 def channel(schema: str) -> str:

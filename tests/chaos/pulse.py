@@ -27,7 +27,7 @@ class Pulse:
 
     def all_serve(self) -> None:
         """Return when each process of the server has begun a task, and so has started."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while True:
             self._pids |= {one.pid for one in self._tail.read()}
             if (serving := self._hosts.serving()) and serving <= self._pids:

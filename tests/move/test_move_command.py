@@ -181,7 +181,7 @@ def test_nothing_moves_while_a_worker_of_the_source_lives(folder: Path) -> None:
         (("memory://", DESTINATION, "--yes"), ExitCode.USAGE, "in the memory of one process"),
         ((SOURCE, "mongodb://a:secret@b", "--yes"), ExitCode.USAGE, 'no engine for "mongodb"'),
         (("afterwards.db", DESTINATION, "--yes"), ExitCode.USAGE, "is not a URL"),
-        ((SOURCE, "sqlite:///nowhere/new.db", "--yes"), ExitCode.UNREACHABLE, "there is no folder"),
+        ((SOURCE, "sqlite:///nowhere/new.db", "--yes"), ExitCode.UNREACHABLE, "of new.db does not exist"),
         (("sqlite:///main.py", DESTINATION, "--yes"), ExitCode.UNREACHABLE, "not an SQLite database"),
         ((SOURCE, DESTINATION), ExitCode.USAGE, "give --yes"),
         ((SOURCE,), ExitCode.USAGE, "DESTINATION"),

@@ -2,21 +2,23 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+import psycopg
 import pytest
-from postgres_calls import claim, end, new
+from postgres_calls import LEASE, claim, end, new
 
 from afterwards.core.errors import QueueFull
 from afterwards.core.limits import Limit, Rate
 from afterwards.core.settling import Raised, Released, Succeeded
 from afterwards.core.task import NewTask, State
-from afterwards.engine import Fire
+from afterwards.engine import Fire, Heartbeat, Joined
 from afterwards.engines.postgres import PostgresEngine
+from afterwards.testing.conformance.joining import DriverTransaction
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres_crossing")]
 
@@ -137,6 +139,43 @@ async def test_a_task_stored_behind_one_that_ends_meanwhile_is_decided_on(
             assert await states(engines[0], [one.id for one in some]) == {"queued": HOSTS - 1}
             await engines[0].cancel([one.id for one in some], "out of the way")
     assert await states(engines[0], [one.id for one in behind]) == {"cancelled": len(behind)}
+
+
+@contextmanager
+def joined(engine: PostgresEngine, url: str) -> Iterator[Joined]:
+    """Join a transaction of the application, which commits at the end of the block."""
+    with closing(psycopg.connect(url)) as connection:
+        found = engine.join(DriverTransaction("postgresql", connection))
+        assert found
+        yield found
+        connection.commit()
+
+
+@pytest.mark.parametrize("outcome", [Succeeded(), Raised(error=ValueError("no"))])
+async def test_an_open_transaction_of_the_application_keeps_no_worker_waiting(
+    engines: list[PostgresEngine], postgres_url: str, outcome: Any
+) -> None:
+    await engines[0].enqueue([new(unique_key="u"), new()])
+    twin, other = await engines[0].claim(claim(2))
+    behind = new(after=twin.id)
+    with joined(engines[1], postgres_url) as transaction:
+        transaction.enqueue([behind, new(unique_key="u")])
+        beats = [Heartbeat(task.lease) for task in (twin, other)]
+        assert len(await engines[0].heartbeat(beats, lease=LEASE)) == 2
+        assert await engines[0].finish([end(twin, outcome), end(other)]) == []
+    wanted = State.QUEUED if isinstance(outcome, Succeeded) else State.CANCELLED
+    await engines[2].expired(1)  # as the maintenance of any worker, which also decides on what was left
+    assert [task.state for task in await engines[0].get([behind.id])] == [wanted]
+
+
+async def test_an_open_transaction_of_the_application_closes_no_queue(
+    engines: list[PostgresEngine], postgres_url: str
+) -> None:
+    with joined(engines[1], postgres_url) as transaction:
+        transaction.enqueue([new(max_queued=2)])
+        await engines[0].enqueue([new(max_queued=2)])
+    with pytest.raises(QueueFull):
+        await engines[0].enqueue([new(max_queued=2)])
 
 
 async def grow(engine: PostgresEngine, last: str) -> list[str]:

@@ -68,7 +68,7 @@ class Joined:
             self._announce()
 
     def _enqueue(self, tasks: Sequence[NewTask], tries: int) -> list[Task]:
-        work = Work(self._now(), repeated=tries)
+        work = Work(self._now(), repeated=tries, joined=True)
         stored = self._run(storing.enqueue_or_raise(work, tasks))
         if work.queued:  # sent at the commit: other processes are told even if nobody calls `committed`
             self._execute(NOTIFY, (channel(self._schema), ""))

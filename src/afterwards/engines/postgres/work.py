@@ -39,6 +39,7 @@ class Work:
 
     now: datetime
     repeated: int = 0  # how often it was tried before
+    joined: bool = False  # in a transaction of the application, which may stay open for long
     queued: bool = False  # some task may be claimed, or some scheduled task is due earlier
     passed_by: bool = False  # some tasks could not be taken, because other transactions had locked them
     set_aside: list[Aside] = field(default_factory=list)

@@ -20,7 +20,7 @@ from afterwards.engines.postgres.work import Operation, Work, change, fetch
 PROMOTE = """
     UPDATE afterwards_tasks SET state = 'queued', since = run_at, run_at = NULL WHERE seq IN (
         SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= %s
-        ORDER BY run_at LIMIT %s FOR UPDATE SKIP LOCKED
+        ORDER BY run_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
     )
 """
 
@@ -35,7 +35,7 @@ FIRST_IN_LANES = f"""
     CROSS JOIN LATERAL (
         SELECT {_PLACE} FROM afterwards_tasks t
         WHERE {{condition}} AND t.queue = lane.queue AND t.name = lane.name AND {_NOT_OVERDUE}
-        ORDER BY t.priority DESC, t.seq LIMIT %s FOR UPDATE SKIP LOCKED
+        ORDER BY t.priority DESC, t.seq LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
     ) AS place
     ORDER BY place.priority DESC, place.seq LIMIT %s
 """
@@ -45,7 +45,7 @@ FIRST_QUEUED = FIRST_IN_LANES.format(condition=WHERE[QUEUED])
 FIRST_SUSPECTS = FIRST_IN_LANES.format(condition=WHERE[SUSPECTS])
 
 # Not locked: whoever claims limited tasks of a function holds the lock of the function.
-FIRST_LIMITED = FIRST_IN_LANES.format(condition=WHERE[LIMITED]).replace("FOR UPDATE SKIP LOCKED", "")
+FIRST_LIMITED = FIRST_IN_LANES.format(condition=WHERE[LIMITED]).replace("FOR NO KEY UPDATE SKIP LOCKED", "")
 
 # One step in an index for each limit key, however many tasks have it.
 FIRST_OF_EACH_KEY = f"""
@@ -86,7 +86,7 @@ TAKE_FIRST = f"""
         CROSS JOIN LATERAL (
             SELECT {COLUMNS} FROM afterwards_tasks t
             WHERE {WHERE[QUEUED]} AND t.queue = lane.queue AND t.name = lane.name AND {_NOT_OVERDUE}
-            ORDER BY t.priority DESC, t.seq LIMIT %s FOR UPDATE SKIP LOCKED
+            ORDER BY t.priority DESC, t.seq LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
         ) AS place
         ORDER BY place.priority DESC, place.seq LIMIT %s
     ), new AS ({_UPDATE})
@@ -96,7 +96,7 @@ TAKE_FIRST = f"""
 BY_ID = f"""
     SELECT {_PLACE}, t.queue FROM afterwards_tasks t
     WHERE t.id = ANY (%s::uuid[]) AND t.state = 'queued' AND {_NOT_OVERDUE}
-    ORDER BY t.seq FOR UPDATE SKIP LOCKED
+    ORDER BY t.seq FOR NO KEY UPDATE SKIP LOCKED
 """
 
 # It returns the rows as they were: a row that cannot be read is put back. The translation of `lifecycle.claim`.
@@ -104,7 +104,7 @@ TAKE = f"""
     WITH old AS (
         SELECT {COLUMNS} FROM afterwards_tasks t JOIN unnest(%s::bigint[], %s::integer[]) AS chosen (seq, attempt)
             ON t.seq = chosen.seq AND t.attempt = chosen.attempt
-        WHERE t.state = 'queued' FOR UPDATE OF t SKIP LOCKED
+        WHERE t.state = 'queued' FOR NO KEY UPDATE OF t SKIP LOCKED
     ), new AS ({_UPDATE})
     SELECT * FROM old
 """
@@ -120,7 +120,7 @@ RENEW = f"""
     WITH held AS (
         SELECT t.seq, beat.progress FROM afterwards_tasks t JOIN {recordset("beat", ["id", "attempt", "progress"])}
             ON t.id = beat.id AND t.attempt = beat.attempt
-        WHERE t.state = 'running' ORDER BY t.seq FOR UPDATE OF t
+        WHERE t.state = 'running' ORDER BY t.seq FOR NO KEY UPDATE OF t
     )
     UPDATE afterwards_tasks t SET lease_until = %s, progress = coalesce(held.progress, t.progress)
     FROM held WHERE t.seq = held.seq

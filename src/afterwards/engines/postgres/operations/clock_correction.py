@@ -41,7 +41,7 @@ LOCK_WRONG = f"""
         UNION
         SELECT seq FROM afterwards_tasks WHERE {_QUEUED}
     )
-    ORDER BY t.seq LIMIT {AT_ONCE} FOR UPDATE
+    ORDER BY t.seq LIMIT {AT_ONCE} FOR NO KEY UPDATE
 """
 
 PUT_TASKS_RIGHT = f"""

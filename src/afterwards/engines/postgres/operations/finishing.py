@@ -30,7 +30,7 @@ LOCK_STANDING = f"""
     WHERE t.id IN (
         SELECT id FROM unnest(%s::uuid[]) AS id UNION SELECT task FROM afterwards_aliases WHERE id = ANY (%s::uuid[])
     )
-    ORDER BY t.seq FOR UPDATE
+    ORDER BY t.seq FOR NO KEY UPDATE
 """
 
 CANCEL_UNREADABLE = """
@@ -48,7 +48,7 @@ LOCK_OVERDUE = f"""
     SELECT {COLUMNS} FROM afterwards_tasks t
     WHERE t.expires_at IS NOT NULL AND t.finished_at IS NULL AND t.expires_at <= %s
         AND t.state NOT IN ('running', 'unreadable')
-    ORDER BY t.expires_at LIMIT %s FOR UPDATE SKIP LOCKED
+    ORDER BY t.expires_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
 """
 
 

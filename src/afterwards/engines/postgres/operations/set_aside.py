@@ -25,14 +25,14 @@ LOST_TO_INDEXES = f"""
         UNION ALL
         SELECT seq FROM afterwards_tasks WHERE state = 'waiting' AND after IS NULL
     )
-    ORDER BY t.seq LIMIT 1000 FOR UPDATE SKIP LOCKED
+    ORDER BY t.seq LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED
 """
 
 
 STILL_EXPIRED = f"""
     SELECT {COLUMNS} FROM afterwards_tasks t
     WHERE t.seq = ANY (%s::bigint[]) AND t.state = 'running' AND t.lease_until <= %s
-    ORDER BY t.seq FOR UPDATE
+    ORDER BY t.seq FOR NO KEY UPDATE
 """
 
 

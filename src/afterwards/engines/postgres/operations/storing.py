@@ -12,7 +12,7 @@ from afterwards.core.lifecycle import Start
 from afterwards.core.storing import NOTHING_LOADED, Key, KeyKind, Loaded
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engines.postgres import rows
-from afterwards.engines.postgres.operations import changing, looking, reading
+from afterwards.engines.postgres.operations import changing, looking, reading, successors
 from afterwards.engines.postgres.rows import COLUMNS, NEW, as_json, known_ids, recordset
 from afterwards.engines.postgres.work import Conflict, Operation, Work, change, fetch
 
@@ -30,8 +30,11 @@ INSERT_ALIASES = f"""
     ON CONFLICT DO NOTHING
 """
 
-# Locked, so that none of them ends before the tasks behind it are stored: whoever ends it then finds these.
-LOAD = f"""
+# Locked, so that none of them ends before the tasks behind it are stored: whoever ends it then finds these. But a
+# transaction of the application may stay open for long. It keeps no worker waiting, and only prevents deletion.
+_LOCK = {False: "FOR SHARE", True: "FOR KEY SHARE"}
+
+_LOAD = f"""
     SELECT {COLUMNS} FROM afterwards_tasks t
     WHERE t.seq IN (
         SELECT seq FROM afterwards_tasks WHERE id = ANY (%s::uuid[])
@@ -40,12 +43,15 @@ LOAD = f"""
         UNION
         SELECT seq FROM afterwards_tasks WHERE idempotency_key = ANY (%s::text[])
     )
-    ORDER BY t.seq FOR SHARE
+    ORDER BY t.seq
 """
 
-LOAD_PREDECESSORS = f"""
-    SELECT {COLUMNS} FROM afterwards_tasks t WHERE t.id = ANY (%s::uuid[]) ORDER BY t.seq FOR SHARE
-"""
+LOAD = {joined: f"{_LOAD} {lock}" for joined, lock in _LOCK.items()}
+
+LOAD_PREDECESSORS = {
+    joined: f"SELECT {COLUMNS} FROM afterwards_tasks t WHERE t.id = ANY (%s::uuid[]) ORDER BY t.seq {lock}"
+    for joined, lock in _LOCK.items()
+}
 
 ALIASES = "SELECT id::text, task::text FROM afterwards_aliases WHERE id = ANY (%s::uuid[])"
 
@@ -174,7 +180,8 @@ class _Desk:
         self._aliases: dict[str, str] = {}
 
     def load(self) -> Operation[None]:
-        if queues := storing.limited_queues(self._tasks):
+        queues = storing.limited_queues(self._tasks)
+        if queues and not self._work.joined:  # else the queue would be closed to others until the application commits
             yield from lock("queue", queues)
         if self._work.repeated or any(map(storing.has_rules, self._tasks)):
             yield from self._load_all()
@@ -211,6 +218,8 @@ class _Desk:
             aliases = [{"id": rows.id_to_store(id), "task": task} for id, task in self._aliases.items()]
             yield from change(INSERT_ALIASES, as_json(aliases))
         yield from changing.add_failures((task, failure) for task in self._made for failure in task.failures)
+        if self._work.joined and (before := [task.after for task in self._made if task.after is not None]):
+            yield from successors.note_left(self._work, before)  # they may end before the application commits
         held = {new.id for new in self._tasks if new.held}
         self._work.queued |= any(
             task.state is State.QUEUED or (task.state is State.SCHEDULED and task.id not in held) for task in self._made
@@ -220,14 +229,14 @@ class _Desk:
         after = {new.after for new in self._tasks if new.after is not None}
         if after := after - {new.id for new in self._tasks} if after else after:
             ids = yield from self._through_aliases(known_ids(after))
-            yield from self._note((yield from fetch(LOAD_PREDECESSORS, [*ids.values()])), ids)
+            yield from self._note((yield from fetch(LOAD_PREDECESSORS[self._work.joined], [*ids.values()])), ids)
 
     def _load_all(self) -> Operation[None]:
         keys = [*dict.fromkeys(key for new in self._tasks for key in storing.keys_of(new))]
         ids = yield from self._through_aliases(known_ids(storing.needed_ids(self._tasks)))
         unique = [key.text for key in keys if key.kind is KeyKind.UNIQUE]
         idempotent = [key.text for key in keys if key.kind is KeyKind.IDEMPOTENCY]
-        found = yield from fetch(LOAD, [*ids.values()], unique, idempotent)
+        found = yield from fetch(LOAD[self._work.joined], [*ids.values()], unique, idempotent)
         tasks = yield from self._note(found, ids)
         for task in tasks:
             self._by_key |= _keys(task)

@@ -30,11 +30,11 @@ NOTES = """
 
 ANY_NOTE = "SELECT EXISTS (SELECT 1 FROM afterwards_behind)"
 
-LOCK_TASKS = f"SELECT {COLUMNS} FROM afterwards_tasks t WHERE t.id = ANY (%s::uuid[]) ORDER BY t.seq FOR UPDATE"
+LOCK_TASKS = f"SELECT {COLUMNS} FROM afterwards_tasks t WHERE t.id = ANY (%s::uuid[]) ORDER BY t.seq FOR NO KEY UPDATE"
 
 NEXT_BEHIND = f"""
     SELECT {COLUMNS} FROM afterwards_tasks t WHERE t.state = 'waiting' AND t.after = ANY (%s::uuid[])
-    ORDER BY t.seq LIMIT %s FOR UPDATE
+    ORDER BY t.seq LIMIT %s FOR NO KEY UPDATE
 """
 
 # A task comes before those behind it, and these come in the order stored: so the limit cuts off no task between others.
@@ -50,7 +50,7 @@ _ALL_BEHIND = f"""
         ) AS next
     )
     SELECT {COLUMNS} FROM afterwards_tasks t WHERE t.seq IN (SELECT place FROM behind LIMIT %s) AND {{condition}}
-    ORDER BY t.seq FOR UPDATE
+    ORDER BY t.seq FOR NO KEY UPDATE
 """
 
 ALL_BEHIND = _ALL_BEHIND.format(condition="t.state = 'waiting'", first="")

@@ -54,6 +54,9 @@ MOST_PRUNED = 500
 LEAST = timedelta(milliseconds=20)
 """The shortest wait for a task that is due: another transaction may have locked it."""
 
+BETWEEN_PIECES = 0.005
+"""Seconds between two transactions that decide on tasks behind others."""
+
 NEXT_DUE = "SELECT {now}, min(run_at) FROM afterwards_tasks WHERE state = 'scheduled'"
 
 _gate = threading.RLock()
@@ -273,8 +276,7 @@ class PostgresEngine:
     # The methods of ``Moving``.
 
     async def hand_over(self, to: str, *, limit: int, done: Batch | None = None) -> Batch | None:
-        while await self._go_on_behind():  # tasks that wait for a decision stay where their predecessor is
-            pass
+        await self._finish_behind()  # tasks that wait for a decision stay where their predecessor is
         return await self._transact(partial(moving.hand_over, to=to, limit=limit, done=done))
 
     async def take_over(self, batch: Batch) -> Arrived:
@@ -322,9 +324,14 @@ class PostgresEngine:
             piece = await self._transact(change(left[:MOST_CHANGED]))
             changed += piece.changed
             left = left[piece.done :]
-            while piece.left_behind and await self._go_on_behind():
-                pass
+            if piece.left_behind:
+                await self._finish_behind()
         return changed
+
+    async def _finish_behind(self) -> None:
+        """Decide on all remaining tasks behind others. Another transaction may be at work on some of them."""
+        while await self._go_on_behind():
+            await asyncio.sleep(BETWEEN_PIECES)
 
     async def _go_on_behind(self) -> bool:
         """Decide on remaining tasks behind others. Returns True if more are left."""

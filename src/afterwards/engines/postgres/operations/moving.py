@@ -293,7 +293,7 @@ def _loaded(tasks: Sequence[MovedTask]) -> Operation[Loaded]:
     standing = {id: aliases.get(id, id) for id in ids}
     keys = [*dict.fromkeys(key for one in tasks for key in storing.keys_of(one.task))]
     found = yield from fetch(
-        LOAD, [*standing.values()], _texts(keys, KeyKind.UNIQUE), _texts(keys, KeyKind.IDEMPOTENCY)
+        LOAD[False], [*standing.values()], _texts(keys, KeyKind.UNIQUE), _texts(keys, KeyKind.IDEMPOTENCY)
     )
     by_own_id = {task.id: task for task in map(rows.to_task, found)}
     by_key = {

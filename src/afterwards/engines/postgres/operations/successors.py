@@ -178,8 +178,8 @@ def go_on(work: Work) -> Operation[bool]:
             yield from _revive(work, before, beyond)
         elif before.state.finished:  # otherwise it runs again, and they wait for it
             ended[id] = before
-    if not done:  # another transaction is at work on what is left
-        return False
+    if not done:  # another transaction is at work on what is left, and goes on with it
+        return (yield from is_any_left())
     yield from change(DELETE_NOTES, done)
     if ended:
         yield from follow(work, ended)

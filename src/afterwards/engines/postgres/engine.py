@@ -330,7 +330,7 @@ class PostgresEngine:
 
     async def _finish_behind(self) -> None:
         """Decide on all remaining tasks behind others. Another transaction may be at work on some of them."""
-        while await self._go_on_behind():
+        while await self._go_on_behind():  # noqa: ASYNC110 (other processes do it)
             await asyncio.sleep(BETWEEN_PIECES)
 
     async def _go_on_behind(self) -> bool:

@@ -28,6 +28,9 @@ R = TypeVar("R")
 MOST_STORED = 1000
 """Tasks of different calls that share one transaction."""
 
+MOST_WITH_RULES = 100
+"""Tasks with keys from different calls that share one transaction: each key takes a lock, and the server has few."""
+
 MOST_FINISHED = 500
 """Ends of attempts from different calls that share one transaction."""
 
@@ -50,7 +53,7 @@ class Opened:
         self.unclaimed = UnclaimedLeases(thread, self._finish_one)
         # Calls without rules never wait for the keys and queues of other calls.
         self.enqueue = Lane[Call, Stored](thread, self._enqueue, most=MOST_STORED, size=_size)
-        self.enqueue_by_rules = Lane[Call, Stored](thread, self._enqueue, most=MOST_STORED, size=_size, in_flight=3)
+        self.enqueue_by_rules = Lane[Call, Stored](thread, self._enqueue, most=MOST_WITH_RULES, size=_size, in_flight=3)
         self.finish = Lane[Sequence[Settled], list[Lease]](thread, self._finish, most=MOST_FINISHED, size=len)
         self.publish = Lane[Sequence[tuple[Lease, Start]], None](thread, self._publish, most=MOST_STORED, size=len)
         self._calls = Lane[Callable[[], Coroutine[Any, Any, Any]], Any](thread, _run_alone, most=0, in_flight=10**6)

@@ -233,9 +233,7 @@ class _Desk:
 
     def _load_all(self) -> Operation[None]:
         keys = [*dict.fromkeys(key for new in self._tasks for key in storing.keys_of(new))]
-        if (
-            keys and not self._work.joined
-        ):  # two that stored the same keys in different orders would wait for each other
+        if keys and not self._work.joined:  # in one order, otherwise two transactions could wait for each other
             yield from lock("key", {f"{key.kind}:{key.text}" for key in keys})
         ids = yield from self._through_aliases(known_ids(storing.needed_ids(self._tasks)))
         unique = [key.text for key in keys if key.kind is KeyKind.UNIQUE]

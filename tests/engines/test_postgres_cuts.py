@@ -4,6 +4,7 @@ The proxy cuts the answer to the first piece that a call sends; in the next roun
 until a call has no more. A cut answer may be that of the commit, so what the call did may be stored or not.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager

@@ -8,6 +8,7 @@ from chaos.hosts import Hosts
 from chaos.load import Load
 from chaos.server import POLL
 
+LONGEST_START = 10.0  # seconds that the start of a process is given
 TIMEOUT = 120.0  # seconds after which work does not go on any more
 
 
@@ -26,13 +27,17 @@ class Pulse:
             self._wait(deadline, "a request to be acknowledged")
 
     def all_serve(self) -> None:
-        """Return when each process of the server has begun a task, and so has started."""
-        deadline = time.monotonic() + TIMEOUT
-        while True:
+        """Return when each process of the server has begun a task, and so has started.
+
+        After a while, return anyway: a process that has started may get no request and no task.
+        """
+        enough = time.monotonic() + LONGEST_START
+        while time.monotonic() < enough:
             self._pids |= {one.pid for one in self._tail.read()}
             if (serving := self._hosts.serving()) and serving <= self._pids:
                 return
-            self._wait(deadline, "all processes of the server to work")
+            self._hosts.revive()
+            time.sleep(POLL)
 
     def goes_on(self, since: int | None = None) -> float:
         """Return the seconds until a request sent since then is acknowledged and a task of it has begun.

@@ -1,0 +1,44 @@
+"""Values that a client may have sent, and that cannot be stored."""
+
+from decimal import Decimal
+from pathlib import PurePath
+from typing import Any
+
+import pytest
+
+from afterwards.core.serialization.sent import DEEP, may_be_sent
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        float("nan"),
+        complex("inf"),
+        Decimal("NaN"),
+        "\ud800",
+        PurePath("\ud800"),
+        [{"a": float("inf")}],
+        {"\ud800": 1},
+        nested(DEEP),
+    ],
+)
+def test_what_fastapi_accepts_and_json_cannot_hold_may_be_sent(value: Any) -> None:
+    assert may_be_sent(value)
+
+
+@pytest.mark.parametrize("value", [1.5, 2j, Decimal(1), "a", PurePath("a"), [{"a": 1}], nested(3), object()])
+def test_other_values_are_the_codes_own(value: Any) -> None:
+    assert not may_be_sent(value)
+
+
+def test_a_value_that_contains_itself_was_made_by_code() -> None:
+    value: list[Any] = []
+    value.append(value)
+    assert not may_be_sent(value)

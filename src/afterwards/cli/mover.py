@@ -24,7 +24,7 @@ MOST_RUNNING = 1000
 
 @dataclass(slots=True, kw_only=True)
 class Moved:
-    """What was moved so far."""
+    """The result of a move so far."""
 
     tasks: int = 0
     schedules: int = 0

@@ -18,7 +18,7 @@ from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.core.urls import parse
 from afterwards.engine import Arrived, Batch, Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
-from afterwards.engines.postgres import joined, rows
+from afterwards.engines.postgres import joined, parsing, rows
 from afterwards.engines.postgres.io.address import Address
 from afterwards.engines.postgres.io.notifying import POLL
 from afterwards.engines.postgres.io.schema import Identity
@@ -171,7 +171,7 @@ class PostgresEngine:
 
     async def expired(self, limit: int) -> list[Task]:
         await self._go_on_behind()  # the work that a dead process has left
-        found = [(row, rows.to_task(row)) for row in await self._read(partial(reading.expired, limit=limit))]
+        found = [(row, parsing.to_task(row)) for row in await self._read(partial(reading.expired, limit=limit))]
         if unreadable := [row for row, task in found if task.unreadable]:
             await self._transact(partial(set_aside.put_expired, seqs=[row[rows.SEQ] for row in unreadable]))
         return [task for _, task in found if not task.unreadable]

@@ -10,7 +10,7 @@ from afterwards.core.limits import UNLIMITED, Group
 from afterwards.core.routing import Route
 from afterwards.core.task import Lease, Task
 from afterwards.engine import Claim, Heartbeat, Held
-from afterwards.engines.postgres import rows
+from afterwards.engines.postgres import parsing, rows
 from afterwards.engines.postgres.operations import finishing, looking, set_aside
 from afterwards.engines.postgres.operations.limiting import Rooms
 from afterwards.engines.postgres.operations.looking import LIMITED, QUEUED, SUSPECTS, WHERE, Look
@@ -289,7 +289,7 @@ def _take(work: Work, claim: Claim, chosen: Sequence[Place]) -> Operation[list[T
 def _taken(work: Work, claim: Claim, found: Sequence[Row]) -> Operation[list[Task]]:
     """Return the tasks of rows that were taken, given as they were before. Those that cannot be read are put back."""
     lease_until, now = work.after(claim.lease), work.instant
-    tasks = [(row, rows.to_task(rows.as_taken(row, claim.worker, lease_until, now))) for row in found]
+    tasks = [(row, parsing.to_task(rows.as_taken(row, claim.worker, lease_until, now))) for row in found]
     yield from _give_back(work, [(row, task.unreadable) for row, task in tasks if task.unreadable])
     return [task for _, task in tasks if not task.unreadable]
 

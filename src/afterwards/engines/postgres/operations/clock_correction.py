@@ -4,9 +4,10 @@ from datetime import timedelta
 
 from afterwards.core import lifecycle
 from afterwards.core.clock_correction import CORRECTION, corrected
-from afterwards.engines.postgres import rows
+from afterwards.core.task import Task
+from afterwards.engines.postgres import parsing, rows
 from afterwards.engines.postgres.operations import set_aside
-from afterwards.engines.postgres.rows import COLUMNS, Row, as_json, instant_or_none, recordset
+from afterwards.engines.postgres.rows import COLUMNS, as_json, instant_or_none, recordset
 from afterwards.engines.postgres.work import Operation, Work, change, fetch
 
 AT_ONCE = 1000
@@ -69,24 +70,24 @@ def put_right(work: Work, lease: timedelta) -> Operation[bool]:
     yield from change(PUT_WORKERS_RIGHT, work.instant, latest)
     yield from change(PUT_STARTS_RIGHT, latest)
     found = yield from fetch(LOCK_WRONG, *_tasks(work, lease))
-    tasks = [(row[:-1], rows.to_task(row[:-1]), row[-1]) for row in found]
+    tasks = [(row[:-1], parsing.to_task(row[:-1]), row[-1]) for row in found]
     yield from set_aside.put(work, [(row, task.unreadable) for row, task, _ in tasks if task.unreadable])
-    right = [_put_right(work, row, since, lease) for row, task, since in tasks if not task.unreadable]
+    right = [_put_right(work, task, since, lease) for _, task, since in tasks if not task.unreadable]
     yield from change(PUT_TASKS_RIGHT, as_json(right))
     work.queued = True  # the next due task may be due earlier than before
     return len(found) == AT_ONCE
 
 
-def _put_right(work: Work, row: Row, waits_since: int | None, lease: timedelta) -> dict[str, object]:
+def _put_right(work: Work, task: Task, waits_since: int | None, lease: timedelta) -> dict[str, object]:
     """Return the corrected instants of a task."""
     since = None if waits_since is None else rows.to_instant(min(waits_since, rows.LATEST))
-    task = lifecycle.put_right(rows.to_task(row), since, work.now, lease)
+    right = lifecycle.put_right(task, since, work.now, lease)
     return {
-        "id": task.id,
-        "run_at": instant_or_none(task.run_at),
-        "expires_at": instant_or_none(task.expires_at),
-        "lease_until": instant_or_none(task.lease_until),
-        "created_at": rows.from_instant(task.created_at),
+        "id": right.id,
+        "run_at": instant_or_none(right.run_at),
+        "expires_at": instant_or_none(right.expires_at),
+        "lease_until": instant_or_none(right.lease_until),
+        "created_at": rows.from_instant(right.created_at),
         "since": instant_or_none(since and corrected(since, work.now)),
     }
 

@@ -7,7 +7,7 @@ from afterwards.core import lifecycle, succession
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, State, Task
-from afterwards.engines.postgres import rows
+from afterwards.engines.postgres import parsing, rows
 from afterwards.engines.postgres.operations import changing, reading, storing, successors
 from afterwards.engines.postgres.rows import COLUMNS, SEQ, Row, as_json, known_ids, recordset
 from afterwards.engines.postgres.work import Operation, Work, change, fetch
@@ -121,7 +121,7 @@ def _settle_each(work: Work, settled: Sequence[Settled]) -> Operation[set[Lease]
     if not settled:
         return set()
     found = yield from fetch(successors.LOCK_TASKS, [one.lease.task_id for one in settled])
-    tasks = {task.id: task for task in map(rows.to_task, found)}
+    tasks = {task.id: task for task in map(parsing.to_task, found)}
     finished = succession.finish_all(tasks, settled, work.now)
     after = {task.id: task for task in finished.changed}
     yield from _put_and_follow(work, finished.changed)
@@ -167,7 +167,7 @@ def requeue(work: Work, ids: Sequence[str]) -> Operation[Piece]:
     some = cancelled[: successors.room(work)]
     if len(cancelled) > len(some) and len(ids) > 1:
         return (yield from requeue(work, ids[: len(ids) // 2]))
-    behind = [task for task in map(rows.to_task, some) if not task.unreadable]
+    behind = [task for task in map(parsing.to_task, some) if not task.unreadable]
     taken = yield from successors.taken_keys([*tasks, *behind])
     requeued = succession.requeue_all(tasks, behind, taken, work.now)
     yield from changing.put_all(work, requeued.changed)
@@ -203,7 +203,7 @@ def _lock(work: Work, ids: Sequence[str]) -> Operation[list[tuple[Row, Task]]]:
     """Lock and return the tasks that these ids stand for, in the order stored."""
     known = known_ids(ids)
     found = (yield from fetch(LOCK_STANDING, known, known)) if known else []
-    tasks = [(row, rows.to_task(row)) for row in found]
+    tasks = [(row, parsing.to_task(row)) for row in found]
     work.note_locked(task for _, task in tasks)
     return tasks
 

@@ -14,7 +14,7 @@ from afterwards.core.moving import CHUNKS_AT_ONCE, MOST_BYTES, Arrived, Batch, M
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.storing import Key, KeyKind, Loaded
 from afterwards.core.task import State
-from afterwards.engines.postgres import rows
+from afterwards.engines.postgres import parsing, rows
 from afterwards.engines.postgres.operations import changing, files, limiting, pausing, pruning, reading, scheduling
 from afterwards.engines.postgres.operations.storing import ALIASES, INSERT_ALIASES, LOAD, lock
 from afterwards.engines.postgres.operations.successors import follow
@@ -295,7 +295,7 @@ def _loaded(tasks: Sequence[MovedTask]) -> Operation[Loaded]:
     found = yield from fetch(
         LOAD[False], [*standing.values()], _texts(keys, KeyKind.UNIQUE), _texts(keys, KeyKind.IDEMPOTENCY)
     )
-    by_own_id = {task.id: task for task in map(rows.to_task, found)}
+    by_own_id = {task.id: task for task in map(parsing.to_task, found)}
     by_key = {
         key: task
         for task in by_own_id.values()

@@ -9,7 +9,7 @@ from typing import Any
 
 from afterwards.core.task import Failure, State, Task
 from afterwards.engine import Query, Stats
-from afterwards.engines.postgres import rows
+from afterwards.engines.postgres import parsing, rows
 from afterwards.engines.postgres.rows import COLUMNS, SEQ, Row, known_ids
 from afterwards.engines.postgres.work import Operation, Work, fetch
 
@@ -99,7 +99,7 @@ def get(ids: Sequence[str]) -> Operation[list[Task]]:
 
 def _with_failures(row: Row) -> Task:
     *columns, failures = row
-    return rows.to_task(tuple(columns), tuple(map(rows.to_failure, json.loads(failures or "[]"))))
+    return parsing.to_task(tuple(columns), tuple(map(parsing.to_failure, json.loads(failures or "[]"))))
 
 
 def to_tasks(found: Sequence[Row]) -> Operation[list[Task]]:
@@ -108,8 +108,8 @@ def to_tasks(found: Sequence[Row]) -> Operation[list[Task]]:
     by_task: dict[str, list[Failure]] = {}
     if ids:
         for id, *failure in (yield from fetch(FAILURES, ids)):
-            by_task.setdefault(id, []).append(rows.to_failure(failure))
-    return [rows.to_task(row, tuple(by_task.get(row[rows.ID], ()))) for row in found]
+            by_task.setdefault(id, []).append(parsing.to_failure(failure))
+    return [parsing.to_task(row, tuple(by_task.get(row[rows.ID], ()))) for row in found]
 
 
 def in_the_order_stored(ids: Sequence[str]) -> Operation[list[str]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from afterwards.engines.postgres import rows
+from afterwards.engines.postgres import parsing
 from afterwards.engines.postgres.rows import COLUMNS, LATEST, SEQ, Row, as_json, recordset
 from afterwards.engines.postgres.work import Aside, Operation, Work, fetch
 
@@ -46,7 +46,7 @@ def put(work: Work, unreadable: Sequence[tuple[Row, str]]) -> Operation[None]:
 
 def put_unreadable(work: Work, found: Sequence[Row]) -> Operation[None]:
     """Set aside those of the locked rows that cannot be read."""
-    tasks = [(row, rows.to_task(row)) for row in found]
+    tasks = [(row, parsing.to_task(row)) for row in found]
     yield from put(work, [(row, task.unreadable) for row, task in tasks if task.unreadable])
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from afterwards.core import succession
 from afterwards.core.storing import KeyKind, keys_of
 from afterwards.core.task import State, Task
-from afterwards.engines.postgres import rows
+from afterwards.engines.postgres import parsing, rows
 from afterwards.engines.postgres.operations import changing, set_aside
 from afterwards.engines.postgres.rows import COLUMNS, SEQ, Row, as_json, recordset
 from afterwards.engines.postgres.work import Operation, Work, change, fetch
@@ -123,7 +123,7 @@ def _all_behind(work: Work, statement: str, ids: Collection[str], *others: int) 
 
 def readable(work: Work, found: Iterable[Row]) -> Operation[list[Task]]:
     """Return the tasks that can be read. The others are set aside."""
-    tasks = [(row, rows.to_task(row)) for row in found]
+    tasks = [(row, parsing.to_task(row)) for row in found]
     yield from set_aside.put(work, [(row, task.unreadable) for row, task in tasks if task.unreadable])
     return [task for _, task in tasks if not task.unreadable]
 
@@ -164,7 +164,7 @@ def go_on(work: Work) -> Operation[bool]:
     """Decide on some of the tasks behind noted ones. Returns True if any are left."""
     notes = yield from fetch(NOTES, MOST_DECIDED)
     found = yield from fetch(LOCK_TASKS, [*{id for _, id, _, _ in notes}])
-    tasks = {task.id: task for task in map(rows.to_task, found)}
+    tasks = {task.id: task for task in map(parsing.to_task, found)}
     ended: dict[str, Task | None] = {}
     done = []
     for seq, id, revived, beyond in notes:
@@ -202,7 +202,7 @@ def _revive(work: Work, running_again: Task, beyond: int) -> Operation[None]:
     """Bring back tasks that were cancelled because of one that runs again, and those cancelled because of these."""
     cancelled = yield from cancelled_behind(work, [running_again.id], beyond)
     some = cancelled[: room(work)]
-    tasks = [task for task in map(rows.to_task, some) if not task.unreadable]
+    tasks = [task for task in map(parsing.to_task, some) if not task.unreadable]
     changed = succession.revive_all([running_again], tasks, (yield from taken_keys(tasks)), work.now)
     yield from put(work, changed)
     work.decided += len(some) - len(changed)

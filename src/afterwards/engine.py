@@ -41,6 +41,7 @@ from afterwards.core.progress import Progress
 from afterwards.core.routing import LiveWorker, Unroutable
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.settling import Settled
+from afterwards.core.tallies import Tally
 from afterwards.core.task import Lease, NewTask, State, Task
 
 
@@ -82,6 +83,9 @@ class Query:
     queues: frozenset[str] | None = None
     before: str | None = None
     idempotency_keys: frozenset[str] | None = None
+    text: str | None = None  # in the task, by the rule of ``core.search``
+    since: datetime | None = None  # finished at this instant or later; tasks that have not finished: added then
+    behind: str | None = None  # only tasks that come directly after this one
     set_aside: bool = False  # only tasks that are set aside
     limit: int = 100
 
@@ -165,7 +169,7 @@ class Sender(Protocol):
     async def get(self, ids: Sequence[str]) -> list[Task]:
         """Return the tasks that exist, in the order of the ids; an id given twice gives its task twice.
 
-        The id of a call that another task answered stands for that task, here, in ``cancel`` and in ``requeue``.
+        The id of a call that another task answered stands for that task, here and in all methods for people.
         """
         ...
 
@@ -202,6 +206,7 @@ class Leasing(Protocol):
     async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
         """Store how attempts ended, and decide on the tasks behind them. Returns the refused leases.
 
+        A refused end of an attempt that was recorded as crashed is recorded as one more failure (``lifecycle.late``).
         The ``then`` of an attempt is stored as by ``enqueue``; it has no ``max_queued``, so no queue refuses it. If
         very many tasks are behind the attempts' tasks, some of them may be decided on a little later.
         """
@@ -239,7 +244,7 @@ class Controls(Protocol):
     """The methods for people, who query, stop and start by hand. Tasks that already run go on."""
 
     async def find(self, query: Query) -> list[Task]:
-        """List tasks, newest first. Their failures come without tracebacks, which ``get`` returns."""
+        """List tasks, newest first. Their failures come without tracebacks, which ``get`` returns, as it does logs."""
         ...
 
     async def stats(self) -> Stats:
@@ -250,10 +255,36 @@ class Controls(Protocol):
         """
         ...
 
+    async def count(self, query: Query) -> int:
+        """Return the number of tasks that match, at most ``query.limit``. ``query.before`` applies, too."""
+        ...
+
+    async def tallies(self, since: timedelta, step: timedelta) -> list[Tally]:
+        """Return how many attempts have ended within this span until now, by steps of time, the oldest first.
+
+        ``step`` is a whole number of minutes. The first step may have begun before the span. Steps without any end are
+        left out. Counted are ends that ``finish`` accepts (``core.tallies``); they outlive their tasks, for KEPT.
+        """
+        ...
+
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
         """Queue finished tasks again, and bring back those cancelled because of them. Returns the queued ones.
 
         A task is left out if another task has its unique key meanwhile. Many are queued in pieces, each of them atomic.
+        """
+        ...
+
+    async def start_now(self, ids: Sequence[str]) -> list[Task]:
+        """Queue tasks whose time has not come yet: delayed, retried and snoozed ones. Returns them as they are now.
+
+        Many are queued in pieces, each of them atomic.
+        """
+        ...
+
+    async def delete(self, ids: Sequence[str]) -> list[str]:
+        """Delete finished tasks with their files, and leave others unchanged. Returns the ids of the deleted ones.
+
+        Many are deleted in pieces, each of them atomic.
         """
         ...
 

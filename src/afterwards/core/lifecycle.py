@@ -1,5 +1,6 @@
 """Every change of a stored task, as a pure function. Engines store what these return, or translate them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -8,7 +9,17 @@ from afterwards.core.claim import Claim
 from afterwards.core.clock_correction import corrected, put_back
 from afterwards.core.fast_frozen import draft_of, frozen
 from afterwards.core.settling import Settled
-from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, Failure, NewTask, State, Task
+from afterwards.core.task import (
+    FIRST_FAILURES,
+    LAST_FAILURES,
+    LOGGED_ATTEMPTS,
+    Failure,
+    FailureKind,
+    LogLine,
+    NewTask,
+    State,
+    Task,
+)
 
 HOLD = timedelta(seconds=60)
 """How far ahead a held task is scheduled. If its process dies before publishing it, it becomes due by itself."""
@@ -58,6 +69,7 @@ def store(new: NewTask, before: Task | None, now: datetime, claim: Claim | None 
         limit_key=new.limit_key,
         rerun_after_crash=new.rerun_after_crash,
         context=new.context,
+        secrets=new.secrets,
         attempt=1 if leased else 0,
         run_at=due,
         worker=leased.worker if leased else None,
@@ -131,7 +143,7 @@ def finish(task: Task, settled: Settled, now: datetime) -> Task | None:
     if settled.lost and task.lease_until and task.lease_until > now:
         return None  # renewed after it was seen expired
     after = replace(
-        with_failure(task, settled.failure),
+        with_logs(with_failure(task, settled.failure), settled.logs),
         state=settled.state,
         failed=settled.failed,
         crashed=settled.crashed,
@@ -164,6 +176,40 @@ def with_failure(task: Task, failure: Failure | None) -> Task:
         failures=kept[:FIRST_FAILURES] + kept[-LAST_FAILURES:],
         failures_left_out=task.failures_left_out + surplus,
     )
+
+
+def with_logs(task: Task, logs: Sequence[LogLine]) -> Task:
+    """Return the task with the lines that one more attempt logged. Only those of the last attempts are kept."""
+    if not logs:
+        return task
+    lines = (*task.logs, *logs)
+    kept = sorted({line.attempt for line in lines})[-LOGGED_ATTEMPTS:]
+    return replace(task, logs=tuple(line for line in lines if line.attempt >= kept[0]))
+
+
+def late(task: Task, settled: Settled, now: datetime) -> Failure | None:
+    """Return the record of a refused end, None if it needs none.
+
+    It needs one if the attempt was recorded as crashed meanwhile. Any other refused end was stored before, by a call
+    that was repeated because its answer was lost.
+    """
+    kinds = {failure.kind: failure for failure in task.failures if failure.attempt == settled.lease.attempt}
+    if FailureKind.CRASHED not in kinds or FailureKind.LATE in kinds or settled.lost:
+        return None
+    return Failure(
+        attempt=settled.lease.attempt,
+        at=now,
+        worker=kinds[FailureKind.CRASHED].worker,
+        kind=FailureKind.LATE,
+        message=f"it ended after its lease was lost ({settled.state}), so this end is not stored",
+    )
+
+
+def start_now(task: Task, now: datetime) -> Task:
+    """Return the task, queued if its time has not come yet: somebody asked for it to start now."""
+    if task.state is not State.SCHEDULED or task.run_at is None or task.run_at <= now:
+        return task
+    return replace(task, state=State.QUEUED, run_at=None)
 
 
 def bring_back(task: Task) -> Task:

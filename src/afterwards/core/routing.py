@@ -12,6 +12,15 @@ FORGOTTEN_AFTER = timedelta(days=1)
 """How long a worker stays registered after it was last seen."""
 
 
+@dataclass(frozen=True, slots=True)
+class PlainRun:
+    """A plain function that runs after a response. No engine keeps it as a task."""
+
+    name: str
+    started_at: datetime
+    origin: str | None = None  # the request that added it
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveWorker:
     """A live worker, as it announces itself."""
@@ -24,6 +33,9 @@ class LiveWorker:
     queues: frozenset[str] | None = None  # those that it serves; None: all
     slots: int = 1  # tasks that it runs at once
     seen_at: datetime | None = None  # by the engine's clock; None in an announcement
+    lag: timedelta | None = None  # the longest time that its event loop was late since its last sign of life
+    version: str = ""  # of this package
+    running: tuple[PlainRun, ...] = ()  # the plain functions that run in its process
     has_left: bool = False  # it shut down in good order: it still holds only tasks that it could not stop
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from afterwards.core.fast_frozen import draft_of, frozen
 from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
-from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task
+from afterwards.core.task import Failure, FailureKind, Lease, LogLine, NewTask, State, Task
 from afterwards.core.text import said_by, shortened, type_name
 
 MOST_CRASHES = 3
@@ -93,6 +93,7 @@ class Settled:
     failure: Failure | None = None
     progress: Progress | None = None  # the last one; None leaves the stored one
     lost: bool = False  # decided by another worker: applies only while the lease is still expired
+    logs: tuple[LogLine, ...] = ()  # what the attempt logged, oldest first
     then: NewTask | None = None  # stored in the same transaction, unless the lease is refused; has no `max_queued`
 
 

@@ -40,6 +40,18 @@ def finish_all(tasks: Mapping[str, Task], settled: Iterable[Settled], now: datet
     return Finished([*changed.values()], accepted, refused)
 
 
+def late_all(tasks: Mapping[str, Task], refused: Iterable[Settled], now: datetime) -> list[Task]:
+    """Return the tasks of refused ends that are to be recorded, each with that record. ``tasks`` are by id."""
+    changed: dict[str, Task] = {}
+    for one in refused:
+        id = one.lease.task_id
+        task = changed.get(id) or tasks.get(id)
+        failure = task and lifecycle.late(task, one, now)
+        if task and failure:
+            changed[id] = lifecycle.with_failure(task, failure)
+    return [*changed.values()]
+
+
 def follow_all(
     ended: Mapping[str, Task | None], waiting: Iterable[Task], now: datetime, *, succeeded: Collection[str] = ()
 ) -> list[Task]:

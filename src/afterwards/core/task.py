@@ -46,7 +46,13 @@ class FailureKind(StrEnum):
     CRASHED = "crashed"  # its worker died or did not renew the lease, or its process died
     RELEASED = "released"  # released at shutdown; never counted
     REFUSED = "refused"  # it could not start: the content of an uploaded file is missing
+    LATE = "late"  # it ended after its lease was lost, so its end is not stored
     UNKNOWN = "unknown"  # stored by a later version, or damaged: this version cannot read it
+
+    @property
+    def counts(self) -> bool:
+        """False if the attempt was only given back, or its end was stored by another record."""
+        return self not in (FailureKind.RELEASED, FailureKind.LATE)
 
 
 FIRST_FAILURES, LAST_FAILURES = 5, 10
@@ -64,6 +70,21 @@ class Failure:
     type: str = ""
     message: str = ""
     traceback: str = ""
+
+
+LOGGED_ATTEMPTS = 10
+"""The number of a task's last attempts whose log lines are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """A line that was logged during an attempt."""
+
+    attempt: int
+    at: datetime
+    level: str  # as "WARNING"
+    logger: str
+    message: str
 
 
 class Lease(NamedTuple):
@@ -98,6 +119,7 @@ class NewTask:
     context: str | None = None  # the caller's trace and context variables, as JSON
     max_queued: int | None = None  # refused if so many tasks wait in its queue; None: never
     failure: Failure | None = None  # a plain function that failed: recorded, never run
+    secrets: tuple[str, ...] = ()  # the parameters whose values are never shown, and "return" for the result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +144,7 @@ class Task:
     limit_key: str = UNLIMITED
     rerun_after_crash: bool = True
     context: str | None = None
+    secrets: tuple[str, ...] = ()
 
     attempt: int = 0  # counts claims and never decreases: it fences late workers
     failed: int = 0  # failures that count against `retries`; zero again after a requeue
@@ -140,6 +163,7 @@ class Task:
     result: str | None = None  # JSON
     failures: tuple[Failure, ...] = ()  # oldest first; a claim returns none
     failures_left_out: int = 0  # the number of failures between the first and the last ones that are kept
+    logs: tuple[LogLine, ...] = ()  # of the last attempts, oldest first; only ``get`` returns them
     set_aside: str | None = None  # why no worker may claim it: this code cannot read it, other code may
     unreadable: str | None = None  # why this version cannot read the record; the other fields hold the readable part
 

@@ -7,7 +7,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Self
 
-from afterwards.core import lifecycle, limits, storing, succession
+from afterwards.core import lifecycle, limits, storing, succession, tallies
 from afterwards.core.claim import Claim, Paused
 from afterwards.core.clock_correction import corrected, put_back
 from afterwards.core.lifecycle import Start
@@ -15,10 +15,12 @@ from afterwards.core.limits import UNLIMITED
 from afterwards.core.routing import Backlog, Route, Unroutable, unroutable, unserved
 from afterwards.core.settling import Settled
 from afterwards.core.storing import Loaded, Stored
+from afterwards.core.tallies import Tally
 from afterwards.core.task import Lease, NewTask, State, Task
 from afterwards.engine import Fire, Heartbeat, Held, Query, Stats, Transaction
 from afterwards.engines.memory.moving import KeptMoves
 from afterwards.engines.memory.starts import group_of
+from afterwards.engines.memory.tallies import KeptTallies
 from afterwards.engines.memory.workers import KeptWorkers
 
 
@@ -27,6 +29,7 @@ class MemoryEngine(KeptMoves, KeptWorkers):
 
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(clock=clock)
+        self._tallies = KeptTallies()
         self._room_at: datetime | None = None  # when a used-up rate lets another task start
 
     @property
@@ -92,7 +95,7 @@ class MemoryEngine(KeptMoves, KeptWorkers):
             self._starts.add(taken, claim, now)
             left = self._starts.rooms(groups, self._tasks.running, claim, now)
             self._room_at = limits.next_room(left.values())
-            return [replace(task, failures=()) for task in taken]
+            return [replace(task, failures=(), logs=()) for task in taken]
 
     async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
         held = []
@@ -114,13 +117,16 @@ class MemoryEngine(KeptMoves, KeptWorkers):
             waiting = self._tasks.behind(ended, _waits)
             self._put([*finished.changed, *succession.follow_all(ended, waiting, now)], now)
             self._store([one.then for one in finished.accepted if one.then])
+            refused = [one for one in settled if one.lease in {*finished.refused}]
+            self._put(succession.late_all(self._tasks.by_id, refused, now), now)
+            self._tallies.add(tallies.ends_of(finished.accepted), now)
             return [*finished.refused]
 
     async def expired(self, limit: int) -> list[Task]:
         with self._lock:
             now = self._clock()
             lost = (task for task in self._tasks.running if task.lease_until and task.lease_until <= now)
-            return [replace(task, failures=()) for task in islice(lost, limit)]
+            return [replace(task, failures=(), logs=()) for task in islice(lost, limit)]
 
     async def put_right(self, lease: timedelta) -> bool:
         with self._lock:
@@ -151,6 +157,14 @@ class MemoryEngine(KeptMoves, KeptWorkers):
         with self._lock:
             return self._tasks.find(query)
 
+    async def count(self, query: Query) -> int:
+        with self._lock:
+            return self._tasks.count(query)
+
+    async def tallies(self, since: timedelta, step: timedelta) -> list[Tally]:
+        with self._lock:
+            return self._tallies.of(self._clock() - since, step)
+
     async def stats(self) -> Stats:
         with self._lock:
             counts = {place: count for place, count in self._tasks.counts.items() if count}
@@ -168,15 +182,27 @@ class MemoryEngine(KeptMoves, KeptWorkers):
             self._put(requeued.changed, now)
             return self._get(requeued.queued)
 
+    async def start_now(self, ids: Sequence[str]) -> list[Task]:
+        with self._lock:
+            now, named = self._clock(), self._tasks.in_order(map(self._resolved, ids))
+            started = [after for task in named if (after := lifecycle.start_now(task, now)) is not task]
+            self._put(started, now)
+            return started
+
+    async def delete(self, ids: Sequence[str]) -> list[str]:
+        with self._lock:
+            finished = [task.id for task in self._tasks.in_order(map(self._resolved, ids)) if task.state.finished]
+            self._forget(finished)
+            self._delete_files(frozenset(finished), self._tasks.by_id)
+            return finished
+
     async def prune(self, limit: int) -> int:
         with self._lock:
             now = self._clock()
             pruned = self._tasks.over(now, limit)
-            for id in pruned:
-                self._tasks.delete(id)
-            if pruned:
-                self._aliases = {id: task for id, task in self._aliases.items() if task in self._tasks.by_id}
+            self._forget(pruned)
             self._starts.prune(now)
+            self._tallies.prune(now)
             self._prune_files(frozenset(pruned), self._tasks.by_id, now)
             self._prune_workers(now)
             return len(pruned)
@@ -228,6 +254,13 @@ class MemoryEngine(KeptMoves, KeptWorkers):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Keep the tasks: the same engine may be opened again."""
+
+    def _forget(self, ids: Sequence[str]) -> None:
+        """Delete tasks, and the ids of calls for which they stood."""
+        for id in ids:
+            self._tasks.delete(id)
+        if ids:
+            self._aliases = {id: task for id, task in self._aliases.items() if task in self._tasks.by_id}
 
     def _put(self, tasks: Iterable[Task], now: datetime) -> None:
         """Store tasks with their new values, and wake workers that may claim one now."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from afterwards.core import lifecycle
 from afterwards.core.claim import Claim, Paused
+from afterwards.core.search import contains
 from afterwards.core.storing import Key, KeyKind, keys_of
 from afterwards.core.task import State, Task
 from afterwards.engine import Query
@@ -122,10 +123,17 @@ class Tasks:
 
     def find(self, query: Query) -> list[Task]:
         """Return the tasks of a query, the newest first, without the tracebacks of their failures."""
+        return [_listed(task) for task in self._matching(query)]
+
+    def count(self, query: Query) -> int:
+        """Return the number of tasks of a query, up to its limit."""
+        return sum(1 for _ in self._matching(query))
+
+    def _matching(self, query: Query) -> Iterator[Task]:
         newest: Iterable[Task] = reversed(self.by_id.values())
         if query.before is not None:
             newest = islice(dropwhile(lambda task: task.id != query.before, newest), 1, None)
-        return [_listed(task) for task in islice((task for task in newest if _matches(task, query)), query.limit)]
+        return islice((task for task in newest if _matches(task, query)), query.limit)
 
     def claimable(self, now: datetime) -> list[tuple[Task, datetime]]:
         """Return tasks that wait only for a worker, and since when. A due task need not be queued yet."""
@@ -259,9 +267,12 @@ def _matches(task: Task, query: Query) -> bool:
         and (query.names is None or task.name in query.names)
         and (query.queues is None or task.queue in query.queues)
         and (query.idempotency_keys is None or task.idempotency_key in query.idempotency_keys)
+        and (query.text is None or contains(task, query.text))
+        and (query.since is None or (task.finished_at or task.created_at) >= query.since)
+        and (query.behind is None or task.after == query.behind)
         and (task.set_aside is not None or not query.set_aside)
     )
 
 
 def _listed(task: Task) -> Task:
-    return replace(task, failures=tuple(replace(failure, traceback="") for failure in task.failures))
+    return replace(task, failures=tuple(replace(failure, traceback="") for failure in task.failures), logs=())

@@ -9,6 +9,7 @@ from afterwards.testing.conformance.expiring import Expiring, RunningOnce
 from afterwards.testing.conformance.fences import Fences
 from afterwards.testing.conformance.files import UploadedFiles
 from afterwards.testing.conformance.finishing import Finishing, Losing
+from afterwards.testing.conformance.history import ComingLate, Logging, Tallying
 from afterwards.testing.conformance.joining import Joining, TransactionConformance
 from afterwards.testing.conformance.limiting import Filling, Limiting, Pausing
 from afterwards.testing.conformance.moving import Moving
@@ -17,6 +18,7 @@ from afterwards.testing.conformance.reading import Pruning, Reading
 from afterwards.testing.conformance.reopening import ReopeningConformance
 from afterwards.testing.conformance.requeueing import Requeueing
 from afterwards.testing.conformance.scheduling import Scheduling
+from afterwards.testing.conformance.steering import Deleting, Searching, StartingNow
 from afterwards.testing.conformance.storing import Storing
 from afterwards.testing.conformance.storing_leased import StoringLeased
 from afterwards.testing.conformance.uniqueness import Uniqueness
@@ -50,7 +52,13 @@ class EngineConformance(
     Expiring,
     RunningOnce,
     Reading,
+    Searching,
+    StartingNow,
+    Deleting,
     Pruning,
+    Tallying,
+    Logging,
+    ComingLate,
     UploadedFiles,
     Scheduling,
     LivingWorkers,

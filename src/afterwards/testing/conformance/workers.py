@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from afterwards.core.routing import LiveWorker, Route, Unroutable
+from afterwards.core.routing import LiveWorker, PlainRun, Route, Unroutable
 from afterwards.core.settling import SetAside
 from afterwards.engine import Engine, Paused
 from afterwards.testing.clock import START, FakeClock
@@ -73,6 +73,14 @@ class LivingWorkers(Conformance):
         await engine.announce([ada])
         assert [one.has_left for one in await engine.workers(SOON)] == [False]
 
+    async def test_what_a_worker_tells_of_itself_is_kept(self, engine: Engine) -> None:
+        plain = PlainRun("thumbnail", started_at=START, origin="POST /upload")
+        ada = self.worker("ada", lag=timedelta(milliseconds=12), version="1.2.3", running=(plain, plain))
+        await engine.announce([ada])
+        assert await engine.workers(SOON) == [self.seen(ada, START)]
+        await engine.announce([self.worker("ada")])
+        assert await engine.workers(SOON) == [self.seen(self.worker("ada"), START)]
+
     async def test_announcing_nobody_is_fine(self, engine: Engine) -> None:
         await engine.announce([])
         assert await engine.workers(SOON) == []
@@ -92,16 +100,7 @@ class LivingWorkers(Conformance):
         return LiveWorker(**{"id": id, **known, **fields})  # type: ignore[arg-type]
 
     def seen(self, worker: LiveWorker, at: datetime) -> LiveWorker:
-        return LiveWorker(
-            id=worker.id,
-            host=worker.host,
-            pid=worker.pid,
-            started_at=worker.started_at,
-            names=worker.names,
-            queues=worker.queues,
-            slots=worker.slots,
-            seen_at=at,
-        )
+        return replace(worker, seen_at=at)
 
 
 class WaitingForWorkers(Conformance):

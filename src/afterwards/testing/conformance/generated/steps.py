@@ -31,7 +31,7 @@ class Step:
 
     async def take(self, world: World) -> None:
         await self.method(world, **self.arguments)
-        await world.check(by_hand=self.method is World.requeue)
+        await world.check(by_hand=self.method in (World.requeue, World.delete))
 
     def without(self, name: str, index: int) -> "Step":
         """Return the step with one item less in this argument, which is a list."""
@@ -116,7 +116,7 @@ STEPS: list[tuple[int, Callable[..., Awaitable[None]], dict[str, Draw]]] = [
     (4, World.claim, {"suspects": _among(0, 1, 2)}),
     (3, World.claim, {"limit": _among(1, 2, 3)}),
     (2, World.claim, {"names": _names, "queues": _maybe(_queues), "numbers": _maybe(_numbers)}),
-    (6, World.finish, {"numbers": _numbers, "outcome": _outcome, "retries": _among(0, 1, 2)}),
+    (6, World.finish, {"numbers": _numbers, "outcome": _outcome, "retries": _among(0, 1, 2), "lines": _among(0, 0, 2)}),
     (2, World.heartbeat, {"numbers": _numbers, "progress": _among(None, Progress(done=1), Progress(done=2, total=3))}),
     (1, World.look_for_expired, {}),
     (1, World.give_up_what_was_seen_expired, {}),
@@ -125,6 +125,8 @@ STEPS: list[tuple[int, Callable[..., Awaitable[None]], dict[str, Draw]]] = [
     (2, World.cancel, {"number": _number}),
     (2, World.requeue, {"numbers": _numbers}),
     (1, World.requeue, {"numbers": lambda random: list(range(100))}),
+    (1, World.start_now, {"numbers": _numbers}),
+    (1, World.delete, {"numbers": _numbers}),
     (1, World.prune, {}),
     (1, World.pause, {"paused": _among(*PAUSED)}),
     (2, World.resume, {"paused": _among(*PAUSED)}),
@@ -147,6 +149,9 @@ STEPS: list[tuple[int, Callable[..., Awaitable[None]], dict[str, Draw]]] = [
             "names": _maybe(_names),
             "queues": _maybe(_queues),
             "before": _maybe(_number),
+            "since": _maybe(_among(0, 10, 60)),
+            "behind": _maybe(_number),
+            "text": _maybe(_among("gREEt", "no", "-7", "nowhere")),
             "limit": _among(1, 3, 100),
         },
     ),

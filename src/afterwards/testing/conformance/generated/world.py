@@ -12,7 +12,8 @@ from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
 from afterwards.core.routing import LiveWorker
 from afterwards.core.settling import Outcome
-from afterwards.core.task import Failure, FailureKind, Lease, NewTask, State, Task, task_id
+from afterwards.core.tallies import KEPT, STEP
+from afterwards.core.task import Failure, FailureKind, Lease, LogLine, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine, Fire, Heartbeat, Paused, Query
 from afterwards.engines.memory import MemoryEngine
 from afterwards.testing.clock import START, FakeClock
@@ -124,9 +125,12 @@ class World:
         beats = [Heartbeat(task.lease, progress) for task in self._attempts(numbers)]
         await self._both(lambda engine: engine.heartbeat(beats, lease=LEASE))
 
-    async def finish(self, numbers: list[int], outcome: Outcome, retries: int) -> None:
+    async def finish(self, numbers: list[int], outcome: Outcome, retries: int, lines: int) -> None:
         settled = [
-            settling.settle(task, outcome, Retry(retries), worker="worker", now=self.clock(), random=0.5)
+            replace(
+                settling.settle(task, outcome, Retry(retries), worker="worker", now=self.clock(), random=0.5),
+                logs=self._logged(task, lines),
+            )
             for task in self._attempts(numbers)
         ]
         await self._both(lambda engine: engine.finish(settled))
@@ -155,6 +159,15 @@ class World:
 
     async def requeue(self, numbers: list[int]) -> None:
         await self._both(lambda engine: _in_any_order(engine.requeue(self._ids(numbers))))
+
+    async def start_now(self, numbers: list[int]) -> None:
+        await self._both(lambda engine: _in_any_order(engine.start_now(self._ids(numbers))))
+
+    async def delete(self, numbers: list[int]) -> None:
+        async def deleted(engine: Engine) -> list[str]:
+            return sorted(await engine.delete(self._ids(numbers)))
+
+        await self._both(deleted)
 
     async def prune(self) -> None:
         await self._both(lambda engine: engine.prune(limit=1000))
@@ -204,11 +217,24 @@ class World:
         names: frozenset[str] | None,
         queues: frozenset[str] | None,
         before: int | None,
+        since: int | None,
+        behind: int | None,
+        text: str | None,
         limit: int,
     ) -> None:
         below = None if before is None else self._ids([before])[0]
-        query = Query(states=states, names=names, queues=queues, before=below, limit=limit)
+        query = Query(
+            states=states,
+            names=names,
+            queues=queues,
+            text=text,
+            since=None if since is None else self.clock() - since * SECOND,
+            behind=None if behind is None else self._ids([behind])[0],
+            before=below,
+            limit=limit,
+        )
         await self._both(lambda engine: engine.find(query))
+        await self._both(lambda engine: engine.count(query))
 
     async def check(self, *, by_hand: bool) -> None:
         """Check that both engines hold the same, and that it is consistent."""
@@ -218,6 +244,7 @@ class World:
         await self._both(lambda engine: engine.register_schedules({}))
         await self._both(lambda engine: engine.workers(60 * SECOND))
         await self._both(lambda engine: engine.unroutable(10 * SECOND))
+        await self._both(lambda engine: engine.tallies(KEPT, STEP))
         before, self.stored = self.stored, {task.id: task for task in stored}  # one task may stand for several ids
         check_limits(self.stored.values(), self.starts)
         check_uniqueness(self.stored.values())
@@ -265,6 +292,10 @@ class World:
             rerun_after_crash=asked.rerun_after_crash,
             max_queued=asked.max_queued,
         )
+
+    def _logged(self, task: Task, lines: int) -> tuple[LogLine, ...]:
+        line = LogLine(attempt=task.attempt, at=self.clock(), level="INFO", logger="shop", message="a line")
+        return (line,) * lines
 
     def _ids(self, numbers: Sequence[int]) -> list[str]:
         return _counted_back(self.ids, numbers) or [task_id(START, bytes(10))]

@@ -1,0 +1,127 @@
+"""What people do with many tasks at once: list, count, requeue, cancel, start and delete those that a filter names.
+
+The command line, the dashboard and ``Afterwards`` use the same functions, on an engine.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple, TypeVar
+
+from afterwards.core.task import FINISHED, State, Task
+from afterwards.engine import Engine, Query
+
+T = TypeVar("T")
+
+PAGE = 100
+"""Tasks in a page of a list, unless another number is asked for."""
+
+MOST_LISTED = 1000
+"""The most tasks in one page."""
+
+MOST_COUNTED = 100_000
+"""Matching tasks are counted up to this number, and as many are changed by one call."""
+
+_PIECE = 500
+"""Tasks that are changed by one call of the engine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """The tasks that somebody means. None means any; with ``ids``, only these."""
+
+    ids: tuple[str, ...] | None = None
+    states: frozenset[State] | None = None
+    names: frozenset[str] | None = None
+    queues: frozenset[str] | None = None
+    text: str | None = None  # by the rule of ``core.search``
+    since: datetime | None = None  # finished then or later; if not finished, added then or later
+
+    def query(self, *, limit: int, before: str | None = None) -> Query:
+        return Query(
+            states=self.states,
+            names=self.names,
+            queues=self.queues,
+            text=self.text,
+            since=self.since,
+            before=before,
+            limit=limit,
+        )
+
+    def only(self, states: Collection[State]) -> "Filter":
+        """Return the filter for those of its tasks that are in one of these states."""
+        wanted = frozenset(states) if self.states is None else self.states & frozenset(states)
+        return replace(self, states=wanted)
+
+
+class Page(NamedTuple):
+    """A part of a list of tasks, newest first."""
+
+    tasks: list[Task]
+    next: str | None  # continue with ``before=next``; None at the end
+
+
+async def listed(engine: Engine, wanted: Filter, *, limit: int = PAGE, before: str | None = None) -> Page:
+    """Return a page of the tasks that a filter names; ``before`` continues below a listed task."""
+    if wanted.ids is not None:
+        return Page([task for task in await engine.get(wanted.ids) if _fits(task, wanted)], None)
+    found = await engine.find(wanted.query(limit=limit + 1, before=before))
+    return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+
+
+async def counted(engine: Engine, wanted: Filter, *, most: int = MOST_COUNTED) -> int:
+    """Return the number of tasks that a filter names, at most ``most``."""
+    if wanted.ids is not None:
+        return len((await listed(engine, wanted)).tasks)
+    return await engine.count(wanted.query(limit=most))
+
+
+async def requeue(engine: Engine, wanted: Filter) -> int:
+    """Queue finished tasks again. Returns how many were queued, without those that came back because of them."""
+    return await _changed(engine, wanted.only(FINISHED), engine.requeue)
+
+
+async def cancel(engine: Engine, wanted: Filter, reason: str) -> int:
+    """Cancel unfinished tasks. Returns how many were cancelled, or asked to stop because they run."""
+
+    async def cancelled(ids: Sequence[str]) -> list[Task]:
+        return await engine.cancel(ids, reason)
+
+    return await _changed(engine, wanted.only(frozenset(State) - FINISHED), cancelled)
+
+
+async def start_now(engine: Engine, wanted: Filter) -> int:
+    """Queue tasks whose time has not come yet. Returns how many."""
+    return await _changed(engine, wanted.only({State.SCHEDULED}), engine.start_now)
+
+
+async def delete(engine: Engine, wanted: Filter) -> int:
+    """Delete the records of finished tasks. Returns how many."""
+    return await _changed(engine, wanted.only(FINISHED), engine.delete)
+
+
+async def _changed(engine: Engine, wanted: Filter, change: Callable[[Sequence[str]], Awaitable[list[T]]]) -> int:
+    """Change the tasks that a filter names, in pieces. All are found first: a changed task may match no more."""
+    ids = await _ids(engine, wanted)
+    return sum([len(await change(piece)) for piece in _pieces(ids)])
+
+
+async def _ids(engine: Engine, wanted: Filter) -> list[str]:
+    found: list[str] = []
+    before: str | None = None
+    while len(found) < MOST_COUNTED:
+        page = await listed(engine, wanted, limit=MOST_LISTED, before=before)
+        found += [task.id for task in page.tasks]
+        before = page.next
+        if before is None:
+            break
+    return found
+
+
+def _pieces(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + _PIECE] for start in range(0, len(ids), _PIECE))
+
+
+def _fits(task: Task, wanted: Filter) -> bool:
+    """Return True if a task that was named by its id is in one of the states, too."""
+    return wanted.states is None or task.state in wanted.states

@@ -2,8 +2,7 @@
 
 import asyncio
 import threading
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from datetime import timedelta
 from random import Random
@@ -11,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from postgres_calls import LEASE, claim, end, new
+from postgres_calls import LEASE, TIMEOUT, claim, end, new, until, waiting_in
 
 from afterwards.core.limits import Limit, Rate
 from afterwards.core.settling import Raised, Succeeded
@@ -26,14 +25,8 @@ from servers.proxy import Cut, Proxy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres_crossing")]
 
-TIMEOUT = 30.0
 DEADLOCK = "deadlock detected"
 LIMITS = {"greet": Limit(max_concurrency=1, rate=Rate(1, timedelta(hours=1)))}
-
-WAITING = """
-    SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-    WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted
-"""
 
 
 @pytest.fixture
@@ -50,18 +43,6 @@ def limit_held(url: str) -> Iterator[psycopg.Connection[Any]]:
         [key] = connection.execute(hashes, (":limit:", ["greet"])).fetchone() or ()  # type: ignore[call-overload]
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (key,))
         yield connection
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
-
-
-def waiting_in(connection: psycopg.Connection[Any]) -> int:
-    [count] = connection.execute(WAITING).fetchone() or ()
-    return int(count)
 
 
 async def test_no_task_starts_after_a_pause_whose_claim_waited(engine: PostgresEngine, postgres_url: str) -> None:

@@ -7,10 +7,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
-from afterwards.core.errors import EngineError, EngineUnavailable, QueueFull
+from afterwards.core.errors import EngineError, QueueFull
 from afterwards.core.lifecycle import Start
 from afterwards.core.routing import LiveWorker, Unroutable
 from afterwards.core.schedule import StoredSchedule
@@ -19,6 +18,7 @@ from afterwards.core.tallies import Tally
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.core.urls import parse
 from afterwards.engine import Arrived, Batch, Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
+from afterwards.engines.opening import OpenedInEachProcess
 from afterwards.engines.postgres import joined, parsing, rows
 from afterwards.engines.postgres.io.address import Address
 from afterwards.engines.postgres.io.notifying import POLL
@@ -68,7 +68,7 @@ _forgotten: list[Opened] = []
 """The parts that a process has inherited from its parent. They are kept, because their connections are the parent's."""
 
 
-class PostgresEngine:
+class PostgresEngine(OpenedInEachProcess[Opened]):
     """Tasks in a PostgreSQL database, for any number of processes on any number of hosts.
 
     The engine may be opened several times at once, from any event loop; the last exit closes it.
@@ -76,54 +76,23 @@ class PostgresEngine:
 
     def __init__(self, url: str, *, clock: Callable[[], datetime] | None = None) -> None:
         self._address = Address.of(parse(url), clock)
-        self._opened: Opened | None = None
-        self._users = 0
+        super().__init__(self._address.shown, _gate)
         self._looked_up: tuple[Identity, str] | None = None  # the database and the schema, found without opening
 
-    async def __aenter__(self) -> Self:
-        """Connect, and make or migrate the tables if necessary. Raises EngineError, EngineUnavailable."""
-        with _gate:
-            self._users += 1
-        try:
-            await self._here().prepare()
-        except BaseException:
-            await self._leave()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Finish the calls made so far, then leave."""
-        await self._leave()
-
-    async def _leave(self) -> None:
-        with _gate:
-            self._users -= 1
-            if self._users > 0:
-                return
-            opened, self._opened = self._opened, None
-        if opened is not None and opened.pid == os.getpid():
-            await asyncio.to_thread(opened.stop)
-
-    def _here(self) -> Opened:
-        """Return the opened parts in this process. A fork opens its own."""
-        opened = self._opened
-        if opened is None or opened.pid != os.getpid():
-            with _gate:
-                opened = self._open()
+    def _start(self) -> Opened:
+        opened = Opened(self._address)
+        opened.start()
         return opened
 
-    def _open(self) -> Opened:
-        if self._users == 0:
-            raise EngineUnavailable(f"{self._address.shown} is not open: enter the engine with `async with` first")
-        if self._opened is not None and self._opened.pid != os.getpid():
-            _forgotten.append(self._opened)
-            self._opened = None
-        if self._opened is None:
-            self._opened = Opened(self._address)
-            self._opened.start()
-        return self._opened
+    async def _prove(self, opened: Opened) -> None:
+        """Connect, and make or migrate the tables if necessary."""
+        await opened.prepare()
+
+    def _ending(self, opened: Opened, *, refused: bool) -> Callable[[], None]:
+        return opened.stop
+
+    def _inherit(self, opened: Opened) -> None:
+        _forgotten.append(opened)
 
     # The methods of ``Sender``.
 

@@ -86,7 +86,7 @@ class Connections:
             connection: Connection = await psycopg.AsyncConnection.connect(
                 **self._address.parameters, autocommit=True, prepare_threshold=None if self.pooled else 5
             )
-        except (psycopg.Error, OSError) as error:
+        except (psycopg.Error, OSError, RuntimeError) as error:  # RuntimeError: no thread to look up a name
             raise translated_at_connecting(error, self._address.shown, is_first=self._is_first) from error
         self._is_first = False
         self._made.add(connection)

@@ -5,6 +5,7 @@ import re
 import psycopg
 
 from afterwards.core.errors import AfterwardsError, EngineError, EngineUnavailable, RefusedValue
+from afterwards.core.shortage import is_shortage
 
 REPEATED = frozenset({"40001", "40P01", "23505"})
 """Errors after which the transaction is repeated: it crossed another one."""
@@ -79,7 +80,7 @@ def translated(error: Exception, shown: str) -> Exception:
             return _caused(RefusedValue("a value", f" cannot be stored: {_first_line(error)}"), error)
         case psycopg.Error():
             return _caused(_from_driver(error, shown), error)
-        case OSError():
+        case OSError() | RuntimeError() if isinstance(error, OSError) or is_shortage(error):
             return _caused(EngineUnavailable(f"{shown}: {error}"), error)
         case _:
             return error

@@ -1,6 +1,7 @@
 """How long calls of the PostgreSQL engine wait: for a migration, and for a connection that hangs."""
 
 import asyncio
+import time
 from datetime import timedelta
 
 import psycopg
@@ -8,14 +9,17 @@ import pytest
 from postgres_calls import TIMEOUT, new, until, waiting_in
 
 from afterwards.core.errors import EngineUnavailable
+from afterwards.engine import Query
 from afterwards.engines.postgres import PostgresEngine
 from afterwards.engines.postgres.io import notifying, schema, transactions
 from servers.postgres import PostgresServer
-from servers.proxy import Proxy
+from servers.proxy import Forward, Hold, Proxy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres_server")]
 
 LONG = timedelta(minutes=10)
+CONNECTING = 5.0
+"""Seconds that an attempt to connect takes if nobody answers."""
 
 
 async def test_a_call_does_not_wait_for_the_migration_of_another_process(
@@ -36,6 +40,22 @@ async def test_a_call_does_not_wait_for_the_migration_of_another_process(
     await opening
     assert len(await engine.enqueue([new()])) == 1
     await engine.__aexit__(None, None, None)
+
+
+async def test_a_read_is_not_repeated_after_its_time(
+    postgres: PostgresServer, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Proxy(postgres.port) as proxy:
+        async with PostgresEngine(postgres_url.replace(f":{postgres.port}/", f":{proxy.port}/")) as engine:
+            assert await engine.find(Query()) == []
+            monkeypatch.setattr(transactions, "PATIENCE", 0.5)
+            proxy.switch(Hold())
+            began = time.monotonic()
+            with pytest.raises(EngineUnavailable, match=r"has not answered for 0\.5 seconds"):
+                await engine.find(Query())
+            assert time.monotonic() - began < CONNECTING
+            monkeypatch.undo()
+            proxy.switch(Forward())
 
 
 async def test_a_connection_for_hints_that_is_lost_without_a_word_is_replaced(

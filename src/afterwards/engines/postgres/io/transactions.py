@@ -163,6 +163,7 @@ class Server:
         return Work(rows.to_instant(now), opened_with=opened_with)
 
     async def _read(self, make: Make[R], *, is_timed: bool) -> R:
+        until = time.monotonic() + PATIENCE
         for last in (False, True):
             try:
                 await self.prepare()
@@ -173,7 +174,7 @@ class Server:
                     return await self._run(connection, make(work))
             except Exception as error:
                 self._note(error)
-                if last or not is_lost(error):
+                if last or not is_lost(error) or time.monotonic() >= until:
                     raise _last(error, self._address.shown) from error
         raise AssertionError
 

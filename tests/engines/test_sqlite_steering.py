@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,19 @@ async def test_arguments_are_not_shown_if_it_is_not_known_which_are_secret(engin
     assert await engine.find(Query(text="hunter2")) == []
 
 
+async def test_no_piece_of_a_search_is_long(engine: SQLiteEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "MOST_SEARCHED", 3)
+    await engine.enqueue([new() for _ in range(8)])
+    assert engine._opened is not None
+    below: int | None = searching.LAST
+    pieces = []
+    while below is not None:
+        call = partial(searching.find, query=Query(text="greet"), below=below)
+        tasks, below = await engine._opened.reader.call(call)
+        pieces.append(len(tasks))
+    assert pieces == [3, 3, 2]
+
+
 @pytest.mark.parametrize("most", [1, 2, 3, 7, 8, 100])
 async def test_a_text_is_sought_in_pieces(engine: SQLiteEngine, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     monkeypatch.setattr(searching, "MOST_SEARCHED", most)
@@ -146,7 +160,9 @@ async def test_a_text_is_sought_in_pieces(engine: SQLiteEngine, monkeypatch: pyt
     assert [task.id for task in await engine.find(Query(text="greet", before=newest[1]))] == newest[2:]
     assert await engine.count(Query(text="greet")) == 4
     assert await engine.count(Query(text="greet", limit=3)) == 3
-    assert await engine.count(Query(text="greet", states=frozenset(State) - {State.RUNNING})) == 3
+    for states in (frozenset(State) - {State.RUNNING}, frozenset({State.QUEUED})):
+        assert await engine.count(Query(text="greet", states=states)) == 3
+    assert await engine.count(Query(text="greet", states=frozenset({State.RUNNING}))) == 1
 
 
 async def test_a_text_that_no_file_can_hold_is_in_no_task(engine: SQLiteEngine) -> None:

@@ -87,6 +87,10 @@ COUNTED = {
 """The parts by which tasks are counted: the index of ended tasks holds their queue, too, so no task is read."""
 
 
+FEW = frozenset({State.RUNNING, State.FAILED, State.CANCELLED})
+"""The states in which there are so few tasks that their index is faster than a look at all tasks in turn."""
+
+
 class Condition(NamedTuple):
     """A part of a statement, and the values in it."""
 
@@ -132,9 +136,9 @@ def count(connection: Connection, query: Query, below: int = LAST) -> tuple[int,
 
 
 def _span(connection: Connection, query: Query, below: int) -> Span:
-    """Return the span of the next tasks: all, unless a text is sought in very many."""
-    by_index = _narrow_index(query) or (query.states is not None and State.SUCCEEDED not in query.states)
-    if not query.text or by_index:
+    """Return the span of the next tasks: all, unless a text is sought in what may be very many."""
+    are_few = query.set_aside or (query.states is not None and query.states <= FEW)
+    if not query.text or are_few or _narrow_index(query):
         return ALL
     stop = connection.execute(STOP, (below, MOST_SEARCHED - 1)).fetchone()
     return Span(stop[0] if stop else FIRST, below)
@@ -162,7 +166,10 @@ def _parts(query: Query, parts: Mapping[State, Sequence[Part]]) -> Iterator[Part
 
 def _rows(connection: Connection, statement: str, query: Query, part: Part, span: Span) -> list[Row]:
     where, index = part
-    conditions = [*_conditions(query)] if span == ALL else [Condition(WITHIN, span), *_conditions(query)]
+    conditions = [*_conditions(query)]
+    if span != ALL:
+        index = "NOT INDEXED"
+        conditions.insert(0, Condition(WITHIN, span))
     text = statement.format(
         index=_narrow_index(query) or index,
         conditions=" AND ".join([where, *(condition.text for condition in conditions)]),

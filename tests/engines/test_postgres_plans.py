@@ -50,6 +50,8 @@ def counted(conditions: str) -> str:
     return searching.COUNT.format(parts=searching.COUNT_PART.format(conditions=conditions))
 
 
+IN_A_PIECE = f"t.state = 'queued' AND {searching.WITHIN} AND {searching.FOUND}"
+
 STATEMENTS: list[tuple[str, tuple[Any, ...]]] = [
     (looking.LOOK, ()),
     (looking.DUE_LANES, (NOW,)),

@@ -52,6 +52,9 @@ BEHIND = "t.seq IN (SELECT seq FROM afterwards_tasks WHERE after = %s::uuid)"
 MOST_SEARCHED = 10_000
 """Tasks in which one statement looks for a text, so that none takes long."""
 
+FEW = frozenset({State.RUNNING, State.FAILED, State.CANCELLED})
+"""The states in which there are so few tasks that their index is faster than a look at all tasks in turn."""
+
 FIRST, LAST = -(2**63), 2**63 - 1
 """Below and above the ``seq`` of every task."""
 
@@ -94,9 +97,9 @@ def count(query: Query, below: int = LAST) -> Operation[tuple[int, int | None]]:
 
 
 def _span(query: Query, below: int) -> Operation[Span]:
-    """Return the span of the next tasks: all, unless a text is sought in very many."""
-    by_states = query.set_aside or (query.states is not None and State.SUCCEEDED not in query.states)
-    if query.text is None or by_states or query.behind is not None or query.idempotency_keys is not None:
+    """Return the span of the next tasks: all, unless a text is sought in what may be very many."""
+    are_few = query.set_aside or (query.states is not None and query.states <= FEW)
+    if query.text is None or are_few or query.behind is not None or query.idempotency_keys is not None:
         return ALL
     stop = yield from fetch(STOP, below, MOST_SEARCHED - 1)
     return Span(stop[0][0] if stop else FIRST, below)

@@ -48,7 +48,7 @@ class Opened:
         self._attending = False
         self.room_at: datetime | None = None  # when a rate that a claim found used up lets another task start
         self.thread = thread = LoopThread()
-        self.server = Server(address, self._after_commit)
+        self.server = Server(address, self._after_commit, partial(thread.spawn, background=True))
         self.notifier = Notifier(self.server, self.wakeup.set)
         self.unclaimed = UnclaimedLeases(thread, self._finish_one)
         # Calls without rules never wait for the keys and queues of other calls.
@@ -120,12 +120,14 @@ class Opened:
             return stored
 
         held = {new.id for call in calls for new in call.tasks if new.held}
+        if not any(call.claim for call in calls):
+            return await self.server.transact(make)
         return await self._leasing(make, leased, held)
 
     async def _leasing(self, make: Make[R], leased: Sequence[Task], held: Collection[str]) -> R:
         """Run a transaction that leases tasks. If it is not known whether it was committed, they are released."""
         try:
-            return await self.server.transact(make)
+            return await self.server.transact(make, opening=looking.OPENING_OF_A_CLAIM)
         except EngineUnavailable:
             self.unclaimed.release(leased, held)
             raise

@@ -22,6 +22,9 @@ R = TypeVar("R")
 Make = Callable[[Work], Operation[R]]
 """Start an operation in a transaction."""
 
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+"""Start a task in the background."""
+
 MOST_TRIES = 8
 """How often a transaction that crosses others is tried."""
 
@@ -30,6 +33,11 @@ PATIENCE = 5.0
 
 SERVER_NOW = "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint"
 
+SERVER_CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+"""The time at this place of a statement, which may have waited for a lock."""
+
+OPENING = "SELECT {now}"
+"""The SQL with which a transaction begins. Its last statement returns one row, with the time."""
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 """The time of an operation that does not look at it."""
@@ -38,23 +46,45 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 class Server:
     """The server, as operations see it."""
 
-    def __init__(self, address: Address, after_commit: Callable[[Work], None]) -> None:
+    def __init__(self, address: Address, after_commit: Callable[[Work], None], spawn: Spawn) -> None:
         self.connections = Connections(address)
         self.schema: str | None = None  # known once the tables are there
         self.identity: Identity = ()
-        self._preparing = asyncio.Lock()
+        self._spawn = spawn
+        self._prepared: asyncio.Future[None] | None = None  # by the preparation that is under way
         self._address = address
         self._clock = address.clock
         self._after_commit = after_commit
 
     async def prepare(self) -> None:
-        """Connect, and make or migrate the tables if necessary. Raises EngineUnavailable or EngineError."""
-        async with self.connections.lent() as connection:
-            await self._prepare(connection)
+        """Connect, and make or migrate the tables if necessary. Raises EngineUnavailable or EngineError.
 
-    async def transact(self, make: Make[R]) -> R:
+        It takes as long as a migration takes, also one of another process. A caller that gives up ends its wait only.
+        """
+        if self.schema is None:
+            if self._prepared is None:
+                self._prepared = asyncio.get_running_loop().create_future()
+                self._spawn(self._prepare(self._prepared))
+            await asyncio.shield(self._prepared)
+
+    async def _prepare(self, prepared: asyncio.Future[None]) -> None:
+        try:
+            async with self.connections.lent() as connection:
+                self.schema, self.identity = await prepare(connection, self._address)
+        except Exception as error:
+            prepared.set_exception(error)
+            prepared.exception()  # it may be that nobody waits for it any more
+        except BaseException:
+            prepared.cancel()
+            raise
+        else:
+            prepared.set_result(None)
+        finally:
+            self._prepared = None
+
+    async def transact(self, make: Make[R], *, opening: str = OPENING) -> R:
         """Run an operation in a transaction. Raises EngineUnavailable, EngineError, or what the operation raises."""
-        return await self._bounded(self._transact(make))
+        return await self._bounded(self._transact(make, opening))
 
     async def read(self, make: Make[R]) -> R:
         """Run an operation whose statements need no transaction."""
@@ -88,12 +118,13 @@ class Server:
         finally:
             timer.cancel()
 
-    async def _transact(self, make: Make[R]) -> R:
+    async def _transact(self, make: Make[R], opening: str) -> R:
         tries, until = 0, time.monotonic() + PATIENCE
         while True:
             try:
+                await self.prepare()
                 async with self.connections.lent() as connection:
-                    work, result = await self._once(connection, make, tries)
+                    work, result = await self._once(connection, make, opening, tries)
             except Exception as error:
                 tries += 1
                 self._note(error)
@@ -104,13 +135,12 @@ class Server:
             self._after_commit(work)
             return result
 
-    async def _once(self, connection: Connection, make: Make[R], tries: int) -> tuple[Work, R]:
+    async def _once(self, connection: Connection, make: Make[R], opening: str, tries: int) -> tuple[Work, R]:
         try:
-            await self._prepare(connection)
-            now = await self._begin(connection)
+            work = await self._begin(connection, opening)
         except psycopg.OperationalError as error:
             raise NotBegun from error
-        work = Work(now, repeated=tries)
+        work.repeated = tries
         try:
             result = await self._run(connection, make(work))
         except Exception as error:
@@ -121,43 +151,35 @@ class Server:
         await connection.execute("COMMIT")
         return work, result
 
-    async def _prepare(self, connection: Connection) -> None:
-        if self.schema is None:
-            async with self._preparing:
-                if self.schema is None:
-                    self.schema, self.identity = await prepare(connection, self._address)
-
-    async def _begin(self, connection: Connection) -> datetime:
-        """Begin a transaction. Returns its time."""
+    async def _begin(self, connection: Connection, opening: str = OPENING) -> Work:
+        """Begin a transaction."""
         begin = "BEGIN"
         if self.connections.pooled:  # a session belongs to nobody there
             begin += "".join(f"; SET LOCAL {name} = '{value}'" for name, value in SETTINGS.items())
-        if self._clock is not None:
-            await connection.execute(begin)
-            return self._clock()
-        answer = await connection.execute(f"{begin}; SELECT {SERVER_NOW}")
+        answer = await connection.execute(f"{begin}; {self.text_of(opening)}")
         while answer.nextset():
             pass
-        [(now,)] = await answer.fetchall()
-        return rows.to_instant(now)
+        [(now, *opened_with)] = await answer.fetchall()
+        return Work(rows.to_instant(now), opened_with=opened_with)
 
     async def _read(self, make: Make[R], *, is_timed: bool) -> R:
+        until = time.monotonic() + PATIENCE
         for last in (False, True):
             try:
+                await self.prepare()
                 async with self.connections.lent() as connection:
-                    await self._prepare(connection)
                     if self.connections.pooled:  # settings are those of a transaction there
                         return await self._read_in_transaction(connection, make)
                     work = Work(await self._now(connection) if is_timed else NEVER)
                     return await self._run(connection, make(work))
             except Exception as error:
                 self._note(error)
-                if last or not is_lost(error):
+                if last or not is_lost(error) or time.monotonic() >= until:
                     raise _last(error, self._address.shown) from error
         raise AssertionError
 
     async def _read_in_transaction(self, connection: Connection, make: Make[R]) -> R:
-        result = await self._run(connection, make(Work(await self._begin(connection))))
+        result = await self._run(connection, make(await self._begin(connection)))
         await connection.execute("COMMIT")
         return result
 
@@ -187,10 +209,12 @@ class Server:
         """Return a statement with the schema of its tables, and the time."""
         assert self.schema is not None
         text = qualified(statement, self.schema)
-        if "{now}" not in text:
+        if "{now}" not in text and "{clock}" not in text:
             return text
-        now = SERVER_NOW if self._clock is None else f"{rows.from_instant(self._clock())}::bigint"
-        return text.replace("{now}", now)
+        if self._clock is None:
+            return text.replace("{now}", SERVER_NOW).replace("{clock}", SERVER_CLOCK)
+        now = f"{rows.from_instant(self._clock())}::bigint"
+        return text.replace("{now}", now).replace("{clock}", now)
 
     def _note(self, error: BaseException) -> None:
         if is_lost(error) if isinstance(error, Exception) else False:

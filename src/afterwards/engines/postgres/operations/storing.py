@@ -56,7 +56,7 @@ LOAD_PREDECESSORS = {
 ALIASES = "SELECT id::text, task::text FROM afterwards_aliases WHERE id = ANY (%s::uuid[])"
 
 # One enqueue after the other for each queue that may be full: otherwise two would see the same last place.
-LOCK = "SELECT pg_advisory_xact_lock(key) FROM unnest(%s::bigint[]) AS key"
+LOCK = "SELECT pg_advisory_xact_lock(key), {clock} FROM unnest(%s::bigint[]) AS key"
 
 HASHES = (
     "SELECT DISTINCT hashtextextended({schema} || %s || name, 0) AS key FROM unnest(%s::text[]) AS name ORDER BY key"
@@ -79,12 +79,17 @@ WAITING_IN = """
 """
 
 PUBLISH = f"""
+    WITH held AS MATERIALIZED (
+        SELECT t.seq, new.run_at, new.chosen
+        FROM {recordset("new", ["id", "attempt", "run_at"], chosen="boolean")}
+        JOIN afterwards_tasks t ON t.id = new.id AND t.attempt = new.attempt
+        WHERE t.state = 'scheduled' ORDER BY t.seq FOR NO KEY UPDATE OF t
+    )
     UPDATE afterwards_tasks t SET
-        state = CASE WHEN new.run_at IS NULL THEN 'queued' ELSE 'scheduled' END,
-        run_at = new.run_at,
-        since = CASE WHEN new.run_at IS NULL OR (t.since IS NOT NULL AND NOT new.chosen) THEN %s::bigint END
-    FROM {recordset("new", ["id", "attempt", "run_at"], chosen="boolean")}
-    WHERE t.id = new.id AND t.attempt = new.attempt AND t.state = 'scheduled'
+        state = CASE WHEN held.run_at IS NULL THEN 'queued' ELSE 'scheduled' END,
+        run_at = held.run_at,
+        since = CASE WHEN held.run_at IS NULL OR (t.since IS NOT NULL AND NOT held.chosen) THEN %s::bigint END
+    FROM held WHERE t.seq = held.seq
 """
 
 
@@ -150,18 +155,20 @@ def publish(work: Work, starts: Sequence[tuple[Lease, Start]]) -> Operation[None
                 "chosen": isinstance(start, datetime),
             }
     if by_lease:
-        ordered = sorted(by_lease.values(), key=lambda row: str(row["id"]))  # an order that all transactions share
-        changed = yield from change(PUBLISH, work.instant, as_json(ordered))
+        changed = yield from change(PUBLISH, as_json(by_lease.values()), work.instant)
         work.queued |= changed > 0
 
 
 _HELD = {"run_at": 0}
 
 
-def lock(kind: str, names: Iterable[str]) -> Operation[None]:
-    """Take these locks until the end of the transaction, in an order that all transactions share."""
+def lock(work: Work, kind: str, names: Iterable[str]) -> Operation[None]:
+    """Take these locks until the end of the transaction, in an order that all transactions share.
+
+    The transaction goes on at the time when it has them: limits and leases are counted from then.
+    """
     keys = yield from fetch(HASHES, f":{kind}:", sorted(names))
-    yield from fetch(LOCK, [key for [key] in keys])
+    work.have_waited(at for _, at in (yield from fetch(LOCK, [key for [key] in keys])))
 
 
 class _Desk:
@@ -182,7 +189,7 @@ class _Desk:
     def load(self) -> Operation[None]:
         queues = storing.limited_queues(self._tasks)
         if queues and not self._work.joined:  # else the queue would be closed to others until the application commits
-            yield from lock("queue", queues)
+            yield from lock(self._work, "queue", queues)
         if self._work.repeated or any(map(storing.has_rules, self._tasks)):
             yield from self._load_all()
         else:
@@ -234,7 +241,7 @@ class _Desk:
     def _load_all(self) -> Operation[None]:
         keys = [*dict.fromkeys(key for new in self._tasks for key in storing.keys_of(new))]
         if keys and not self._work.joined:  # in one order, otherwise two transactions could wait for each other
-            yield from lock("key", {f"{key.kind}:{key.text}" for key in keys})
+            yield from lock(self._work, "key", {f"{key.kind}:{key.text}" for key in keys})
         ids = yield from self._through_aliases(known_ids(storing.needed_ids(self._tasks)))
         unique = [key.text for key in keys if key.kind is KeyKind.UNIQUE]
         idempotent = [key.text for key in keys if key.kind is KeyKind.IDEMPOTENCY]

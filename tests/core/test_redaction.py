@@ -22,8 +22,8 @@ def redactor(secret: str = CANARY) -> Redactor:
 
 SAY_IT = """
     password passwd new_password oldPassword secret client_secret token access_token accessToken api_key apikey
-    X-Api-Key APIKey authorization Authorization credential credentials private_key privateKey PASSWORD password2 db-password
-    signing_key cookie Set-Cookie
+    X-Api-Key APIKey authorization Authorization credential credentials private_key privateKey PASSWORD
+    password2 db-password signing_key cookie Set-Cookie
 """
 SAY_NOTHING = "email max_tokens tokens tokenize secretary monkey key author keyboard_api id passage compassword"
 

@@ -99,7 +99,7 @@ INSERT_MOVED = f"""
 
 def hand_over(work: Work, to: str, limit: int, done: Batch | None) -> Operation[Batch | None]:
     """Return the unfinished batch, else take the next records out and keep them as one."""
-    yield from lock("move", ["out"])
+    yield from lock(work, "move", ["out"])
     for [content] in (yield from fetch(OUTGOING)):
         batch = moving.of_text(content)
         if done is None or done.id != batch.id:
@@ -117,7 +117,7 @@ def hand_over(work: Work, to: str, limit: int, done: Batch | None) -> Operation[
 
 def take_over(work: Work, batch: Batch) -> Operation[Arrived]:
     """Store the records of a batch, unless it was taken over before."""
-    yield from lock("move", ["in"])
+    yield from lock(work, "move", ["in"])
     if not (yield from change(TAKE_OVER, rows.id_to_store(batch.id))):
         return Arrived()
     if batch.paused != NOTHING_PAUSED:

@@ -34,6 +34,7 @@ from afterwards.telemetry.requests import (
 from afterwards.telemetry.store import row_unreadable, set_aside
 from afterwards.telemetry.tracing import attempt_failed, attempt_span, not_traced, trace_carrier
 from afterwards.telemetry.worker import (
+    cannot_run,
     clock_jumped,
     draining,
     ended_early,
@@ -54,6 +55,7 @@ __all__ = [
     "attempt_failed",
     "attempt_span",
     "blocked",
+    "cannot_run",
     "clock_jumped",
     "committed_late",
     "draining",

@@ -14,6 +14,7 @@ from owners.events import Event, events_of
 
 ADA = {"X-User": "ada"}
 EVE = {"X-User": "eve"}
+SECRET = "hunter2hunter2"
 NOBODY = "01a1fbf1-78b4-7adc-9dcc-e1e534311e06"
 STEPS = 3
 
@@ -38,7 +39,7 @@ def gate(user: str) -> Gates:
 
 
 @task
-async def make_report(user: str, password: str = "hunter2hunter2") -> Report:
+async def make_report(user: str, password: str) -> Report:
     with progress(total=STEPS, desc=f"with {password}", unit="pages") as bar:
         for _ in range(STEPS):
             await gate(user).open.acquire()
@@ -47,12 +48,12 @@ async def make_report(user: str, password: str = "hunter2hunter2") -> Report:
 
 
 @task
-async def fail(user: str, password: str = "hunter2hunter2") -> None:
+async def fail(user: str, password: str) -> None:
     raise ValueError(f"the database db.internal refused {password}")
 
 
 @task
-async def count(user: str) -> int:
+async def count(user: str, password: str) -> int:
     return 3
 
 
@@ -79,7 +80,7 @@ def a_shop(url: str, **options: Any) -> tuple[FastAPI, Afterwards]:
 
     @app.post("/add/{name}", status_code=202)
     async def add(name: str, user: User, background_tasks: BackgroundTasks, delay: float = 0) -> Any:
-        return background_tasks.accepted(background_tasks.add_task(FUNCTIONS[name].options(delay=delay), user))
+        return background_tasks.accepted(background_tasks.add_task(FUNCTIONS[name].options(delay=delay), user, SECRET))
 
     return app, tasks
 

@@ -84,10 +84,10 @@ class CountingSQLite(OwnConnection):
 SECONDS = 2.5
 
 
-async def test_a_hundred_clients_cost_as_many_questions_as_one(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hundred_clients_cost_as_many_questions_as_one(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "OwnConnection", CountingSQLite)
     counted: dict[int, int] = {}
-    async with a_server(url, worker=False) as (http, tasks):
+    async with a_server(file, worker=False) as (http, tasks):
         ids = [await added(http, "count", delay=600) for _ in range(100)]
         for clients in (1, 100):
             async with AsyncExitStack() as stack:
@@ -168,8 +168,8 @@ async def test_proxies_see_that_a_silent_stream_is_alive(url: str, monkeypatch: 
             assert [(await anext(events)).comment for _ in range(2)] == ["still here"] * 2
 
 
-async def test_a_store_that_is_away_is_told_and_then_watched_again(url: str, tmp_path: Path) -> None:
-    async with a_server(url, worker=False) as (http, _):
+async def test_a_store_that_is_away_is_told_and_then_watched_again(file: str, tmp_path: Path) -> None:
+    async with a_server(file, worker=False) as (http, _):
         id = await added(http, "count", delay=600)
         async with following(http, id) as events:
             await named(events)
@@ -199,8 +199,8 @@ async def until_comment(events: AsyncIterator[Event]) -> str:
     raise AssertionError("the stream has ended")
 
 
-async def test_the_stream_of_a_deleted_task_ends(url: str, tmp_path: Path) -> None:
-    async with a_server(url, worker=False) as (http, _):
+async def test_the_stream_of_a_deleted_task_ends(file: str, tmp_path: Path) -> None:
+    async with a_server(file, worker=False) as (http, _):
         id = await added(http, "count", delay=600)
         async with following(http, id) as events:
             await named(events)

@@ -161,7 +161,9 @@ def _add_routes(router: APIRouter, answers: Answers, owned_task: Callable[..., A
         """Cancel the task. One that runs is asked to stop, one that has finished stays as it is."""
         return await answers.cancel(task)
 
-    @router.get("/{id}/events", name=named("events"), response_class=EventStream, responses=UNKNOWN | EVENTS)
+    @router.get(
+        "/{id}/events", status_code=200, name=named("events"), response_class=EventStream, responses=UNKNOWN | EVENTS
+    )
     async def events(
         task: Task = Depends(owned_task), last_event_id: Annotated[str | None, Header()] = None
     ) -> Response:

@@ -3,7 +3,7 @@
 FastAPI's own ``fastapi.sse`` came after the oldest supported version, and its streams cannot be ended from outside.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, aclosing, suppress
 from functools import partial
 from hashlib import blake2b
@@ -85,7 +85,7 @@ class EventStream(StreamingResponse, Generic[T]):
                 await self.stream_response(send)
             group.cancel_scope.cancel()
 
-    async def _told(self, watcher: Watcher[T]) -> AsyncIterator[bytes]:
+    async def _told(self, watcher: Watcher[T]) -> AsyncGenerator[bytes, None]:
         yield f"retry: {RECONNECT}\n\n".encode()
         async with aclosing(watcher.news(quiet=KEEP_ALIVE)) as news:
             async for one in news:
@@ -107,7 +107,7 @@ async def _cut_off(watcher: Watcher[Any]) -> None:
     await anyio.sleep(LAST_WRITE)
 
 
-async def _nothing() -> AsyncIterator[bytes]:
+async def _nothing() -> AsyncGenerator[bytes, None]:
     return
     yield
 

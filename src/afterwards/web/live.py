@@ -5,7 +5,7 @@ time, however many clients there are.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -82,7 +82,7 @@ class Watcher(Generic[T]):
         self.ended.set()
         self._news.set()
 
-    async def news(self, *, quiet: float) -> AsyncIterator[Latest[T] | StoreAway | Quiet]:
+    async def news(self, *, quiet: float) -> AsyncGenerator[Latest[T] | StoreAway | Quiet, None]:
         """Yield the latest state whenever it has changed, and Quiet after ``quiet`` seconds without a change."""
         while not self.ended.is_set():
             try:

@@ -65,7 +65,9 @@ class NoResult(BaseModel):
 
 def _progress(task: Task, hide: Redactor) -> TaskProgress | None:
     shown = task.progress
-    return shown and TaskProgress(
+    if shown is None:
+        return None
+    return TaskProgress(
         done=shown.done,
         total=shown.total,
         fraction=shown.fraction,

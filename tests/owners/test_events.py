@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from time import monotonic
@@ -12,7 +12,10 @@ import httpx
 import pytest
 from fastapi import Depends
 
-from afterwards import Afterwards, BackgroundTasks, TaskRecord
+from afterwards import Afterwards, BackgroundTasks, TaskRecord, engines
+from afterwards.core.errors import EngineUnavailable
+from afterwards.core.task import Task
+from afterwards.engines.memory import MemoryEngine
 from afterwards.engines.sqlite.io import schema
 from afterwards.engines.sqlite.io.connection import OwnConnection
 from afterwards.web import event_stream, live
@@ -88,16 +91,16 @@ async def test_a_hundred_clients_cost_as_many_questions_as_one(file: str, monkey
     monkeypatch.setattr(schema, "OwnConnection", CountingSQLite)
     counted: dict[int, int] = {}
     async with a_server(file, worker=False) as (http, tasks):
-        ids = [await added(http, "count", delay=600) for _ in range(100)]
-        for clients in (1, 100):
+        ids = [await added(http, "count", delay=600) for _ in range(101)]
+        for clients, followed in ((1, ids[:1]), (100, ids[1:])):
             async with AsyncExitStack() as stack:
-                streams = [await stack.enter_async_context(following(http, id)) for id in ids[:clients]]
+                streams = [await stack.enter_async_context(following(http, id)) for id in followed]
                 for events in streams:
                     assert (await named(events)).json["state"] == "scheduled"
                 before = CountingSQLite.statements
                 await asyncio.sleep(SECONDS)  # the time in which questions are counted
                 counted[clients] = CountingSQLite.statements - before
-                one_task = (await http.post(f"/tasks/{ids[clients - 1]}/cancel", headers=ADA)).json()["id"]
+                one_task = (await http.post(f"/tasks/{followed[-1]}/cancel", headers=ADA)).json()["id"]
                 last = await named(streams[-1])
                 assert (last.name, last.json["id"]) == ("finished", one_task)
         assert 1 <= counted[1] <= 4 * SECONDS * 4
@@ -168,35 +171,33 @@ async def test_proxies_see_that_a_silent_stream_is_alive(url: str, monkeypatch: 
             assert [(await anext(events)).comment for _ in range(2)] == ["still here"] * 2
 
 
-async def test_a_store_that_is_away_is_told_and_then_watched_again(file: str, tmp_path: Path) -> None:
-    async with a_server(file, worker=False) as (http, _):
-        id = await added(http, "count", delay=600)
-        async with following(http, id) as events:
-            await named(events)
-            hide(tmp_path / "tasks.db")
-            assert await until_comment(events) == "The task store is unavailable"
-            show(tmp_path / "tasks.db")
-            back = await named(events)
-            assert (back.name, back.json["state"]) == ("status", "scheduled")
-            await http.post(f"/tasks/{id}/cancel", headers=ADA)
-            assert (await named(events)).name == "finished"
+class Moody(MemoryEngine):
+    """An engine that is away at times."""
+
+    away = False
+
+    async def get(self, ids: Sequence[str]) -> list[Task]:
+        if self.away:
+            raise EngineUnavailable("the engine is away")
+        return await super().get(ids)
 
 
-def hide(file: Path) -> None:
-    for name in sorted(file.parent.glob(f"{file.name}*")):
-        name.rename(name.with_name(f"away-{name.name}"))
-
-
-def show(file: Path) -> None:
-    for name in sorted(file.parent.glob(f"away-{file.name}*")):
-        name.rename(name.with_name(name.name.removeprefix("away-")))
-
-
-async def until_comment(events: AsyncIterator[Event]) -> str:
-    async for event in events:
-        if event.comment:
-            return event.comment
-    raise AssertionError("the stream has ended")
+async def test_a_store_that_is_away_is_told_once_and_then_watched_again() -> None:
+    engine = Moody()
+    with engines.replaced(lambda url: engine):
+        async with a_server("memory://", worker=False) as (http, _):
+            id = await added(http, "count", delay=600)
+            async with following(http, id) as events:
+                await named(events)
+                engine.away = True
+                assert (await anext(events)).comment == "The task store is unavailable"
+                refused = await http.get(f"/tasks/{id}/events", headers=ADA)
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+                engine.away = False
+                back = await anext(events)
+                assert (back.name, back.json["state"]) == ("status", "scheduled")
+                await http.post(f"/tasks/{id}/cancel", headers=ADA)
+                assert (await anext(events)).name == "finished"
 
 
 async def test_the_stream_of_a_deleted_task_ends(file: str, tmp_path: Path) -> None:

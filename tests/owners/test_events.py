@@ -19,6 +19,7 @@ from afterwards.engines.memory import MemoryEngine
 from afterwards.engines.sqlite.io import schema
 from afterwards.engines.sqlite.io.connection import OwnConnection
 from afterwards.web import event_stream, live
+from afterwards.web.watcher import Latest, Watcher
 from face.serving import TIMEOUT, serving, until
 from owners.events import Event, named
 from owners.shop import ADA, STEPS, User, a_shop, added, following, gate, owns, statuses
@@ -150,13 +151,13 @@ async def test_a_client_that_does_not_read_holds_up_nobody_and_is_not_queued_for
 
 
 async def test_a_watcher_that_is_slow_skips_states() -> None:
-    watcher = live.Watcher("0")
+    watcher = Watcher("0")
     news = watcher.news(quiet=TIMEOUT)
-    assert await anext(news) == live.Latest("0")
+    assert await anext(news) == Latest("0")
     for number in range(1, 10_000):
         assert watcher.offer(str(number))
     assert not watcher.offer("9999")
-    assert await anext(news) == live.Latest("9999")
+    assert await anext(news) == Latest("9999")
     watcher.end()
     with pytest.raises(StopAsyncIteration):
         await anext(news)
@@ -270,12 +271,12 @@ async def test_an_overview_is_watched_and_its_clients_share_one_question(url: st
     async with a_server(url, worker=False) as (http, tasks):
         with live.watching_overview(tasks.client) as one, live.watching_overview(tasks.client) as other:
             first = await anext(one.news(quiet=TIMEOUT))
-            assert isinstance(first, live.Latest)
+            assert isinstance(first, Latest)
             assert first.value.summary.newest == ()
             id = await added(http, "count", delay=600)
             live.hurry(tasks.client)
             seen = [await anext(each.news(quiet=TIMEOUT)) for each in (one, other)]
-            assert isinstance(seen[0], live.Latest) and isinstance(seen[1], live.Latest)
+            assert isinstance(seen[0], Latest) and isinstance(seen[1], Latest)
             assert [task.id for task in seen[0].value.summary.newest] == [id]
 
 
@@ -288,3 +289,14 @@ async def test_a_stream_that_begins_when_all_have_ended_ends_at_once(url: str) -
             assert [one async for one in events] == []
         async with following(http, id) as events:
             assert [event.retry for event in [one async for one in events]] == [event_stream.RECONNECT]
+
+
+async def test_the_end_of_the_lifespan_ends_all_watching(url: str) -> None:
+    """Some servers tell nobody of their signal."""
+    app, tasks = a_shop(url, worker=False)
+    async with app.router.lifespan_context(app):
+        watching = live.watching_overview(tasks.client)
+        watcher = watching.__enter__()
+        assert not watcher.ended.is_set()
+    await until(watcher.ended.is_set)
+    watching.__exit__(None, None, None)

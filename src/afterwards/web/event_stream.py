@@ -14,8 +14,9 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from afterwards.web.exit_stacks import ExitStacks
-from afterwards.web.live import Latest, Quiet, StoreAway, TooManyWatchers, Watcher
+from afterwards.web.live import TooManyWatchers
 from afterwards.web.refusals import RETRY_LATER, UNAVAILABLE
+from afterwards.web.watcher import Latest, Quiet, StoreAway, Watcher
 
 T = TypeVar("T")
 

@@ -172,6 +172,21 @@ async def test_proxies_see_that_a_silent_stream_is_alive(url: str, monkeypatch: 
             assert [(await anext(events)).comment for _ in range(2)] == ["still here"] * 2
 
 
+@pytest.mark.parametrize(("limit", "value"), [("LARGEST", 1000), ("LONGEST", 0.2)])
+async def test_a_stream_ends_before_it_is_too_long(
+    url: str, monkeypatch: pytest.MonkeyPatch, limit: str, value: float
+) -> None:
+    """A browser connects again, and its owner is asked again."""
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE", 0.05)
+    monkeypatch.setattr(event_stream, limit, value)
+    async with a_server(url, worker=False) as (http, _):
+        id = await added(http, "count", delay=600)
+        for _ in range(2):
+            async with following(http, id) as events:
+                seen = [event async for event in events]
+            assert list(statuses(seen)) == [("status", "scheduled")]
+
+
 class Moody(MemoryEngine):
     """An engine that is away at times."""
 

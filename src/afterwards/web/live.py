@@ -19,7 +19,7 @@ from afterwards.core.errors import EngineError
 from afterwards.core.process_state import ProcessState
 from afterwards.core.task import Task
 from afterwards.engine import Engine, Query, Stats
-from afterwards.web.watcher import Watcher
+from afterwards.web.watcher import Watcher as Watcher  # callers of this module import it from here
 
 T = TypeVar("T")
 

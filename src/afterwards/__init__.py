@@ -23,16 +23,20 @@ from afterwards.core.errors import (
     TooLarge,
     UnknownTask,
     UnstorableArgument,
+    WrongState,
 )
 from afterwards.core.injected import injected
 from afterwards.core.problems import Problem, ProblemKind
 from afterwards.core.progress import Progress
+from afterwards.core.record import TaskRecord
 from afterwards.core.retry import Retry
 from afterwards.core.routing import Unroutable
-from afterwards.core.task import FailedTask, State, Task
+from afterwards.core.secret import Secret
+from afterwards.core.task import FailedTask, State
 from afterwards.execution.context import TaskContext
 from afterwards.tasks.chain import chain
 from afterwards.tasks.decorator import task
+from afterwards.tasks.desk import TaskPage, TaskStats
 from afterwards.tasks.function import Call, TaskFunction
 from afterwards.tasks.progress import ProgressBar, progress
 from afterwards.tasks.schedules import ScheduleRecord
@@ -66,17 +70,21 @@ __all__ = [
     "Retry",
     "RetryAfter",
     "ScheduleRecord",
+    "Secret",
     "Snooze",
     "State",
-    "Task",
     "TaskContext",
     "TaskFailed",
     "TaskFunction",
     "TaskHandle",
+    "TaskPage",
+    "TaskRecord",
+    "TaskStats",
     "TooLarge",
     "UnknownTask",
     "Unroutable",
     "UnstorableArgument",
+    "WrongState",
     "chain",
     "injected",
     "progress",

@@ -1,6 +1,7 @@
 """Every example does what it says, as a user starts it: `cd examples && uvicorn …`."""
 
 import asyncio
+import json
 import os
 import sqlite3
 import subprocess
@@ -140,7 +141,7 @@ def test_status(serve: Serve) -> None:
     client = serve("status:app")
     id = client.post("/sums?numbers=1&numbers=2&numbers=39").json()["task"]
     wait_until(lambda: client.get(f"/sums/{id}").json()["state"] == "succeeded", "the sum")
-    assert client.get(f"/sums/{id}").json()["result"] == "42"
+    assert client.get(f"/sums/{id}").json()["result"] == 42
     slow = client.post("/sums?numbers=1&pause=60").json()["task"]
     wait_until(lambda: client.get(f"/sums/{slow}").json()["state"] == "running", "the slow sum to begin")
     client.delete(f"/sums/{slow}").raise_for_status()
@@ -192,8 +193,21 @@ def test_progress(serve: Serve) -> None:
     wait_until(lambda: client.get(f"/tasks/{ids['resize']}").json()["state"] == "succeeded", "both tasks")
     imported, resized = (client.get(f"/tasks/{ids[name]}").json() for name in ("import", "resize"))
     assert (imported["done"], imported["of"]) == (40, 40)
-    assert imported["result"].startswith('"imported in attempt 1, 20')
+    assert imported["result"].startswith("imported in attempt 1, 20")
     assert (resized["done"], resized["of"]) == (3, 3)
+
+
+def test_the_progress_page(serve: Serve) -> None:
+    client = serve("progress_page:app")
+    assert "EventSource" in client.get("/").text
+    task = client.post("/imports?rows=20").raise_for_status().headers["Location"]
+    with client.stream("GET", f"{task}/events") as events:
+        lines = list(events.iter_lines())
+    seen = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    assert any(0 < status["progress"]["fraction"] < 1 for status in seen if status["progress"])
+    assert [line for line in lines if line.startswith("event: ")][-1] == "event: finished"
+    assert (seen[-1]["state"], seen[-1]["progress"]["fraction"]) == ("succeeded", 1)
+    assert client.get(f"{task}/result").json() == "20 rows imported"
 
 
 def test_limits_of_all_processes_together(serve: Serve, tmp_path: Path) -> None:

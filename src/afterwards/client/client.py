@@ -11,7 +11,8 @@ from weakref import ref
 from afterwards import engines, telemetry
 from afterwards.client.ids import randomness
 from afterwards.client.unawaited import UnawaitedWrites
-from afterwards.core.errors import EngineError, NotAsyncio, NotFinished, UnknownTask, WorkerUnfit
+from afterwards.client.unfinished import not_finished
+from afterwards.core.errors import EngineError, NotAsyncio, UnknownTask, WorkerUnfit
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
 from afterwards.core.spans import LONGEST_SPAN
@@ -53,6 +54,11 @@ class LocalWorker(Protocol):
         While the queue is not empty, new tasks must be queued, too. With many requests that would affect every task, at
         several times the cost.
         """
+        ...
+
+    @property
+    def changes(self) -> int:
+        """A number that is another one after the worker has begun or ended a task, or got its progress."""
         ...
 
     def stop(self, task: Task) -> None:
@@ -234,7 +240,7 @@ class Client:
             async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
                 return await self._finished(id)
         except TimeoutError:
-            raise NotFinished(f"task {id} has not finished within {timeout}; it continues") from None
+            raise await not_finished(await self.open(), id, str(timeout)) from None
 
     async def _finished(self, id: str) -> Task:
         pause = FIRST_LOOK

@@ -34,6 +34,7 @@ from afterwards.telemetry.requests import (
 from afterwards.telemetry.store import row_unreadable, set_aside
 from afterwards.telemetry.tracing import attempt_failed, attempt_span, not_traced, trace_carrier
 from afterwards.telemetry.worker import (
+    cannot_run,
     clock_jumped,
     draining,
     ended_early,
@@ -47,6 +48,7 @@ from afterwards.telemetry.worker import (
     started,
     unfit,
     unroutable,
+    waits_for_store,
 )
 from afterwards.telemetry.writing import last_written, log, make_visible, once
 
@@ -54,6 +56,7 @@ __all__ = [
     "attempt_failed",
     "attempt_span",
     "blocked",
+    "cannot_run",
     "clock_jumped",
     "committed_late",
     "draining",
@@ -99,6 +102,7 @@ __all__ = [
     "trace_carrier",
     "unfit",
     "unroutable",
+    "waits_for_store",
     "waits_in_vain",
     "without_lifespan",
 ]

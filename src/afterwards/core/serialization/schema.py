@@ -47,7 +47,7 @@ def stored_schema(node: Any) -> Any:
 
 
 def _changed(kind: str, node: dict[str, Any]) -> dict[str, Any]:
-    _refuse_database_object(node.get("cls"))
+    _refuse_live(node.get("cls"))
     changed = {
         key: value if key in _OPAQUE else stored_schema(value) for key, value in node.items() if key not in _HIDING
     }
@@ -57,8 +57,8 @@ def _changed(kind: str, node: dict[str, Any]) -> dict[str, Any]:
         changed.setdefault("serialization", {"type": "function-plain", "function": _plain})
     if kind == "generator":  # annotated as Iterable: a list can be read again
         changed["type"] = "list"
-    if node.get("function") in _MASKS:
-        changed |= {"function": _revealed, "info_arg": False}
+    if node.get("function") in MASKS:
+        changed |= {"function": revealed, "info_arg": False}
     if kind == "union":
         changed["choices"] = choices(changed["choices"])
     return with_zone(changed) if kind in ZONED else changed
@@ -68,9 +68,12 @@ _OPAQUE: Final = frozenset({"cls", "default", "expected", "members", "metadata",
 _HIDING: Final = frozenset({"serialization_exclude", "serialization_exclude_if"})  # `exclude=True` is for responses
 
 
-def _refuse_database_object(cls: Any) -> None:
+def _refuse_live(cls: Any) -> None:
+    """Raise TypeError for a class that pydantic accepts, and whose objects are not only their values."""
     if hasattr(cls, "_sa_class_manager"):
         raise TypeError(f"{cls.__name__} is a database object")
+    if hasattr(cls, "mark_not_stored"):
+        raise TypeError(f"{cls.__name__} is written in answers only")
 
 
 def _plain(value: Any) -> Any:
@@ -100,7 +103,7 @@ def _is_odd(value: Any) -> bool:
     return not isfinite(value) if kind is float else kind not in _PLAIN
 
 
-def _revealed(secret: Any) -> Any:
+def revealed(secret: Any) -> Any:
     return secret.get_secret_value() if hasattr(secret, "get_secret_value") else secret
 
 
@@ -115,4 +118,4 @@ def _serializers(node: Any) -> Iterator[Any]:
 
 _PLAIN: Final = SCALARS | {list, dict}
 # Pydantic's serializers of secrets, which write asterisks.
-_MASKS: Final = (*_serializers(schema_of(SecretStr)), *_serializers(schema_of(Secret[int])))
+MASKS: Final = (*_serializers(schema_of(SecretStr)), *_serializers(schema_of(Secret[int])))

@@ -191,10 +191,11 @@ def late(task: Task, settled: Settled, now: datetime) -> Failure | None:
     """Return the record of a refused end, None if it needs none.
 
     It needs one if the attempt was recorded as crashed meanwhile. Any other refused end was stored before, by a call
-    that was repeated because its answer was lost.
+    that was repeated because its answer was lost. So was that of an attempt whose worker says itself that it crashed.
     """
     kinds = {failure.kind: failure for failure in task.failures if failure.attempt == settled.lease.attempt}
-    if FailureKind.CRASHED not in kinds or FailureKind.LATE in kinds or settled.lost:
+    is_crash = settled.failure is not None and settled.failure.kind is FailureKind.CRASHED
+    if FailureKind.CRASHED not in kinds or FailureKind.LATE in kinds or settled.lost or is_crash:
         return None
     return Failure(
         attempt=settled.lease.attempt,

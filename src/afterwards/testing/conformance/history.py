@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from afterwards.core.settling import Cancelled, Outcome, Settled
+from afterwards.core.settling import Cancelled, Outcome, Raised, Settled
 from afterwards.core.tallies import KEPT, Ends, Tally, step_of
 from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, LOGGED_ATTEMPTS, FailureKind, LogLine, State, Task
 from afterwards.engine import Engine, Query
@@ -188,6 +188,12 @@ class ComingLate(Conformance):
         stored = await self.one(engine, task)
         assert stored.state is State.SUCCEEDED
         assert [failure.kind for failure in stored.failures] == [FailureKind.CRASHED, FailureKind.LATE]
+
+    async def test_a_repeated_crash_is_not_late(self, engine: Engine) -> None:
+        crashed = Raised(error=ValueError("its process died"), kind=FailureKind.CRASHED)
+        task = await self.ended(engine, crashed)
+        assert await self.finish(engine, task, crashed) == [task.lease]
+        assert [failure.kind for failure in (await self.one(engine, task)).failures] == [FailureKind.CRASHED]
 
     async def test_of_many_failures_the_first_and_the_last_are_kept_though_an_attempt_has_two(
         self, engine: Engine, clock: FakeClock

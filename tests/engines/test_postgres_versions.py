@@ -1,12 +1,13 @@
 """Tables that the version before has made: they are migrated, and processes of both versions work on them."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 import psycopg
 import pytest
-from postgres_calls import claim, end
+from postgres_calls import claim, end, until
 
 from afterwards.core.settling import Raised
 from afterwards.core.tallies import KEPT, STEP, Ends
@@ -20,6 +21,8 @@ OLD_TASK = """
     INSERT INTO afterwards_tasks (id, name, arguments, created_at, state, queue, priority)
     VALUES (gen_random_uuid(), 'greet', '{}', 1, 'queued', 'default', 0) RETURNING id::text
 """
+
+WAITING = "SELECT count(*) FROM pg_locks WHERE relation = 'afterwards_tasks'::regclass AND NOT granted"
 
 OLD_WORKER = """
     INSERT INTO afterwards_workers (id, host, pid, started_at, names, queues, slots, seen_at, has_left)
@@ -55,3 +58,20 @@ async def test_tables_of_the_version_before_are_migrated_and_still_serve_it(post
             [worker] = await engine.workers(timedelta(minutes=1))
             assert (worker.id, worker.lag, worker.version, worker.running) == ("w", None, "", ())
             assert [tally.ends for tally in await engine.tallies(KEPT, STEP * 60)] == [Ends(1, 1, 0)]
+
+
+async def test_the_version_before_works_on_while_a_migration_waits_for_a_table(postgres_url: str) -> None:
+    """An open transaction of the application has stored a task: the migration waits for its end."""
+    with made_by_version(postgres_url, 2) as old, psycopg.connect(postgres_url) as application:
+        application.execute(OLD_TASK)
+        old.execute("SET lock_timeout = '3s'")
+        engine = PostgresEngine(postgres_url)
+        opening = asyncio.create_task(engine.__aenter__())
+        await until(lambda: old.execute(WAITING).fetchone() == (1,))
+        for _ in range(3):
+            await asyncio.to_thread(old.execute, OLD_TASK)
+        assert not opening.done()
+        application.commit()
+        await opening
+        assert await engine.count(Query()) == 4
+        await engine.__aexit__(None, None, None)

@@ -1,5 +1,6 @@
 """Make the tables, and migrate them to this version."""
 
+import asyncio
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -8,6 +9,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.errors import LockNotAvailable
 
 from afterwards.core.errors import EngineError
 from afterwards.engines.postgres.io.address import Address
@@ -43,6 +45,12 @@ GET_VERSION = "SELECT version FROM afterwards_schema"
 SET_VERSION = """
     INSERT INTO afterwards_schema (version) VALUES (%s) ON CONFLICT (one) DO UPDATE SET version = excluded.version
 """
+
+LONGEST_LOCK = "500ms"
+"""The time for which a migration waits for a table at once."""
+
+BETWEEN_TRIES = 0.5
+"""Seconds in which those that have queued behind a migration get their turn."""
 
 TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtextextended('afterwards:migrate', 0))"
 
@@ -117,16 +125,30 @@ async def version_of(connection: Connection, schema: str) -> int:
 
 
 async def migrate(connection: Connection, address: Address, schema: str) -> None:
-    """Apply the steps that the tables have not seen. Processes that start together take turns."""
-    async with connection.transaction():
-        await connection.execute("SET LOCAL lock_timeout = 0")
-        await connection.execute("SET LOCAL statement_timeout = 0")
-        await connection.execute(TAKE_TURNS)
-        version = await version_of(connection, schema)
-        check(version, address)
-        [exists] = await _row(connection, HAS_SCHEMA, schema)
-        for statement in statements(version, schema, create=not exists):
-            await connection.execute(statement)
+    """Apply the steps that the tables have not seen. Processes that start together take turns.
+
+    Processes of the version before work on meanwhile. Their calls queue behind a step that waits for a table, so it
+    waits for a moment only, and then leaves them as long.
+    """
+    while True:
+        try:
+            async with connection.transaction():
+                await _migrate(connection, address, schema)
+            return
+        except LockNotAvailable:
+            await asyncio.sleep(BETWEEN_TRIES)
+
+
+async def _migrate(connection: Connection, address: Address, schema: str) -> None:
+    await connection.execute("SET LOCAL lock_timeout = 0")
+    await connection.execute("SET LOCAL statement_timeout = 0")
+    await connection.execute(TAKE_TURNS)
+    version = await version_of(connection, schema)
+    check(version, address)
+    [exists] = await _row(connection, HAS_SCHEMA, schema)
+    await connection.execute(f"SET LOCAL lock_timeout = '{LONGEST_LOCK}'")
+    for statement in statements(version, schema, create=not exists):
+        await connection.execute(statement)
 
 
 def statements(version: int, schema: str, *, create: bool) -> Iterator[str]:

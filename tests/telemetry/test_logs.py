@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from afterwards import Cancel, Retry, Snooze, State, TaskHandle, progress, task
+from afterwards import Cancel, Retry, Snooze, State, TaskHandle, task
 from afterwards.core.task import LogLine
 from afterwards.execution.log_capture import MESSAGE_LIMIT, line_of
 from face.processes import output
@@ -123,7 +123,6 @@ def pack_elsewhere(order: int) -> None:
 @task(run_in="process", timeout=1)
 def hang_elsewhere() -> None:
     logging.getLogger("shop.elsewhere").warning("begins")
-    progress(0.5)
     time.sleep(60)
 
 

@@ -17,7 +17,8 @@ from afterwards.core.settling import Raised, Succeeded
 from afterwards.core.task import Lease, State
 from afterwards.engine import Heartbeat, Paused
 from afterwards.engines.postgres import PostgresEngine, rows
-from afterwards.engines.postgres.io import schema
+from afterwards.engines.postgres.io import schema, transactions
+from afterwards.engines.postgres.io.connections import SETTINGS
 from afterwards.engines.postgres.io.transactions import SERVER_CLOCK
 from afterwards.engines.postgres.operations import storing
 from servers.postgres import PostgresServer
@@ -101,9 +102,12 @@ async def test_a_claim_that_waited_counts_from_the_end_of_its_wait(engine: Postg
 
 
 async def test_ends_heartbeats_cancels_and_publications_lock_in_one_order(
-    postgres: PostgresServer, postgres_url: str
+    postgres: PostgresServer, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All act on the same tasks at the same time, in calls that name them in different orders."""
+    monkeypatch.setattr(transactions, "PATIENCE", 60.0)  # a loaded machine is no reason to fail
+    for name in ("lock_timeout", "statement_timeout"):
+        monkeypatch.setitem(SETTINGS, name, "60s")
     postgres.configure(log_min_messages="error")
     random, before = Random(3), postgres.log().count(DEADLOCK)
     outcomes = [Succeeded(), Raised(error=ValueError("no")), Raised(error=ValueError("no"), delay=timedelta())]

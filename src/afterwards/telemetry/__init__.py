@@ -48,6 +48,7 @@ from afterwards.telemetry.worker import (
     started,
     unfit,
     unroutable,
+    waits_for_store,
 )
 from afterwards.telemetry.writing import last_written, log, make_visible, once
 
@@ -101,6 +102,7 @@ __all__ = [
     "trace_carrier",
     "unfit",
     "unroutable",
+    "waits_for_store",
     "waits_in_vain",
     "without_lifespan",
 ]

@@ -41,6 +41,14 @@ def cannot_run(problem: Problem) -> None:
     )
 
 
+def waits_for_store(engine: str, error: Exception, patience: float) -> None:
+    write(
+        logging.WARNING,
+        f"afterwards: {engine} is not available; the start waits for it, at most {patience:g} s: {text_of(error)}",
+        extra={"engine": engine},
+    )
+
+
 def not_begun(error: Exception) -> None:
     write(
         logging.CRITICAL,

@@ -9,7 +9,7 @@ from afterwards.core.tallies import Tally
 from afterwards.core.task import Task
 from afterwards.engine import Paused, Query, Stats
 from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.io.opening import OpenedInEachProcess
+from afterwards.engines.sqlite.io.opening import OpenedFile
 from afterwards.engines.sqlite.io.operation import ConditionalOperation
 from afterwards.engines.sqlite.operations import (
     files,
@@ -31,7 +31,7 @@ MOST_PRUNED = 500
 """Rows that one transaction deletes, so that none takes long."""
 
 
-class Controls(OpenedInEachProcess):
+class Controls(OpenedFile):
     """The methods for people."""
 
     async def get(self, ids: Sequence[str]) -> list[Task]:

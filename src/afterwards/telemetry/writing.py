@@ -8,7 +8,7 @@ from math import inf
 from time import monotonic
 
 from afterwards.core.process_state import ProcessState
-from afterwards.core.redaction import redactor_of
+from afterwards.core.redaction import HIDDEN, redactor_of
 from afterwards.core.task import Task
 from afterwards.core.text import frames_of, printable, said_by, shortened, type_name, written
 
@@ -34,16 +34,18 @@ def write(
     about: Task | None = None,
 ) -> None:
     """Write one line, without the secrets of the task. Never raises, whatever a filter, handler or formatter does."""
+    shown = HIDDEN if about is not None else message
     try:
         if not log.isEnabledFor(level):
             return
         hide = redactor_of(about).text if about is not None else _unchanged
+        shown = hide(message)
         if exc_info is None:
-            log.log(level, hide(message), extra=extra)
+            log.log(level, shown, extra=extra)
         else:
-            _write_with(exc_info, level, hide(message), extra, hide)
+            _write_with(exc_info, level, shown, extra, hide)
     except BaseException as trouble:  # the user's code may raise anything
-        _write_at_least(level, message, trouble)
+        _write_at_least(level, shown, trouble)
 
 
 def once(key: str, level: int, message: str) -> None:

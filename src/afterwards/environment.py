@@ -1,6 +1,8 @@
-"""Environment variables, which are defaults for options that the application does not set."""
+"""The environment of the process: variables, which are defaults for options, and the version of this package."""
 
 import os
+from functools import cache
+from importlib import metadata
 
 from afterwards.core.errors import InvalidOption
 
@@ -26,3 +28,12 @@ def worker() -> bool | None:
             return False
         case other:
             raise InvalidOption(f"AFTERWARDS_WORKER={other!r}: set it to on or off")
+
+
+@cache
+def version() -> str:
+    """Return the version of this package, empty if it is not installed as one."""
+    try:
+        return metadata.version("afterwards")
+    except metadata.PackageNotFoundError:
+        return ""

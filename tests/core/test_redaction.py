@@ -103,7 +103,7 @@ def test_bytes_are_found_as_text() -> None:
 
 
 def test_a_number_is_found_as_text_and_as_a_value() -> None:
-    hide = Redactor({"pin": 4711471147114711}, None, ["pin"])
+    hide = Redactor({"pin": 4711471147114711, "token": True}, None, ["pin"])
     assert hide.text("wrong pin 4711471147114711") == f"wrong pin {HIDDEN}"
     assert hide.result([4711471147114711, 5, True]) == [HIDDEN, 5, True]
 

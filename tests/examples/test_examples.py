@@ -186,6 +186,19 @@ def checked(folder: Path) -> tuple[int, str]:
     return ran.returncode, ran.stdout
 
 
+def test_operate(serve: Serve) -> None:
+    client = serve("operate:app")
+    id = client.post("/sync/ada?token=s3cr3t-t0ken").raise_for_status().json()["id"]
+    wait_until(lambda: client.get("/failed").json(), "the failure")
+    [failed] = client.get("/failed").json()
+    assert (failed["id"], failed["arguments"]) == (id, {"user": "ada", "token": "[hidden]"})
+    assert failed["failures"][0]["message"] == "refused ada with [hidden]"
+    assert "s3cr3t" not in client.get("/failed").text
+    assert client.post("/failed/requeue").json() == {"requeued": 1}
+    wait_until(lambda: client.get("/stats").json()["states"]["succeeded"] == 1, "the task to succeed")
+    assert client.get("/failed").json() == []
+
+
 def test_progress(serve: Serve) -> None:
     client = serve("progress:app")
     ids = client.post("/imports?rows=40").raise_for_status().json()

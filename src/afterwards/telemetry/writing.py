@@ -9,7 +9,7 @@ from math import inf
 from time import monotonic
 
 from afterwards.core.process_state import ProcessState
-from afterwards.core.redaction import redactor_of
+from afterwards.core.redaction import HIDDEN, redactor_of
 from afterwards.core.task import Task
 from afterwards.core.text import frames_of, printable, said_by, shortened, type_name, written
 
@@ -43,18 +43,20 @@ def write(
 
     Never raises, whatever a filter, handler or formatter does.
     """
+    shown = HIDDEN if about is not None else message
     try:
         if not logger.isEnabledFor(level):
             return
         hide, fields = _unchanged, dict(extra or {})
         if about is not None:
             hide, fields = redactor_of(about).text, _fields_of(about) | fields
+        shown = hide(message)
         if exc_info is None:
-            logger.log(level, hide(message), extra=fields)
+            logger.log(level, shown, extra=fields)
         else:
-            _write_with(exc_info, partial(logger.log, level, extra=fields), hide(message), hide)
+            _write_with(exc_info, partial(logger.log, level, extra=fields), shown, hide)
     except BaseException as trouble:  # the user's code may raise anything
-        _write_at_least(level, message, trouble)
+        _write_at_least(level, shown, trouble)
 
 
 def once(

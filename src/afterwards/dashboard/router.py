@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from afterwards.client.client import Client
 from afterwards.dashboard import api, closed, site
 from afterwards.dashboard.access import Access, dependency, visitor
+from afterwards.dashboard.answers import answer_errors
 from afterwards.dashboard.guard import Guard, Hardened
 from afterwards.dashboard.site import Site
 
@@ -32,14 +33,15 @@ def dashboard_router(client: Client, auth: object = None) -> APIRouter:
         who = name or (request.client.host if request.client else "unknown")
         return _Inside(inside, client, access, who)
 
-    router = APIRouter()
-    router.add_api_route("{below:afterwards_below}", enter, methods=METHODS, include_in_schema=False, response_model=None)
+    router = APIRouter(route_class=Hardened)
+    router.add_api_route("{below:afterwards_below}", enter, methods=METHODS, include_in_schema=False)
     return router
 
 
 def inner_app() -> FastAPI:
     """Return what answers visitors who were let in. Its paths begin at the dashboard's prefix."""
     app = FastAPI(title="afterwards", openapi_url="/api/openapi.json", docs_url=None, redoc_url=None)
+    answer_errors(app)
     app.include_router(api.router, prefix="/api")
     return app
 
@@ -67,7 +69,7 @@ class _Inside(Response):
         self._client = client
         self._access = access
         self._who = who
-        self.background = None
+        self.background = None  # a response that FastAPI did not make itself must have it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         below = scope["path_params"]["below"]

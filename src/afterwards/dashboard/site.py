@@ -35,20 +35,30 @@ class Site:
         >>> Site(client=..., base="/v1/afterwards", access=Access.READ, who="").link("queues", "a/b")
         '/v1/afterwards/queues/a%2Fb'
         """
-        return "/".join([self.base, *(quote(part, safe="") for part in parts)]) or "/"
+        return "/".join([quote(self.base), *(quote(part, safe="") for part in parts)]) or "/"
 
 
 _KEY = "afterwards.site"
 
+_KEPT = (
+    "type asgi http_version method scheme query_string headers client server state extensions".split()  # of ASGI itself
+)
+
 
 def entered(scope: Scope, site: Site, *, path: str) -> Scope:
-    """Return the scope of a request inside the dashboard. ``path`` is below its base, "" or with a leading slash."""
-    return {**scope, "root_path": site.base, "path": site.base + path, "path_params": {}, _KEY: site}
+    """Return the scope of a request inside the dashboard. ``path`` is below its base, with a leading slash."""
+    kept = {key: scope[key] for key in _KEPT if key in scope}  # without what the outer application keeps there
+    return {**kept, "root_path": site.base, "path": site.base + path, _KEY: site}
+
+
+def within(scope: Scope) -> Site:
+    """Return the site of a request inside the dashboard."""
+    return cast(Site, scope[_KEY])
 
 
 def of(request: Request) -> Site:
     """Return the site of a request inside the dashboard."""
-    return cast(Site, request.scope[_KEY])
+    return within(request.scope)
 
 
 def acting(request: Request) -> Site:

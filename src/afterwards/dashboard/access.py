@@ -33,8 +33,8 @@ def dependency(auth: object) -> params.Depends:
         raise InvalidOption(f"auth={shown(auth)}: give a dependency, as auth=Depends(admin)")
     if isinstance(found.dependency, SecurityBase):
         raise InvalidOption(
-            f"auth={shown(auth)}: {type(found.dependency).__name__} only reads what a client sends, and lets anybody in "
-            "who sends something: give a function that depends on it and checks what it returns"
+            f"auth={shown(auth)}: {type(found.dependency).__name__} only reads what a client sends, and lets anybody "
+            "in who sends something: give a function that depends on it and checks what it returns"
         )
     return found
 

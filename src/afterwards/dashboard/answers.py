@@ -67,5 +67,3 @@ async def _unavailable(request: Request, error: Exception) -> Response:
 async def _broken(request: Request, error: Exception) -> Response:
     """Answer for an error of the dashboard itself. It is raised again, for the server's log."""
     return refusal(request.scope, 500, "Internal Server Error")
-
-

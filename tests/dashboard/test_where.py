@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Request, Response
+from starlette.types import Receive, Scope, Send
 
 from afterwards import Access, Afterwards
 from afterwards.dashboard.router import base_of
@@ -52,9 +53,13 @@ async def test_it_may_be_the_whole_of_a_mounted_application(store: str) -> None:
 
 
 async def test_a_proxy_may_take_a_prefix_away(store: str) -> None:
-    app = FastAPI(root_path="/v1")
+    app = FastAPI()
     Afterwards(app, store, dashboard="/afterwards", auth=Depends(admin))
-    async with serving(app) as http:
+
+    async def told_of_the_prefix(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "root_path": "/v1"}, receive, send)
+
+    async with serving(told_of_the_prefix) as http:
         assert await described_at(http, "/afterwards") == ["/v1/afterwards"]
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +34,7 @@ from afterwards.tasks.registry import registry
 from afterwards.tasks.schedules import ScheduleDesk
 from afterwards.tasks.several import enqueue_many
 from afterwards.web import embedded_worker, install
+from afterwards.web.task_router import FROM_ANNOTATION, make_router
 from afterwards.worker.registration import find_unroutable
 
 R = TypeVar("R")
@@ -61,6 +62,7 @@ class Afterwards(TaskDesk):
     - ``max_file_size``: bytes that an uploaded file may have as a task's argument (32 MiB).
     - ``max_queued``: tasks that may wait in each queue, or in the queues that a mapping names. When a queue is full,
       the request is answered with 429 and stores nothing.
+    - ``max_streams``: clients of this process that may follow tasks by server-sent events (100). Others get 503.
     - ``propagate``: context variables with plain JSON values. An attempt gets the values that they had where its task
       was added. OpenTelemetry's trace is always propagated.
     - ``dashboard``: the path of the dashboard, as ``"/afterwards"`` (``pip install "afterwards[dashboard]"``).
@@ -83,6 +85,7 @@ class Afterwards(TaskDesk):
         retention: float | timedelta = timedelta(days=7),
         max_file_size: int = 32 * 1024 * 1024,
         max_queued: int | Mapping[str, int] | None = None,
+        max_streams: int = 100,
         propagate: Sequence[ContextVar[Any]] = (),
         dashboard: str | None = None,
         auth: Any = None,
@@ -100,6 +103,7 @@ class Afterwards(TaskDesk):
             retention=as_span(retention, "retention"),
             max_file_size=max_file_size,
             max_queued=max_queued,
+            max_streams=max_streams,
             propagate=tuple(propagate) if isinstance(propagate, Iterable) else (propagate,),
         )
         if not isinstance(url, str | None):
@@ -198,7 +202,9 @@ class Afterwards(TaskDesk):
         try:
             return registry.get(task.name).handle(task.id, self.client)
         except UnknownFunction:
-            return TaskHandle(task.id, self.client, lambda result: None if result is None else json.loads(result))
+            return TaskHandle(
+                task.id, self.client, lambda result: None if result is None else json.loads(result), name=task.name
+            )
 
     async def _with_key(self, key: str, function: TaskFunction[Any, Any, Any] | None) -> Task:
         functions = registry if function is None else [function]
@@ -239,6 +245,34 @@ class Afterwards(TaskDesk):
                 f"tasks in {where} are in no file, so none can be copied to {path}: give sqlite:///file.db"
             )
         await engine.backup(Path(path))
+
+    def router(
+        self,
+        *functions: TaskFunction[Any, Any, Any],
+        owner: Callable[..., Any],
+        result: Any = FROM_ANNOTATION,
+        errors: bool = False,
+        **unknown: Never,
+    ) -> APIRouter:
+        """Return a router that shows tasks to the application's own users.
+
+        ``app.include_router(tasks.router(owner=owns), prefix="/tasks")`` adds ``GET /tasks/{id}`` (the status),
+        ``GET /tasks/{id}/result``, ``POST /tasks/{id}/cancel`` and ``GET /tasks/{id}/events`` (server-sent events).
+
+        - ``functions``: the router answers for their tasks only, and its result is typed by their return annotations.
+          Without functions it answers for all tasks, and the result may be anything.
+        - ``owner``: a function that returns True if the client may see a task. It is a dependency of FastAPI's, so its
+          parameters are provided as those of a path operation. The one annotated ``TaskRecord`` gets the record:
+          ``def owns(task: TaskRecord, user: User = Depends(current_user)) -> bool``. Unknown and refused ids are both
+          answered with 404.
+        - ``result``: the type of the result, instead of the annotations.
+        - ``errors``: whether a failed task's status has the message of its exception. Tracebacks and arguments are
+          never shown, and secrets are hidden.
+
+        Raises InvalidOption.
+        """
+        check_names(Afterwards.router, unknown)
+        return make_router(self.client, functions, owner=owner, result=result, errors=errors)
 
     async def check(self) -> list[Problem]:
         """Return the unfinished tasks that the task functions imported here could not run, grouped by problem.

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
@@ -26,6 +25,7 @@ from afterwards.core.spans import as_span
 from afterwards.core.spelling import check_names
 from afterwards.core.task import Task
 from afterwards.core.text import shown
+from afterwards.dashboard import place
 from afterwards.engine import InAFile, Paused
 from afterwards.tasks import compatibility
 from afterwards.tasks.desk import TaskDesk
@@ -110,7 +110,7 @@ class Afterwards(TaskDesk):
             raise InvalidOption(f"url={shown(url)}: give a text, as 'sqlite:///tasks.db'")
         self.client = installations.add(Client(url or environment.url() or engines.DEFAULT_URL, self.options))
         self.schedules = ScheduleDesk(self.client)
-        self._dashboard = _dashboard(dashboard, auth)
+        self._dashboard = place.checked(dashboard, auth)
         self._auth = auth
         if app is not None:
             self.install(app)
@@ -138,7 +138,12 @@ class Afterwards(TaskDesk):
         except for a browser on the same machine under ``fastapi dev``. Raises InvalidOption.
         """
         # Imported here: applications without a dashboard need not load it, nor have what it needs.
-        from afterwards.dashboard.router import dashboard_router
+        try:
+            from afterwards.dashboard.router import dashboard_router
+        except ModuleNotFoundError as error:
+            if error.name != "jinja2":
+                raise
+            raise InvalidOption('the dashboard needs the package jinja2: pip install "afterwards[dashboard]"') from None
 
         return dashboard_router(self.client, auth)
 
@@ -299,20 +304,6 @@ def _paused(functions: Sequence[TaskFunction[Any, Any, Any]], queue: str | None)
         raise InvalidOption("nothing to pause or resume: give task functions, or queue=...")
     queues = frozenset() if queue is None else frozenset({check_name("queue", queue)})
     return Paused(queues=queues, names=frozenset(name for one in functions for name in (one.name, *one.aliases)))
-
-
-def _dashboard(path: object, auth: object) -> str | None:
-    """Return the path of the dashboard, None for none."""
-    if path is None:
-        if auth is not None:
-            raise InvalidOption("auth is who may see the dashboard: give its path, too, as dashboard='/afterwards'")
-        return None
-    if not isinstance(path, str) or not _PATH.fullmatch(path):
-        raise InvalidOption(f"dashboard={shown(path)}: give the path at which it begins, as dashboard='/afterwards'")
-    return path
-
-
-_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
 def _names(queues: Collection[str] | None) -> frozenset[str] | None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Depends, Query
 from afterwards.client import steering
 from afterwards.core.errors import UnknownTask
 from afterwards.core.task import Task
-from afterwards.dashboard import api_parts, shapes
+from afterwards.dashboard import api_parts, shapes, stream
 from afterwards.dashboard.actions import Action, perform
 from afterwards.dashboard.answers import Json
 from afterwards.dashboard.filters import Asked, Listing, Selection, each_once
@@ -26,6 +26,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 router = APIRouter(responses=REFUSALS, dependencies=[Depends(each_once)])
 router.include_router(api_parts.router)
+router.include_router(stream.router)
 
 
 def _changing(action: Action) -> Callable[..., Awaitable[shapes.Changed]]:

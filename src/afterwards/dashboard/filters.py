@@ -64,7 +64,7 @@ Text = Annotated[
 ]
 
 
-ONCE = ("text", "since", "limit", "before", "span")
+ONCE = ("text", "since", "limit", "before", "span", "task")
 
 
 def each_once(request: Request) -> None:

@@ -27,9 +27,10 @@ from afterwards.core.errors import (
 from afterwards.core.injected import injected
 from afterwards.core.problems import Problem, ProblemKind
 from afterwards.core.progress import Progress
+from afterwards.core.record import TaskRecord
 from afterwards.core.retry import Retry
 from afterwards.core.routing import Unroutable
-from afterwards.core.task import FailedTask, State, Task
+from afterwards.core.task import FailedTask, State
 from afterwards.execution.context import TaskContext
 from afterwards.tasks.chain import chain
 from afterwards.tasks.decorator import task
@@ -68,11 +69,11 @@ __all__ = [
     "ScheduleRecord",
     "Snooze",
     "State",
-    "Task",
     "TaskContext",
     "TaskFailed",
     "TaskFunction",
     "TaskHandle",
+    "TaskRecord",
     "TooLarge",
     "UnknownTask",
     "Unroutable",

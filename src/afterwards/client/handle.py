@@ -15,6 +15,7 @@ from afterwards.core.errors import (
     TaskFailed,
     WaitsForItself,
 )
+from afterwards.core.record import TaskRecord
 from afterwards.core.spans import as_span
 from afterwards.core.task import State, Task
 from afterwards.core.text import is_unicode, shortened, shown
@@ -42,9 +43,9 @@ class TaskHandle(Generic[R]):
         self._stored = stored
         self._not_stored = WAITS_FOR_THE_HANDLER
 
-    async def status(self) -> Task:
+    async def status(self) -> TaskRecord:
         """Return the current record. Raises UnknownTask when its retention is over."""
-        return await self._client.get(self._stored_id())
+        return TaskRecord.of(await self._client.get(self._stored_id()))
 
     async def result(self, *, timeout: float | timedelta | None = None) -> R:
         """Wait for the function's result, and return it; ``timeout`` in seconds.
@@ -65,13 +66,13 @@ class TaskHandle(Generic[R]):
             raise TaskFailed(_why_no_result(task))
         return self._load(task.result)
 
-    async def cancel(self, reason: str = "cancelled by the application") -> Task:
+    async def cancel(self, reason: str = "cancelled by the application") -> TaskRecord:
         """Cancel the task and its successors. A running ``async def`` is stopped; a ``def`` is only asked to stop."""
         if not isinstance(reason, str):
             raise InvalidOption(f"cancel(reason={shown(reason)}): give text")
         if not is_unicode(reason):
             raise RefusedValue("reason", f"={shown(reason)} is not valid Unicode: it contains half of a surrogate pair")
-        return await self._client.cancel(self._stored_id(), shortened(reason))
+        return TaskRecord.of(await self._client.cancel(self._stored_id(), shortened(reason)))
 
     @property
     def stored(self) -> bool:

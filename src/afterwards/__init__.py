@@ -30,6 +30,7 @@ from afterwards.core.progress import Progress
 from afterwards.core.record import TaskRecord
 from afterwards.core.retry import Retry
 from afterwards.core.routing import Unroutable
+from afterwards.core.secret import Secret
 from afterwards.core.task import FailedTask, State
 from afterwards.execution.context import TaskContext
 from afterwards.tasks.chain import chain
@@ -67,6 +68,7 @@ __all__ = [
     "Retry",
     "RetryAfter",
     "ScheduleRecord",
+    "Secret",
     "Snooze",
     "State",
     "TaskContext",

@@ -16,6 +16,7 @@ from afterwards.core.errors import (
     WaitsForItself,
 )
 from afterwards.core.record import TaskRecord
+from afterwards.core.redaction import redactor_of
 from afterwards.core.spans import as_span
 from afterwards.core.task import State, Task
 from afterwards.core.text import is_unicode, shortened, shown
@@ -63,7 +64,7 @@ class TaskHandle(Generic[R]):
                     await self._refuse_to_wait(id, waiting)
                 task = await self._finished(id, span, waiting)
         if task.state is not State.SUCCEEDED:
-            raise TaskFailed(_why_no_result(task))
+            raise TaskFailed(redactor_of(task).text(_why_no_result(task)))
         return self._load(task.result)
 
     async def cancel(self, reason: str = "cancelled by the application") -> TaskRecord:

@@ -72,10 +72,7 @@ class TaskRecord:
             arguments=hide.arguments(self.arguments),
             result=hide.result(self.result),
             progress=self.progress and _progress(self.progress, hide),
-            failures=tuple(
-                replace(one, message=hide.text(one.message), traceback=hide.text(one.traceback))
-                for one in self.failures
-            ),
+            failures=tuple(map(hide.failure, self.failures)),
             logs=tuple(replace(one, message=hide.text(one.message)) for one in self.logs),
         )
 

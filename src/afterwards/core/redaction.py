@@ -5,11 +5,12 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
-from afterwards.core.task import Task
+from afterwards.core.task import Failure, Task
 
 HIDDEN: Final = "[hidden]"
 """The text in place of a secret."""
@@ -60,6 +61,10 @@ class Redactor:
         """Return a text without the texts of the secrets, parts of long ones, and passwords in URLs."""
         shown = text if self._exact is None else self._exact.sub(HIDDEN, text)
         return _in_urls(_without_pieces(shown, self._pieces) if self._pieces else shown)
+
+    def failure(self, failure: Failure) -> Failure:
+        """Return a failure without the texts of the secrets."""
+        return replace(failure, message=self.text(failure.message), traceback=self.text(failure.traceback))
 
     def value(self, value: Any) -> Any:
         """Return a JSON value without the texts of the secrets."""

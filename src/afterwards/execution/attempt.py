@@ -50,7 +50,7 @@ async def _surrounded_attempt(
         with restored(task, surroundings.propagate):
             outcome = await _attempt(function, task, surroundings, attempting)
             if isinstance(outcome, Raised):
-                telemetry.attempt_failed(outcome.error)
+                telemetry.attempt_failed(task, outcome.error)
         return outcome
     except asyncio.CancelledError:
         raise

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from afterwards import telemetry
+from afterwards.core.redaction import redactor_of
 from afterwards.core.settling import Settled
 from afterwards.core.task import FailedTask, NewTask, State, Task
 from afterwards.execution.awaitables import awaited
@@ -24,7 +25,7 @@ def with_notice(
     """Return a final failure with the task that reports it, or with the value for a plain ``on_failure``."""
     if settled.state is not State.FAILED or settled.failure is None or function.on_failure is None:
         return settled, None
-    failed = FailedTask.of(task, settled.failure)
+    failed = FailedTask.of(task, redactor_of(task).failure(settled.failure))  # it is mailed, posted, and stored
     try:
         notice = make_notice(function, failed)
     except BaseException as error:  # `on_failure` does not accept its argument

@@ -42,6 +42,7 @@ class CallBuilder:
     base: TaskOptions  # the function's own settings, if `settings` are those of one call
     limited: bool  # whether the function's tasks have a limit
     function: Callable[..., Any]
+    secrets: tuple[str, ...] = ()  # what is never shown of its tasks
 
     def write(self, args: tuple[Any, ...], kwargs: dict[str, Any], id: str, client: Client) -> WrittenCall:
         """Encode a call for storage. Raises UnstorableArgument, TooLarge, InvalidKey."""
@@ -101,6 +102,7 @@ class CallBuilder:
             rerun_after_crash=settings.rerun_after_crash,
             context=written.context,
             max_queued=client.options.most_queued(settings.queue) if limited and client.options.max_queued else None,
+            secrets=self.secrets,
         )
         return frozen(draft, NewTask)
 

@@ -137,6 +137,7 @@ class TaskFunction(Generic[P, T, R]):
             base=self.base,
             limited=self.limit is not None,
             function=self.function,
+            secrets=(*self.codec.secrets, *self.results.secrets),
         )
 
     @cached_property

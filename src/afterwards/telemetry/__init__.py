@@ -15,6 +15,7 @@ from afterwards.telemetry.attempts import (
     succeeded,
     waits_in_vain,
 )
+from afterwards.telemetry.dashboard import acted, dashboard_closed
 from afterwards.telemetry.requests import (
     committed_late,
     injected_everywhere,
@@ -51,11 +52,13 @@ from afterwards.telemetry.worker import (
 from afterwards.telemetry.writing import last_written, log, make_visible, once
 
 __all__ = [
+    "acted",
     "attempt_failed",
     "attempt_span",
     "blocked",
     "clock_jumped",
     "committed_late",
+    "dashboard_closed",
     "draining",
     "ended_early",
     "engine_trouble",

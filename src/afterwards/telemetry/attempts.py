@@ -30,15 +30,17 @@ def settled(task: Task, settled: Settled, error: BaseException | None, times: in
                 f"in {settled.wait.total_seconds():.1f} s",
                 extra=fields,
                 exc_info=error,
+                about=task,
             )
         case State.FAILED:
-            write(logging.ERROR, f"task failed: {about}: {described(error)}", extra=fields, exc_info=error)
+            message = f"task failed: {about}: {described(error)}"
+            write(logging.ERROR, message, extra=fields, exc_info=error, about=task)
         case State.CANCELLED:
-            write(logging.INFO, f"task cancelled: {about}: {settled.reason}", extra=fields)
+            write(logging.INFO, f"task cancelled: {about}: {settled.reason}", extra=fields, about=task)
         case State.QUEUED if settled.set_aside is not None:
             set_aside(task.id, task.name, settled.set_aside)
         case State.QUEUED | State.SCHEDULED if settled.failure is not None:
-            write(logging.INFO, f"task released: {about}: {settled.failure.message}", extra=fields)
+            write(logging.INFO, f"task released: {about}: {settled.failure.message}", extra=fields, about=task)
         case _:
             write(logging.DEBUG, f"task snoozed: {about}", extra=fields)
 
@@ -48,6 +50,7 @@ def result_not_stored(task: Task, error: BaseException) -> None:
         logging.WARNING,
         f"the result of {task.name} ({task.id}) is not stored; the task has succeeded nevertheless: {text_of(error)}",
         extra={"task": task.id, "task_name": task.name},
+        about=task,
     )
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
+from afterwards.core.redaction import redactor_of
 from afterwards.core.task import Task
-from afterwards.core.text import said_by, type_name
-from afterwards.telemetry.writing import described, once
+from afterwards.core.text import frames_of, said_by, shortened, type_name, written
+from afterwards.telemetry.writing import described, once, shows_secret
 
 
 def trace_carrier() -> dict[str, str]:
@@ -75,14 +76,20 @@ def _span(task: Task, carrier: dict[str, str]) -> AbstractContextManager[Any]:
     )
 
 
-def attempt_failed(error: BaseException) -> None:
-    """Record an exception in the current span and set its status to error. Never raises."""
+def attempt_failed(task: Task, error: BaseException) -> None:
+    """Record an exception in the current span, without the task's secrets, and set its status. Never raises."""
     from opentelemetry import trace  # as above
 
     try:
-        span = trace.get_current_span()
-        span.set_status(trace.StatusCode.ERROR, said_by(error))
-        span.record_exception(error)
+        span, hide = trace.get_current_span(), redactor_of(task).text
+        message = hide(said_by(error))
+        span.set_status(trace.StatusCode.ERROR, message)
+        if shows_secret(error, hide):
+            stack = hide(shortened(written(error, frames_of(error))))
+            fields = {"exception.type": type_name(error), "exception.message": message}
+            span.add_event("exception", {**fields, "exception.stacktrace": stack})
+        else:
+            span.record_exception(error)
     except Exception as trouble:  # the user's code, or an exception that cannot be formatted
         not_traced(trouble)
 

@@ -2,12 +2,14 @@
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from math import inf
 from time import monotonic
 
 from afterwards.core.process_state import ProcessState
+from afterwards.core.redaction import redactor_of
+from afterwards.core.task import Task
 from afterwards.core.text import frames_of, printable, said_by, shortened, type_name, written
 
 log = logging.getLogger("afterwards")
@@ -24,14 +26,22 @@ last_written = LastWritten()
 
 
 def write(
-    level: int, message: str, *, extra: Mapping[str, object] | None = None, exc_info: BaseException | None = None
+    level: int,
+    message: str,
+    *,
+    extra: Mapping[str, object] | None = None,
+    exc_info: BaseException | None = None,
+    about: Task | None = None,
 ) -> None:
-    """Write one line. Never raises, whatever a filter, handler or formatter does."""
+    """Write one line, without the secrets of the task. Never raises, whatever a filter, handler or formatter does."""
     try:
+        if not log.isEnabledFor(level):
+            return
+        hide = redactor_of(about).text if about is not None else _unchanged
         if exc_info is None:
-            log.log(level, message, extra=extra)
-        elif log.isEnabledFor(level):
-            _write_with(exc_info, level, message, extra)
+            log.log(level, hide(message), extra=extra)
+        else:
+            _write_with(exc_info, level, hide(message), extra, hide)
     except BaseException as trouble:  # the user's code may raise anything
         _write_at_least(level, message, trouble)
 
@@ -65,13 +75,25 @@ def described(error: BaseException | None) -> str:
     return "no reason given" if error is None else f"{type_name(error)}: {said_by(error)}"
 
 
-def _write_with(error: BaseException, level: int, message: str, extra: Mapping[str, object] | None) -> None:
-    """Write one line with an exception, as text if logging could not format it."""
+def _write_with(
+    error: BaseException, level: int, message: str, extra: Mapping[str, object] | None, hide: Callable[[str], str]
+) -> None:
+    """Write one line with an exception, as text if logging could not format it, or would show a secret."""
     with suppress(BaseException):  # the user's code, as above
-        if printable(error):
+        if printable(error) and (hide is _unchanged or not shows_secret(error, hide)):
             log.log(level, message, extra=extra, exc_info=(type(error), error, frames_of(error)))
             return
-    log.log(level, f"{message}\n{shortened(written(error, frames_of(error)))}", extra=extra)
+    log.log(level, f"{message}\n{hide(shortened(written(error, frames_of(error))))}", extra=extra)
+
+
+def shows_secret(error: BaseException, hide: Callable[[str], str]) -> bool:
+    """Return True if the traceback of an exception has a text that is hidden."""
+    text = written(error, frames_of(error))
+    return hide(text) != text
+
+
+def _unchanged(text: str) -> str:
+    return text
 
 
 def _write_at_least(level: int, message: str, trouble: BaseException) -> None:

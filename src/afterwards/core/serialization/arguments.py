@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from afterwards.core.errors import RefusedArgument, TooLarge, Unreadable, UnstorableArgument, UnstorableResult
 from afterwards.core.keys import Bound
+from afterwards.core.redaction import RETURN
+from afterwards.core.secret import secrets_of
 from afterwards.core.serialization.compare import any_stream, is_stream
 from afterwards.core.serialization.explain import CHANGED, UNUSABLE, first_fault, schema_of
 from afterwards.core.serialization.files import StoredFile, is_upload, may_hold_files, replaced
@@ -30,7 +32,8 @@ class Codec:
     def __init__(self, function: Callable[..., Any], *, name: str, injected: Collection[str] = ()) -> None:
         """``injected`` names the parameters that dependencies fill when the task runs: they are not arguments.
 
-        The attribute ``files`` holds the names of parameters that take uploaded files.
+        The attribute ``files`` holds the names of parameters that take uploaded files, ``secrets`` what is never shown
+        (``Redactor``).
         Raises UnusableAnnotation.
         """
         self.task = name
@@ -39,6 +42,7 @@ class Codec:
         self._types = {parameter.name: argument_type(function, parameter, name) for parameter in own}
         self._json = Json(closed(schema_of(arguments_type(own, self._types))))
         self.files = frozenset(name for name, kind in self._types.items() if may_hold_files(kind))
+        self.secrets = tuple(one for name, kind in self._types.items() for one in secrets_of(name, schema_of(kind)))
         self._bind = binder(function, own)
         self.parameters = tuple(self._types)
         self._defaults = {one.name: one.default for one in own if one.default is not Parameter.empty}
@@ -107,9 +111,12 @@ class ResultCodec:
     def __init__(self, function: Callable[..., Any], *, name: str) -> None:
         self._task = name
         try:
-            self._json = Json(schema_of(resolved(function, "return", signature(function).return_annotation)))
+            schema = schema_of(resolved(function, RETURN, signature(function).return_annotation))
+            self._json = Json(schema)
         except UNUSABLE:
-            self._json = Json(schema_of(Any))
+            schema = schema_of(Any)
+            self._json = Json(schema)
+        self.secrets = secrets_of(RETURN, schema)
 
     def dump(self, value: Any) -> str | None:
         """Return JSON text that is proved to load equal, None for None. Raises UnstorableResult or TooLarge."""

@@ -57,7 +57,7 @@ def _changed(kind: str, node: dict[str, Any]) -> dict[str, Any]:
         changed.setdefault("serialization", {"type": "function-plain", "function": _plain})
     if kind == "generator":  # annotated as Iterable: a list can be read again
         changed["type"] = "list"
-    if node.get("function") in _MASKS:
+    if node.get("function") in MASKS:
         changed |= {"function": _revealed, "info_arg": False}
     if kind == "union":
         changed["choices"] = choices(changed["choices"])
@@ -115,4 +115,4 @@ def _serializers(node: Any) -> Iterator[Any]:
 
 _PLAIN: Final = SCALARS | {list, dict}
 # Pydantic's serializers of secrets, which write asterisks.
-_MASKS: Final = (*_serializers(schema_of(SecretStr)), *_serializers(schema_of(Secret[int])))
+MASKS: Final = (*_serializers(schema_of(SecretStr)), *_serializers(schema_of(Secret[int])))

@@ -1,0 +1,92 @@
+"""Put the dashboard together: one route in the application, and behind it an application of its own.
+
+The route's path takes everything below the prefix, and its dependency is the application's ``auth``. So nothing of the
+dashboard is reached past it, neither a file nor an unknown path; it sees the application that it belongs to, and its
+overrides. Behind the route, the dashboard answers its own errors, and describes its API in its own OpenAPI.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response, params
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from afterwards.client.client import Client
+from afterwards.dashboard import api, closed, site
+from afterwards.dashboard.access import Access, dependency, visitor
+from afterwards.dashboard.answers import answer_errors
+from afterwards.dashboard.guard import Guard, Hardened
+from afterwards.dashboard.site import Site
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+def dashboard_router(client: Client, auth: object = None) -> APIRouter:
+    """Return the dashboard of an installation, for ``app.include_router(..., prefix=...)``. Raises InvalidOption."""
+    inside = Guard(inner_app())
+    let_in: params.Depends = dependency(closed.unless_local if auth is None else auth)
+
+    async def enter(request: Request, granted: Any = let_in) -> Response:
+        access, name = visitor(granted)
+        if access is Access.NONE:
+            raise HTTPException(403, "you may not see this dashboard")
+        who = name or (request.client.host if request.client else "unknown")
+        return _Inside(inside, client, access, who)
+
+    router = APIRouter(route_class=Hardened)
+    router.add_api_route("{below:afterwards_below}", enter, methods=METHODS, include_in_schema=False)
+    return router
+
+
+def inner_app() -> FastAPI:
+    """Return what answers visitors who were let in. Its paths begin at the dashboard's prefix."""
+    app = FastAPI(title="afterwards", openapi_url="/api/openapi.json", docs_url=None, redoc_url=None)
+    answer_errors(app)
+    app.include_router(api.router, prefix="/api")
+    return app
+
+
+class Below(Convertor[str]):
+    """Everything below a prefix, and the prefix itself: "", "/", "/tasks/1"."""
+
+    regex = r"(?:/[\s\S]*)?"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("afterwards_below", Below())
+
+
+class _Inside(Response):
+    """The answer of the dashboard's own application."""
+
+    def __init__(self, app: ASGIApp, client: Client, access: Access, who: str) -> None:
+        self._app = app
+        self._client = client
+        self._access = access
+        self._who = who
+        self.background = None  # a response that FastAPI did not make itself must have it
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        below = scope["path_params"]["below"]
+        seen = Site(client=self._client, base=base_of(scope, below), access=self._access, who=self._who)
+        await self._app(site.entered(scope, seen, path=below or "/"), receive, send)
+
+
+def base_of(scope: Scope, below: str) -> str:
+    """Return the public path of the dashboard.
+
+    A server or proxy may pass the path with ``root_path`` or without it.
+
+    >>> base_of({"path": "/v1/afterwards/tasks", "root_path": "/v1"}, "/tasks")
+    '/v1/afterwards'
+    >>> base_of({"path": "/afterwards/tasks", "root_path": "/v1"}, "/tasks")
+    '/v1/afterwards'
+    """
+    root, path = scope.get("root_path", "").rstrip("/"), scope["path"]
+    here = path[: len(path) - len(below)]
+    return here if here == root or here.startswith(f"{root}/") else root + here

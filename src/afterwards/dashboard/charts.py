@@ -5,9 +5,10 @@ The geometry is decided here, and the template draws it. Labels are outside the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from afterwards.core.tallies import Ends, Tally, added, step_of
+from afterwards.core.tallies import Ends, added
+from afterwards.dashboard.throughput import Span, Throughput
 
 HEIGHT = 120
 """The height of the drawing, in its own units."""
@@ -19,25 +20,10 @@ LEAST = 2.0
 """The least height of a bar that stands for anything: one failure among thousands of successes must be seen."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """A span that a chart shows, by steps."""
+TITLES = {Span.HOUR: "1 hour", Span.DAY: "24 hours", Span.WEEK: "7 days"}
 
-    key: str
-    title: str
-    span: timedelta
-    step: timedelta
-    labels: str  # the format of the instants below the chart
-
-
-WINDOWS = {
-    window.key: window
-    for window in (
-        Window(key="1h", title="1 hour", span=timedelta(hours=1), step=timedelta(minutes=1), labels="%H:%M"),
-        Window(key="24h", title="24 hours", span=timedelta(days=1), step=timedelta(minutes=30), labels="%H:%M"),
-        Window(key="7d", title="7 days", span=timedelta(days=7), step=timedelta(hours=3), labels="%b %d"),
-    )
-}
+_LABELS = {Span.HOUR: "%H:%M", Span.DAY: "%H:%M", Span.WEEK: "%b %d"}
+"""The formats of the instants below a chart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +50,7 @@ class Bar:
 class Chart:
     """A chart, ready to be drawn."""
 
-    window: Window
+    span: Span
     bars: tuple[Bar, ...]
     width: float
     line: float  # the y of the line between successes and failures
@@ -79,28 +65,37 @@ class Chart:
         return 100 * self.total.succeeded / ended if ended else None
 
 
-def chart(tallies: Sequence[Tally], window: Window, now: datetime) -> Chart:
-    """Return the chart of a window that ends now. Steps without a tally are empty bars."""
-    known = {tally.at: tally.ends for tally in tallies}
-    first = step_of(now - window.span, window.step)
-    steps = [first + number * window.step for number in range((now - first) // window.step + 1)]
-    ends = [known.get(step, Ends()) for step in steps]
+def chart(found: Throughput) -> Chart:
+    """Return the chart of what ended within a span."""
+    ends = [tally.ends for tally in found.tallies]
     above = max(one.succeeded for one in ends)
     below = max(one.failed + one.retried for one in ends)
     line = _line(above, below)
     scale = min(line / max(above, 1), (HEIGHT - line) / max(below, 1))
     return Chart(
-        window=window,
+        span=found.span,
         bars=tuple(
-            Bar(at=at, until=at + window.step, ends=one, x=place * (BAR + GAP), parts=_parts(one, line, scale))
-            for place, (at, one) in enumerate(zip(steps, ends, strict=True))
+            Bar(
+                at=tally.at,
+                until=tally.at + found.span.step,
+                ends=tally.ends,
+                x=place * (BAR + GAP),
+                parts=_parts(tally.ends, line, scale),
+            )
+            for place, tally in enumerate(found.tallies)
         ),
-        width=len(steps) * (BAR + GAP) - GAP,
+        width=len(ends) * (BAR + GAP) - GAP,
         line=line,
         total=_sum(ends),
         peak=max(sum(one) for one in ends),
-        labels=tuple(f"{first + (now - first) * quarter / 4:{window.labels}}" for quarter in range(5)),
+        labels=_labels(found),
     )
+
+
+def _labels(found: Throughput) -> tuple[str, ...]:
+    """Return instants from the left to the right edge, at equal distances."""
+    first, last = found.tallies[0].at, found.tallies[-1].at
+    return tuple(f"{first + (last - first) * quarter / 4:{_LABELS[found.span]}}" for quarter in range(5))
 
 
 def _line(above: int, below: int) -> float:

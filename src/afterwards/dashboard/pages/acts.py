@@ -1,22 +1,17 @@
 """What people do to tasks from a page: the words of each act, and the tasks that it applies to."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from afterwards.client import steering
-from afterwards.client.steering import Filter
 from afterwards.core.task import FINISHED, State
-from afterwards.engine import Engine
+from afterwards.dashboard.actions import Action
 from afterwards.tasks.record import TaskRecord
-
-Act = Callable[[Engine, Filter], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActWords:
     """An act, as buttons and messages name it."""
 
-    key: str
+    action: Action
     verb: str  # on a button
     hint: str
     done: str  # after the number of tasks: "3 tasks were ..."
@@ -25,25 +20,25 @@ class ActWords:
     danger: bool = False
 
 
-ACTS = {
-    act.key: act
+ACTS: dict[str, ActWords] = {
+    act.action: act
     for act in (
         ActWords(
-            key="requeue",
+            action=Action.REQUEUE,
             verb="Requeue",
             hint="Queue finished tasks again, with their retries as at the beginning",
             done="queued again",
             states=FINISHED,
         ),
         ActWords(
-            key="start",
+            action=Action.START,
             verb="Run now",
             hint="Do not wait for the time of scheduled tasks",
             done="queued now",
             states=frozenset({State.SCHEDULED}),
         ),
         ActWords(
-            key="cancel",
+            action=Action.CANCEL,
             verb="Cancel",
             hint="Cancel unfinished tasks and those behind them; running ones are asked to stop",
             done="cancelled, or asked to stop",
@@ -52,7 +47,7 @@ ACTS = {
             danger=True,
         ),
         ActWords(
-            key="delete",
+            action=Action.DELETE,
             verb="Delete",
             hint="Delete the records of finished tasks for ever",
             done="deleted",
@@ -67,7 +62,7 @@ ACTS = {
 def acts_on(record: TaskRecord) -> list[ActWords]:
     """Return the acts that a task's state permits."""
     return [
-        act for act in ACTS.values() if record.state in act.states and not (record.plain and act.key == "requeue")
+        act for act in ACTS.values() if record.state in act.states and not (record.plain and act.action is Action.REQUEUE)
     ]
 
 

@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 
 from afterwards.core.routing import UNROUTABLE_AFTER, Unroutable
 from afterwards.core.task import PENDING, State
-from afterwards.dashboard.charts import WINDOWS, Chart, Window, chart
+from afterwards.dashboard.charts import TITLES, Chart, chart
 from afterwards.dashboard.pages.workers import alive_ids
+from afterwards.dashboard.throughput import Span, throughput
 from afterwards.engine import Engine, Paused, Query
 from afterwards.tasks.record import TaskRecord
 
@@ -28,8 +29,8 @@ class OverviewPage:
     failed: list[TaskRecord]
 
     @property
-    def windows(self) -> list[Window]:
-        return list(WINDOWS.values())
+    def spans(self) -> dict[Span, str]:
+        return TITLES
 
     @property
     def backlog(self) -> int:
@@ -40,7 +41,7 @@ class OverviewPage:
         return not self.counts and not any(self.chart.total)
 
 
-async def overview_page(engine: Engine, now: datetime, window: Window) -> OverviewPage:
+async def overview_page(engine: Engine, now: datetime, span: Span) -> OverviewPage:
     """Read the page: six calls of the engine, however many tasks it has."""
     stats = await engine.stats()
     counts: Counter[State] = Counter()
@@ -48,7 +49,7 @@ async def overview_page(engine: Engine, now: datetime, window: Window) -> Overvi
         counts[state] += count
     failed = await engine.find(Query(states=frozenset({State.FAILED}), limit=LAST_FAILED))
     return OverviewPage(
-        chart=chart(await engine.tallies(window.span, window.step), window, now),
+        chart=chart(await throughput(engine, span, now)),
         counts=counts,
         oldest=stats.oldest,
         workers=len(await alive_ids(engine)),

@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Self
+from uuid import UUID
+
+from fastapi import HTTPException
 
 from afterwards.client.steering import Filter
 from afterwards.core.task import State
+from afterwards.dashboard.filters import SPAN, filter_of
 
-SPANS = {"1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(days=7)}
+SPANS = ("15m", "1h", "24h", "7d")
+"""The spans that the page offers; an address may have others."""
 
 LONGEST_TEXT = 200
-
-
-class BadQuestion(Exception):
-    """An address asks for something that does not exist. The text says what, and what does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,21 +26,21 @@ class Question:
     name: str = ""
     queue: str = ""
     text: str = ""
-    since: str = ""  # a key of SPANS
+    since: str = ""  # as "1h"
 
     @classmethod
     def of(cls, address: Mapping[str, str]) -> Self:
-        """Read an address, or the fields of a form. Raises BadQuestion."""
+        """Read an address, or the fields of a form. Raises HTTPException."""
         state, since = address.get("state", ""), address.get("since", "")
         if state not in {"", *State}:
-            raise BadQuestion(f"There is no state “{state}”. The states are {', '.join(State)}.")
-        if since not in {"", *SPANS}:
-            raise BadQuestion(f"“{since}” is no span of this list. The spans are {', '.join(SPANS)}.")
+            raise HTTPException(422, f"There is no state “{state}”. The states are {', '.join(State)}.")
+        if since and not SPAN.fullmatch(since):
+            raise HTTPException(422, f"“{since}” is no span of time: give a number with s, m, h or d, as 1h.")
         return cls(
             state=State(state) if state else None,
-            name=address.get("name", "").strip(),
-            queue=address.get("queue", "").strip(),
-            text=address.get("text", "").strip()[:LONGEST_TEXT],
+            name=_text(address, "name"),
+            queue=_text(address, "queue"),
+            text=_text(address, "text"),
             since=since,
         )
 
@@ -57,10 +58,24 @@ class Question:
         return bool(self.fields().keys() - {"state"})
 
     def filter(self, now: datetime) -> Filter:
-        return Filter(
-            states=None if self.state is None else frozenset({self.state}),
-            names=frozenset({self.name}) if self.name else None,
-            queues=frozenset({self.queue}) if self.queue else None,
-            text=self.text or None,
-            since=now - SPANS[self.since] if self.since else None,
+        return filter_of(
+            [self.state] if self.state else [],
+            [self.name] if self.name else [],
+            [self.queue] if self.queue else [],
+            self.text or None,
+            self.since or None,
+            now,
         )
+
+
+def _text(address: Mapping[str, str], key: str) -> str:
+    """Return a text of an address. No task has the character U+0000, and not every store can be asked for it."""
+    return address.get(key, "").replace("\0", "").strip()[:LONGEST_TEXT]
+
+
+def id_of(text: str) -> str | None:
+    """Return the id of a task as engines have it; None if no task can have it."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        return None

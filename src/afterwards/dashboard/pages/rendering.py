@@ -1,5 +1,6 @@
 """Render a page: the templates, and what each of them may use."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -8,6 +9,7 @@ from urllib.parse import urlencode
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.types import Scope
 
 from afterwards import engines, environment
 from afterwards.dashboard import site as sites
@@ -29,6 +31,7 @@ class Shell:
     site: Site
     theme: str
     now: datetime
+    here: str  # the address of this page
     notice: str | None  # what the last act did
 
     def link(self, *parts: str, **query: str | None) -> str:
@@ -54,14 +57,15 @@ class Shell:
         return environment.name()
 
 
-def render(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+def render(scope: Scope, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """Return a page. Every value is escaped where the template writes it."""
-    site = sites.of(request)
+    request, site = Request(scope), sites.within(scope)
     theme = request.cookies.get(THEME, "")
     shell = Shell(
         site=site,
         theme=theme if theme in THEMES else "system",
         now=site.client.now(),
+        here=f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path,
         notice=_notice(request),
     )
     text = TEMPLATES.get_template(template).render(shell=shell, **values)
@@ -90,9 +94,15 @@ def _templates() -> Environment:
         "instant": words.instant,
         "number": words.number,
         "tasks": words.tasks,
+        "json": _json,
     }
     made.globals |= {"at_most": words.at_most}
     return made
+
+
+def _json(value: Any) -> str:
+    """Return a value as JSON text, to be escaped like any other text."""
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 TEMPLATES: Final = _templates()

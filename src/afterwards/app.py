@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Never, TypeVar, overload
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from afterwards import engines, environment
 from afterwards.client.client import Client
@@ -61,6 +62,9 @@ class Afterwards:
       the request is answered with 429 and stores nothing.
     - ``propagate``: context variables with plain JSON values. An attempt gets the values that they had where its task
       was added. OpenTelemetry's trace is always propagated.
+    - ``dashboard``: the path of the dashboard, as ``"/afterwards"`` (``pip install "afterwards[dashboard]"``).
+    - ``auth``: the dependency that decides who may see the dashboard: ``auth=Depends(admin)``. See
+      ``dashboard_router``.
     """
 
     def __init__(
@@ -79,6 +83,8 @@ class Afterwards:
         max_file_size: int = 32 * 1024 * 1024,
         max_queued: int | Mapping[str, int] | None = None,
         propagate: Sequence[ContextVar[Any]] = (),
+        dashboard: str | None = None,
+        auth: Any = None,
         **unknown: Never,
     ) -> None:
         check_names(Afterwards, unknown)
@@ -99,6 +105,8 @@ class Afterwards:
             raise InvalidOption(f"url={shown(url)}: give a text, as 'sqlite:///tasks.db'")
         self.client = installations.add(Client(url or environment.url() or engines.DEFAULT_URL, self.options))
         self.schedules = ScheduleDesk(self.client)
+        self._dashboard = _dashboard(dashboard, auth)
+        self._auth = auth
         if app is not None:
             self.install(app)
 
@@ -107,6 +115,27 @@ class Afterwards:
         if not isinstance(app, FastAPI):
             raise InvalidOption(f"Afterwards({app!r}): give the FastAPI application first, and the URL as `url=...`")
         install.attach(app, self.client, embedded_worker.installed(app, self.client))
+        if self._dashboard is not None:
+            app.include_router(self.dashboard_router(auth=self._auth), prefix=self._dashboard)
+
+    def dashboard_router(self, *, auth: Any = None) -> APIRouter:
+        """Return the dashboard and its API, for ``app.include_router(..., prefix="/ops")``. Needs jinja2.
+
+        ``auth`` is a dependency, as ``Depends(admin)``. Whoever it refuses, by raising an HTTPException, gets that
+        answer for everything below the prefix. What it returns decides what the others may do:
+
+        - ``Access.READ`` (or "read"): see everything, change nothing
+        - ``Access.ACT`` (or "act"), or anything else, as None or a user: also requeue, cancel, delete, start, pause
+        - ``Access.NONE`` (or "none"), or False: nothing
+
+        Actions are logged with the name in what it returned (a text, or a ``username``, ``name``, ``email`` or ``id``),
+        else with the client's address. To return both, return ``Access.READ, user``. Without ``auth`` it is closed,
+        except for a browser on the same machine under ``fastapi dev``. Raises InvalidOption.
+        """
+        # Imported here: applications without a dashboard need not load it, nor have what it needs.
+        from afterwards.dashboard.router import dashboard_router
+
+        return dashboard_router(self.client, auth)
 
     @property
     def healthy(self) -> bool:
@@ -235,6 +264,20 @@ def _paused(functions: Sequence[TaskFunction[Any, Any, Any]], queue: str | None)
         raise InvalidOption("nothing to pause or resume: give task functions, or queue=...")
     queues = frozenset() if queue is None else frozenset({check_name("queue", queue)})
     return Paused(queues=queues, names=frozenset(name for one in functions for name in (one.name, *one.aliases)))
+
+
+def _dashboard(path: object, auth: object) -> str | None:
+    """Return the path of the dashboard, None for none."""
+    if path is None:
+        if auth is not None:
+            raise InvalidOption("auth is who may see the dashboard: give its path, too, as dashboard='/afterwards'")
+        return None
+    if not isinstance(path, str) or not _PATH.fullmatch(path):
+        raise InvalidOption(f"dashboard={shown(path)}: give the path at which it begins, as dashboard='/afterwards'")
+    return path
+
+
+_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
 def _names(queues: Collection[str] | None) -> frozenset[str] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response, params
 from starlette.convertors import Convertor, register_url_convertor
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from afterwards.client.client import Client
 from afterwards.dashboard import api, closed, site
@@ -26,12 +26,12 @@ def dashboard_router(client: Client, auth: object = None) -> APIRouter:
     inside = Guard(inner_app())
     let_in: params.Depends = dependency(closed.unless_local if auth is None else auth)
 
-    async def enter(request: Request, granted: Any = let_in) -> Response:
+    async def enter(request: Request, response: Response, granted: Any = let_in) -> Response:
         access, name = visitor(granted)
         if access is Access.NONE:
             raise HTTPException(403, "you may not see this dashboard")
         who = name or (request.client.host if request.client else "unknown")
-        return _Inside(inside, client, access, who)
+        return _Inside(inside, client, access, who, response)
 
     router = APIRouter(route_class=Hardened)
     router.add_api_route("{below:afterwards_below}", enter, methods=METHODS, include_in_schema=False)
@@ -64,17 +64,26 @@ register_url_convertor("afterwards_below", Below())
 class _Inside(Response):
     """The answer of the dashboard's own application."""
 
-    def __init__(self, app: ASGIApp, client: Client, access: Access, who: str) -> None:
+    def __init__(self, app: ASGIApp, client: Client, access: Access, who: str, prepared: Response) -> None:
         self._app = app
         self._client = client
         self._access = access
         self._who = who
-        self.background = None  # a response that FastAPI did not make itself must have it
+        self._prepared = prepared  # has the headers that the dependency has set, such as a renewed cookie
+        self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         below = scope["path_params"]["below"]
         seen = Site(client=self._client, base=base_of(scope, below), access=self._access, who=self._who)
-        await self._app(site.entered(scope, seen, path=below or "/"), receive, send)
+
+        async def send_prepared(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *self._prepared.headers.raw]}
+            await send(message)
+
+        await self._app(site.entered(scope, seen, path=below or "/"), receive, send_prepared)
+        if self.background is not None:  # FastAPI has put there what the dependency has added
+            await self.background()
 
 
 def base_of(scope: Scope, below: str) -> str:

@@ -29,16 +29,19 @@ def span(value: timedelta) -> str:
 
 
 def ago(at: datetime, now: datetime) -> str:
-    """Return how far an instant is from now, on either side.
+    """Return how far an instant is from now, on either side; of the past, the largest unit is enough.
 
     >>> now = datetime(2026, 1, 1, tzinfo=UTC)
-    >>> ago(now - timedelta(minutes=5), now), ago(now + timedelta(hours=2), now), ago(now, now)
-    ('5 min ago', 'in 2 h', 'now')
+    >>> ago(now - timedelta(minutes=5, seconds=7), now), ago(now + timedelta(hours=2, minutes=3), now), ago(now, now)
+    ('5 min ago', 'in 2 h 3 min', 'now')
     """
-    distance = at - now
-    if abs(distance) < timedelta(seconds=1):
+    seconds = round((at - now).total_seconds())
+    if seconds == 0:
         return "now"
-    return f"in {span(_whole(distance))}" if distance > timedelta() else f"{span(_whole(-distance))} ago"
+    if seconds > 0:
+        return f"in {span(timedelta(seconds=seconds))}"
+    unit, size = next((unit, size) for unit, size in _UNITS if -seconds >= size)
+    return f"{-seconds // size} {unit} ago"
 
 
 def instant(at: datetime) -> str:
@@ -90,10 +93,6 @@ def schedule(expression: str, tz: str | None) -> str:
         return f"Every {span(timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds))}"
     said = _explained(expression)
     return f"{said} ({tz})" if tz and said != expression else said
-
-
-def _whole(distance: timedelta) -> timedelta:
-    return timedelta(seconds=round(distance.total_seconds()))
 
 
 def _explained(expression: str) -> str:

@@ -62,7 +62,9 @@ ACTS: dict[str, ActWords] = {
 def acts_on(record: TaskRecord) -> list[ActWords]:
     """Return the acts that a task's state permits."""
     return [
-        act for act in ACTS.values() if record.state in act.states and not (record.plain and act.action is Action.REQUEUE)
+        act
+        for act in ACTS.values()
+        if record.state in act.states and not (record.plain and act.action is Action.REQUEUE)
     ]
 
 

@@ -41,7 +41,8 @@ async def confirm_page(
         question=question,
         ids=ids,
         examples=[
-            TaskRecord.of(task, shown=True) for task in (await listed(engine, wanted, limit=MOST_NAMED)).tasks[:MOST_NAMED]
+            TaskRecord.of(task, shown=True)
+            for task in (await listed(engine, wanted, limit=MOST_NAMED)).tasks[:MOST_NAMED]
         ],
     )
 
@@ -59,7 +60,9 @@ def ids_of(given: Iterable[str]) -> list[str]:
     if not ids:
         raise HTTPException(422, "No task is selected. Select some, or all that match.")
     if len(ids) > MOST_IDS:
-        raise HTTPException(422, f"{len(ids)} tasks are selected, and one form takes {MOST_IDS}: narrow the list instead.")
+        raise HTTPException(
+            422, f"{len(ids)} tasks are selected, and one form takes {MOST_IDS}: narrow the list instead."
+        )
     return ids
 
 

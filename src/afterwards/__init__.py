@@ -23,6 +23,7 @@ from afterwards.core.errors import (
     TooLarge,
     UnknownTask,
     UnstorableArgument,
+    WrongState,
 )
 from afterwards.core.injected import injected
 from afterwards.core.problems import Problem, ProblemKind
@@ -36,6 +37,7 @@ from afterwards.dashboard.access import Access
 from afterwards.execution.context import TaskContext
 from afterwards.tasks.chain import chain
 from afterwards.tasks.decorator import task
+from afterwards.tasks.desk import TaskPage, TaskStats
 from afterwards.tasks.function import Call, TaskFunction
 from afterwards.tasks.progress import ProgressBar, progress
 from afterwards.tasks.schedules import ScheduleRecord
@@ -77,11 +79,14 @@ __all__ = [
     "TaskFailed",
     "TaskFunction",
     "TaskHandle",
+    "TaskPage",
     "TaskRecord",
+    "TaskStats",
     "TooLarge",
     "UnknownTask",
     "Unroutable",
     "UnstorableArgument",
+    "WrongState",
     "chain",
     "injected",
     "progress",

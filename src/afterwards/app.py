@@ -28,6 +28,7 @@ from afterwards.core.task import Task
 from afterwards.core.text import shown
 from afterwards.engine import InAFile, Paused
 from afterwards.tasks import compatibility
+from afterwards.tasks.desk import TaskDesk
 from afterwards.tasks.function import Call, TaskFunction
 from afterwards.tasks.registry import registry
 from afterwards.tasks.schedules import ScheduleDesk
@@ -38,7 +39,7 @@ from afterwards.worker.registration import find_unroutable
 R = TypeVar("R")
 
 
-class Afterwards:
+class Afterwards(TaskDesk):
     """Install durable tasks in a FastAPI application.
 
     Write ``Afterwards(app)`` anywhere in the file, before or after the routes. An application factory makes

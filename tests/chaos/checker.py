@@ -7,9 +7,9 @@ from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
 
-from afterwards import State, Task
+from afterwards import State
 from afterwards.core.settling import MOST_CRASHES
-from afterwards.core.task import FailureKind
+from afterwards.core.task import FailureKind, Task
 from chaos.history import Effect, Sent, What
 
 ON_PURPOSE = "on purpose"

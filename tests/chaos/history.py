@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from afterwards import Task
+from afterwards.core.task import Task
 
 
 class What(StrEnum):

@@ -3,8 +3,8 @@
 import os
 from datetime import timedelta
 
-from afterwards import Task
 from afterwards.core import lifecycle
+from afterwards.core.task import Task
 from afterwards.execution.context import current
 
 

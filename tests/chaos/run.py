@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 from random import Random
 
-from afterwards import Task
+from afterwards.core.task import Task
 from afterwards.engine import Engine, Query
 from afterwards.engines import shared
 from afterwards.telemetry.worker import INTERNAL_ERROR

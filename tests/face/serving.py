@@ -12,7 +12,8 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from afterwards import Afterwards, Task, TaskHandle
+from afterwards import Afterwards, TaskHandle
+from afterwards.core.task import Task
 from afterwards.engine import Query
 
 TIMEOUT = 40.0

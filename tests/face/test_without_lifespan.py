@@ -11,7 +11,8 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from afterwards import Afterwards, BackgroundTasks, Task
+from afterwards import Afterwards, BackgroundTasks
+from afterwards.core.task import Task
 from afterwards.engine import Query
 from face.diary import note
 from face.processes import output, record, uvicorn, write_application

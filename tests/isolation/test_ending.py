@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from afterwards import State, Task
-from afterwards.core.task import FailureKind
+from afterwards import State
+from afterwards.core.task import FailureKind, Task
 from face.serving import finished, until, until_async, working
 from isolation import functions
 from isolation.looking import lives, pid_in

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from afterwards import State, Task, TaskContext
+from afterwards import State, TaskContext
 from afterwards.core.errors import ProcessDied
 from afterwards.core.settling import Outcome, Raised, Succeeded
-from afterwards.core.task import FailureKind
+from afterwards.core.task import FailureKind, Task
 from afterwards.execution.process_messages import Pipe
 from afterwards.execution.process_pool import ProcessPool
 from afterwards.tasks.process_main import main

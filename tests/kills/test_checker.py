@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from afterwards import State, Task
-from afterwards.core.task import Failure, FailureKind
+from afterwards import State
+from afterwards.core.task import Failure, FailureKind, Task
 from chaos.checker import ON_PURPOSE, RULES, Evidence, Recovery, Rule, Violation, check, given_up
 from chaos.history import Effect, Sent, What
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from afterwards import State, Task
-from afterwards.core.task import FailureKind
+from afterwards import State
+from afterwards.core.task import FailureKind, Task
 from afterwards.engine import Query
 from afterwards.engines.sqlite import SQLiteEngine
 from chaos.server import TIMEOUT, Server

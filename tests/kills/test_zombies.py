@@ -18,9 +18,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from afterwards import EngineUnavailable, State, Task
+from afterwards import EngineUnavailable, State
 from afterwards.core import settling
-from afterwards.core.task import FailureKind, NewTask, task_id
+from afterwards.core.task import FailureKind, NewTask, Task, task_id
 from afterwards.engine import Claim
 from afterwards.engines.sqlite import SQLiteEngine
 from chaos.server import TESTS, TIMEOUT, Server, wait_until

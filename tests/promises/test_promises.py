@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from afterwards import Afterwards, BackgroundTasks, State, Task, TaskFailed, task
+from afterwards import Afterwards, BackgroundTasks, State, TaskFailed, task
+from afterwards.core.task import Task
 from afterwards.engine import Query
 from afterwards.engines.sqlite import SQLiteEngine
 from face.diary import fail, note, note_in_thread, plain

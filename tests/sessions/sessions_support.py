@@ -13,7 +13,8 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from afterwards import Task, task
+from afterwards import task
+from afterwards.core.task import Task
 from face.diary import said
 from face.serving import records
 

@@ -20,9 +20,10 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from afterwards import BackgroundTasks, InvalidOption, NotStored, State, Task, TaskHandle, task
+from afterwards import BackgroundTasks, InvalidOption, NotStored, State, TaskHandle, task
 from afterwards.client.client import Client
 from afterwards.core.options import Options
+from afterwards.core.task import Task
 from afterwards.engine import Query
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.tasks.call import WrittenCall

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from afterwards import Task
+from afterwards.core.task import Task
 from afterwards.engine import Query
 from afterwards.engines.sqlite import SQLiteEngine
 from face.processes import Program, eventually, record, uvicorn, write_application

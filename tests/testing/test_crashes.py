@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from afterwards import BackgroundTasks, FailedTask, Task, task
+from afterwards import BackgroundTasks, FailedTask, task
 from afterwards.core.errors import InvalidOption
-from afterwards.core.task import FailureKind, State
+from afterwards.core.task import FailureKind, State, Task
 from afterwards.execution.context import TaskContext
 from afterwards.testing import (
     Crash,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, assert_type
 
 import fastapi
 from fastapi import Depends, FastAPI, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, scoped_session
 from starlette.background import BackgroundTask
@@ -19,10 +19,14 @@ from afterwards import (
     Progress,
     Retry,
     ScheduleRecord,
-    Task,
+    Secret,
+    State,
     TaskContext,
     TaskFunction,
     TaskHandle,
+    TaskPage,
+    TaskRecord,
+    TaskStats,
     chain,
     injected,
     progress,
@@ -132,10 +136,37 @@ async def handler(background_tasks: BackgroundTasks, also: Annotated[BackgroundT
     await background_tasks.flush()
     handle = background_tasks.add_task(in_a_thread, number=5)
     assert_type(handle.id, str)
-    assert_type(await handle.status(), Task)
+    assert_type(await handle.status(), TaskRecord)
     assert_type(await handle.result(timeout=5), Invoice)
-    assert_type(await handle.cancel("reason"), Task)
+    assert_type(await handle.cancel("reason"), TaskRecord)
     return handle.id
+
+
+@task
+async def log_in(user: str, key: Annotated[str, Secret()], others: dict[str, SecretStr]) -> None: ...
+
+
+async def operator(handle: TaskHandle[str]) -> None:
+    page = await tasks.list(state="failed", name=bare, queue=["mail"], text="a@b.c", since=timedelta(hours=1), limit=5)
+    assert_type(page, TaskPage)
+    assert_type(page[0], TaskRecord)
+    assert_type(page.next, str | None)
+    assert_type(page[0].arguments, dict[str, Any])
+    assert_type(page[0].as_json(), dict[str, Any])
+    await tasks.list(state=[State.FAILED, "queued"], name=["bare", with_options], before=page.next, queue="mail")
+    assert_type(await tasks.stats(), TaskStats)
+    assert_type(await tasks.requeue(since=datetime.now(UTC)), int)
+    assert_type(await tasks.cancel(name=bare, reason="no"), int)
+    assert_type(await tasks.start_now(all=True), int)
+    assert_type(await tasks.delete(state={State.FAILED}), int)
+    assert_type(await handle.requeue(), TaskRecord)
+    assert_type(await handle.start_now(), TaskRecord)
+    assert_type(await handle.delete(), None)
+
+
+@app.post("/signup")
+async def sign_up(email: str, background_tasks: BackgroundTasks) -> TaskHandle[None]:
+    return background_tasks.add_task(bare, email)
 
 
 @app.post("/stock")
@@ -268,7 +299,7 @@ def test_an_application(afterwards_clock: FakeClock) -> None:
     afterwards_clock.advance(timedelta(days=1))
     fire_schedules()
     drain(scheduled=True)
-    assert_type(assert_enqueued(with_options, email="a@b.c", delay=60, queue="mail"), Task)
+    assert_type(assert_enqueued(with_options, email="a@b.c", delay=60, queue="mail"), TaskRecord)
     assert_not_enqueued(bare, email="a@b.c", run_at=datetime.now(UTC))
     with run_twice(), run_twice(bare, in_a_thread), crash_at(bare, "start"):
         drain()

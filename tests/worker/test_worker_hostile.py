@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, model_serializer
 
-from afterwards import Cancel, FailedTask, Progress, Retry, RetryAfter, Snooze, State, Task, TaskHandle, progress, task
+from afterwards import Cancel, FailedTask, Progress, Retry, RetryAfter, Snooze, State, TaskHandle, progress, task
 from afterwards.core.retry import Retry as CoreRetry
 from afterwards.core.settling import Raised
+from afterwards.core.task import Task
 from afterwards.execution.outcomes import outcome_of_function
 from face.diary import note
 from face.diary import said as the_diary

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from afterwards import Afterwards, BackgroundTasks, Retry, Snooze, State, Task, task
+from afterwards import Afterwards, BackgroundTasks, Retry, Snooze, State, task
+from afterwards.core.task import Task
 from face.diary import fail, note, note_in_thread, take
 from face.diary import said as the_diary
 from face.serving import records, serving, until, until_async

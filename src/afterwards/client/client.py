@@ -11,7 +11,8 @@ from weakref import ref
 from afterwards import engines, telemetry
 from afterwards.client.ids import randomness
 from afterwards.client.unawaited import UnawaitedWrites
-from afterwards.core.errors import EngineError, NotAsyncio, NotFinished, UnknownTask, WorkerUnfit
+from afterwards.client.unfinished import not_finished
+from afterwards.core.errors import EngineError, NotAsyncio, UnknownTask, WorkerUnfit
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.options import Options
 from afterwards.core.spans import LONGEST_SPAN
@@ -234,7 +235,7 @@ class Client:
             async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
                 return await self._finished(id)
         except TimeoutError:
-            raise NotFinished(f"task {id} has not finished within {timeout}; it continues") from None
+            raise await not_finished(await self.open(), id, str(timeout)) from None
 
     async def _finished(self, id: str) -> Task:
         pause = FIRST_LOOK

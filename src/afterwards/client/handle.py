@@ -1,11 +1,16 @@
 """The handle of an added task."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from afterwards import telemetry
+from afterwards.client import steering
 from afterwards.client.client import Client
+from afterwards.client.steering import Filter
 from afterwards.core.errors import (
     WAITS_FOR_THE_HANDLER,
     InvalidOption,
@@ -14,23 +19,28 @@ from afterwards.core.errors import (
     RefusedValue,
     TaskFailed,
     WaitsForItself,
+    WrongState,
 )
 from afterwards.core.record import TaskRecord
 from afterwards.core.redaction import redactor_of
 from afterwards.core.spans import as_span
 from afterwards.core.task import State, Task
 from afterwards.core.text import is_unicode, shortened, shown
+from afterwards.engine import Engine
 from afterwards.execution.context import Attempting, current
 from afterwards.execution.process_wide import awaiting
 
 R = TypeVar("R", covariant=True)
+
+CANCELLED_BY_APPLICATION = "cancelled by the application"
+"""The reason of a cancellation for which none is given."""
 
 LONG = timedelta(seconds=5)
 """Time after which a warning is logged if a task waits for one that has not begun."""
 
 
 class TaskHandle(Generic[R]):
-    """A task that was added: ask for its record, wait for its result, or cancel it.
+    """A task that was added: ask for its record, wait for its result, cancel it or run it again.
 
     It may be used in any process and event loop. Before the task is stored every method raises NotStored.
     """
@@ -67,13 +77,51 @@ class TaskHandle(Generic[R]):
             raise TaskFailed(redactor_of(task).text(_why_no_result(task)))
         return self._load(task.result)
 
-    async def cancel(self, reason: str = "cancelled by the application") -> TaskRecord:
+    async def cancel(self, reason: str = CANCELLED_BY_APPLICATION) -> TaskRecord:
         """Cancel the task and its successors. A running ``async def`` is stopped; a ``def`` is only asked to stop."""
-        if not isinstance(reason, str):
-            raise InvalidOption(f"cancel(reason={shown(reason)}): give text")
-        if not is_unicode(reason):
-            raise RefusedValue("reason", f"={shown(reason)} is not valid Unicode: it contains half of a surrogate pair")
-        return TaskRecord.of(await self._client.cancel(self._stored_id(), shortened(reason)))
+        return TaskRecord.of(await self._client.cancel(self._stored_id(), checked_reason(reason)))
+
+    async def requeue(self) -> TaskRecord:
+        """Run a finished task again, with the same arguments. Those cancelled because of it come back, too.
+
+        Raises WrongState if it has not finished, cannot run again, or if another task has its unique key meanwhile.
+        """
+        return TaskRecord.of(await self._changed(steering.requeue, _not_requeued))
+
+    async def start_now(self) -> TaskRecord:
+        """Queue a delayed, retried or snoozed task before its time. Raises WrongState if it is not scheduled."""
+        return TaskRecord.of(await self._changed(steering.start_now, _not_started))
+
+    async def delete(self) -> None:
+        """Delete the record of a finished task, and its files. Raises WrongState if it has not finished."""
+        id = self._stored_id()
+        if not await steering.delete(await self._client.open(), Filter(ids=(id,))):
+            raise WrongState(id, (await self._client.get(id)).state, "only a finished task can be deleted")
+
+    def as_json(self) -> dict[str, str]:
+        """Return what a path operation answers with when it returns the handle: ``{"id": ...}``."""
+        return {"id": self.id}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Let a path operation return a handle, also within a model. It is written only, never read."""
+        return core_schema.custom_error_schema(
+            core_schema.is_instance_schema(cls),
+            custom_error_type="task_handle",
+            custom_error_message=(
+                "a TaskHandle cannot be read: take the id of the task as text, and ask with `await tasks.get(id)`"
+            ),
+            serialization=core_schema.plain_serializer_function_ser_schema(cls.as_json),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {
+            "title": "TaskHandle",
+            "type": "object",
+            "properties": {"id": {"title": "Id", "type": "string", "format": "uuid"}},
+            "required": ["id"],
+        }
 
     @property
     def stored(self) -> bool:
@@ -90,6 +138,17 @@ class TaskHandle(Generic[R]):
 
     def __repr__(self) -> str:
         return f"TaskHandle({self.id!r})"
+
+    async def _changed(
+        self, change: Callable[[Engine, Filter], Awaitable[int]], problem: Callable[[Task], str]
+    ) -> Task:
+        """Change the task, and return its record. Raises UnknownTask, and WrongState if it could not be changed."""
+        id = self._stored_id()
+        changed = await change(await self._client.open(), Filter(ids=(id,)))
+        task = await self._client.get(id)
+        if not changed:
+            raise WrongState(id, task.state, problem(task))
+        return task
 
     async def _refuse_to_wait(self, id: str, waiting: Attempting) -> NoReturn:
         awaited, task = await self._client.get(id), waiting.context.task
@@ -111,6 +170,27 @@ class TaskHandle(Generic[R]):
         if not self._stored:
             raise NotStored(self.id, self._not_stored)
         return self.id
+
+
+def checked_reason(reason: str) -> str:
+    """Return the reason of a cancellation in its stored form. Raises InvalidOption."""
+    if not isinstance(reason, str):
+        raise InvalidOption(f"cancel(reason={shown(reason)}): give text")
+    if not is_unicode(reason):
+        raise RefusedValue("reason", f"={shown(reason)} is not valid Unicode: it contains half of a surrogate pair")
+    return shortened(reason)
+
+
+def _not_requeued(task: Task) -> str:
+    if task.plain:
+        return "it records the failure of a plain function, whose arguments are not stored, so it cannot run again"
+    if task.state.finished:
+        return f"it cannot run again while another task has its unique key {task.unique_key}"
+    return "only a finished task can be requeued"
+
+
+def _not_started(task: Task) -> str:
+    return "only a scheduled task can be started before its time"
 
 
 def _why_no_result(task: Task) -> str:

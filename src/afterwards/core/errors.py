@@ -89,6 +89,15 @@ class UnknownTask(AfterwardsError, LookupError):
         self.id = id
 
 
+class WrongState(AfterwardsError, RuntimeError):
+    """The state of the task does not allow what was asked for. In a request it is answered with 409."""
+
+    def __init__(self, id: str, state: str, problem: str) -> None:
+        super().__init__(f"task {id} is {state}: {problem}")
+        self.id = id
+        self.state = state
+
+
 class UnusableAnnotation(InvalidTaskFunction):
     """The type of a parameter cannot be written as JSON and read back."""
 

@@ -8,6 +8,9 @@ from typing import NamedTuple
 UNROUTABLE_AFTER = timedelta(minutes=10)
 """How long a task must have had no worker that could take it. In a deploy, workers are away for less."""
 
+ALIVE = timedelta(seconds=30)
+"""A worker that was not seen for so long does not live: it announces itself every ten seconds."""
+
 FORGOTTEN_AFTER = timedelta(days=1)
 """How long a worker stays registered after it was last seen."""
 

@@ -1,6 +1,6 @@
 """Who may see the dashboard, and who may act: decided by a dependency that the application gives."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -28,13 +28,13 @@ class Visitor(NamedTuple):
 
 def dependency(auth: object) -> params.Depends:
     """Return ``auth`` as a dependency. Raises InvalidOption."""
-    found = auth if isinstance(auth, params.Depends) else Depends(auth) if isinstance(auth, Callable) else None
+    found = auth if isinstance(auth, params.Depends) else Depends(auth) if callable(auth) else None
     if found is None or found.dependency is None:
         raise InvalidOption(f"auth={shown(auth)}: give a dependency, as auth=Depends(admin)")
     if isinstance(found.dependency, SecurityBase):
         raise InvalidOption(
-            f"auth={shown(auth)}: {type(found.dependency).__name__} only reads what a client sends, and lets anybody in "
-            "who sends something: give a function that depends on it and checks what it returns"
+            f"auth={shown(auth)}: {type(found.dependency).__name__} only reads what a client sends, and lets anybody "
+            "in who sends something: give a function that depends on it and checks what it returns"
         )
     return found
 

@@ -1,14 +1,13 @@
 """The JSON API below ``{prefix}/api``: numbers, queues, pauses, schedules and workers."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
 
 from afterwards.core.errors import UnknownFunction
-from afterwards.core.routing import FORGOTTEN_AFTER, LiveWorker
+from afterwards.core.routing import FORGOTTEN_AFTER
 from afterwards.core.task import State
 from afterwards.dashboard import actions, schedules, shapes
 from afterwards.dashboard.filters import Name
@@ -120,13 +119,13 @@ async def resume_schedule(site: Acting, name: Name) -> shapes.PausedNow:
     return await _unless_missing(site, name, found=await schedules.resume(site, name))
 
 
-@router.get("/workers")
-async def list_workers(site: Visited) -> shapes.Workers:
+@router.get("/workers", response_model=shapes.Workers)
+async def list_workers(site: Visited) -> Any:
     """List the workers that were seen within the last day."""
     engine = await site.engine()
     alive = {one.id for one in await engine.workers(SILENT_AFTER) if not one.has_left}
     seen = await engine.workers(FORGOTTEN_AFTER)
-    return shapes.Workers(workers=[_worker(one, alive) for one in seen])
+    return shapes.Workers(workers=[{**asdict(one), "alive": one.id in alive} for one in seen])
 
 
 async def _paused_now(site: Site) -> shapes.PausedNow:
@@ -149,7 +148,3 @@ def _names_of(name: str) -> frozenset[str]:
     except UnknownFunction:
         return frozenset({name})
     return frozenset({function.name, *function.aliases})
-
-
-def _worker(worker: LiveWorker, alive: Iterable[str]) -> Any:
-    return shapes.Worker(**asdict(worker), alive=worker.id in alive)

@@ -20,11 +20,17 @@ def from_another_site(method: str, scheme: str, headers: Mapping[str, str]) -> b
     origin, source = headers.get("origin"), headers.get("sec-fetch-site")
     if source is not None:
         return source != "same-origin" and not (method in SAFE and (source == "none" or _opens_a_page(headers)))
-    return origin is not None and _address(origin) != _address(f"{scheme}://{headers.get('host', '')}")
+    return origin is not None and _address(origin) not in _addresses(scheme, headers.get("host", ""))
 
 
 def _opens_a_page(headers: Mapping[str, str]) -> bool:
     return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+
+
+def _addresses(scheme: str, host: str) -> list[tuple[str, str, int]]:
+    """Return the address of the request, if it has one."""
+    here = _address(f"{scheme}://{host}")
+    return [] if here is None else [here]
 
 
 def _address(url: str) -> tuple[str, str, int] | None:

@@ -98,6 +98,7 @@ def base_of(scope: Scope, below: str) -> str:
     >>> base_of({"path": "/afterwards/tasks", "root_path": "/v1"}, "/tasks")
     '/v1/afterwards'
     """
-    root, path = scope.get("root_path", "").rstrip("/"), scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    path: str = scope["path"]
     here = path[: len(path) - len(below)]
     return here if here == root or here.startswith(f"{root}/") else root + here

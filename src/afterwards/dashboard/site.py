@@ -45,8 +45,18 @@ class Site:
 
 _KEY = "afterwards.site"
 
-_KEPT = (
-    "type asgi http_version method scheme query_string headers client server state extensions".split()  # of ASGI itself
+_KEPT = (  # ASGI's own
+    "type",
+    "asgi",
+    "http_version",
+    "method",
+    "scheme",
+    "query_string",
+    "headers",
+    "client",
+    "server",
+    "state",
+    "extensions",
 )
 
 

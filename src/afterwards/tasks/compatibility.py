@@ -1,11 +1,14 @@
 """``tasks.check()``: check before a deploy whether this process's code can run the stored tasks."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
 
+from afterwards import telemetry
 from afterwards.client.client import Client
 from afterwards.core.errors import UnknownFunction
 from afterwards.core.problems import Problem, ProblemKind, Tally
+from afterwards.core.routing import ALIVE
 from afterwards.core.task import FINISHED, State, Task
 from afterwards.engine import Engine, Query
 from afterwards.execution.decoding import misfits
@@ -14,27 +17,59 @@ from afterwards.tasks.registry import registry
 PAGE = 1000
 UNFINISHED = Query(states=frozenset(State) - FINISHED, limit=PAGE)
 
+PIECE = 100
+"""Tasks that a worker checks in one turn of its event loop: no request waits long for it."""
+
+MOST_CHECKED = 10_000
+"""The newest unfinished tasks, which a worker checks when it starts."""
+
 
 async def check(client: Client) -> list[Problem]:
     """Return the problems that prevent this process from running stored, unfinished tasks. Changes nothing."""
     tally = Tally()
-    async for page in _pages(await client.open()):
+    async for page in _pages(await client.open(), UNFINISHED):
         for task in page:
             tally.add(_problems(task))
     return tally.problems
 
 
-async def _pages(engine: Engine) -> AsyncIterator[Sequence[Task]]:
-    page = await engine.find(UNFINISHED)
+async def check_at_start(client: Client) -> None:
+    """Log which stored tasks this worker's code could not run, of its queues. It looks at the newest ones only.
+
+    Functions that another live worker knows are left out: several applications may share a store.
+    """
+    engine, tally, checked = await client.open(), Tally(), 0
+    query = replace(UNFINISHED, queues=client.options.queues, limit=PIECE)
+    async for page in _pages(engine, query):
+        for task in page:
+            tally.add(_problems(task))
+        checked += len(page)
+        if checked >= MOST_CHECKED:
+            break
+        await asyncio.sleep(0)
+    for problem in await _left_to_nobody(engine, tally.problems):
+        telemetry.cannot_run(problem)
+
+
+async def _left_to_nobody(engine: Engine, problems: Collection[Problem]) -> list[Problem]:
+    """Return the problems without those of functions that another live worker knows."""
+    if not any(problem.what is ProblemKind.NAME for problem in problems):
+        return [*problems]
+    known = {name for worker in await engine.workers(ALIVE) if not worker.has_left for name in worker.names}
+    return [problem for problem in problems if problem.what is not ProblemKind.NAME or problem.name not in known]
+
+
+async def _pages(engine: Engine, query: Query) -> AsyncIterator[Sequence[Task]]:
+    page = await engine.find(query)
     while page:
         yield page
-        page = await _below(engine, page)
+        page = await _below(engine, query, page)
 
 
-async def _below(engine: Engine, page: Sequence[Task]) -> list[Task]:
+async def _below(engine: Engine, query: Query, page: Sequence[Task]) -> list[Task]:
     """Return the page after this one. If its last task was pruned meanwhile, continue after an earlier one."""
     for last in reversed(page):
-        found = await engine.find(replace(UNFINISHED, before=last.id))
+        found = await engine.find(replace(query, before=last.id))
         if found or await engine.get([last.id]):
             return found
     return []

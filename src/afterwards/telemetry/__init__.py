@@ -35,6 +35,7 @@ from afterwards.telemetry.requests import (
 from afterwards.telemetry.store import row_unreadable, set_aside
 from afterwards.telemetry.tracing import attempt_failed, attempt_span, not_traced, trace_carrier
 from afterwards.telemetry.worker import (
+    cannot_run,
     clock_jumped,
     draining,
     ended_early,
@@ -56,6 +57,7 @@ __all__ = [
     "attempt_failed",
     "attempt_span",
     "blocked",
+    "cannot_run",
     "clock_jumped",
     "committed_late",
     "dashboard_closed",

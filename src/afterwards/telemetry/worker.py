@@ -5,10 +5,11 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from afterwards.core.clock_correction import CORRECTION
+from afterwards.core.problems import Problem
 from afterwards.core.routing import Unroutable
 from afterwards.core.schedule import Missed
 from afterwards.core.text import text_of
-from afterwards.telemetry.writing import described, now_and_then, write
+from afterwards.telemetry.writing import described, now_and_then, once, write
 
 INTERNAL_ERROR = "because of an internal error"
 """Part of each line about a fault of this package. The chaos test looks for it."""
@@ -27,6 +28,16 @@ def started(
         logging.INFO,
         f"afterwards: {engine}, {where}",
         extra={"engine": engine, "concurrency": concurrency, "worker": worker},
+    )
+
+
+def cannot_run(problem: Problem) -> None:
+    """Log, once, stored tasks that this worker's code could not run."""
+    once(
+        f"cannot run {problem.name} {problem.what} {problem.reason}",
+        logging.WARNING,
+        f"afterwards: stored tasks cannot run with this code: {problem}. They stay stored until a worker comes that "
+        "can run them. `await tasks.check()` lists all",
     )
 
 

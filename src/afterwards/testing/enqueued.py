@@ -8,6 +8,7 @@ from inspect import Parameter
 from typing import Any
 
 from afterwards.core.errors import InvalidOption
+from afterwards.core.record import TaskRecord
 from afterwards.core.spans import as_span
 from afterwards.core.task import Task
 from afterwards.tasks.function import TaskFunction
@@ -16,8 +17,8 @@ from afterwards.testing.inline import memory
 OPTIONS = ("delay", "run_at", "queue", "priority")
 
 
-def assert_enqueued(function: TaskFunction[Any, Any, Any], /, **arguments: Any) -> Task:
-    """Return the newest task of the function with these arguments. Raises AssertionError if this test stored none.
+def assert_enqueued(function: TaskFunction[Any, Any, Any], /, **arguments: Any) -> TaskRecord:
+    """Return the record of the newest task of the function with these arguments. Raises AssertionError if this test stored none.
 
     The state of the task does not matter. Omitted arguments match any value. Options of the call can be checked, too:
     ``delay`` (seconds or a timedelta after it was stored, exact; 0 for none), ``run_at`` (an aware datetime), ``queue``
@@ -26,7 +27,7 @@ def assert_enqueued(function: TaskFunction[Any, Any, Any], /, **arguments: Any) 
     """
     calls = _calls(function)
     for call in reversed(_matching(calls, _wanted(function, arguments))):
-        return call.task
+        return TaskRecord.of(call.task)
     asked = f" with {_listed(arguments)}" if arguments else ""
     raise AssertionError(f"no call of {function.name}{asked} was stored; its calls:{_lines(calls)}")
 

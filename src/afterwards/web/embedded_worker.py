@@ -20,14 +20,17 @@ from afterwards.core.process_state import ProcessState
 from afterwards.engine import Files
 from afterwards.execution.dependencies import Resolver
 from afterwards.execution.process_pool import ProcessPool
-from afterwards.execution.retrying import keep_doing
+from afterwards.execution.retrying import keep_doing, persist
 from afterwards.execution.surroundings import Surroundings
 from afterwards.execution.threads import Threads
+from afterwards.tasks.compatibility import check_at_start
 from afterwards.tasks.failure_notice import notice_maker
 from afterwards.tasks.process_main import main
 from afterwards.tasks.registry import registry
 from afterwards.tasks.timetable import timetable
 from afterwards.worker.worker import Worker
+
+CHECKING = "check the stored tasks"
 
 
 class Serving(Protocol):
@@ -144,7 +147,7 @@ class Embedded:
         )
         self._worker = worker  # set until it has ended: a second signal ends it sooner
         try:
-            async with worker:
+            async with worker, _checking(self._client):
                 self._client.worker = worker
                 try:
                     yield
@@ -156,6 +159,23 @@ class Embedded:
     async def _keep_back(self) -> None:
         """Hold the tasks of long requests for longer, so that they do not become due by themselves."""
         await self._client.keep_back([held for request in self._client.holding.copy() for held in request.held])
+
+
+@asynccontextmanager
+async def _checking(client: Client) -> AsyncIterator[None]:
+    """Check meanwhile, once, which stored tasks this code could not run. The start does not wait for it."""
+    checking = asyncio.create_task(_check(client))
+    try:
+        yield
+    finally:
+        checking.cancel()
+
+
+async def _check(client: Client) -> None:
+    try:
+        await persist(CHECKING, partial(check_at_start, client))
+    except Exception as error:  # it only describes: nothing may fail because of it
+        telemetry.loop_broken(CHECKING, error)
 
 
 def surroundings(app: FastAPI, options: Options, state: Mapping[str, Any], files: Files) -> Surroundings:

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 
 from fastapi import FastAPI
+from fastapi.encoders import ENCODERS_BY_TYPE
 from starlette.applications import Starlette
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from afterwards.client.client import Client
+from afterwards.client.handle import TaskHandle
 from afterwards.client.installations import installations
 from afterwards.core.errors import AlreadyInstalled, AlreadyStarted
 from afterwards.web.embedded_worker import Serving
@@ -33,6 +35,8 @@ def attach(app: FastAPI, client: Client, serving: Callable[[], Serving]) -> None
     installations.applications.add(app)
     for error, answer in REFUSALS.items():
         app.exception_handlers.setdefault(error, answer)  # the application may have its own
+    # FastAPI asks pydantic only for what a return annotation or `response_model` names.
+    ENCODERS_BY_TYPE.setdefault(TaskHandle, TaskHandle.as_json)
     injection = Injection(app)
     alone = WithoutLifespan(client, serving)
     lifespan = app.router.lifespan_context = Lifespan(app.router.lifespan_context, client, serving, alone)

@@ -1,15 +1,17 @@
 """Run plain functions in this process after the response, as FastAPI does, but not in the endpoints' threads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import anyio.to_thread
 from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
+from pydantic import SecretBytes, SecretStr
 from starlette.background import BackgroundTask
 from typing_extensions import ParamSpec
 
@@ -19,6 +21,7 @@ from afterwards.client.request import RequestTasks, request_tasks
 from afterwards.core.errors import EngineError
 from afterwards.core.names import NAME
 from afterwards.core.options import Options
+from afterwards.core.redaction import Redactor, says_secret
 from afterwards.core.task import Failure, FailureKind, NewTask
 from afterwards.core.text import frames_of, said_by, shortened, type_name, written
 from afterwards.execution.awaitables import awaited, done, left_undone
@@ -52,7 +55,8 @@ class PlainTask(BackgroundTask):
         except Exception as error:
             if self._request_tasks and self._request_tasks.recorded is not error:
                 self._request_tasks.recorded = error
-                await _record(self._request_tasks, self.func, error)
+                hide = Redactor(secrets := _secrets(self.func, self.args, self.kwargs), None, secrets)
+                await _record(self._request_tasks, self.func, error, hide)
             raise
 
     async def _run(self, threads: CapacityLimiter) -> None:
@@ -98,7 +102,7 @@ def _limits(client: Client | None) -> Limits:
     return known[client]
 
 
-async def _record(asked_by: RequestTasks, function: Callable[..., Any], error: Exception) -> None:
+async def _record(asked_by: RequestTasks, function: Callable[..., Any], error: Exception, hide: Redactor) -> None:
     """Record a plain function's failure with those of tasks; without its arguments, which have no schema."""
     client = asked_by.client
     failure = Failure(
@@ -116,13 +120,33 @@ async def _record(asked_by: RequestTasks, function: Callable[..., Any], error: E
         arguments="{}",
         retention=client.options.retention,
         origin=asked_by.origin,
-        failure=failure,
+        failure=hide.failure(failure),
     )
     asked_by.used = True
     try:
         await client.enqueue([record])
     except EngineError as trouble:
         telemetry.not_recorded(record.name, trouble)
+
+
+def _secrets(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the texts of a plain call's secrets, by parameter. They are not stored, so nothing can hide them later."""
+    try:
+        given = {**signature(function).bind_partial(*args, **kwargs).arguments, **kwargs}
+    except (TypeError, ValueError):  # written in C, or called with other arguments
+        given = {**kwargs}
+    return {name: text for name, value in given.items() if (text := _secret_text(name, value)) is not None}
+
+
+def _secret_text(name: str, value: Any) -> str | None:
+    match value:
+        case SecretStr() | SecretBytes():
+            return _secret_text(name="secret", value=value.get_secret_value())
+        case str() if says_secret(name):
+            return value
+        case bytes() if says_secret(name):
+            return value.decode(errors="replace")
+    return None
 
 
 def _name(function: Callable[..., Any]) -> str:

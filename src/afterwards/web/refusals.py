@@ -16,6 +16,7 @@ from afterwards.core.errors import (
     RefusedValue,
     TooLarge,
     UnknownTask,
+    WrongState,
 )
 from afterwards.core.text import shortened
 
@@ -52,6 +53,11 @@ async def _not_found(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": shortened(str(error))}, status_code=404)
 
 
+async def _conflict(request: Request, error: Exception) -> JSONResponse:
+    """Answer for a task whose state does not allow what the client has asked for."""
+    return JSONResponse({"detail": shortened(str(error))}, status_code=409)
+
+
 async def _too_large(request: Request, error: Exception) -> JSONResponse:
     """Answer for a task above the size limit. If the code made it so large, not the client, it is a server error."""
     if isinstance(error, TooLarge) and is_client_fault(error, request.scope["headers"]):
@@ -69,6 +75,7 @@ REFUSALS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[JSON
     TooLarge: _too_large,
     **dict.fromkeys(UNPROCESSABLE, _unprocessable),
     UnknownTask: _not_found,
+    WrongState: _conflict,
 }
 """Answers by exception, for a handler whose call could not be stored."""
 

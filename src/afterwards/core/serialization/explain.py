@@ -22,6 +22,7 @@ _CALLABLES: Final = (FunctionType, BuiltinFunctionType, MethodType, partial, typ
 _LIVE: Final = (
     (("_sa_class_manager",), _BY_ID),
     (("_meta", "pk"), _BY_ID),
+    (("mark_not_stored",), "pass the handle's `.id`, and let the task ask with `await tasks.get(id)`"),
     (("headers", "cookies"), "a request is over when the task runs, pass the values that the task needs"),
     (("read",), "an open file is closed when the task runs, pass its path, or its content as bytes"),
     (("__next__",), "it can be read only once, pass a list of what it gives"),

@@ -47,7 +47,7 @@ def stored_schema(node: Any) -> Any:
 
 
 def _changed(kind: str, node: dict[str, Any]) -> dict[str, Any]:
-    _refuse_database_object(node.get("cls"))
+    _refuse_live(node.get("cls"))
     changed = {
         key: value if key in _OPAQUE else stored_schema(value) for key, value in node.items() if key not in _HIDING
     }
@@ -68,9 +68,12 @@ _OPAQUE: Final = frozenset({"cls", "default", "expected", "members", "metadata",
 _HIDING: Final = frozenset({"serialization_exclude", "serialization_exclude_if"})  # `exclude=True` is for responses
 
 
-def _refuse_database_object(cls: Any) -> None:
+def _refuse_live(cls: Any) -> None:
+    """Raise TypeError for a class that pydantic accepts, and whose objects are not only their values."""
     if hasattr(cls, "_sa_class_manager"):
         raise TypeError(f"{cls.__name__} is a database object")
+    if hasattr(cls, "mark_not_stored"):
+        raise TypeError(f"{cls.__name__} is written in answers only")
 
 
 def _plain(value: Any) -> Any:

@@ -113,8 +113,7 @@ def main() -> None:
     def made(url: str) -> Engine:
         return MemoryEngine(clock=clock)
 
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
+    listening = socket.create_server(("127.0.0.1", 0))
     print(listening.getsockname()[1], flush=True)
     config = uvicorn.Config(application(setting, clock), root_path=setting.root_path, log_level="warning")
     if setting.url.startswith("memory"):

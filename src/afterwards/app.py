@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +25,7 @@ from afterwards.core.spans import as_span
 from afterwards.core.spelling import check_names
 from afterwards.core.task import Task
 from afterwards.core.text import shown
+from afterwards.dashboard import place
 from afterwards.engine import InAFile, Paused
 from afterwards.tasks import compatibility
 from afterwards.tasks.desk import TaskDesk
@@ -34,6 +34,7 @@ from afterwards.tasks.registry import registry
 from afterwards.tasks.schedules import ScheduleDesk
 from afterwards.tasks.several import enqueue_many
 from afterwards.web import embedded_worker, install
+from afterwards.web.task_router import FROM_ANNOTATION, make_router
 from afterwards.worker.registration import find_unroutable
 
 R = TypeVar("R")
@@ -61,6 +62,7 @@ class Afterwards(TaskDesk):
     - ``max_file_size``: bytes that an uploaded file may have as a task's argument (32 MiB).
     - ``max_queued``: tasks that may wait in each queue, or in the queues that a mapping names. When a queue is full,
       the request is answered with 429 and stores nothing.
+    - ``max_streams``: clients of this process that may follow tasks by server-sent events (100). Others get 503.
     - ``propagate``: context variables with plain JSON values. An attempt gets the values that they had where its task
       was added. OpenTelemetry's trace is always propagated.
     - ``dashboard``: the path of the dashboard, as ``"/afterwards"`` (``pip install "afterwards[dashboard]"``).
@@ -83,6 +85,7 @@ class Afterwards(TaskDesk):
         retention: float | timedelta = timedelta(days=7),
         max_file_size: int = 32 * 1024 * 1024,
         max_queued: int | Mapping[str, int] | None = None,
+        max_streams: int = 100,
         propagate: Sequence[ContextVar[Any]] = (),
         dashboard: str | None = None,
         auth: Any = None,
@@ -100,13 +103,14 @@ class Afterwards(TaskDesk):
             retention=as_span(retention, "retention"),
             max_file_size=max_file_size,
             max_queued=max_queued,
+            max_streams=max_streams,
             propagate=tuple(propagate) if isinstance(propagate, Iterable) else (propagate,),
         )
         if not isinstance(url, str | None):
             raise InvalidOption(f"url={shown(url)}: give a text, as 'sqlite:///tasks.db'")
         self.client = installations.add(Client(url or environment.url() or engines.DEFAULT_URL, self.options))
         self.schedules = ScheduleDesk(self.client)
-        self._dashboard = _dashboard(dashboard, auth)
+        self._dashboard = place.checked(dashboard, auth)
         self._auth = auth
         if app is not None:
             self.install(app)
@@ -134,7 +138,12 @@ class Afterwards(TaskDesk):
         except for a browser on the same machine under ``fastapi dev``. Raises InvalidOption.
         """
         # Imported here: applications without a dashboard need not load it, nor have what it needs.
-        from afterwards.dashboard.router import dashboard_router
+        try:
+            from afterwards.dashboard.router import dashboard_router
+        except ModuleNotFoundError as error:
+            if error.name != "jinja2":
+                raise
+            raise InvalidOption('the dashboard needs the package jinja2: pip install "afterwards[dashboard]"') from None
 
         return dashboard_router(self.client, auth)
 
@@ -198,7 +207,9 @@ class Afterwards(TaskDesk):
         try:
             return registry.get(task.name).handle(task.id, self.client)
         except UnknownFunction:
-            return TaskHandle(task.id, self.client, lambda result: None if result is None else json.loads(result))
+            return TaskHandle(
+                task.id, self.client, lambda result: None if result is None else json.loads(result), name=task.name
+            )
 
     async def _with_key(self, key: str, function: TaskFunction[Any, Any, Any] | None) -> Task:
         functions = registry if function is None else [function]
@@ -240,6 +251,34 @@ class Afterwards(TaskDesk):
             )
         await engine.backup(Path(path))
 
+    def router(
+        self,
+        *functions: TaskFunction[Any, Any, Any],
+        owner: Callable[..., Any],
+        result: Any = FROM_ANNOTATION,
+        errors: bool = False,
+        **unknown: Never,
+    ) -> APIRouter:
+        """Return a router that shows tasks to the application's own users.
+
+        ``app.include_router(tasks.router(owner=owns), prefix="/tasks")`` adds ``GET /tasks/{id}`` (the status),
+        ``GET /tasks/{id}/result``, ``POST /tasks/{id}/cancel`` and ``GET /tasks/{id}/events`` (server-sent events).
+
+        - ``functions``: the router answers for their tasks only, and its result is typed by their return annotations.
+          Without functions it answers for all tasks, and the result may be anything.
+        - ``owner``: a function that returns True if the client may see a task. It is a dependency of FastAPI's, so its
+          parameters are provided as those of a path operation. The one annotated ``TaskRecord`` gets the record:
+          ``def owns(task: TaskRecord, user: User = Depends(current_user)) -> bool``. Unknown and refused ids are both
+          answered with 404.
+        - ``result``: the type of the result, instead of the annotations.
+        - ``errors``: whether a failed task's status has the message of its exception. Tracebacks and arguments are
+          never shown, and secrets are hidden.
+
+        Raises InvalidOption.
+        """
+        check_names(Afterwards.router, unknown)
+        return make_router(self.client, functions, owner=owner, result=result, errors=errors)
+
     async def check(self) -> list[Problem]:
         """Return the unfinished tasks that the task functions imported here could not run, grouped by problem.
 
@@ -265,20 +304,6 @@ def _paused(functions: Sequence[TaskFunction[Any, Any, Any]], queue: str | None)
         raise InvalidOption("nothing to pause or resume: give task functions, or queue=...")
     queues = frozenset() if queue is None else frozenset({check_name("queue", queue)})
     return Paused(queues=queues, names=frozenset(name for one in functions for name in (one.name, *one.aliases)))
-
-
-def _dashboard(path: object, auth: object) -> str | None:
-    """Return the path of the dashboard, None for none."""
-    if path is None:
-        if auth is not None:
-            raise InvalidOption("auth is who may see the dashboard: give its path, too, as dashboard='/afterwards'")
-        return None
-    if not isinstance(path, str) or not _PATH.fullmatch(path):
-        raise InvalidOption(f"dashboard={shown(path)}: give the path at which it begins, as dashboard='/afterwards'")
-    return path
-
-
-_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
 def _names(queues: Collection[str] | None) -> frozenset[str] | None:

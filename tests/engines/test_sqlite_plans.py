@@ -24,6 +24,7 @@ from afterwards.engines.sqlite.operations import (
     pruning,
     reading,
     scheduling,
+    searching,
     storing,
     successors,
 )
@@ -55,6 +56,8 @@ BY_INDEX = {
     "files.FILES_OVER": "afterwards_files_over (until<?)",
     "moving.COUNTING_STARTS": "afterwards_start_over (until>? AND until<?)",
     "moving.NEWEST": "INTEGER PRIMARY KEY (rowid<?)",
+    "pruning.ANY_OLD_TALLY": "INTEGER PRIMARY KEY (rowid<?)",
+    "pruning.DELETE_TALLIES": "INTEGER PRIMARY KEY (rowid<?)",
 }
 
 
@@ -66,6 +69,7 @@ FOR_MANY = {
     moving.CONTENTS: "afterwards_chunk (file=? AND number=?)",
     moving.DELETE_CHUNKS: "afterwards_chunk (file=? AND number=?)",
     reading.FAILURES: "afterwards_failed (task=?)",
+    reading.LOGS: "afterwards_logged (task=?)",
     storing.LIKE[KeyKind.IDEMPOTENCY]: "afterwards_idempotent (idempotency_key=?)",
     storing.LIKE[KeyKind.UNIQUE]: "afterwards_unique (unique_key=?)",
     storing.WAITING_IN: "afterwards_queued (suspect=? AND queue=?)",
@@ -79,12 +83,14 @@ FOR_MANY = {
     changing.UPDATE_ALL: "afterwards_id (id=?)",
     changing.COUNT_LEFT_OUT: "afterwards_failed (task=?)",
     changing.TRIM_FAILURES: "afterwards_failed (task=?)",
+    changing.TRIM_LOGS: "afterwards_logged (task=?)",
     successors.NEXT_BEHIND: "afterwards_waiting (after=?)",
     successors.ALL_BEHIND: "afterwards_waiting (after=?)",
     successors.BEHIND_WHICH_ANY_WAIT: "afterwards_waiting (after=?)",
     successors.ALL_CANCELLED_BEHIND: "afterwards_cancelled_for_another (after=? AND rowid>?)",
     successors.LAST_CANCELLED_BEHIND: "afterwards_cancelled_for_another (after=?)",
     successors.TAKEN_KEYS: "afterwards_unique (unique_key=?)",
+    pruning.FINISHED: "afterwards_id (id=?)",
     pruning.DELETE_TASKS: "afterwards_id (id=?)",
     pruning.DELETE_FAILURES: "afterwards_failed (task=?)",
     pruning.DELETE_ALIASES: "afterwards_alias_task (task=?)",
@@ -153,10 +159,35 @@ def test_what_was_found_is_taken_by_its_place(connection: Connection, name: str)
 def test_what_people_look_for_is_found_by_an_index_of_few_or_from_the_newest_on(
     connection: Connection, state: State
 ) -> None:
-    for condition, index in reading.PARTS[state]:
-        found = plan(connection, reading.FIND.format(index=index, conditions=condition))
+    for condition, index in searching.PARTS[state]:
+        found = plan(connection, searching.FIND.format(index=index, conditions=condition))
         by_index = index.removeprefix("INDEXED BY") in found
         assert by_index or ("SCAN afterwards_tasks" in found and "TEMP B-TREE" not in found)
+
+
+@pytest.mark.parametrize("state", State)
+def test_tasks_in_a_state_and_a_queue_are_counted_by_an_index(connection: Connection, state: State) -> None:
+    for condition, index in searching.COUNTED[state]:
+        found = plan(connection, searching.COUNT.format(index=index, conditions=f"{condition} AND queue IN (?)"))
+        assert index.removeprefix("INDEXED BY ") in found
+
+
+@pytest.mark.parametrize("part", [("1", ""), *(part for parts in searching.PARTS.values() for part in parts)])
+def test_the_tasks_behind_one_are_found_by_their_own_index(connection: Connection, part: tuple[str, str]) -> None:
+    conditions = f"{part[0]} AND {searching.BEHIND}"
+    found = plan(connection, searching.FIND.format(index=searching.BY_AFTER, conditions=conditions))
+    assert "INDEX afterwards_after (<expr>=?)" in found
+    assert "TEMP B-TREE" not in found
+
+
+def test_the_counts_of_a_span_are_found_by_its_beginning(connection: Connection) -> None:
+    assert "SEARCH afterwards_tallies USING INTEGER PRIMARY KEY (rowid>?)" in plan(connection, reading.TALLIES)
+
+
+def test_the_failures_in_which_a_text_is_sought_are_those_of_one_task(connection: Connection) -> None:
+    conditions = searching.CONTAINS.format(or_in_id=searching.IN_ID)
+    found = plan(connection, searching.COUNT.format(index="", conditions=conditions))
+    assert "SEARCH afterwards_failures USING INDEX afterwards_failed (task=?)" in found
 
 
 def test_a_look_is_some_short_ones(connection: Connection) -> None:

@@ -62,6 +62,10 @@ DAMAGES = (
     "state = 'scheduled', run_at = 'soon'",
     "state = 'scheduled', run_at = 0, more = '{'",
     "state = 'waiting', after = NULL",
+    "secrets = '{}'",
+    "secrets = '[1]'",
+    "secrets = '['",
+    "secrets = 7",
 )
 """What may have happened to a queued row: a later version wrote it, or it was damaged."""
 
@@ -470,6 +474,12 @@ async def test_a_file_of_the_version_before_is_brought_to_this_one(path: Path) -
     async with SQLiteEngine(path) as engine:
         await engine.enqueue([task := new()])
     for statement in (
+        "DROP TRIGGER afterwards_logs_over",
+        "DROP TABLE afterwards_logs",
+        "DROP TABLE afterwards_tallies",
+        "DROP INDEX afterwards_after",
+        "ALTER TABLE afterwards_tasks DROP COLUMN secrets",
+        "ALTER TABLE afterwards_workers DROP COLUMN more",
         "DROP INDEX afterwards_aside",
         "ALTER TABLE afterwards_tasks DROP COLUMN aside_from",
         "ALTER TABLE afterwards_tasks DROP COLUMN set_aside",

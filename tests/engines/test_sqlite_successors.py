@@ -160,6 +160,14 @@ def test_a_task_is_not_pruned_before_those_behind_it_are_decided_on(file: File) 
     assert set(file.states(tasks)) == {State.CANCELLED}
 
 
+def test_a_task_is_not_deleted_before_those_behind_it_are_decided_on(file: File) -> None:
+    tasks = fan(MANY)
+    broken(file, tasks)
+    assert file.do(lambda connection: pruning.delete(connection, [tasks[0].id])) == []
+    file.go_on()
+    assert file.do(lambda connection: pruning.delete(connection, [tasks[0].id])) == [tasks[0].id]
+
+
 async def test_what_a_dead_process_has_left_is_gone_on_with(file: File, path: Path) -> None:
     tasks = chain(MANY)
     broken(file, tasks)

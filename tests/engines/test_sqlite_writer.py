@@ -19,7 +19,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from afterwards.core.errors import EngineError, EngineUnavailable, RefusedValue
-from afterwards.core.settling import SUCCEEDED, Succeeded, succeed
+from afterwards.core.retry import Retry
+from afterwards.core.settling import SUCCEEDED, Raised, Succeeded, settle, succeed
+from afterwards.core.tallies import Ends
 from afterwards.core.task import FailureKind, NewTask, State, task_id
 from afterwards.engine import Claim, Heartbeat, Query
 from afterwards.engines.sqlite import SQLiteEngine
@@ -106,20 +108,40 @@ async def together(path: Path, *calls: Coroutine[Any, Any, list[Any]]) -> list[l
     return await asyncio.gather(*asked)
 
 
-async def test_most_transactions_are_five_statements(engine: SQLiteEngine) -> None:
-    """Each lets go of the interpreter, and a busy event loop gives it back late."""
+async def traced(engine: SQLiteEngine) -> list[str]:
+    """Return a list to which the writer's statements will be added."""
     asked = list[str]()
     await on_the_writer(
         engine, lambda connection: cast(sqlite3.Connection, connection).set_trace_callback(asked.append)
     )
+    return asked
+
+
+async def test_most_transactions_are_six_statements(engine: SQLiteEngine) -> None:
+    """Each lets go of the interpreter, and a busy event loop gives it back late."""
+    asked = await traced(engine)
     begun = await engine.enqueue([new() for _ in range(32)], claim=claim())
     asked.clear()
     finished = engine.finish([succeed(task, Succeeded(f'"{number}"')) for number, task in enumerate(begun)])
     refused, *stored = await asyncio.gather(finished, *(engine.enqueue([new()], claim=claim()) for _ in range(32)))
-    assert [statement.split()[0] for statement in asked] == ["BEGIN", "UPDATE", "SELECT", "INSERT", "COMMIT"]
+    assert [statement.split()[0] for statement in asked] == ["BEGIN", "UPDATE", "SELECT", "INSERT", "INSERT", "COMMIT"]
     assert refused == []
     assert {task.state for [task] in stored} == {State.RUNNING}
     assert [task.result for task in await engine.get([task.id for task in begun])] == [f'"{n}"' for n in range(32)]
+
+
+async def test_ends_that_share_a_transaction_are_counted_by_one_statement(path: Path) -> None:
+    async with SQLiteEngine(path) as engine:
+        tasks = await engine.enqueue([new() for _ in range(4)], claim=claim())
+        asked = await traced(engine)
+        failed = settle(
+            tasks[3], Raised(error=ValueError("no")), Retry(0), worker="w", now=tasks[3].created_at, random=0
+        )
+        ends = [succeed(task, SUCCEEDED) for task in tasks[:3]] + [failed]
+        await together(path, *(engine.finish([end]) for end in ends))
+        assert sum("afterwards_tallies" in statement for statement in asked) == 1
+        [tally] = await engine.tallies(timedelta(hours=1), timedelta(days=1))
+        assert tally.ends == Ends(succeeded=3, failed=1)
 
 
 async def test_what_comes_to_wait_within_a_transaction_is_seen_by_the_ends_after_it(path: Path) -> None:

@@ -170,6 +170,20 @@ class Promises(RuleBasedStateMachine):
                 self.succeeded.discard(task.id)
                 self.by_hand.add(task.id)
 
+    @rule(data=st.data())
+    def start_now(self, data: st.DataObject) -> None:
+        if self.ids:
+            started = self.run(self.engine.start_now([data.draw(st.sampled_from(self.ids))]))
+            assert all(task.state is State.QUEUED for task in started)
+
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        if self.ids:
+            id = data.draw(st.sampled_from(self.ids))
+            finished = [task.id for task in self.run(self.engine.get([id])) if task.state.finished]
+            assert self.run(self.engine.delete([id])) == finished
+            assert not finished or self.run(self.engine.get([id])) == []
+
     @rule(name=st.sampled_from(sorted(NAMES)))
     def pause(self, name: str) -> None:
         self.paused = Paused(names=self.paused.names | {name})

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from afterwards.core.progress import Progress
 from afterwards.core.retry import Retry
 from afterwards.core.routing import LiveWorker
 from afterwards.core.settling import Raised, Released, Snoozed, Succeeded, lose_all, settle
-from afterwards.core.task import Failure, FailureKind, NewTask, Task, task_id
-from afterwards.engine import Chunk, Claim, Engine, Fire, Heartbeat, Paused
+from afterwards.core.task import LOGGED_ATTEMPTS, Failure, FailureKind, LogLine, NewTask, State, Task, task_id
+from afterwards.engine import Chunk, Claim, Engine, Fire, Heartbeat, Paused, Query
 from afterwards.engines.memory import MemoryEngine
 from afterwards.engines.postgres import PostgresEngine
 from afterwards.engines.sqlite import SQLiteEngine
@@ -202,6 +203,34 @@ async def test_attempts_end_that_are_retried_each_after_a_time_of_its_own(engine
     assert failures == {(15, 5)}
 
 
+async def test_attempts_end_that_logged_something(engine: Engine) -> None:
+    running = await taken(engine)
+    for _ in range(LOGGED_ATTEMPTS + 2):  # more than are kept
+        with few():
+            await engine.finish([logged(task, Released()) for task in running])
+        running = await engine.claim(_everything())
+    with few():
+        await engine.finish([logged(task, Succeeded()) for task in running])
+    with few():
+        found = await engine.get(ids(running))
+    assert {len(task.logs) for task in found} == {LOGGED_ATTEMPTS}
+
+
+def logged(task: Task, outcome: Any) -> Any:
+    line = LogLine(attempt=task.attempt, at=START, level="INFO", logger="shop", message="a line")
+    return replace(settle(task, outcome, Retry(0), worker="w", now=START, random=0.5), logs=(line,))
+
+
+async def test_attempts_end_late(engine: Engine, clock: FakeClock) -> None:
+    running = await taken(engine)
+    clock.advance(LEASE)
+    await engine.finish(lose_all(await engine.expired(MANY), now=clock()))
+    late = [settle(one, Succeeded(), Retry(0), worker="w", now=START, random=0.5) for one in running]
+    with few():
+        assert len(await engine.finish(late)) == MANY
+    assert {len(task.failures) for task in await engine.get(ids(running))} == {2}
+
+
 def _everything() -> Claim:
     return Claim(worker="w", limit=MANY, lease=LEASE, names=NAMES)
 
@@ -251,6 +280,38 @@ async def test_tasks_are_requeued_with_those_behind_them(engine: Engine) -> None
     with few():
         assert len(await engine.requeue(ids(stored))) == MANY
     assert {task.state for task in await engine.get(ids(behind))} == {"waiting"}
+
+
+async def test_tasks_are_started_by_hand(engine: Engine) -> None:
+    stored = several(wait=LEASE)
+    await engine.enqueue(stored)
+    with few():
+        assert ids(await engine.start_now(ids(stored))) == ids(stored)
+
+
+async def test_tasks_are_deleted_with_their_files(engine: Engine) -> None:
+    stored = several()
+    chunks = [Chunk(file=task_id(START, os.urandom(10)), task=task.id, number=0, content=b"a") for task in stored]
+    await engine.write_chunks(chunks)
+    await engine.enqueue(stored)
+    await engine.cancel(ids(stored), "no")
+    with few():
+        assert len(await engine.delete(ids(stored))) == MANY
+
+
+async def test_tasks_are_listed_and_counted(engine: Engine) -> None:
+    running = await taken(engine)
+    settled = [
+        settle(one, Raised(error=ValueError("no")), Retry(0), worker="w", now=START, random=0) for one in running
+    ]
+    await engine.finish(settled)
+    query = Query(states=frozenset(State), text="valueerror", since=START, limit=1000)
+    with few():
+        assert len(await engine.find(query)) == MANY
+    with few():
+        assert await engine.count(query) == MANY
+    with few():
+        assert [tally.ends.failed for tally in await engine.tallies(LEASE, timedelta(minutes=1))] == [MANY]
 
 
 async def test_tasks_are_pruned_with_their_files(engine: Engine, clock: FakeClock) -> None:

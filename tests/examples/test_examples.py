@@ -1,6 +1,7 @@
 """Every example does what it says, as a user starts it: `cd examples && uvicorn …`."""
 
 import asyncio
+import json
 import os
 import sqlite3
 import subprocess
@@ -194,6 +195,19 @@ def test_progress(serve: Serve) -> None:
     assert (imported["done"], imported["of"]) == (40, 40)
     assert imported["result"].startswith('"imported in attempt 1, 20')
     assert (resized["done"], resized["of"]) == (3, 3)
+
+
+def test_the_progress_page(serve: Serve) -> None:
+    client = serve("progress_page:app")
+    assert "EventSource" in client.get("/").text
+    task = client.post("/imports?rows=20").raise_for_status().headers["Location"]
+    with client.stream("GET", f"{task}/events") as events:
+        lines = list(events.iter_lines())
+    seen = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    assert any(0 < status["progress"]["fraction"] < 1 for status in seen if status["progress"])
+    assert [line for line in lines if line.startswith("event: ")][-1] == "event: finished"
+    assert (seen[-1]["state"], seen[-1]["progress"]["fraction"]) == ("succeeded", 1)
+    assert client.get(f"{task}/result").json() == "20 rows imported"
 
 
 def test_limits_of_all_processes_together(serve: Serve, tmp_path: Path) -> None:

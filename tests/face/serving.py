@@ -12,7 +12,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from afterwards import Afterwards, TaskHandle
+from afterwards import Afterwards, TaskHandle, TaskRecord
 from afterwards.core.task import Task
 from afterwards.engine import Query
 
@@ -77,14 +77,20 @@ async def working(url: str, **options: Any) -> AsyncIterator[Afterwards]:
         yield tasks
 
 
-async def finished(handle: TaskHandle[Any]) -> Task:
+async def finished(handle: TaskHandle[Any]) -> TaskRecord:
     """The record of a task once it has finished, however it did."""
 
-    async def look() -> Task | None:
-        task = await handle.status()
-        return task if task.state.finished else None
+    async def look() -> TaskRecord | None:
+        record = await handle.status()
+        return record if record.state.finished else None
 
-    return await until_async(look)
+    found: TaskRecord = await until_async(look)
+    return found
+
+
+async def as_stored(handle: TaskHandle[Any]) -> Task:
+    """A task as its engine keeps it."""
+    return await handle._client.get(handle.id)
 
 
 async def records(tasks: Afterwards) -> list[Task]:

@@ -225,11 +225,11 @@ class TestInTests:
         assert assert_enqueued(double, number=1, delay=60).id == ids[0]
         assert assert_enqueued(double, number=2, delay=0).state is State.SUCCEEDED
         drain(scheduled=True)
-        assert assert_enqueued(double, number=1).result == "2"
+        assert assert_enqueued(double, number=1).result == 2
 
     def test_a_test_stores_many(self) -> None:
         app = FastAPI()
         tasks = Afterwards(app)
         tasks.enqueue_many_sync([double.call(number) for number in range(3)])
         drain()
-        assert assert_enqueued(double, number=2).result == "4"
+        assert assert_enqueued(double, number=2).result == 4

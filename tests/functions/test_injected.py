@@ -58,7 +58,7 @@ def test_callers_leave_it_out_and_the_dependency_fills_it() -> None:
     with TestClient(app) as http:  # with its lifespan: an installation that stays open would answer for other tests'
         assert http.post("/").json() == "repository in database"
         assert said == [(5, "database", "repository in database"), (6, 1, "database")]
-        assert assert_enqueued(keep, number=5).arguments == '{"number":5}'
+        assert assert_enqueued(keep, number=5).arguments == {"number": 5}
 
 
 def test_a_direct_call_with_the_value_is_a_plain_call() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from afterwards import State
 from afterwards.core.task import FailureKind, Task
-from face.serving import finished, until, until_async, working
+from face.serving import as_stored, finished, until, until_async, working
 from isolation import functions
 from isolation.looking import lives, pid_in
 
@@ -84,7 +84,7 @@ async def test_at_the_end_of_the_grace_period_it_is_killed_and_given_back(url: s
             begun = time.monotonic()
         assert time.monotonic() - begun < 5
         await until(lambda: not lives(pid))
-        record = await (await elsewhere.get(handle.id)).status()
+        record = await as_stored(await elsewhere.get(handle.id))
     assert (record.state, record.failed) == (State.QUEUED, 0)
     assert [failure.kind for failure in record.failures] == [FailureKind.RELEASED]
 
@@ -101,7 +101,9 @@ async def test_its_death_ends_the_attempt_and_no_other(url: str, tmp_path: Path,
     async with working(url):
         other = await functions.write_pid_and_wait.enqueue(str(tmp_path / "pid"), str(tmp_path / "go"))
         await until((tmp_path / "pid").exists)
-        record = await finished(await how())
+        handle = await how()
+        await finished(handle)
+        record = await as_stored(handle)
         (tmp_path / "go").touch()
         assert await other.result(timeout=20)
     [failure] = record.failures
@@ -149,7 +151,7 @@ async def test_it_may_ask_for_a_time_to_run_again(url: str) -> None:
         retried, snoozed = await functions.retry_after.enqueue(), await functions.snooze.enqueue()
 
         async def both() -> list[Task] | None:
-            records = [await retried.status(), await snoozed.status()]
+            records = [await as_stored(retried), await as_stored(snoozed)]
             return records if all(record.state is State.SCHEDULED and record.attempt for record in records) else None
 
         first, second = await until_async(both)

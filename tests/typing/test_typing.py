@@ -57,6 +57,10 @@ async def handler(background_tasks: BackgroundTasks) -> None:
     await tasks.enqueue_many([send])
     await tasks.enqueue_many([send("a@b.c")])
     await tasks.enqueue_many(send.call("a@b.c"))
+    await tasks.list(state="lost")
+    await tasks.requeue(states=["failed"])
+    await tasks.delete(since="1h")
+    (await tasks.list())[0].lease_until
     send_in_thread(5)
     await send_in_thread("a@b.c")
 

@@ -9,10 +9,21 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, model_serializer
 
-from afterwards import Cancel, FailedTask, Progress, Retry, RetryAfter, Snooze, State, TaskHandle, progress, task
+from afterwards import (
+    Cancel,
+    FailedTask,
+    Progress,
+    Retry,
+    RetryAfter,
+    Snooze,
+    State,
+    TaskHandle,
+    TaskRecord,
+    progress,
+    task,
+)
 from afterwards.core.retry import Retry as CoreRetry
 from afterwards.core.settling import Raised
-from afterwards.core.task import Task
 from afterwards.execution.outcomes import outcome_of_function
 from face.diary import note
 from face.diary import said as the_diary
@@ -262,12 +273,12 @@ async def retry_what_cannot_be_decided() -> None:
     raise ValueError("broken")
 
 
-async def _scheduled(handle: TaskHandle[Any]) -> Task:
-    async def look() -> Task | None:
+async def _scheduled(handle: TaskHandle[Any]) -> TaskRecord:
+    async def look() -> TaskRecord | None:
         record = await handle.status()
-        return record if record.state is State.SCHEDULED and record.failed else None
+        return record if record.retrying else None
 
-    found: Task = await until_async(look)
+    found: TaskRecord = await until_async(look)
     return found
 
 

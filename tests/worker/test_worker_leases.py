@@ -19,7 +19,7 @@ from afterwards.tasks.registry import registry
 from face.diary import note, take, take_in_thread
 from face.diary import said as the_diary
 from face.processes import uvicorn, write_application
-from face.serving import finished, records, until, working
+from face.serving import as_stored, finished, records, until, working
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
@@ -88,7 +88,8 @@ async def test_the_task_of_a_worker_that_died_runs_again_and_nothing_is_charged_
         names = registry.names
         await engine.claim(Claim(worker="dead", limit=1, lease=timedelta(seconds=0.01), names=names))
         async with working(url):
-            record = await finished(handle)
+            await finished(handle)
+            record = await as_stored(handle)
     assert (record.state, record.attempt, record.crashed) == (State.SUCCEEDED, 2, 0)
     assert [failure.kind for failure in record.failures] == [FailureKind.CRASHED]
 

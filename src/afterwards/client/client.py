@@ -56,6 +56,11 @@ class LocalWorker(Protocol):
         """
         ...
 
+    @property
+    def changes(self) -> int:
+        """A number that is another one after the worker has begun or ended a task, or got its progress."""
+        ...
+
     def stop(self, task: Task) -> None:
         """Stop a task whose cancellation was requested, if it runs here."""
         ...

@@ -45,10 +45,13 @@ class TaskHandle(Generic[R]):
     It may be used in any process and event loop. Before the task is stored every method raises NotStored.
     """
 
-    __slots__ = ("__weakref__", "_client", "_load", "_not_stored", "_stored", "id")
+    __slots__ = ("__weakref__", "_client", "_load", "_not_stored", "_stored", "id", "name")
 
-    def __init__(self, id: str, client: Client, load: Callable[[str | None], R], *, stored: bool = True) -> None:
+    def __init__(
+        self, id: str, client: Client, load: Callable[[str | None], R], *, name: str = "", stored: bool = True
+    ) -> None:
         self.id = id
+        self.name = name  # of the task function; empty if it is not known
         self._client = client
         self._load = load
         self._stored = stored
@@ -122,6 +125,10 @@ class TaskHandle(Generic[R]):
             "properties": {"id": {"title": "Id", "type": "string", "format": "uuid"}},
             "required": ["id"],
         }
+
+    @property
+    def client(self) -> Client:
+        return self._client
 
     @property
     def stored(self) -> bool:

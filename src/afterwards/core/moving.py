@@ -43,7 +43,7 @@ class MovedTask:
         """The size of its longest texts, in characters."""
         task = self.task
         texts = (task.arguments, task.result, task.context, *(failure.traceback for failure in task.failures))
-        return sum(len(text) for text in texts if text)
+        return sum(len(text) for text in (*texts, *(line.message for line in task.logs)) if text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

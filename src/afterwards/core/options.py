@@ -150,11 +150,12 @@ class Options:
     max_queued: int | Mapping[str, int] | None = None  # tasks that may wait in a queue; a number applies to each queue
     propagate: tuple[ContextVar[Any], ...] = ()  # context variables whose values attempts get from the caller
     max_file_size: int = 32 * 1024 * 1024  # bytes of one uploaded file among a task's arguments
+    max_streams: int = 100  # clients that may follow tasks by server-sent events in this process
 
     def __post_init__(self) -> None:
         if self.concurrency is not None:
             _check_count("concurrency", self.concurrency)
-        for name in ("threads", "max_file_size"):
+        for name in ("threads", "max_file_size", "max_streams"):
             _check_count(name, getattr(self, name))
         _check_most_queued(self.max_queued)
         for variable in self.propagate:

@@ -65,7 +65,7 @@ class TaskRecord:
     def redacted(self) -> Self:
         """Return the record without its secrets: their values, and their texts wherever they occur."""
         hide = Redactor(self.arguments, self.result, self.secrets)
-        texts = {name: hide.text(value) for name in _TEXTS if (value := getattr(self, name)) is not None}
+        texts: dict[str, Any] = {name: hide.text(text) for name in _TEXTS if (text := getattr(self, name)) is not None}
         return replace(
             self,
             **texts,

@@ -4,27 +4,49 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Body, Depends, Query
 
 from afterwards.client import steering
 from afterwards.core.errors import UnknownTask
 from afterwards.core.task import Task
-from afterwards.dashboard import api_parts, shapes
+from afterwards.dashboard import api_parts, shapes, stream
 from afterwards.dashboard.actions import Action, perform
 from afterwards.dashboard.answers import Json
-from afterwards.dashboard.filters import Asked, Listing, Selection
+from afterwards.dashboard.filters import Asked, Listing, Selection, each_once
 from afterwards.dashboard.site import Acting, Visited
 from afterwards.tasks.record import TaskRecord
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": shapes.Refused, "description": "The body is no text"},
     401: {"model": shapes.Refused, "description": "The application's `auth` refuses the visitor"},
     403: {"model": shapes.Refused, "description": "The visitor may not do this, or another site has sent the request"},
     422: {"model": shapes.Unprocessable, "description": "A parameter is wrong; `loc` names it"},
     503: {"model": shapes.Refused, "description": "The task store is away; `Retry-After` says when to ask again"},
 }
 
-router = APIRouter(responses=REFUSALS)
+router = APIRouter(responses=REFUSALS, dependencies=[Depends(each_once)])
 router.include_router(api_parts.router)
+router.include_router(stream.router)
+
+
+def _changing(action: Action) -> Callable[..., Awaitable[shapes.Changed]]:
+    """Return the endpoint of an action."""
+
+    async def change_tasks(site: Acting, selection: Annotated[Selection, Body()]) -> shapes.Changed:
+        return shapes.Changed(changed=await perform(site, action, selection.wanted(site.client.now())))
+
+    return change_tasks
+
+
+for action, description in {
+    Action.REQUEUE: "Queue finished tasks again, and with them those that were cancelled because of them.",
+    Action.CANCEL: "Cancel unfinished tasks, and those behind them. Running ones are asked to stop.",
+    Action.DELETE: "Delete the records of finished tasks, with their files.",
+    Action.START: "Queue scheduled tasks now.",
+}.items():
+    router.add_api_route(
+        f"/tasks/{action}", _changing(action), methods=["POST"], name=f"{action}_tasks", description=description
+    )
 
 
 @router.get("/tasks", response_model=shapes.Records)
@@ -53,26 +75,6 @@ async def show_task(site: Visited, id: str) -> Json:
     if not found:
         raise UnknownTask(id)
     return Json(_shown(found)[0])
-
-
-def _changing(action: Action) -> Callable[..., Awaitable[shapes.Changed]]:
-    """Return the endpoint of an action."""
-
-    async def change_tasks(site: Acting, selection: Annotated[Selection, Body()]) -> shapes.Changed:
-        return shapes.Changed(changed=await perform(site, action, selection.wanted(site.client.now())))
-
-    return change_tasks
-
-
-for action, description in {
-    Action.REQUEUE: "Queue finished tasks again, and with them those that were cancelled because of them.",
-    Action.CANCEL: "Cancel unfinished tasks, and those behind them. Running ones are asked to stop.",
-    Action.DELETE: "Delete the records of finished tasks, with their files.",
-    Action.START: "Queue scheduled tasks now.",
-}.items():
-    router.add_api_route(
-        f"/tasks/{action}", _changing(action), methods=["POST"], name=f"{action}_tasks", description=description
-    )
 
 
 def _shown(tasks: Sequence[Task]) -> list[dict[str, Any]]:

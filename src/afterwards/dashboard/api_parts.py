@@ -1,6 +1,6 @@
 """The JSON API below ``{prefix}/api``: numbers, queues, pauses, schedules and workers."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import asdict
 from typing import Any
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException
 from afterwards.core.errors import UnknownFunction
 from afterwards.core.routing import FORGOTTEN_AFTER
 from afterwards.core.task import State
-from afterwards.dashboard import actions, schedules, shapes
+from afterwards.dashboard import actions, numbers, schedules, shapes
 from afterwards.dashboard.filters import Name
 from afterwards.dashboard.site import Acting, Site, Visited
 from afterwards.dashboard.throughput import Span, throughput
@@ -30,14 +30,7 @@ router = APIRouter()
 @router.get("/stats")
 async def show_stats(site: Visited) -> shapes.Numbers:
     """Return how many tasks there are in each state."""
-    stats = await (await site.engine()).stats()
-    counts: Counter[State] = Counter()
-    for (_, state), count in stats.counts.items():
-        counts[state] += count
-    return shapes.Numbers(
-        states={state: counts[state] for state in State},
-        oldest=None if stats.oldest is None else stats.oldest.total_seconds(),
-    )
+    return shapes.Numbers(**numbers.of(await (await site.engine()).stats()))
 
 
 @router.get("/throughput")

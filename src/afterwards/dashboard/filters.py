@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -34,23 +36,44 @@ SPAN = re.compile(r"[0-9]{1,6}[smhd]")
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("the character U+0000 is in no task")
-    return text
+def _written_out(instant: Any) -> Any:
+    """Refuse numbers, which pydantic takes for seconds since 1970: a span is meant."""
+    if not isinstance(instant, str) or not _DATE.match(instant):
+        raise ValueError(
+            "give an instant with its zone, as 2026-01-31T12:30:00Z, or a span until now, as 15m, 1h or 7d"
+        )
+    return instant
 
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 Span = Annotated[str, Field(pattern=f"^{SPAN.pattern}$", examples=["15m", "1h", "7d"])]
 Since = Annotated[
-    AwareDatetime | Span,
+    Annotated[AwareDatetime, BeforeValidator(_written_out)] | Span,
     Field(description="An instant with its zone, or a span until now: finished since then, else added since then"),
 ]
 Text = Annotated[
     str,
-    Field(min_length=1, max_length=200, description="Part of an id, a name, the request, arguments or a failure"),
-    AfterValidator(_without_nul),
+    Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^\x00]+$",  # PostgreSQL takes none
+        description="Part of an id, a name, the request, the arguments or a failure",
+    ),
 ]
+
+
+ONCE = ("text", "since", "limit", "before", "span", "task")
+
+
+def each_once(request: Request) -> None:
+    """Refuse an address that gives a parameter twice of which only one value would count."""
+    for name in ONCE:
+        if len(request.query_params.getlist(name)) > 1:
+            raise RequestValidationError(
+                [{"type": "value_error", "loc": ("query", name), "msg": "it is given more than once"}]
+            )
 
 
 class Strict(BaseModel):
@@ -87,12 +110,20 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+class Everything(Strict):
+    """All tasks: ``{"all": true}``."""
+
+    all: Literal[True]
+
+    def filter(self, now: datetime) -> Filter:
+        return Filter()
+
+
 class Given(Strict):
-    """A filter in a body, as ``{"state": "failed", "since": "1h"}``. All tasks are meant only if it says so."""
+    """A filter in a body: ``{"state": "failed", "since": "1h"}``. An empty one is refused: it would mean all tasks."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    all: Literal[True] = Field(default=True, description="All tasks; without any other key")
     state: State | Annotated[list[State], Field(min_length=1)] = Field(default=[])
     name: Name | Annotated[list[Name], Field(min_length=1)] = Field(default=[])
     queue: Name | Annotated[list[Name], Field(min_length=1)] = Field(default=[])
@@ -103,13 +134,15 @@ class Given(Strict):
     def _says_which(self) -> Self:
         if not self.model_fields_set:
             raise ValueError('an empty filter would mean all tasks: say {"all": true}')
-        if "all" in self.model_fields_set and len(self.model_fields_set) > 1:
-            raise ValueError('"all" and another key are both given: give one of them')
         return self
 
     def filter(self, now: datetime) -> Filter:
         lists = (_as_list(self.state), _as_list(self.name), _as_list(self.queue))
         return filter_of(*lists, self.text or None, self.since or None, now)
+
+
+def _all_or_some(given: Any) -> str:
+    return "all" if isinstance(given, Mapping) and "all" in given else "some"
 
 
 class ByIds(Strict):
@@ -124,7 +157,10 @@ class ByIds(Strict):
 class ByFilter(Strict):
     """The tasks that a filter names, at most 100,000."""
 
-    filter: Given
+    filter: Annotated[
+        Annotated[Everything, Tag("all")] | Annotated[Given, Tag("some")],
+        Discriminator(_all_or_some),
+    ]
 
     def wanted(self, now: datetime) -> Filter:
         return self.filter.filter(now)

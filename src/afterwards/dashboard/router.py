@@ -18,6 +18,7 @@ from afterwards.dashboard.answers import answer_errors
 from afterwards.dashboard.pages import router as pages
 from afterwards.dashboard.guard import Guard, Hardened
 from afterwards.dashboard.site import Site
+from afterwards.web.exit_stacks import ExitStacks
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -83,9 +84,14 @@ class _Inside(Response):
                 message = {**message, "headers": [*message["headers"], *self._prepared.headers.raw]}
             await send(message)
 
-        await self._app(site.entered(scope, seen, path=below or "/"), receive, send_prepared)
+        # What the dependency has added runs after the answer, and may need what it has opened.
+        release = ExitStacks(scope).close_request if self.background is None else _keep_open
+        await self._app(site.entered(scope, seen, path=below or "/", release=release), receive, send_prepared)
         if self.background is not None:  # FastAPI has put there what the dependency has added
             await self.background()
+
+
+async def _keep_open() -> None: ...
 
 
 def base_of(scope: Scope, below: str) -> str:

@@ -1,5 +1,6 @@
 """``Site``: the dashboard as one request sees it. The API and the pages share it."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
 from urllib.parse import quote
@@ -10,6 +11,8 @@ from starlette.types import Scope
 from afterwards.client.client import Client
 from afterwards.dashboard.access import Access
 from afterwards.engine import Engine
+
+Release = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +46,7 @@ class Site:
         return "/".join([quote(self.base), *(quote(part, safe="") for part in parts)]) or "/"
 
 
-_KEY = "afterwards.site"
+_KEY, _RELEASE = "afterwards.site", "afterwards.release"
 
 _KEPT = (  # ASGI's own
     "type",
@@ -60,10 +63,18 @@ _KEPT = (  # ASGI's own
 )
 
 
-def entered(scope: Scope, site: Site, *, path: str) -> Scope:
-    """Return the scope of a request inside the dashboard. ``path`` is below its base, with a leading slash."""
+def entered(scope: Scope, site: Site, *, path: str, release: Release) -> Scope:
+    """Return the scope of a request inside the dashboard.
+
+    ``path`` is below its base, with a leading slash; ``release`` closes what the visitor's dependency has opened.
+    """
     kept = {key: scope[key] for key in _KEPT if key in scope}  # without what the outer application keeps there
-    return {**kept, "root_path": site.base, "path": site.base + path, _KEY: site}
+    return {**kept, "root_path": site.base, "path": site.base + path, _KEY: site, _RELEASE: release}
+
+
+async def release(scope: Scope) -> None:
+    """Close what the visitor's dependency has opened, such as a session, before an answer that lasts."""
+    await scope[_RELEASE]()
 
 
 def within(scope: Scope) -> Site:

@@ -228,7 +228,7 @@ class TaskFunction(Generic[P, T, R]):
         return Call(self, args, kwargs)
 
     def handle(self, id: str, client: Client, *, stored: bool = True) -> TaskHandle[R]:
-        return TaskHandle(id, client, self._result_of, stored=stored)
+        return TaskHandle(id, client, self._result_of, name=self.name, stored=stored)
 
 
 @dataclass(frozen=True, slots=True)

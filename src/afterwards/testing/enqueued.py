@@ -18,7 +18,7 @@ OPTIONS = ("delay", "run_at", "queue", "priority")
 
 
 def assert_enqueued(function: TaskFunction[Any, Any, Any], /, **arguments: Any) -> TaskRecord:
-    """Return the record of the newest task of the function with these arguments. Raises AssertionError if this test stored none.
+    """Return the record of the newest task of the function with these arguments. Raises AssertionError without one.
 
     The state of the task does not matter. Omitted arguments match any value. Options of the call can be checked, too:
     ``delay`` (seconds or a timedelta after it was stored, exact; 0 for none), ``run_at`` (an aware datetime), ``queue``

@@ -20,6 +20,7 @@ from afterwards.core.errors import EngineError, InvalidOption, QueueFull
 from afterwards.core.keywords import AS_CONFIGURED, AsConfigured, DatabaseConnection, DatabaseSession
 from afterwards.core.spelling import check_names
 from afterwards.tasks.function import TaskFunction
+from afterwards.web.accepted import Accepted
 from afterwards.web.buffer import Buffer, drop, flush
 from afterwards.web.exit_stacks import ExitStacks
 from afterwards.web.idempotency import key_from_header, own_key
@@ -130,6 +131,15 @@ class BackgroundTasks(Buffer):
             self._connection = connection
         if idempotency_key is not None:
             self._key = self._request_key() if idempotency_key is True else own_key(idempotency_key)
+
+    def accepted(self, handle: TaskHandle[Any]) -> Accepted:
+        """Return the answer 202 for a task that was added: ``return background_tasks.accepted(handle)``.
+
+        Its body is ``{"id": ...}``. ``Retry-After`` says when to ask for the task, and ``Location`` where: the path of
+        its status in the application's ``tasks.router(...)``, behind ``root_path``. Without such a router there is no
+        ``Location``. It leaves when the task is stored, like any answer. Raises InvalidOption if no handle is given.
+        """
+        return Accepted(handle)
 
     async def flush(self) -> None:
         """Store the calls added so far now, all or none. Their tasks still start when the request has ended.

@@ -40,6 +40,11 @@ class ExitStacks:
         self._function.push_async_exit(leave)
         return True
 
+    async def close_request(self) -> None:
+        """Close the dependencies now that FastAPI would close after the response."""
+        if self._request is not None:
+            await self._request.aclose()
+
     def when_request_closes(self, leave: Exit) -> None:
         """Call ``leave`` after the response."""
         if self._request is not None:

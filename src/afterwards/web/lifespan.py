@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from afterwards import telemetry
@@ -9,6 +10,7 @@ from afterwards.client.client import Client, running_loop
 from afterwards.tasks.decorator import prepare
 from afterwards.tasks.process_main import refuse_to_serve
 from afterwards.tasks.registry import registry
+from afterwards.web import live
 from afterwards.web.embedded_worker import Serving
 from afterwards.web.signals import Signals
 from afterwards.web.without_lifespan import WithoutLifespan
@@ -43,6 +45,7 @@ class Lifespan:
         running_loop()
         self._alone.leave_to_lifespan()
         self._client.served = True
+        live.begin(self._client)
         runner = self._serving()
         telemetry.make_visible()
         for function in registry:
@@ -50,8 +53,15 @@ class Lifespan:
         try:
             await self._client.open()
             async with self._serve(app) as state:
-                with Signals(runner.drain):  # until the worker has ended
+                with Signals(partial(self._drain, runner)):  # until the worker has ended
                     async with runner.working(state or {}):
-                        yield state
+                        try:
+                            yield state
+                        finally:  # without a signal, this is the first that is heard of the end
+                            live.end(self._client)
         finally:
             await self._client.close()
+
+    def _drain(self, runner: Serving) -> None:
+        live.end(self._client)  # the server waits for all connections, and these would stay open
+        runner.drain()

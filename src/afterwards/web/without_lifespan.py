@@ -13,6 +13,7 @@ from afterwards.execution.retrying import persist
 from afterwards.tasks.decorator import prepare
 from afterwards.tasks.process_main import refuse_to_serve
 from afterwards.tasks.registry import registry
+from afterwards.web import live
 from afterwards.web.embedded_worker import Serving
 from afterwards.web.signals import HeldSignals
 
@@ -40,6 +41,7 @@ class WithoutLifespan:
         """Start the worker on the event loop of a request, unless tasks are run already. Does not wait."""
         self.loop = loop
         self._client.served = True
+        live.begin(self._client)
         serving = self._serving()
         if serving.started or (self._working and not self._working.done()):
             return
@@ -58,9 +60,14 @@ class WithoutLifespan:
             telemetry.not_begun(error)
             return
         told = asyncio.Event()
-        signals = HeldSignals(serving.drain, told.set)
+
+        def end() -> None:
+            live.end(self._client)
+            told.set()
+
+        signals = HeldSignals(serving.drain, end)
         try:
-            with signals, _Exit(told.set, serving.drain):
+            with signals, _Exit(end, serving.drain):
                 async with serving.working({}):
                     await _until(told, or_cancelled=serving.drain)
         except asyncio.CancelledError:

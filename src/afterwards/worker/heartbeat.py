@@ -60,10 +60,12 @@ class HeartbeatThread:
         self._stopped = threading.Event()
         self._hurried = threading.Event()
         self._stays = False
+        self.noted = 0  # grows when an attempt has reported progress
         self._noted: SimpleQueue[TaskContext | None] = SimpleQueue()  # None wakes the thread
 
     def note(self, context: TaskContext) -> None:
         """Have an attempt's progress stored soon. May be called from any thread."""
+        self.noted += 1
         self._noted.put(context)
 
     def hurry(self) -> None:

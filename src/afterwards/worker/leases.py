@@ -33,6 +33,7 @@ class Leases:
     def __init__(self, lifetime: Lifetime) -> None:
         self.suspects = Suspects()
         self._lifetime = lifetime
+        self.changes = 0  # grows when a lease was taken, and when an outcome was stored
         self._held: dict[Lease, LeasedTask] = {}
 
     def __len__(self) -> int:
@@ -46,6 +47,7 @@ class Leases:
 
     def add(self, leased: LeasedTask) -> None:
         self._held[leased.lease] = leased
+        self.changes += 1
         if leased.task.suspect:
             self.suspects.add(leased.lease)
 
@@ -55,6 +57,7 @@ class Leases:
     def drop(self, lease: Lease) -> LeasedTask | None:
         """Forget a task whose outcome is stored, or whose outcome this worker need no longer store."""
         self.suspects.discard(lease)
+        self.changes += 1
         return self._held.pop(lease, None)
 
     def leases(self) -> Collection[Lease]:

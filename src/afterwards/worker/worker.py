@@ -176,6 +176,10 @@ class Worker:
     def stop(self, task: Task) -> None:
         self._stopping.cancel(task)
 
+    @property
+    def changes(self) -> int:
+        return self._leases.changes + self._heartbeat.noted
+
     def _start_parts(self) -> None:
         start = self._parts.start
         start(CLAIMING, self._claimer.run)

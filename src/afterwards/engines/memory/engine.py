@@ -118,7 +118,8 @@ class MemoryEngine(KeptMoves, KeptWorkers):
             self._put([*finished.changed, *succession.follow_all(ended, waiting, now)], now)
             self._store([one.then for one in finished.accepted if one.then])
             refused = [one for one in settled if one.lease in {*finished.refused}]
-            self._put(succession.late_all(self._tasks.by_id, refused, now), now)
+            for late in succession.late_all(self._tasks.by_id, refused, now):
+                self._tasks.note(late)
             self._tallies.add(tallies.ends_of(finished.accepted), now)
             return [*finished.refused]
 
@@ -282,7 +283,7 @@ class MemoryEngine(KeptMoves, KeptWorkers):
         for new in tasks:
             if new.run_at and new.id in made:  # scheduled for an instant that the caller chose
                 self._tasks.waits_since.pop(new.id, None)
-        return stored.answers
+        return [replace(task, logs=()) if task.logs else task for task in stored.answers]  # as other engines
 
     def _planned(self, tasks: Sequence[NewTask], claim: Claim | None, now: datetime) -> Stored:
         """Return the tasks that an enqueue stores, and its answers. Raises QueueFull."""

@@ -72,6 +72,10 @@ class Tasks:
         self.by_id[task.id] = task
         self._enter(task, now)
 
+    def note(self, task: Task) -> None:
+        """Store a task of which only the history is new: it stays where it is, since the same time."""
+        self.by_id[task.id] = task
+
     def put_first(self, tasks: Sequence[tuple[Task, datetime | None]], now: datetime) -> None:
         """Store new tasks, newest first, before all others. Each has the instant that its record does not show."""
         first = min(self._numbers.values(), default=self._next_number)

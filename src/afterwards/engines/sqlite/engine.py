@@ -13,11 +13,11 @@ from afterwards.core.routing import LiveWorker, Unroutable
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, NewTask, Task
-from afterwards.engine import Arrived, Batch, Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
+from afterwards.engine import Arrived, Batch, Chunk, Claim, Fire, Heartbeat, Held, Transaction
 from afterwards.engines.sqlite import rows
+from afterwards.engines.sqlite.controls import Controls
 from afterwards.engines.sqlite.io import backup
 from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.io.opening import OpenedInEachProcess
 from afterwards.engines.sqlite.io.operation import ConditionalOperation, FunctionOperation
 from afterwards.engines.sqlite.io.runtime import say_what_joining_risks
 from afterwards.engines.sqlite.operations import (
@@ -26,8 +26,6 @@ from afterwards.engines.sqlite.operations import (
     files,
     finishing,
     moving,
-    pausing,
-    pruning,
     reading,
     registration,
     scheduling,
@@ -35,18 +33,12 @@ from afterwards.engines.sqlite.operations import (
     storing,
     successors,
 )
-from afterwards.engines.sqlite.operations.finishing import Finish, Piece
+from afterwards.engines.sqlite.operations.finishing import Finish
 from afterwards.engines.sqlite.operations.joined import Joined, is_on
 from afterwards.engines.sqlite.operations.unclaimed_leases import ClaimTasks, Enqueue, EnqueueAndLease, UnclaimedLeases
 
-MOST_CHANGED = 100
-"""Tasks that one transaction cancels or requeues, so that none takes long."""
 
-MOST_PRUNED = 500
-"""Rows that one transaction deletes, so that none takes long."""
-
-
-class SQLiteEngine(OpenedInEachProcess):
+class SQLiteEngine(Controls):
     """Tasks in one file, for any number of processes of one machine. Stored tasks survive a power cut.
 
     The engine may be opened several times at once, from any event loop; the last exit closes it.
@@ -95,13 +87,6 @@ class SQLiteEngine(OpenedInEachProcess):
         if starts:
             await self._here().writer.call(partial(storing.publish, starts=starts))
 
-    async def get(self, ids: Sequence[str]) -> list[Task]:
-        return await self._here().reader.call(partial(reading.get, ids=ids)) if ids else []
-
-    async def cancel(self, ids: Sequence[str], reason: str) -> list[Task]:
-        await self._in_pieces(ids, lambda some: partial(finishing.cancel, ids=some, reason=reason))
-        return await self.get(ids)
-
     async def claim(self, claim: Claim) -> list[Task]:
         opened = self._here()
         opened.wakeup.clear()
@@ -145,65 +130,10 @@ class SQLiteEngine(OpenedInEachProcess):
             )
         )
 
-    async def requeue(self, ids: Sequence[str]) -> list[Task]:
-        if not ids:
-            return []
-        ordered = await self._here().reader.call(partial(reading.in_the_order_stored, ids=ids))
-        return await self._in_pieces(ordered, lambda some: partial(finishing.requeue, ids=some))
-
-    async def _in_pieces(
-        self, ids: Sequence[str], change: Callable[[Sequence[str]], Callable[[Connection], Piece]]
-    ) -> list[Task]:
-        """Run several transactions if there are many, so that other calls get their turn. Returns the changed tasks."""
-        changed: list[Task] = []
-        left = ids
-        while left:
-            piece = await self._here().writer.call(change(left[:MOST_CHANGED]))
-            changed += piece.changed
-            left = left[piece.done :]
-            while piece.left_behind and await self._go_on_behind():
-                pass
-        return changed
-
-    async def _go_on_behind(self) -> bool:
-        """Decide on remaining tasks behind others. Returns True if more are left."""
-        return await self._here().writer.ask(successors.GoOn())
-
-    async def find(self, query: Query) -> list[Task]:
-        return await self._here().reader.call(partial(reading.find, query=query))
-
-    async def stats(self) -> Stats:
-        return await self._here().reader.call(reading.stats)
-
-    async def prune(self, limit: int) -> int:
-        """Run several transactions if there are many, so that other calls get their turn."""
-        pruned = 0
-        while pruned < limit:
-            some = min(limit - pruned, MOST_PRUNED)
-            prune = ConditionalOperation(partial(pruning.prune, limit=some), needed=pruning.is_any_over, otherwise=0)
-            count = await self._here().writer.ask(prune)
-            pruned += count
-            if count < some:
-                break
-        await self._delete_files_over()
-        writer = self._here().writer
-        await writer.ask(ConditionalOperation(set_aside.put_odd, needed=set_aside.is_any_odd, otherwise=None))
-        await writer.ask(
-            ConditionalOperation(registration.forget, needed=registration.is_any_forgotten, otherwise=None)
-        )
-        return pruned
-
     async def delete_files(self, tasks: Sequence[str]) -> None:
         if tasks:
             await self._here().writer.call(partial(files.release, tasks=[rows.key(task) for task in tasks]))
             await self._delete_files_over()
-
-    async def _delete_files_over(self) -> None:
-        """Run several transactions if there are many, so that other calls get their turn."""
-        while await self._here().writer.ask(
-            ConditionalOperation(files.delete_some, needed=files.is_any_over, otherwise=False)
-        ):
-            pass
 
     async def write_chunks(self, chunks: Sequence[Chunk]) -> None:
         if chunks:
@@ -227,15 +157,6 @@ class SQLiteEngine(OpenedInEachProcess):
             if timeout <= timedelta():
                 opened.writer.room_at = None  # once: the next claim sets it again if a rate is used up
         await opened.wakeup.wait(max(timedelta(), timeout))
-
-    async def pause(self, paused: Paused) -> None:
-        await self._here().writer.call(partial(pausing.pause, paused=paused))
-
-    async def resume(self, paused: Paused) -> None:
-        await self._here().writer.call(partial(pausing.resume, paused=paused))
-
-    async def paused(self) -> Paused:
-        return await self._here().reader.call(pausing.paused)
 
     async def register_schedules(self, expressions: Mapping[str, str]) -> list[StoredSchedule]:
         if expressions:

@@ -1,12 +1,13 @@
 """Parse rows as tasks and failures. A row that this version cannot read raises UnreadableRow."""
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from afterwards.core.fast_frozen import blank, frozen
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.progress import Progress
-from afterwards.core.task import Failure, FailureKind, State, Task
+from afterwards.core.task import Failure, FailureKind, LogLine, State, Task
 from afterwards.core.text import shortened
 from afterwards.engines.sqlite import shapes
 from afterwards.engines.sqlite.rows import (
@@ -24,7 +25,7 @@ from afterwards.engines.sqlite.rows import (
 )
 from afterwards.engines.sqlite.shapes import LATEST, UnreadableRow
 
-_STATE, _AFTER, _SUSPECT, _RUN_AT, _LEASE_UNTIL, _PROGRESS, _ASIDE_FROM = 4, 10, 15, 16, 18, 24, 29
+_STATE, _AFTER, _SUSPECT, _RUN_AT, _LEASE_UNTIL, _PROGRESS, _ASIDE_FROM, _SECRETS = 4, 10, 15, 16, 18, 24, 29, 33
 
 _UNTIL = {State.SCHEDULED: _RUN_AT, State.RUNNING: _LEASE_UNTIL}
 """The column that holds the end of a state that ends by time."""
@@ -75,8 +76,10 @@ def _to_task(row: Row, failures: tuple[Failure, ...]) -> Task:
     draft.expires_at = None if row[26] is None else to_instant(row[26])
     draft.losses = row[28]
     draft.failures = failures
+    draft.logs = ()
     draft.set_aside = row[30]
     draft.failures_left_out = row[31]
+    draft.secrets = () if row[_SECRETS] is None else to_secrets(row[_SECRETS])
     draft.unreadable = draft.unique_key = draft.idempotency_key = draft.context = None
     draft.limit_key, draft.rerun_after_crash = UNLIMITED, True
     if row[27] is not None:
@@ -121,6 +124,18 @@ def _more_of(text: str) -> dict[str, Any]:
     return more
 
 
+@lru_cache  # the tasks of one function have the same
+def to_secrets(text: str) -> tuple[str, ...]:
+    """Return the names of a task's secrets. Raises UnreadableRow."""
+    try:
+        secrets = json.loads(text)
+    except (ValueError, RecursionError):
+        secrets = None
+    if not isinstance(secrets, list) or not all(isinstance(name, str) for name in secrets):
+        raise UnreadableRow("its column secrets does not hold a JSON array of names")
+    return tuple(secrets)
+
+
 def to_progress(text: str) -> Progress:
     """Return the stored progress. It decides nothing, so a part that cannot be read is only reported."""
     try:
@@ -143,3 +158,17 @@ def to_failure(row: Row) -> Failure:
         message=message,
         traceback=traceback,
     )
+
+
+def to_logs(attempt: int, text: str) -> list[LogLine]:
+    """Return the lines of a row of ``reading.LOGS``. Raises ValueError, TypeError, OverflowError, RecursionError."""
+    lines = []
+    for at, *texts in json.loads(text):
+        level, logger, message = map(_unicode, texts)
+        lines.append(LogLine(attempt=attempt, at=to_instant(at), level=level, logger=logger, message=message))
+    return lines
+
+
+def _unicode(text: str) -> str:
+    """Return the text without lone surrogates, which JSON can contain. Raises TypeError for anything but text."""
+    return str.encode(text, errors="replace").decode()

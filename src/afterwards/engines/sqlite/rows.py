@@ -1,15 +1,17 @@
 """Tasks as rows: instants and spans are microseconds, ids are 16 bytes, absent values are NULL."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 from afterwards.core.errors import EngineError
 from afterwards.core.fast_frozen import draft_of
 from afterwards.core.limits import UNLIMITED
-from afterwards.core.task import Failure, State, Task
+from afterwards.core.task import Failure, LogLine, State, Task
 from afterwards.core.text import is_unicode
 
 Row = tuple[Any, ...]
@@ -148,7 +150,7 @@ def from_new(task: Task, *, at_an_instant: bool = False) -> tuple[tuple[str, ...
 
 MOVED = (
     *("seq", "id", "name", "arguments", "created_at", "queue", "priority", "overrides", "retention", "origin", "after"),
-    *("plain", "unique_key", "idempotency_key", "limit_key", "more", "failures_left_out"),
+    *("plain", "unique_key", "idempotency_key", "limit_key", "more", "failures_left_out", "secrets"),
     *("state", "attempt", "failed", "crashed", "suspect", "losses", "run_at", "worker", "lease_until", "started_at"),
     *("finished_at", "cancel_requested", "reason", "cause", "progress", "result", "expires_at", "aside_from"),
     *("set_aside", "queued_at"),
@@ -177,6 +179,7 @@ def from_moved(task: Task, since: datetime | None, seq: int) -> Row:
         task.limit_key,
         more.get("more"),
         task.failures_left_out,
+        more.get("secrets"),
         *_standing(task),
         since and from_instant(since),
     )
@@ -226,6 +229,7 @@ def has_more(task: Task) -> bool:
         and task.limit_key == UNLIMITED
         and task.rerun_after_crash
         and task.expires_at is None
+        and not task.secrets
     )
 
 
@@ -235,6 +239,8 @@ def _more(task: Task) -> Iterator[tuple[str, Any]]:
         yield "overrides", task.overrides
     if task.expires_at is not None:
         yield "expires_at", from_instant(task.expires_at)
+    if task.secrets:
+        yield "secrets", json.dumps(task.secrets)
     more = {name: value for name, absent in MORE.items() if (value := getattr(task, name)) != absent}
     for name in more.keys() & {"unique_key", "idempotency_key", "limit_key"}:
         yield name, more[name]
@@ -264,3 +270,15 @@ def from_failure(task_id: str, failure: Failure) -> Row:
         failure.message,
         failure.traceback,
     )
+
+
+def from_logs(task_id: str, logs: Sequence[LogLine]) -> list[Row]:
+    """Return the values of ``changing.INSERT_LOGS``: a row for each attempt."""
+    return [
+        (
+            key(task_id),
+            attempt,
+            json.dumps([(from_instant(line.at), line.level, line.logger, line.message) for line in lines]),
+        )
+        for attempt, lines in groupby(logs, attrgetter("attempt"))
+    ]

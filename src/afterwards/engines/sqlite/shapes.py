@@ -43,6 +43,7 @@ SHAPE: Final[dict[str, tuple[type, ...]]] = {
     "set_aside": (TEXT, NOTHING),
     "failures_left_out": (WHOLE,),
     "limit_key": (TEXT,),
+    "secrets": (TEXT, NOTHING),
     "seq": (WHOLE,),
 }
 """The columns of a task that are read, and their types."""

@@ -9,7 +9,7 @@ import pytest
 from afterwards.core.limits import Limit, Rate
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.settling import Cancelled, SetAside
-from afterwards.core.task import State, Task
+from afterwards.core.task import LogLine, State, Task
 from afterwards.engine import Batch, Chunk, Engine, Fire, Heartbeat, Paused, Query
 from afterwards.engines.memory import MemoryEngine
 from afterwards.testing.clock import START, FakeClock
@@ -80,7 +80,8 @@ class Moving(Conformance):
         await engine.enqueue([self.task("thank", wait=HOUR), self.task(run_at=START + DAY, held=True, priority=5)])
         more: dict[str, Any] = {"queue": "mail", "origin": "GET /", "context": "{}", "rerun_after_crash": False}
         await engine.enqueue([self.task(overrides="{}", retention=timedelta.max, expires=DAY, limit_key="a", **more)])
-        await engine.enqueue([self.task(unique_key="u"), self.task(idempotency_key="i", limit_key="*")])
+        secret = self.task("thank", arguments='{"password":"x"}', secrets=("password", "return"))
+        await engine.enqueue([secret, self.task(unique_key="u"), self.task(idempotency_key="i", limit_key="*")])
         clock.advance(SOON)
         for outcome in (SUCCESS, FAILURE, RETRY, SNOOZE, Cancelled("no"), SetAside("other code")):
             await self.ended(engine, outcome, retention=DAY)
@@ -90,7 +91,8 @@ class Moving(Conformance):
         failed = self.task()
         await engine.enqueue([failed, self.task(after=failed.id)])
         [taken] = await self.claim(engine, ids=[failed.id])
-        await self.finish(engine, taken, FAILURE)
+        line = LogLine(attempt=1, at=START, level="INFO", logger="shop", message="a line")
+        await engine.finish([replace(self.settled(taken, FAILURE), logs=(line, line))])
         lost = await self.running(engine)
         clock.advance(LEASE * 2)
         await self.lose(engine, [lost])

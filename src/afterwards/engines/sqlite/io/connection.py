@@ -7,6 +7,7 @@ from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from afterwards.core.tallies import Ends, added, step_of
 from afterwards.engine import Paused
 from afterwards.engines.sqlite import placeholders, rows, shapes
 from afterwards.engines.sqlite.columns import LIMITED, QUEUED
@@ -37,6 +38,13 @@ LOOK = f"""
 
 PAUSED = "SELECT kind, name FROM afterwards_paused"
 
+TALLY = """
+    INSERT INTO afterwards_tallies (at, succeeded, failed, retried) VALUES (?, ?, ?, ?)
+    ON CONFLICT (at) DO UPDATE SET
+        succeeded = succeeded + excluded.succeeded, failed = failed + excluded.failed,
+        retried = retried + excluded.retried
+"""
+
 MOST_ROWS = 32
 """Rows that one statement inserts. Each number of rows is a statement that is prepared once."""
 
@@ -46,6 +54,8 @@ MOST_VALUES = 999
 T = TypeVar("T")
 
 NOT_PAUSED = Paused()
+
+NO_ENDS = Ends()
 
 
 class Aside(NamedTuple):
@@ -94,6 +104,7 @@ class Connection:
     decided: int  # tasks behind others that this transaction has decided on
     left_behind: bool  # more of them are noted, for later transactions
     set_aside: list[Aside]  # by this transaction
+    ends: Ends  # of attempts, in this transaction
     odd_texts = False  # some text in the file is not UTF-8
     odd_lanes = False  # a queued task has a queue, a name or a limit key that is not text
     room_at: datetime | None = None  # when a used-up rate lets another task start
@@ -111,6 +122,7 @@ class Connection:
         self.decided = 0
         self.left_behind = False
         self.set_aside = []
+        self.ends = NO_ENDS
         self._looked_at = -1
         self._paused = None
 
@@ -163,6 +175,14 @@ class Connection:
             insert = self.execute_unseen if rows.is_leased(columns) else self.execute
             for some in in_pieces(values, MOST_VALUES // len(columns)):
                 insert(placeholders.insert(columns, len(some)), [*chain.from_iterable(some)])
+
+    def count(self, ends: Ends) -> None:
+        """Count ended attempts. The transaction's last statement stores the numbers of all its operations."""
+        self.ends = added(self.ends, ends)
+
+    def store_counts(self) -> None:
+        if self.ends:
+            self.execute_unseen(TALLY, (rows.from_instant(step_of(self.now)), *self.ends))
 
     def after(self, span: timedelta) -> int:
         """Return the instant that is a span after now, in microseconds."""

@@ -24,6 +24,7 @@ _STEPS = tuple(
         "004_behind.sql",
         "005_queued_since.sql",
         "006_moving.sql",
+        "007_steering.sql",
     )
 )
 VERSION = MAJOR * 1000 + len(_STEPS)

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from afterwards.core.limits import UNLIMITED
-from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, Failure, State, Task
+from afterwards.core.settling import Settled
+from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, LOGGED_ATTEMPTS, Failure, State, Task
 from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.io.connection import Connection
 
@@ -53,6 +54,16 @@ TRIM_FAILURES = f"""
     )
 """
 
+INSERT_LOGS = "INSERT INTO afterwards_logs (task, attempt, lines) VALUES {rows}"
+
+TRIM_LOGS = f"""
+    DELETE FROM afterwards_logs WHERE rowid IN (
+        SELECT one.rowid FROM afterwards_logs AS one
+        WHERE one.task IN ({{places}})
+            AND {LOGGED_ATTEMPTS} <= (SELECT count(*) FROM afterwards_logs WHERE task = one.task AND rowid > one.rowid)
+    )
+"""
+
 
 def put_all(connection: Connection, tasks: Sequence[Task]) -> None:
     """Store tasks with their new values, without their failures."""
@@ -71,6 +82,18 @@ def add_failures(connection: Connection, failures: Iterable[tuple[Task, Failure]
     """Store failures as ``lifecycle.with_failure`` adds them, each with the task that already includes it."""
     added = [*failures]
     many.insert(connection, INSERT_FAILURES, [rows.from_failure(task.id, failure) for task, failure in added])
-    if numerous := [rows.key(task.id) for task, _ in added if task.attempt > MOST_FAILURES]:
+    # An attempt has at most two: it was lost, and it ended late.
+    if numerous := [rows.key(task.id) for task, _ in added if 2 * task.attempt > MOST_FAILURES]:
         many.change(connection, COUNT_LEFT_OUT, numerous)
         many.change(connection, TRIM_FAILURES, numerous)
+
+
+def add_logs(connection: Connection, accepted: Iterable[Settled]) -> None:
+    """Store what attempts logged, as ``lifecycle.with_logs`` adds it."""
+    logged = [one for one in accepted if one.logs]
+    if not logged:
+        return
+    lines = [row for one in logged for row in rows.from_logs(one.lease.task_id, one.logs)]
+    many.insert(connection, INSERT_LOGS, lines)
+    if numerous := [rows.key(one.lease.task_id) for one in logged if one.lease.attempt > LOGGED_ATTEMPTS]:
+        many.change(connection, TRIM_LOGS, numerous)

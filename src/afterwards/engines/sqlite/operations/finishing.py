@@ -7,6 +7,7 @@ from typing import NamedTuple
 from afterwards.core import lifecycle, succession
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.settling import Settled
+from afterwards.core.tallies import Ends, ends_of
 from afterwards.core.task import Lease, State, Task
 from afterwards.engines.sqlite import placeholders, rows
 from afterwards.engines.sqlite.columns import COLUMNS
@@ -89,7 +90,11 @@ def finish(connection: Connection, settled: Sequence[Settled]) -> list[Lease]:
             succeeded += _succeed(connection, counted, some)
     if succeeded:
         successors.follow(connection, {}, succeeded=[one.lease.task_id for one in succeeded])
-    refused = [] if len(held) + len(succeeded) == len(once) else _refused(once, [*held, *succeeded])
+    connection.count(Ends(succeeded=len(succeeded)))
+    if held:
+        connection.count(ends_of(held))
+    changing.add_logs(connection, chain(held, succeeded))
+    refused = [] if len(held) + len(succeeded) == len(once) else _refused(connection, once, [*held, *succeeded])
     return [*refused, *finish(connection, again)] if again else refused
 
 
@@ -110,9 +115,17 @@ def _by_statement(settled: Sequence[Settled]) -> dict[Counted | None, list[Settl
     return groups
 
 
-def _refused(settled: Sequence[Settled], held: Sequence[Settled]) -> list[Lease]:
+def _refused(connection: Connection, settled: Sequence[Settled], held: Sequence[Settled]) -> list[Lease]:
+    """Return the leases that did not hold. Those of attempts that were lost before are recorded."""
     left = {one.lease for one in held}
-    return [one.lease for one in settled if one.lease not in left]
+    refused = [one for one in settled if one.lease not in left]
+    found = reading.by_key(connection, [rows.key(one.lease.task_id) for one in refused])
+    tasks = {task.id: task for task in reading.to_tasks(connection, found, failures=reading.LISTED_FAILURES)}
+    late = succession.late_all(tasks, refused, connection.now)
+    known = {task.id: {*task.failures} for task in tasks.values()}
+    new = [(task, failure) for task in late for failure in task.failures if failure not in known[task.id]]
+    changing.add_failures(connection, new)
+    return [one.lease for one in refused]
 
 
 def cancel(connection: Connection, ids: Sequence[str], reason: str) -> Piece:
@@ -155,6 +168,14 @@ def requeue(connection: Connection, ids: Sequence[str]) -> Piece:
     if len(cancelled) > len(some):
         successors.note_left_cancelled(connection, requeued.changed, some)
     return Piece(len(ids), reading.get(connection, requeued.queued), connection.left_behind)
+
+
+def start_now(connection: Connection, ids: Sequence[str]) -> Piece:
+    """Queue tasks whose time has not come yet, given in the order stored."""
+    tasks = [task for _, task in reading.found(connection, ids).values() if not task.unreadable]
+    started = [after for task in tasks if (after := lifecycle.start_now(task, connection.now)) is not task]
+    changing.put_all(connection, started)
+    return Piece(len(ids), reading.get(connection, [task.id for task in started]))
 
 
 def bring_back(connection: Connection, ids: Iterable[str]) -> None:

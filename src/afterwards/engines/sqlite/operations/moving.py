@@ -196,9 +196,7 @@ def _newest(connection: Connection, limit: int, beyond: int) -> Batch | None:
             size += one.size
         if size >= MOST_BYTES:
             break
-    keys = [rows.key(one.task.id) for one in taken]
-    for statement in (pruning.DELETE_TASKS, pruning.DELETE_FAILURES, pruning.DELETE_ALIASES):
-        many.change(connection, statement, keys)
+    pruning.forget(connection, [rows.key(one.task.id) for one in taken])
     return Batch(id="", to="", tasks=tuple(taken), beyond=str(beyond)) if taken or looked_at == limit else None
 
 
@@ -211,7 +209,7 @@ def _below(connection: Connection, beyond: int, limit: int) -> Iterator[tuple[in
 
 
 def _moved(connection: Connection, found: Sequence[rows.Row]) -> Iterator[tuple[int, MovedTask]]:
-    tasks = reading.to_tasks(connection, [row[:-1] for row in found])
+    tasks = reading.with_logs(connection, reading.to_tasks(connection, [row[:-1] for row in found]))
     aliases: dict[bytes, list[str]] = {}
     for key, alias in many.select(connection, ALIASES_OF, [rows.raw(row[0]) for row in found]):
         aliases.setdefault(key, []).append(rows.to_id(alias))
@@ -263,5 +261,7 @@ def _put_tasks(connection: Connection, moved: Sequence[MovedTask], stored: Seque
     many.insert(connection, INSERT_MOVED, tasks)
     failures = [rows.from_failure(one.task.id, failure) for one in stored for failure in one.task.failures]
     many.insert(connection, changing.INSERT_FAILURES, failures)
+    logs = [row for one in stored for row in rows.from_logs(one.task.id, one.task.logs)]
+    many.insert(connection, changing.INSERT_LOGS, logs)
     aliases = [(rows.key_to_store(alias), rows.key(one.task.id)) for one in moved for alias in one.aliases]
     many.insert(connection, INSERT_ALIASES, aliases)

@@ -1,24 +1,18 @@
-"""Queries that do not change the file. Every function runs in one transaction."""
+"""Tasks by their ids, and counts of all. Every function runs in one transaction, and does not change the file."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
-from heapq import nlargest
 
-from afterwards.core.task import Failure, State, Task
-from afterwards.engine import Query, Stats
+from afterwards.core.tallies import Ends, Tally, step_of
+from afterwards.core.task import Failure, LogLine, State, Task
+from afterwards.engine import Stats
 from afterwards.engines.sqlite import many, rows, shapes
-from afterwards.engines.sqlite.columns import ASIDE, COLUMNS, LIMITED, QUEUED
+from afterwards.engines.sqlite.columns import ASIDE, COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import salvage
 from afterwards.engines.sqlite.rows import Row
-
-FIND = f"""
-    SELECT {COLUMNS} FROM afterwards_tasks
-    WHERE seq IN (SELECT seq FROM afterwards_tasks {{index}} WHERE {{conditions}} ORDER BY seq DESC LIMIT ?)
-"""
-
-BEFORE = "seq < (SELECT seq FROM afterwards_tasks WHERE id = ?)"
 
 EXPIRED = f"""
     SELECT {COLUMNS} FROM afterwards_tasks WHERE state = 'running' AND lease_until <= ?
@@ -56,21 +50,6 @@ OLDEST = """
     )
 """
 
-PARTS = {
-    State.WAITING: [("state = 'waiting'", "INDEXED BY afterwards_waiting")],
-    State.SCHEDULED: [("state = 'scheduled'", "INDEXED BY afterwards_scheduled")],
-    State.QUEUED: [
-        (QUEUED, "INDEXED BY afterwards_queued"),
-        (LIMITED, "INDEXED BY afterwards_limited"),
-    ],
-    State.RUNNING: [("state = 'running'", "INDEXED BY afterwards_running")],
-    State.SUCCEEDED: [("state = 'succeeded'", "NOT INDEXED")],  # most tasks are, so the newest are found at once
-    State.FAILED: [("finished_at IS NOT NULL AND state = 'failed'", "INDEXED BY afterwards_ended")],
-    State.CANCELLED: [("finished_at IS NOT NULL AND state = 'cancelled'", "INDEXED BY afterwards_ended")],
-}
-"""The condition and the index by which the tasks in a state are found."""
-
-
 Found = tuple[Row, Task]
 """A row and its task. The task's failures are not read."""
 
@@ -87,10 +66,17 @@ FAILURES = """
 
 LISTED_FAILURES = FAILURES.replace("message, traceback", "message, ''")
 
+LOGS = "SELECT task, attempt, lines FROM afterwards_logs WHERE task IN ({places}) ORDER BY task, rowid"
+
+TALLIES = """
+    SELECT at - at % ?, sum(succeeded), sum(failed), sum(retried) FROM afterwards_tallies WHERE at >= ?
+    GROUP BY 1 ORDER BY 1
+"""
+
 
 def get(connection: Connection, ids: Sequence[str]) -> list[Task]:
     found = _rows(connection, ids)
-    return to_tasks(connection, [found[id] for id in ids if id in found])
+    return with_logs(connection, to_tasks(connection, [found[id] for id in ids if id in found]))
 
 
 def found(connection: Connection, ids: Iterable[str]) -> dict[str, Found]:
@@ -127,29 +113,6 @@ def in_the_order_stored(connection: Connection, ids: Iterable[str]) -> list[str]
     return [rows.to_id(key) for _, key in sorted({*many.select(connection, PLACES, [*keys, *aliases])})]
 
 
-def find(connection: Connection, query: Query) -> list[Task]:
-    if frozenset() in (query.states, query.names, query.queues, query.idempotency_keys):
-        return []
-    found = [row for where, index in _parts(query) for row in _find(connection, query, where, index)]
-    listed = nlargest(query.limit, found, key=lambda row: row[-1])
-    return to_tasks(connection, listed, failures=LISTED_FAILURES)
-
-
-def _parts(query: Query) -> Iterator[tuple[list[str], str]]:
-    """Yield conditions that together find all of a query's states, and the index of each."""
-    if query.states is None and not query.set_aside:
-        yield [], ""
-        return
-    aside = [ASIDE]
-    if query.states is not None:
-        states = ", ".join(f"'{state}'" for state in sorted(query.states))
-        aside.append(f"aside_from IN ({states})")
-        for state in () if query.set_aside else query.states:
-            for where, index in PARTS[state]:
-                yield [where], index
-    yield aside, "INDEXED BY afterwards_aside"
-
-
 def stats(connection: Connection) -> Stats:
     counts: Counter[tuple[str, State]] = Counter()
     for queue, state, count in connection.execute(COUNTS):
@@ -158,6 +121,12 @@ def stats(connection: Connection) -> Stats:
     instants = [rows.instant_or(instant, connection.now) for instant in since if instant is not None]
     oldest = max(timedelta(), connection.now - min(instants)) if instants else None
     return Stats(counts=counts, oldest=oldest)
+
+
+def tallies(connection: Connection, since: timedelta, step: timedelta) -> list[Tally]:
+    first = rows.from_instant(step_of(connection.now - since, step))
+    found = connection.execute(TALLIES, (rows.from_span(step), first)).fetchall()
+    return [Tally(rows.to_instant(at), Ends(*map(int, numbers))) for at, *numbers in found]
 
 
 def expired(connection: Connection, limit: int) -> tuple[list[Task], list[int]]:
@@ -181,17 +150,9 @@ def to_tasks(connection: Connection, found: Sequence[Row], *, failures: str = FA
     return [task_of(connection, row, tuple(by_task.get(row[0], ()))) for row in found]
 
 
-def _find(connection: Connection, query: Query, conditions: Sequence[str], index: str) -> list[Row]:
-    if query.idempotency_keys is not None:
-        index = "INDEXED BY afterwards_idempotent"  # at most one row for each key
-    where, values = list(conditions), list[object]()
-    wanted_values = (("name", query.names), ("queue", query.queues), ("idempotency_key", query.idempotency_keys))
-    for column, wanted in wanted_values:
-        if wanted is not None:
-            where.append(f"{column} IN ({', '.join('?' * len(wanted))})")
-            values += wanted
-    if query.before is not None:
-        where.append(BEFORE)
-        values.append(rows.key(query.before))
-    statement = FIND.format(index=index, conditions=" AND ".join(where) or "1")
-    return connection.execute(statement, (*values, query.limit)).fetchall()
+def with_logs(connection: Connection, tasks: Sequence[Task]) -> list[Task]:
+    """Return the tasks with what their attempts logged."""
+    logs: dict[str, list[LogLine]] = {}
+    for key, *lines in many.select(connection, LOGS, [rows.key(task.id) for task in tasks if task.attempt]):
+        logs.setdefault(rows.to_id(key), []).extend(salvage.logs_of(*lines))
+    return [replace(task, logs=tuple(logs[task.id])) if task.id in logs else task for task in tasks]

@@ -7,7 +7,7 @@ from typing import Any
 
 from afterwards import telemetry
 from afterwards.core import routing
-from afterwards.core.routing import FORGOTTEN_AFTER, Backlog, LiveWorker, Route, Unroutable
+from afterwards.core.routing import FORGOTTEN_AFTER, Backlog, LiveWorker, PlainRun, Route, Unroutable
 from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import skip_scan
@@ -15,13 +15,14 @@ from afterwards.engines.sqlite.operations.skip_scan import NEXT_LIMITED_NAME, NE
 from afterwards.engines.sqlite.shapes import is_text
 
 ANNOUNCE = """
-    INSERT OR REPLACE INTO afterwards_workers (id, host, pid, started_at, names, queues, slots, has_left, seen_at)
+    INSERT OR REPLACE INTO afterwards_workers
+        (id, host, pid, started_at, names, queues, slots, has_left, more, seen_at)
     VALUES {rows}
 """
 
 
 SEEN_WORKERS = """
-    SELECT id, host, pid, started_at, names, queues, slots, seen_at, has_left FROM afterwards_workers
+    SELECT id, host, pid, started_at, names, queues, slots, seen_at, has_left, more FROM afterwards_workers
     WHERE seen_at >= ? ORDER BY started_at, id
 """
 
@@ -113,7 +114,16 @@ def _from_worker(worker: LiveWorker) -> rows.Row:
     queues = None if worker.queues is None else json.dumps(sorted(worker.queues))
     names = json.dumps(sorted(worker.names))
     started_at, has_left = rows.from_instant(worker.started_at), int(worker.has_left)
-    return worker.id, worker.host, worker.pid, started_at, names, queues, worker.slots, has_left
+    return worker.id, worker.host, worker.pid, started_at, names, queues, worker.slots, has_left, _more(worker)
+
+
+def _more(worker: LiveWorker) -> str | None:
+    """Return as JSON what a worker tells of itself that decides nothing, None if it tells nothing."""
+    running = [(one.name, rows.from_instant(one.started_at), one.origin) for one in worker.running]
+    lag = None if worker.lag is None else rows.from_span(worker.lag)
+    more = {"lag": lag, "version": worker.version or None, "running": running or None}
+    told = {name: value for name, value in more.items() if value is not None}
+    return json.dumps(told) if told else None
 
 
 def _to_workers(found: Iterable[Sequence[Any]]) -> list[LiveWorker]:
@@ -128,7 +138,7 @@ def _to_workers(found: Iterable[Sequence[Any]]) -> list[LiveWorker]:
 
 
 def _to_worker(row: Sequence[Any]) -> LiveWorker:
-    id, host, pid, started_at, names, queues, slots, seen_at, has_left = row
+    id, host, pid, started_at, names, queues, slots, seen_at, has_left, more = row
     if not all(map(is_text, (id, host, pid))) or not isinstance(slots, int):
         raise TypeError("one of its columns has the wrong type")
     return LiveWorker(
@@ -141,4 +151,21 @@ def _to_worker(row: Sequence[Any]) -> LiveWorker:
         slots=slots,
         seen_at=rows.to_instant(seen_at),
         has_left=bool(has_left),
+        **_told(more),
     )
+
+
+def _told(more: Any) -> dict[str, Any]:
+    """Return the fields in the text of ``_more``. It decides nothing, so if it cannot be read, there are none."""
+    if more is None:
+        return {}
+    try:
+        told = json.loads(more)
+        lag, version, running = told.get("lag"), told.get("version"), told.get("running", ())
+        return {
+            "lag": None if lag is None else rows.to_span(lag),
+            "version": str(version or ""),
+            "running": tuple(PlainRun(str(name), rows.to_instant(at), origin) for name, at, origin in running),
+        }
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        return {}

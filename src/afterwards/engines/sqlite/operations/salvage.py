@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from afterwards.core.task import Failure, FailureKind, State, Task
+from afterwards.core.task import Failure, FailureKind, LogLine, State, Task
 from afterwards.core.text import shortened
 from afterwards.engines.sqlite import parsing, rows, shapes
 from afterwards.engines.sqlite.rows import Row
@@ -45,6 +45,15 @@ def failure_of(row: Row) -> Failure:
         )
 
 
+def logs_of(attempt: Any, text: Any) -> list[LogLine]:
+    """Return the lines of a row of ``reading.LOGS``, or one line that says that they cannot be read."""
+    try:
+        return parsing.to_logs(attempt, text)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        told = "this version cannot read what this attempt logged"
+        return [LogLine(attempt=_whole(attempt), at=EPOCH, level="ERROR", logger="afterwards", message=told)]
+
+
 def _salvaged(row: Row, reason: str, failures: tuple[Failure, ...]) -> Task:
     found = {column: row[place] for column, place in _PLACES.items()}
     instants = {
@@ -53,6 +62,9 @@ def _salvaged(row: Row, reason: str, failures: tuple[Failure, ...]) -> Task:
     }
     state = rows.STATES.get(found["state"]) or rows.STATES.get(found["aside_from"]) or State.WAITING
     waits = state.pending or found["aside_from"] is not None
+    secrets = () if found["secrets"] is None else _tried(parsing.to_secrets, found["secrets"])
+    if secrets is None:  # it is not known what must not be shown
+        found |= {"arguments": "", "result": None}
     return Task(
         id=_tried(rows.to_id, found["id"]) or "",
         name=_text(found["name"]),
@@ -82,6 +94,7 @@ def _salvaged(row: Row, reason: str, failures: tuple[Failure, ...]) -> Task:
         progress=_tried(parsing.to_progress, found["progress"]),
         result=_optional(found["result"]),
         expires_at=instants["expires_at"],
+        secrets=secrets or (),
         failures=failures,
         failures_left_out=_whole(found["failures_left_out"]),
         set_aside=_optional(found["set_aside"]) or (reason if waits else None),

@@ -77,6 +77,7 @@ def _call(random: Random) -> Asked:
         limit_key=random.choice(["", "*", "ada", "eve"]),
         rerun_after_crash=random.random() < 0.9,
         max_queued=random.choice([None, None, None, 6]),
+        secrets=random.choice([(), (), (), ("name",)]),
     )
 
 

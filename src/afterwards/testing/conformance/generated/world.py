@@ -54,6 +54,7 @@ class Asked:
     limit_key: str = ""
     rerun_after_crash: bool = True
     max_queued: int | None = None
+    secrets: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         given = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
@@ -291,6 +292,7 @@ class World:
             limit_key=asked.limit_key,
             rerun_after_crash=asked.rerun_after_crash,
             max_queued=asked.max_queued,
+            secrets=asked.secrets,
         )
 
     def _logged(self, task: Task, lines: int) -> tuple[LogLine, ...]:

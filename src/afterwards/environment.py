@@ -26,3 +26,8 @@ def worker() -> bool | None:
             return False
         case other:
             raise InvalidOption(f"AFTERWARDS_WORKER={other!r}: set it to on or off")
+
+
+def name() -> str | None:
+    """Return what this installation is called, as "staging": ``AFTERWARDS_ENVIRONMENT``, else ``FASTAPI_ENV``."""
+    return os.environ.get("AFTERWARDS_ENVIRONMENT") or os.environ.get("FASTAPI_ENV") or None

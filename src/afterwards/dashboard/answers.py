@@ -12,6 +12,8 @@ from starlette.types import Scope
 from afterwards import telemetry
 from afterwards.core.errors import EngineError, InvalidOption, UnknownTask
 from afterwards.core.text import shortened
+from afterwards.dashboard.pages.errors import error_page
+from afterwards.dashboard.site import within
 
 
 class Json(Response):
@@ -24,8 +26,10 @@ class Json(Response):
 
 
 def refusal(scope: Scope, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
-    """Return the answer to a request that is not served."""
-    return Json({"detail": detail}, status, headers)
+    """Return the answer to a request that is not served: a page where a page was asked for."""
+    if within(scope).is_api(scope):
+        return Json({"detail": detail}, status, headers)
+    return error_page(scope, status, detail, headers)
 
 
 def answer_errors(app: FastAPI) -> None:
@@ -46,11 +50,15 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     """Answer as FastAPI does, without what was sent: it may be anything, also what is no JSON."""
     assert isinstance(error, RequestValidationError)
+    if not within(request.scope).is_api(request.scope):
+        return refusal(request.scope, 422, "; ".join(one["msg"] for one in error.errors()))
     found = [{"type": one["type"], "loc": one["loc"], "msg": one["msg"]} for one in error.errors()]
     return Json({"detail": found}, 422)
 
 
 async def _unprocessable(request: Request, error: Exception) -> Response:
+    if not within(request.scope).is_api(request.scope):
+        return refusal(request.scope, 422, shortened(str(error)))
     parameter = getattr(error, "parameter", "")
     return Json({"detail": [{"type": "value_error", "loc": [parameter], "msg": shortened(str(error))}]}, 422)
 

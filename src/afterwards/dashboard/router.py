@@ -15,6 +15,7 @@ from afterwards.client.client import Client
 from afterwards.dashboard import api, closed, site
 from afterwards.dashboard.access import Access, dependency, visitor
 from afterwards.dashboard.answers import answer_errors
+from afterwards.dashboard.pages import router as pages
 from afterwards.dashboard.guard import Guard, Hardened
 from afterwards.dashboard.site import Site
 from afterwards.web.exit_stacks import ExitStacks
@@ -44,6 +45,7 @@ def inner_app() -> FastAPI:
     app = FastAPI(title="afterwards", openapi_url="/api/openapi.json", docs_url=None, redoc_url=None)
     answer_errors(app)
     app.include_router(api.router, prefix="/api")
+    app.include_router(pages.router)
     return app
 
 

@@ -28,6 +28,11 @@ class Site:
     def may_act(self) -> bool:
         return self.access is Access.ACT
 
+    def is_api(self, scope: Scope) -> bool:
+        """Return True if a request is for the API, and not for a page."""
+        path: str = scope["path"]
+        return path.startswith(f"{self.base}/api/")
+
     async def engine(self) -> Engine:
         """Return the open engine. Raises EngineError."""
         return await self.client.open()

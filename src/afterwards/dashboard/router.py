@@ -15,8 +15,8 @@ from afterwards.client.client import Client
 from afterwards.dashboard import api, closed, site
 from afterwards.dashboard.access import Access, dependency, visitor
 from afterwards.dashboard.answers import answer_errors
-from afterwards.dashboard.pages import router as pages
 from afterwards.dashboard.guard import Guard, Hardened
+from afterwards.dashboard.pages import router as pages
 from afterwards.dashboard.site import Site
 from afterwards.web.exit_stacks import ExitStacks
 

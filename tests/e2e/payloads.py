@@ -66,7 +66,7 @@ _BREAKOUTS = [
     "&lt;script&gt;fired()&lt;/script&gt;",
     "%3Cscript%3Efired()%3C/script%3E",
     "\u202e<script>fired()</script>",
-    "＜script＞fired()＜/script＞",
+    "\uff1cscript\uff1efired()\uff1c/script\uff1e",
     "<script>fired()</script>\n\n<b>",
 ]
 

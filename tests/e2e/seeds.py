@@ -1,7 +1,7 @@
 """Tasks in every state, as an engine gets them from senders and workers."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -97,7 +97,9 @@ class Sower:
         """Store a task in each state, workers, schedules and pauses. Returns the ids by what they are."""
         said = self.texts
         await self.engine.announce([self.worker, replace(self.worker, id="gone", pid="12", has_left=True, running=())])
-        await self.engine.register_schedules({"nightly_report": "0 3 * * * Europe/Berlin", "sync_orders": "every 0:05:00"})
+        await self.engine.register_schedules(
+            {"nightly_report": "0 3 * * * Europe/Berlin", "sync_orders": "every 0:05:00"}
+        )
         ids = {
             "queued": await self.add("send_welcome"),
             "scheduled": await self.add("send_welcome", wait=timedelta(hours=2)),
@@ -169,7 +171,11 @@ class Sower:
         id = await self.add("sync_orders", queue="bulk")
         task = await self.claim(id)
         await self.end(
-            id, state=State.SCHEDULED, wait=timedelta(minutes=4), failed=1, failure=self.failure(task, FailureKind.TIMED_OUT)
+            id,
+            state=State.SCHEDULED,
+            wait=timedelta(minutes=4),
+            failed=1,
+            failure=self.failure(task, FailureKind.TIMED_OUT),
         )
         return id
 
@@ -234,5 +240,3 @@ class Sower:
                     for number in range(start, start + 1000)
                 ]
             )
-
-

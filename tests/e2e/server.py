@@ -16,7 +16,9 @@ import uvicorn
 from fastapi import BackgroundTasks, Depends, FastAPI, Header
 
 from afterwards import Access, Afterwards, engines, progress, task
-from afterwards.engine import Engine
+from afterwards.core.errors import EngineUnavailable
+from afterwards.core.task import Task
+from afterwards.engine import Engine, Query
 from afterwards.engines.memory import MemoryEngine
 from e2e.payloads import PAYLOADS
 from e2e.seeds import Clock, Sower, Texts
@@ -39,7 +41,7 @@ step = asyncio.Event()
 @task
 async def send_welcome(email: str) -> None:
     """Wait for the test before each step."""
-    bar = progress(total=3, description="writing")
+    bar = progress(total=3, desc="writing")
     for _ in range(3):
         await step.wait()
         step.clear()
@@ -64,7 +66,7 @@ def application(setting: Setting, clock: Clock) -> FastAPI:
         await sow(await tasks.client.open(), clock, setting.seed)
         yield
 
-    app = FastAPI(lifespan=lifespan, root_path=setting.root_path)
+    app = FastAPI(lifespan=lifespan)
     tasks = Afterwards(
         app, setting.url, worker=setting.worker, dashboard=setting.prefix, auth=Depends(visitor), grace=0.2
     )
@@ -78,14 +80,23 @@ def application(setting: Setting, clock: Clock) -> FastAPI:
         step.set()
 
     @app.post("/away")
-    async def away() -> None:
-        """Let the store fail from now on."""
-        failing.add(True)
+    async def go_away() -> None:
+        """Let the store be away from now on."""
+        away.set()
 
     return app
 
 
-failing: set[bool] = set()
+class MayBeAway(MemoryEngine):
+    """A store that can be away."""
+
+    async def find(self, query: Query) -> list[Task]:
+        if away.is_set():
+            raise EngineUnavailable("the connection was refused")
+        return await super().find(query)
+
+
+away = asyncio.Event()
 
 
 async def sow(engine: Engine, clock: Clock, seed: str) -> None:
@@ -111,7 +122,7 @@ def main() -> None:
     clock = Clock()
 
     def made(url: str) -> Engine:
-        return MemoryEngine(clock=clock)
+        return MayBeAway(clock=clock)
 
     listening = socket.create_server(("127.0.0.1", 0))
     print(listening.getsockname()[1], flush=True)

@@ -27,10 +27,11 @@ class ConfirmPage:
     question: Question
     ids: Sequence[str]  # empty: all that the question names
     examples: list[TaskRecord]
+    back: str | None  # the task from whose page somebody came
 
 
 async def confirm_page(
-    engine: Engine, now: datetime, act: ActWords, question: Question, ids: Sequence[str]
+    engine: Engine, now: datetime, act: ActWords, question: Question, ids: Sequence[str], back: str | None
 ) -> ConfirmPage:
     """Read the page: two calls of the engine."""
     wanted = wanted_by(question, ids, now).only(act.states)
@@ -44,6 +45,7 @@ async def confirm_page(
             TaskRecord.of(task, shown=True)
             for task in (await listed(engine, wanted, limit=MOST_NAMED)).tasks[:MOST_NAMED]
         ],
+        back=back,
     )
 
 

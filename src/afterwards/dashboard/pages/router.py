@@ -65,11 +65,16 @@ async def tasks(request: Request, site: Visited, before: str | None = None) -> R
 
 @router.get("/tasks/confirm")
 async def confirm(
-    request: Request, site: Acting, act: str = "", id: Annotated[Sequence[str], Query()] = (), all: str = ""
+    request: Request,
+    site: Acting,
+    act: str = "",
+    id: Annotated[Sequence[str], Query()] = (),
+    all: str = "",
+    back: str = "",
 ) -> Response:
     ids = [] if all else ids_of(id)
     question = Question.of(request.query_params)
-    page = await confirm_page(await site.engine(), site.client.now(), act_of(act), question, ids)
+    page = await confirm_page(await site.engine(), site.client.now(), act_of(act), question, ids, id_of(back))
     return render(request.scope, "confirm.html", page=page)
 
 

@@ -83,10 +83,9 @@ const isStreaming = () => stream !== null && stream.readyState === EventSource.O
 function start() {
   if (!isLive() || stream) return;
   stream = new EventSource(document.body.dataset.stream);
-  stream.onmessage = () => plan();
-  for (const name of ["task", "tasks", "change", "changed"]) stream.addEventListener(name, () => plan());
+  for (const kind of ["change", "task"]) stream.addEventListener(kind, () => plan());
   stream.onerror = () => {
-    if (stream?.readyState === EventSource.CLOSED) stream = null;
+    if (stream?.readyState === EventSource.CLOSED) stream = null; // refused; else the browser tries again by itself
     if (isLive() && !planned) plan(POLL_EVERY);
   };
 }

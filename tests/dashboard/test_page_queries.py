@@ -1,0 +1,85 @@
+"""Each page asks the store as often for a hundred thousand tasks as for a few."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from fastapi import Depends, FastAPI
+
+from afterwards import Access, Afterwards, engines
+from afterwards.core.task import NewTask
+from afterwards.engine import Engine
+from afterwards.engines.sqlite import SQLiteEngine
+from afterwards.engines.sqlite.io import schema
+from afterwards.engines.sqlite.io.connection import OwnConnection
+from face.serving import serving
+
+pytestmark = pytest.mark.anyio
+
+MANY = 100_000
+
+MOST = {"": 16, "/queues": 6, "/tasks": 6, "/tasks?text=4711&name=greet": 20, "/workers": 8, "/schedules": 6}
+"""Statements of each page, with those of transactions."""
+
+
+class Counted:
+    number = 0
+
+
+class CountingConnection(OwnConnection):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.set_trace_callback(self.count)
+
+    def count(self, statement: str) -> None:
+        Counted.number += 1
+
+
+@pytest.fixture
+async def http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[httpx.AsyncClient, Engine]]:
+    monkeypatch.setattr(schema, "OwnConnection", CountingConnection)
+
+    def made(url: str) -> Engine:
+        return SQLiteEngine(tmp_path / "tasks.db")
+
+    with engines.replaced(made):
+        app = FastAPI()
+        tasks = Afterwards(app, worker=False, dashboard="/ops", auth=Depends(lambda: Access.ACT))
+        async with serving(app) as client:
+            yield client, await tasks.client.open()
+
+
+async def _store(engine: Engine, count: int) -> None:
+    for start in range(0, count, 5000):
+        await engine.enqueue(
+            [
+                NewTask(id=str(uuid4()), name="greet", arguments=json.dumps({"n": number}), queue=f"queue-{number % 7}")
+                for number in range(start, min(count, start + 5000))
+            ]
+        )
+
+
+async def _asked(http: httpx.AsyncClient) -> dict[str, int]:
+    """Return how many statements each page takes."""
+    asked = {}
+    for path in MOST:
+        before = Counted.number
+        (await http.get(f"/ops{path}")).raise_for_status()
+        asked[path] = Counted.number - before
+    return asked
+
+
+async def test_the_number_of_statements_does_not_grow(http: tuple[httpx.AsyncClient, Engine]) -> None:
+    client, engine = http
+    await _store(engine, 10)
+    few = await _asked(client)
+    await _store(engine, MANY)
+    many = await _asked(client)
+    assert many == few
+    assert {path: asked for path, asked in many.items() if asked > MOST[path]} == {}
+    listed = (await client.get("/ops/tasks")).text
+    assert listed.count("<tr data-row>") == 50

@@ -22,15 +22,22 @@ pytestmark = pytest.mark.anyio
 
 MANY = 100_000
 
-MOST = {"": 16, "/queues": 6, "/tasks": 6, "/tasks?text=4711&name=greet": 20, "/workers": 8, "/schedules": 6}
-"""Statements of each page, with those of transactions."""
+MOST = {"": 90, "/queues": 10, "/tasks": 10, "/tasks?text=4711&name=greet": 40, "/workers": 15, "/schedules": 10}
+"""Statements of each page, with those that begin and end transactions, for tasks in seven queues."""
+
+OTHERS = 3
+"""Statements that the process may execute for itself meanwhile."""
 
 
 class Counted:
+    """The number of statements that the database was asked to execute."""
+
     number = 0
 
 
 class CountingConnection(OwnConnection):
+    """Counts each statement."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.set_trace_callback(self.count)
@@ -75,11 +82,11 @@ async def _asked(http: httpx.AsyncClient) -> dict[str, int]:
 
 async def test_the_number_of_statements_does_not_grow(http: tuple[httpx.AsyncClient, Engine]) -> None:
     client, engine = http
-    await _store(engine, 10)
+    await _store(engine, 700)
+    await _asked(client)  # opens what is opened once
     few = await _asked(client)
     await _store(engine, MANY)
     many = await _asked(client)
-    assert many == few
+    assert {path: (few[path], asked) for path, asked in many.items() if asked > few[path] + OTHERS} == {}
     assert {path: asked for path, asked in many.items() if asked > MOST[path]} == {}
-    listed = (await client.get("/ops/tasks")).text
-    assert listed.count("<tr data-row>") == 50
+    assert (await client.get("/ops/tasks")).text.count("<tr data-row>") == 50

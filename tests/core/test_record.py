@@ -4,6 +4,9 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+from fastapi.encoders import jsonable_encoder
+from pydantic import TypeAdapter
+
 from afterwards import Progress, TaskRecord
 from afterwards.core.task import Failure, FailureKind, LogLine, State, Task
 
@@ -70,7 +73,8 @@ def test_a_record_shows_its_secrets_only_to_the_application() -> None:
     record = TaskRecord.of(secretive())
     assert record.arguments["key"] == CANARY
     assert CANARY in record.failures[0].traceback
-    assert CANARY not in repr(TaskRecord.of(secretive(), shown=True)).replace("secrets", "")
+    assert record.redacted() == TaskRecord.of(secretive(), shown=True)
+    assert record.secrets == ("key",)
 
 
 def test_shown_hides_arguments_by_parameter_and_texts_everywhere() -> None:
@@ -84,22 +88,28 @@ def test_shown_hides_arguments_by_parameter_and_texts_everywhere() -> None:
     assert shown.reason == "because of [hidden]"
 
 
-def test_json_never_shows_a_secret() -> None:
+def test_nothing_that_a_record_is_written_as_shows_a_secret() -> None:
     for record in (TaskRecord.of(secretive()), TaskRecord.of(secretive(), shown=True)):
-        text = json.dumps(record.as_json(), allow_nan=False)
-        assert CANARY not in text
-        assert "hunter22" not in text
+        said = [json.dumps(record.as_json(), allow_nan=False), repr(record), f"{record}", record.model_dump_json()]
+        said += [str(record.model_dump()), json.dumps(jsonable_encoder({"list": [record]}))]
+        for text in said:
+            assert "[hidden]" in text
+            assert CANARY not in text
+            assert "hunter22" not in text
+
+
+def test_a_record_is_typed_where_it_is_an_answer() -> None:
+    described = TypeAdapter(list[TaskRecord]).json_schema(mode="serialization")["$defs"]["TaskRecord"]["properties"]
+    assert described.keys() == TaskRecord.of(a_task()).as_json().keys()
+    assert described["created_at"]["format"] == "date-time"
 
 
 def test_json_has_plain_values_and_instants_in_utc() -> None:
     east = NOW.astimezone(timezone(timedelta(hours=9)))
-    said = (
-        TaskRecord.of(secretive()).as_json()
-        | TaskRecord.of(a_task(run_at=east, progress=Progress(done=2, total=4))).as_json()
-    )
+    said = TaskRecord.of(a_task(run_at=east, progress=Progress(done=2, total=4))).as_json()
     assert said["state"] == "failed"
     assert said["created_at"] == said["run_at"] == "2026-01-31T12:30:15.250000Z"
-    assert said["progress"] == {"done": 2, "total": 4, "description": "", "unit": "", "note": ""}
+    assert json.dumps(said["progress"]) == '{"done": 2, "total": 4, "description": "", "unit": "", "note": ""}'
     assert "secrets" not in said
     [one] = TaskRecord.of(a_task(failures=(failure("no luck"),))).as_json()["failures"]
     assert one == {

@@ -2,8 +2,8 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import httpx
 import pytest
@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI, Header, HTTPException
 
 from afterwards import Access, Afterwards, Cancel, TaskHandle, task
 from afterwards.engine import Engine
-from face.serving import finished, serving
+from face.serving import an_engine, finished, serving
 
 LEVELS: dict[str, Any] = {
     "reader": (Access.READ, "rita"),
@@ -62,9 +62,8 @@ class House:
 
 
 @pytest.fixture
-def store(request: pytest.FixtureRequest) -> str:
-    """The URL of a store that no other test uses."""
-    return f"memory://{quote(request.node.nodeid)}"
+def store(tmp_path: Path) -> str:
+    return an_engine(tmp_path)
 
 
 @pytest.fixture

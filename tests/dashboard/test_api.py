@@ -3,14 +3,16 @@
 import json
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
-from afterwards import State
+from afterwards import Access, Afterwards, State
 from dashboard.fixtures import ACT, READ, House, add, break_down, give_up
-from face.serving import finished
+from face.serving import finished, serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
@@ -173,7 +175,7 @@ async def test_a_wrong_filter_is_refused_with_its_name(http: httpx.AsyncClient, 
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (None, "valid dictionary"),
+        (None, '"loc":["body"'),
         ({}, "Field required"),
         ({"ids": []}, "at least 1 item"),
         ({"ids": [UNKNOWN] * 1001}, "at most 1000 items"),
@@ -216,3 +218,17 @@ async def test_a_filter_in_a_body_may_have_several_values(house: House) -> None:
     await house.ended(await give_up.enqueue())
     body = {"filter": {"state": ["succeeded", "cancelled"], "name": "give_up", "text": "give"}}
     assert await post(house.http, "tasks/delete", body) == {"changed": 1}
+
+
+async def test_a_store_that_is_away_is_answered_with_503(tmp_path: Path) -> None:
+    away = Afterwards(url=f"sqlite:///{tmp_path / 'no folder' / 'tasks.db'}")
+    app = FastAPI()
+    app.include_router(away.dashboard_router(auth=lambda: Access.ACT), prefix="/ops")
+    async with serving(app) as http:
+        for answer in (
+            await http.get("/ops/api/tasks"),
+            await http.get("/ops/api/stats"),
+            await http.post("/ops/api/tasks/requeue", json={"filter": {"all": True}}),
+        ):
+            assert answer.status_code == 503
+            assert (answer.json(), answer.headers["retry-after"]) == ({"detail": "The task store is unavailable"}, "1")

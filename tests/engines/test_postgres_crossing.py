@@ -15,9 +15,11 @@ from postgres_calls import LEASE, claim, end, new
 from afterwards.core.errors import QueueFull
 from afterwards.core.limits import Limit, Rate
 from afterwards.core.settling import Raised, Released, Succeeded
+from afterwards.core.tallies import KEPT, STEP, Ends, step_of
 from afterwards.core.task import NewTask, State
 from afterwards.engine import Fire, Heartbeat, Joined
-from afterwards.engines.postgres import PostgresEngine
+from afterwards.engines.postgres import PostgresEngine, rows
+from afterwards.engines.postgres.operations import tallying
 from afterwards.testing.conformance.joining import DriverTransaction
 from servers.postgres import PostgresServer
 
@@ -98,6 +100,40 @@ async def test_a_rate_holds_whoever_claims(engines: list[PostgresEngine]) -> Non
     for _ in range(3):
         await at_once([engine.claim(claim(5, limits=limits)) for engine in engines])
     assert (await engines[0].stats()).counts["default", State.RUNNING] == 7
+
+
+async def test_ends_are_counted_whoever_finishes_and_whoever_merges_the_counts(
+    engines: list[PostgresEngine], postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgres.configure(log_min_messages="error")
+    monkeypatch.setattr(tallying, "NOT_MERGED", -2 * STEP)  # also those of this minute
+    before = postgres.log().count(DEADLOCK)
+    await engines[0].enqueue([new() for _ in range(400)])
+
+    async def work(engine: PostgresEngine) -> None:
+        while tasks := await engine.claim(claim(20)):
+            failed = Raised(error=ValueError("no"))
+            outcomes = [failed if number % 4 == 0 else Succeeded() for number in range(len(tasks))]
+            ends = [engine.finish([end(*pair)]) for pair in zip(tasks, outcomes, strict=True)]
+            await at_once([*ends, engine.prune(1)])
+
+    await at_once([work(engine) for engine in engines])
+    counted = [tally.ends for tally in await engines[0].tallies(KEPT, STEP)]
+    assert Ends(*map(sum, zip(*counted, strict=True))) == Ends(300, 100, 0)
+    assert postgres.log().count(DEADLOCK) == before
+
+
+async def test_an_open_transaction_that_counts_keeps_nobody_waiting(
+    engines: list[PostgresEngine], postgres_url: str
+) -> None:
+    await engines[0].enqueue([new()])
+    [task] = await engines[0].claim(claim())
+    with closing(psycopg.connect(postgres_url)) as open, open.cursor() as cursor:
+        for minutes in range(2):
+            minute = rows.from_instant(step_of(datetime.now(UTC)) + minutes * STEP)
+            cursor.execute(tallying.COUNT_ENDS, (minute, 1, 0, 0))
+        assert await engines[0].finish([end(task)]) == []
+        open.rollback()
 
 
 async def test_a_key_is_unique_whoever_stores_it(engines: list[PostgresEngine]) -> None:

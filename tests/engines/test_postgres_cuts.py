@@ -199,6 +199,22 @@ class TestAnAnswerIsCut(Conformance):
             assert (task.id, task.attempt) == (failed.id, 2)
             assert await self.claim(engine, names=[round.name]) == []
 
+    async def test_of_a_start_now(self, engine: Engine, rounds: Iterator[Round]) -> None:
+        for round in rounds:
+            later = self.task(round.name, wait=timedelta(hours=1))
+            await engine.enqueue([later])
+            await round.repeat(engine.start_now, [later.id])
+            assert await self.states(engine, later) == [State.QUEUED]
+
+    async def test_of_a_delete(self, engine: Engine, rounds: Iterator[Round]) -> None:
+        for round in rounds:
+            gone, kept = await self.ended(engine, name=round.name), self.task(round.name)
+            file = self.task().id
+            await engine.write_chunks([Chunk(file=file, task=gone.id, number=0, content=b"x")])
+            await engine.enqueue([kept])
+            await round.repeat(engine.delete, ids([gone, kept]))
+            assert ids(await self.named(engine, round.name)) == [kept.id]
+
     async def test_of_a_fire(self, engine: Engine, rounds: Iterator[Round]) -> None:
         for round in rounds:
             [kept] = [one for one in await engine.register_schedules({round.name: "every 1"}) if one.name == round.name]
@@ -268,6 +284,8 @@ class TestAnAnswerIsCut(Conformance):
 
             async def all_of_it(round: Round = round) -> list[Task]:
                 assert (await engine.stats()).counts
+                assert await engine.count(Query(names=frozenset({round.name}))) == 1
+                assert await engine.tallies(timedelta(hours=1), timedelta(minutes=1)) == []
                 assert await engine.expired(10) == []
                 return await engine.find(Query(names=frozenset({round.name})))
 

@@ -13,8 +13,8 @@ from afterwards.core.text import shortened, text_of
 class Progress:
     """The progress of an attempt: ``done`` of ``total`` (None if unknown), counted in ``unit``."""
 
-    done: float = 0
-    total: float | None = None
+    done: int | float = 0  # both are named, so that JSON keeps whole numbers
+    total: int | float | None = None
     description: str = ""
     unit: str = ""
     note: str = ""  # free text of the function

@@ -1,21 +1,26 @@
 """``TaskRecord``: what people see of a task, and its form in JSON."""
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr, SerializerFunctionWrapHandler, model_serializer
 
 from afterwards.core.progress import Progress
 from afterwards.core.redaction import Redactor, json_value
 from afterwards.core.task import Failure, LogLine, State, Task
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskRecord:
+class TaskRecord(BaseModel):
     """The record of a task: what was asked, where it stands, and how its attempts ended. Instants are in UTC.
 
     Arguments and result are plain JSON values, as they are stored. Logs and the tracebacks of failures are in the
-    record of one task (``status``, ``tasks.get``), not in lists.
+    record of one task (``status``), not in lists. The application may read everything; what leaves it, as an answer, as
+    JSON or as text, never has the task's secrets.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     id: str
     name: str  # of the task function
@@ -47,39 +52,58 @@ class TaskRecord:
     idempotency_key: str | None
     unique_key: str | None
     trace: str | None  # the id of the trace in which it was added
-    secrets: tuple[str, ...] = field(default=(), repr=False)  # what is hidden wherever the record is shown
+    _secrets: tuple[str, ...] = PrivateAttr(default=())
 
     @classmethod
     def of(cls, task: Task, *, shown: bool = False) -> Self:
         """Return the record of a stored task. With ``shown``, its secrets are hidden."""
-        same = {name: getattr(task, name) for name in _SAME}
         arguments = json_value(task.arguments)
-        record = cls(
-            **same,
+        record = cls.model_construct(
+            **{name: _in_utc(getattr(task, name)) for name in _SAME},
             arguments=arguments if isinstance(arguments, dict) else {},
             result=json_value(task.result),
             trace=_trace(task.context),
         )
+        record._secrets = task.secrets
         return record.redacted() if shown else record
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What is hidden wherever the record is shown, as ``Redactor`` takes it."""
+        return self._secrets
 
     def redacted(self) -> Self:
         """Return the record without its secrets: their values, and their texts wherever they occur."""
-        hide = Redactor(self.arguments, self.result, self.secrets)
-        texts: dict[str, Any] = {name: hide.text(text) for name in _TEXTS if (text := getattr(self, name)) is not None}
-        return replace(
-            self,
-            **texts,
-            arguments=hide.arguments(self.arguments),
-            result=hide.result(self.result),
-            progress=self.progress and _progress(self.progress, hide),
-            failures=tuple(map(hide.failure, self.failures)),
-            logs=tuple(replace(one, message=hide.text(one.message)) for one in self.logs),
-        )
+        hide = Redactor(self.arguments, self.result, self._secrets)
+        changed: dict[str, Any] = {
+            "arguments": hide.arguments(self.arguments),
+            "result": hide.result(self.result),
+            "progress": self.progress and _progress(self.progress, hide),
+            "failures": tuple(map(hide.failure, self.failures)),
+            "logs": tuple(replace(one, message=hide.text(one.message)) for one in self.logs),
+        }
+        for name in _TEXTS:
+            text = getattr(self, name)
+            changed[name] = None if text is None else hide.text(text)
+        return self.model_copy(update=changed)
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values, always without its secrets. Instants are ISO 8601 in UTC."""
+        return self.model_dump(mode="json")
+
+    @model_serializer(mode="wrap")
+    def _without_secrets(self, handler: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        # Without a return annotation, OpenAPI describes the fields.
+        return handler(self.redacted())
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         shown = self.redacted()
-        return {one.name: _plain(getattr(shown, one.name)) for one in fields(shown) if one.name != "secrets"}
+        return [(name, getattr(shown, name)) for name in type(self).model_fields]
+
+
+def _in_utc(value: Any) -> Any:
+    """Return a value unchanged, but for an instant: an application may have given it in another zone."""
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
 def _progress(progress: Progress, hide: Redactor) -> Progress:
@@ -89,28 +113,6 @@ def _progress(progress: Progress, hide: Redactor) -> Progress:
         unit=hide.text(progress.unit),
         note=hide.text(progress.note),
     )
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case State():
-            return str(value)
-        case datetime():
-            return instant(value)
-        case tuple():
-            return [_plain(one) for one in value]
-        case Progress() | Failure() | LogLine():
-            return {name: _plain(part) for name, part in asdict(value).items()}
-    return value
-
-
-def instant(at: datetime) -> str:
-    """Return an instant as ISO 8601 in UTC.
-
-    >>> instant(datetime(2026, 1, 31, 12, 30, tzinfo=UTC))
-    '2026-01-31T12:30:00Z'
-    """
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _trace(context: str | None) -> str | None:
@@ -123,4 +125,4 @@ def _trace(context: str | None) -> str | None:
 
 
 _TEXTS = ("reason", "cancel_requested", "set_aside", "unreadable", "idempotency_key", "unique_key", "origin")
-_SAME = tuple(one.name for one in fields(TaskRecord) if one.name not in ("arguments", "result", "trace"))
+_SAME = tuple(name for name in TaskRecord.model_fields if name not in ("arguments", "result", "trace"))

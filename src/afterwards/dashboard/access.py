@@ -1,12 +1,14 @@
 """Who may see the dashboard, and who may act: decided by a dependency that the application gives."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
+from inspect import isawaitable, isfunction
+from typing import Any, NamedTuple, get_args, get_type_hints
 
-from fastapi import Depends, params
+from fastapi import Depends, Response, params
 from fastapi.security.base import SecurityBase
 
+from afterwards import telemetry
 from afterwards.core.errors import InvalidOption
 from afterwards.core.text import shown, text_of
 
@@ -43,7 +45,7 @@ def visitor(granted: object) -> Visitor:
     """Return what a dependency's return value permits, and the name in it.
 
     - ``Access.READ`` or "read", ``Access.ACT`` or "act", ``Access.NONE`` or "none" say it themselves
-    - False is none
+    - False and anything empty is none, and so is what a mistake returns: an answer, an error, a call without ``await``
     - anything else was let in, and may act: None, True, a user's name, an object or a mapping with one
 
     A pair says both: ``Access.READ, user``.
@@ -52,7 +54,23 @@ def visitor(granted: object) -> Visitor:
         return Visitor(access, _name(granted[1]))
     if (access := _level(granted)) is not None:
         return Visitor(access, None)
-    return Visitor(Access.ACT, _name(granted))
+    return Visitor(Access.NONE if _is_none(granted) else Access.ACT, _name(granted))
+
+
+def refuses_none(call: Callable[..., Any] | None) -> bool:
+    """Return True if a dependency says by its annotation that it returns somebody or None: then None is nobody."""
+    try:
+        returned = get_type_hints(call if isfunction(call) else type(call).__call__).get("return")
+    except Exception:  # the user's annotations
+        return False
+    return type(None) in get_args(returned)
+
+
+def _is_none(granted: object) -> bool:
+    if isinstance(granted, Response | BaseException) or isawaitable(granted):
+        telemetry.not_a_visitor(type(granted).__name__)
+        return True
+    return isinstance(granted, str | int | Mapping | Sequence) and not granted
 
 
 def _level(said: object) -> Access | None:

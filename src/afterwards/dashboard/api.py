@@ -66,7 +66,7 @@ async def count_tasks(site: Visited, asked: Annotated[Asked, Query()]) -> shapes
 
 @router.get(
     "/tasks/{id}",
-    response_model=shapes.Record,
+    response_model=TaskRecord,
     responses={404: {"model": shapes.Refused, "description": "No such task is stored"}},
 )
 async def show_task(site: Visited, id: str) -> Json:

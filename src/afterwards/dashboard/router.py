@@ -7,13 +7,13 @@ overrides. Behind the route, the dashboard answers its own errors, and describes
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response, params
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from afterwards.client.client import Client
 from afterwards.dashboard import api, closed, site
-from afterwards.dashboard.access import Access, dependency, visitor
+from afterwards.dashboard.access import Access, dependency, refuses_none, visitor
 from afterwards.dashboard.answers import answer_errors
 from afterwards.dashboard.guard import Guard, Hardened
 from afterwards.dashboard.pages import router as pages
@@ -26,10 +26,11 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 def dashboard_router(client: Client, auth: object = None) -> APIRouter:
     """Return the dashboard of an installation, for ``app.include_router(..., prefix=...)``. Raises InvalidOption."""
     inside = Guard(inner_app())
-    let_in: params.Depends = dependency(closed.unless_local if auth is None else auth)
+    let_in = dependency(closed.unless_local if auth is None else auth)
+    nobody = refuses_none(let_in.dependency)  # if it returns None
 
     async def enter(request: Request, response: Response, granted: Any = let_in) -> Response:
-        access, name = visitor(granted)
+        access, name = visitor(False if granted is None and nobody else granted)
         if access is Access.NONE:
             raise HTTPException(403, "you may not see this dashboard")
         who = name or (request.client.host if request.client else "unknown")

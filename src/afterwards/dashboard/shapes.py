@@ -12,33 +12,26 @@ from afterwards.dashboard.throughput import Span
 from afterwards.tasks.record import TaskRecord
 
 
-def _described(kind: type, *, without: frozenset[str] = frozenset(), **more: Any) -> type[BaseModel]:
+class Records(BaseModel):
+    """A page of a list, the newest tasks first."""
+
+    tasks: list[TaskRecord]
+    next: str | None = Field(description="Give it as `before` for the next page; null at the end")
+
+
+def _described(kind: type, **more: Any) -> type[BaseModel]:
     """Return a model with the fields of a dataclass."""
     hints = get_type_hints(kind)
-    same: dict[str, Any] = {one.name: (hints[one.name], ...) for one in fields(kind) if one.name not in without}
+    same: dict[str, Any] = {one.name: (hints[one.name], ...) for one in fields(kind)}
     return create_model(kind.__name__, __doc__=kind.__doc__, **same, **more)
 
 
-def _list(name: str, doc: str, **given: Any) -> type[BaseModel]:
-    """Return a model of an answer. The type checkers accept no made model in a class of their own."""
-    return create_model(name, __doc__=doc, **given)
-
-
-Record = _described(TaskRecord, without=frozenset({"secrets"}))
-
-Records = _list(
-    "Records",
-    "A page of a list, the newest tasks first.",
-    tasks=(list[Record], ...),  # type: ignore[valid-type]  # a value here, made above
-    next=(str | None, Field(description="Give it as `before` for the next page; null at the end")),
-)
-
 Worker = _described(LiveWorker, alive=(bool, Field(description="It was seen lately, and has not shut down")))
 
-Workers = _list(
+Workers = create_model(
     "Workers",
-    "The workers of the last day, by start.",
-    workers=(list[Worker], ...),  # type: ignore[valid-type]  # as above
+    __doc__="The workers of the last day, by start.",
+    workers=(list[Worker], ...),  # type: ignore[valid-type]  # a value here, made above
 )
 
 

@@ -8,12 +8,12 @@ from functools import partial
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from starlette.types import Receive, Scope, Send
 
 from afterwards.core.errors import UnknownTask
 from afterwards.core.task import Task
-from afterwards.dashboard import numbers, site
+from afterwards.dashboard import numbers, shapes, site
 from afterwards.dashboard.site import Visited
 from afterwards.tasks.record import TaskRecord
 from afterwards.web import live
@@ -25,10 +25,24 @@ T = TypeVar("T")
 LONGEST = 600.0
 """Seconds after which a stream ends. A browser asks again, and `auth` decides again."""
 
+EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"enum": ["change", "task"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "id": {"type": "string"},
+    },
+}
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The events", "content": {EventStream.media_type: {"schema": EVENT}}},
+    404: {"model": shapes.Refused, "description": "No such task is stored"},
+}
+
 router = APIRouter()
 
 
-@router.get("/stream", response_class=EventStream)
+@router.get("/stream", status_code=200, response_class=Response, responses=ANSWERS)
 async def stream(
     site: Visited,
     task: Annotated[UUID | None, Query(description="Follow this task; its record is in each event")] = None,

@@ -15,7 +15,7 @@ from afterwards.telemetry.attempts import (
     succeeded,
     waits_in_vain,
 )
-from afterwards.telemetry.dashboard import acted, dashboard_closed
+from afterwards.telemetry.dashboard import acted, dashboard_closed, not_a_visitor
 from afterwards.telemetry.requests import (
     committed_late,
     injected_everywhere,
@@ -79,6 +79,7 @@ __all__ = [
     "mixed",
     "never_committed",
     "no_worker",
+    "not_a_visitor",
     "not_begun",
     "not_copied",
     "not_fired",

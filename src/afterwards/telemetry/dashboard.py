@@ -14,6 +14,15 @@ def dashboard_closed() -> None:
     )
 
 
+def not_a_visitor(kind: str) -> None:
+    once(
+        f"not a visitor {kind}",
+        logging.ERROR,
+        f"afterwards: the dashboard's auth returned a {kind}, which lets nobody in: raise an HTTPException to refuse a "
+        "visitor, and await what has to be awaited",
+    )
+
+
 def acted(who: str, action: str, what: str, changed: int | None = None) -> None:
     """Log what a visitor of the dashboard did. ``changed`` is the number of tasks."""
     number = "" if changed is None else f": {changed:,} {'task' if changed == 1 else 'tasks'}"

@@ -15,6 +15,7 @@ from afterwards.core.lifecycle import Start
 from afterwards.core.routing import LiveWorker, Unroutable
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.settling import Settled
+from afterwards.core.tallies import Tally
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.core.urls import parse
 from afterwards.engine import Arrived, Batch, Chunk, Claim, Fire, Heartbeat, Held, Paused, Query, Stats, Transaction
@@ -38,6 +39,7 @@ from afterwards.engines.postgres.operations import (
     set_aside,
     storing,
     successors,
+    tallying,
 )
 from afterwards.engines.postgres.operations.finishing import Piece
 from afterwards.engines.postgres.operations.storing import Call, Stored
@@ -205,11 +207,31 @@ class PostgresEngine:
     async def stats(self) -> Stats:
         return await self._read(reading.stats)
 
+    async def count(self, query: Query) -> int:
+        return await self._ask(partial(reading.count, query=query))
+
+    async def tallies(self, since: timedelta, step: timedelta) -> list[Tally]:
+        return await self._read(partial(tallying.tallies, since=since, step=step))
+
     async def requeue(self, ids: Sequence[str]) -> list[Task]:
-        if not ids:
-            return []
-        ordered = await self._ask(partial(reading.in_the_order_stored, ids=ids))
+        ordered = await self._in_the_order_stored(ids)
         return await self._in_pieces(ordered, lambda some: partial(finishing.requeue, ids=some))
+
+    async def start_now(self, ids: Sequence[str]) -> list[Task]:
+        ordered = await self._in_the_order_stored(ids)
+        return await self._in_pieces(ordered, lambda some: partial(finishing.start_now, ids=some))
+
+    async def delete(self, ids: Sequence[str]) -> list[str]:
+        ordered = await self._in_the_order_stored(ids)
+        if ordered:
+            await self._finish_behind()  # a task is not deleted before all those behind it are decided on
+        deleted: list[str] = []
+        for start in range(0, len(ordered), MOST_PRUNED):
+            some = ordered[start : start + MOST_PRUNED]
+            deleted += await self._transact(partial(pruning.delete, ids=some))
+        if deleted:
+            await self._delete_files_over()
+        return deleted
 
     async def prune(self, limit: int) -> int:
         """Run several transactions if there are many, so that other calls get their turn."""
@@ -220,7 +242,7 @@ class PostgresEngine:
             if not count:  # others delete the same ones
                 break
         await self._delete_files_over()
-        for tidy in (pruning.forget_starts, set_aside.put_odd, registration.forget):
+        for tidy in (pruning.forget_starts, tallying.prune, set_aside.put_odd, registration.forget):
             await self._transact(tidy)
         return pruned
 
@@ -313,6 +335,9 @@ class PostgresEngine:
 
     async def _ask(self, question: Callable[[], Operation[R]]) -> R:
         return await self._here().ask(question)
+
+    async def _in_the_order_stored(self, ids: Sequence[str]) -> list[str]:
+        return await self._ask(partial(reading.in_the_order_stored, ids=ids)) if ids else []
 
     async def _in_pieces(
         self, ids: Sequence[str], change: Callable[[Sequence[str]], Callable[[Work], Operation[Piece]]]

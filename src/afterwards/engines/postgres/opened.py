@@ -120,12 +120,14 @@ class Opened:
             return stored
 
         held = {new.id for call in calls for new in call.tasks if new.held}
+        if not any(call.claim for call in calls):
+            return await self.server.transact(make)
         return await self._leasing(make, leased, held)
 
     async def _leasing(self, make: Make[R], leased: Sequence[Task], held: Collection[str]) -> R:
         """Run a transaction that leases tasks. If it is not known whether it was committed, they are released."""
         try:
-            return await self.server.transact(make)
+            return await self.server.transact(make, opening=looking.OPENING_OF_A_CLAIM)
         except EngineUnavailable:
             self.unclaimed.release(leased, held)
             raise

@@ -1,12 +1,13 @@
 """Read rows as tasks. What this version cannot read is salvaged, and the reason is in the task."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from afterwards.core.fast_frozen import blank, draft_of, frozen
 from afterwards.core.progress import Progress
-from afterwards.core.task import Failure, FailureKind, State, Task
+from afterwards.core.task import Failure, FailureKind, LogLine, State, Task
 from afterwards.core.text import shortened
 from afterwards.engines.postgres.rows import (
     EPOCH,
@@ -29,17 +30,18 @@ class UnreadableRow(ValueError):
     """A row that this version cannot read. The text says why, and shows no values."""
 
 
-def to_task(row: Row, failures: tuple[Failure, ...] = ()) -> Task:
+def to_task(row: Row, failures: tuple[Failure, ...] = (), logs: tuple[LogLine, ...] = ()) -> Task:
     """Return a row of ``COLUMNS`` as a task. If it cannot be read, return the readable part and the reason."""
     try:
-        return _to_task(row, failures)
+        return _to_task(row, failures, logs)
     except UnreadableRow as error:
-        return _salvaged(row, str(error), failures)
+        reason = str(error)
     except OverflowError:
-        return _salvaged(row, "an instant or a span in it is out of range", failures)
+        reason = "an instant or a span in it is out of range"
+    return _salvaged(row, reason, failures, logs)
 
 
-def _to_task(row: Row, failures: tuple[Failure, ...]) -> Task:
+def _to_task(row: Row, failures: tuple[Failure, ...], logs: tuple[LogLine, ...]) -> Task:
     draft = blank(_Draft)
     draft.id = row[1]
     draft.name = row[2]
@@ -76,7 +78,9 @@ def _to_task(row: Row, failures: tuple[Failure, ...]) -> Task:
     draft.result = row[33]
     draft.failures_left_out = row[34]
     draft.set_aside = row[35]
+    draft.secrets = _to_secrets(row[37])
     draft.failures = failures
+    draft.logs = logs
     draft.unreadable = None
     _check_standing(state, row)
     task: Task = frozen(draft, Task)
@@ -114,7 +118,11 @@ def _to_progress(text: str) -> Progress:
         return Progress(note="the stored progress cannot be read")
 
 
-def _salvaged(row: Row, reason: str, failures: tuple[Failure, ...]) -> Task:
+def _to_secrets(names: str | None) -> tuple[str, ...]:
+    return tuple(names.split(" ")) if names else ()
+
+
+def _salvaged(row: Row, reason: str, failures: tuple[Failure, ...], logs: tuple[LogLine, ...]) -> Task:
     found = dict(zip(TYPES, row, strict=False))
     state = _STATES.get(found["state"]) or _STATES.get(found.pop("aside_from") or "") or State.WAITING
     waits = state.pending or row[36] is not None
@@ -129,7 +137,9 @@ def _salvaged(row: Row, reason: str, failures: tuple[Failure, ...]) -> Task:
             "state": state,
             "retention": SEVEN_DAYS if retention is None or not 0 <= retention < 2**62 else to_span(retention),
             "progress": values["progress"] and _to_progress(values["progress"]),
+            "secrets": _to_secrets(values["secrets"]),
             "failures": failures,
+            "logs": logs,
             "set_aside": values["set_aside"] or (reason if waits else None),
             "unreadable": reason,
         }
@@ -166,3 +176,19 @@ def to_failure(row: Sequence[Any]) -> Failure:
             message=f"this version cannot read this failure (kind {shortened(kind, 100)!r}): {message}",
             traceback=traceback,
         )
+
+
+def to_logs(found: Sequence[Sequence[Any]]) -> tuple[LogLine, ...]:
+    """Return the log lines of one task, given as the number and the lines of each attempt that logged."""
+    return tuple(line for attempt, lines in found for line in _of_attempt(attempt, lines))
+
+
+def _of_attempt(attempt: int, lines: str) -> list[LogLine]:
+    try:
+        return [
+            LogLine(attempt=attempt, at=to_instant(at), level=str(level), logger=str(logger), message=str(message))
+            for at, level, logger, message in json.loads(lines)
+        ]
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        unread = "this version cannot read the lines that this attempt logged"
+        return [LogLine(attempt=attempt, at=EPOCH, level="WARNING", logger="afterwards", message=unread)]

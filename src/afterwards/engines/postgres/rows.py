@@ -6,14 +6,14 @@ A set of rows goes to the server as one JSON text, whatever its size and whichev
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
 from afterwards.core.errors import EngineError
 from afterwards.core.limits import UNLIMITED
-from afterwards.core.task import Failure, State, Task
+from afterwards.core.task import Failure, LogLine, State, Task
 
 Row = tuple[Any, ...]
 
@@ -55,6 +55,7 @@ TYPES: Final[Mapping[str, str]] = {
     "failures_left_out": "integer",
     "set_aside": "text",
     "aside_from": "text",
+    "secrets": "text",
     "since": "bigint",
 }
 """The columns of a task, and their types."""
@@ -141,6 +142,14 @@ def is_uuid(id: str) -> bool:
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 
+def is_storable(text: str) -> bool:
+    """Return True if a column can hold this text: it has no NUL and no surrogates."""
+    return _NOT_STORABLE.search(text) is None
+
+
+_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
+
+
 def id_to_store(id: str) -> str:
     if not is_uuid(id):
         raise EngineError(f"{id!r} cannot be stored as an id: it is not a UUID")
@@ -152,7 +161,7 @@ NEW: Final = (
     "id", "name", "arguments", "created_at", "state", "queue", "priority", "overrides", "retention", "origin",
     "after", "plain", "expires_at", "unique_key", "idempotency_key", "limit_key", "rerun_after_crash", "context",
     "attempt", "failed", "run_at", "worker", "lease_until", "started_at", "finished_at", "reason", "cause",
-    "since",
+    "secrets", "since",
 )
 # fmt: on
 """The columns of a newly stored task. Others have their defaults."""
@@ -198,10 +207,15 @@ _RARE: Final[Mapping[str, object]] = {
     "context": None,
     "limit_key": UNLIMITED,
     "rerun_after_crash": True,
+    "secrets": (),
 }
 """Fields that few tasks have, and the value of each in a task without it."""
 
-_FORMS: Final[Mapping[str, Callable[[Any], int]]] = {"retention": from_span, "expires_at": from_instant}
+_FORMS: Final[Mapping[str, Callable[[Any], object]]] = {
+    "retention": from_span,
+    "expires_at": from_instant,
+    "secrets": " ".join,
+}
 
 
 # fmt: off
@@ -252,6 +266,12 @@ def from_failure(task: str, failure: Failure) -> dict[str, Any]:
         "message": failure.message,
         "traceback": failure.traceback,
     }
+
+
+def from_logs(logs: Sequence[LogLine]) -> str | None:
+    """Return the lines that one attempt logged as JSON, without its number; None if there are none."""
+    lines = [[from_instant(line.at), line.level, line.logger, line.message] for line in logs]
+    return json.dumps(lines, separators=(",", ":")) if lines else None
 
 
 def as_taken(row: Row, worker: str, lease_until: int, now: int) -> Row:

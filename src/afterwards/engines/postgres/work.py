@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from afterwards.core.task import State, Task
 from afterwards.engine import Answer
-from afterwards.engines.postgres.rows import Row, from_instant
+from afterwards.engines.postgres.rows import Row, from_instant, to_instant
 
 R = TypeVar("R")
 
@@ -38,6 +38,7 @@ class Work:
     """One transaction: its time, and what is to be done after its commit."""
 
     now: datetime
+    opened_with: Sequence[Any] = ()  # what its opening returned after the time
     repeated: int = 0  # how often it was tried before
     joined: bool = False  # in a transaction of the application, which may stay open for long
     queued: bool = False  # some task may be claimed, or some scheduled task is due earlier
@@ -59,6 +60,10 @@ class Work:
     def note_locked(self, tasks: Iterable[Task]) -> None:
         """Have workers told when these locked tasks are free again: a claim passes locked tasks by."""
         self.queued |= any(task.state is State.QUEUED and task.set_aside is None for task in tasks)
+
+    def have_waited(self, until: Iterable[int]) -> None:
+        """Go on at the latest of these instants, in microseconds: it has waited for locks until then."""
+        self.now = max([self.now, *map(to_instant, until)])
 
     def catch_up(self, tasks: Iterable[Task]) -> None:
         """Note that it is at least as late as when these tasks were stored.

@@ -16,7 +16,7 @@ from afterwards.engines.postgres.io.errors import translated
 
 MAJOR = 1  # changes when an older version of this package can no longer work on the tables
 _PACKAGE = "afterwards.engines.postgres"
-STEPS = ("001_tasks.sql", "002_moving.sql")
+STEPS = ("001_tasks.sql", "002_moving.sql", "003_steering.sql")
 VERSION = MAJOR * 1000 + len(STEPS)
 
 IDENTITY = """
@@ -48,7 +48,8 @@ TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtextextended('afterwards:migrate'
 
 
 _TABLE = re.compile(
-    r"\bafterwards_(tasks|failures|aliases|starts|paused|files|chunks|schedules|workers|behind|schema|outgoing|taken_over)\b"
+    r"\bafterwards_(tasks|failures|logs|aliases|starts|paused|files|chunks|schedules|workers|behind|tallies|schema"
+    r"|outgoing|taken_over)\b"
 )
 
 _COMMENT = re.compile(r"--.*")

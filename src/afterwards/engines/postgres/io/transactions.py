@@ -30,6 +30,11 @@ PATIENCE = 5.0
 
 SERVER_NOW = "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint"
 
+SERVER_CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+"""The time at this place of a statement, which may have waited for a lock."""
+
+OPENING = "SELECT {now}"
+"""The SQL with which a transaction begins. Its last statement returns one row, with the time."""
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 """The time of an operation that does not look at it."""
@@ -52,9 +57,9 @@ class Server:
         async with self.connections.lent() as connection:
             await self._prepare(connection)
 
-    async def transact(self, make: Make[R]) -> R:
+    async def transact(self, make: Make[R], *, opening: str = OPENING) -> R:
         """Run an operation in a transaction. Raises EngineUnavailable, EngineError, or what the operation raises."""
-        return await self._bounded(self._transact(make))
+        return await self._bounded(self._transact(make, opening))
 
     async def read(self, make: Make[R]) -> R:
         """Run an operation whose statements need no transaction."""
@@ -88,12 +93,12 @@ class Server:
         finally:
             timer.cancel()
 
-    async def _transact(self, make: Make[R]) -> R:
+    async def _transact(self, make: Make[R], opening: str) -> R:
         tries, until = 0, time.monotonic() + PATIENCE
         while True:
             try:
                 async with self.connections.lent() as connection:
-                    work, result = await self._once(connection, make, tries)
+                    work, result = await self._once(connection, make, opening, tries)
             except Exception as error:
                 tries += 1
                 self._note(error)
@@ -104,13 +109,13 @@ class Server:
             self._after_commit(work)
             return result
 
-    async def _once(self, connection: Connection, make: Make[R], tries: int) -> tuple[Work, R]:
+    async def _once(self, connection: Connection, make: Make[R], opening: str, tries: int) -> tuple[Work, R]:
         try:
             await self._prepare(connection)
-            now = await self._begin(connection)
+            work = await self._begin(connection, opening)
         except psycopg.OperationalError as error:
             raise NotBegun from error
-        work = Work(now, repeated=tries)
+        work.repeated = tries
         try:
             result = await self._run(connection, make(work))
         except Exception as error:
@@ -127,19 +132,16 @@ class Server:
                 if self.schema is None:
                     self.schema, self.identity = await prepare(connection, self._address)
 
-    async def _begin(self, connection: Connection) -> datetime:
-        """Begin a transaction. Returns its time."""
+    async def _begin(self, connection: Connection, opening: str = OPENING) -> Work:
+        """Begin a transaction."""
         begin = "BEGIN"
         if self.connections.pooled:  # a session belongs to nobody there
             begin += "".join(f"; SET LOCAL {name} = '{value}'" for name, value in SETTINGS.items())
-        if self._clock is not None:
-            await connection.execute(begin)
-            return self._clock()
-        answer = await connection.execute(f"{begin}; SELECT {SERVER_NOW}")
+        answer = await connection.execute(f"{begin}; {self.text_of(opening)}")
         while answer.nextset():
             pass
-        [(now,)] = await answer.fetchall()
-        return rows.to_instant(now)
+        [(now, *opened_with)] = await answer.fetchall()
+        return Work(rows.to_instant(now), opened_with=opened_with)
 
     async def _read(self, make: Make[R], *, is_timed: bool) -> R:
         for last in (False, True):
@@ -157,7 +159,7 @@ class Server:
         raise AssertionError
 
     async def _read_in_transaction(self, connection: Connection, make: Make[R]) -> R:
-        result = await self._run(connection, make(Work(await self._begin(connection))))
+        result = await self._run(connection, make(await self._begin(connection)))
         await connection.execute("COMMIT")
         return result
 
@@ -187,10 +189,12 @@ class Server:
         """Return a statement with the schema of its tables, and the time."""
         assert self.schema is not None
         text = qualified(statement, self.schema)
-        if "{now}" not in text:
+        if "{now}" not in text and "{clock}" not in text:
             return text
-        now = SERVER_NOW if self._clock is None else f"{rows.from_instant(self._clock())}::bigint"
-        return text.replace("{now}", now)
+        if self._clock is None:
+            return text.replace("{now}", SERVER_NOW).replace("{clock}", SERVER_CLOCK)
+        now = f"{rows.from_instant(self._clock())}::bigint"
+        return text.replace("{now}", now).replace("{clock}", now)
 
     def _note(self, error: BaseException) -> None:
         if is_lost(error) if isinstance(error, Exception) else False:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from afterwards.core.limits import UNLIMITED
-from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, Failure, State, Task
+from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, LOGGED_ATTEMPTS, Failure, Lease, LogLine, State, Task
 from afterwards.engines.postgres import rows
 from afterwards.engines.postgres.rows import CHANGING, as_json, recordset
 from afterwards.engines.postgres.work import Operation, Work, change
@@ -49,6 +49,21 @@ TRIM_FAILURES = f"""
     FROM (SELECT task, count(*) AS count FROM deleted GROUP BY task) AS gone WHERE t.id = gone.task
 """
 
+PUT_LOGS = "ON CONFLICT (task, attempt) DO UPDATE SET lines = excluded.lines"
+
+INSERT_LOGS = f"""
+    INSERT INTO afterwards_logs (task, attempt, lines)
+    SELECT task, attempt, lines FROM {recordset("new", ["attempt"], task="uuid", lines="text")} {PUT_LOGS}
+"""
+
+TRIM_LOGS = f"""
+    DELETE FROM afterwards_logs l USING (
+        SELECT task, attempt, row_number() OVER (PARTITION BY task ORDER BY attempt DESC) AS number
+        FROM afterwards_logs WHERE task = ANY (%s::uuid[])
+    ) AS numbered
+    WHERE l.task = numbered.task AND l.attempt = numbered.attempt AND numbered.number > {LOGGED_ATTEMPTS}
+"""
+
 
 def put_all(work: Work, tasks: Sequence[Task]) -> Operation[None]:
     """Store locked tasks with their new values, without their failures."""
@@ -68,5 +83,21 @@ def add_failures(failures: Iterable[tuple[Task, Failure]]) -> Operation[None]:
     if not added:
         return
     yield from change(INSERT_FAILURES, as_json(rows.from_failure(task.id, failure) for task, failure in added))
-    if numerous := [task.id for task, _ in added if task.attempt > MOST_FAILURES]:
+    # An attempt has two failures if it was lost and has ended late.
+    if numerous := [task.id for task, _ in added if 2 * task.attempt > MOST_FAILURES]:
         yield from change(TRIM_FAILURES, numerous)
+
+
+def add_logs(logs: Iterable[tuple[Lease, Sequence[LogLine]]]) -> Operation[None]:
+    """Store the lines that attempts logged, as ``lifecycle.with_logs`` adds them."""
+    added = [(lease, lines) for lease, some in logs if (lines := rows.from_logs(some)) is not None]
+    if added:
+        new = ({"task": id, "attempt": attempt, "lines": lines} for (id, attempt), lines in added)
+        yield from change(INSERT_LOGS, as_json(new))
+        yield from trim_logs(lease for lease, _ in added)
+
+
+def trim_logs(logged: Iterable[Lease]) -> Operation[None]:
+    """Delete the lines of a task's earlier attempts, if so many have logged."""
+    if numerous := [lease.task_id for lease in logged if lease.attempt > LOGGED_ATTEMPTS]:
+        yield from change(TRIM_LOGS, numerous)

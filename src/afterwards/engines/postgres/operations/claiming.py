@@ -157,6 +157,8 @@ def is_needed(claim: Claim, seen: Look) -> bool:
 
 
 def claim(work: Work, claim: Claim, seen: Look) -> Operation[list[Task]]:
+    """Lease tasks in a transaction with ``OPENING_OF_A_CLAIM``. ``seen`` may be of a moment before."""
+    seen = replace(seen, paused=looking.paused_at(work))
     if claim.ids is not None:
         yield from finishing.bring_back(work, claim.ids)
     if seen.is_any_overdue and (yield from finishing.expire(work)):

@@ -3,26 +3,44 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from afterwards.core import lifecycle, succession
+from afterwards.core import lifecycle, succession, tallies
 from afterwards.core.limits import UNLIMITED
 from afterwards.core.settling import Settled
-from afterwards.core.task import Lease, State, Task
+from afterwards.core.task import Failure, FailureKind, Lease, State, Task
 from afterwards.engines.postgres import parsing, rows
-from afterwards.engines.postgres.operations import changing, reading, storing, successors
+from afterwards.engines.postgres.operations import changing, reading, storing, successors, tallying
+from afterwards.engines.postgres.operations.changing import PUT_LOGS
+from afterwards.engines.postgres.operations.successors import LOCK_TASKS
+from afterwards.engines.postgres.operations.tallying import COUNT_HELD
 from afterwards.engines.postgres.rows import COLUMNS, SEQ, Row, as_json, known_ids, recordset
 from afterwards.engines.postgres.work import Operation, Work, change, fetch
 
 MOST_EXPIRED = 1000
 """Tasks that one claim cancels, so that no transaction takes long."""
 
-# A translation of `lifecycle.finish` for plain successes.
+# A translation of `lifecycle.finish` for plain successes. All that an end needs is in one statement, because many tasks
+# end like this.
 SUCCEED = f"""
-    UPDATE afterwards_tasks t SET
-        state = 'succeeded', failed = new.failed, crashed = new.crashed, suspect = false, losses = 0,
-        lease_until = NULL, finished_at = %s, cancel_requested = NULL, reason = NULL, result = new.result
-    FROM {recordset("new", ["id", "attempt", "failed", "crashed", "result"])}
-    WHERE t.id = new.id AND t.attempt = new.attempt AND t.state = 'running'
-    RETURNING t.id::text, t.attempt, t.limit_key
+    WITH locked AS MATERIALIZED (
+        SELECT t.seq, new.* FROM {recordset("new", ["id", "attempt", "failed", "crashed", "result"], lines="text")}
+        JOIN afterwards_tasks t ON t.id = new.id
+        ORDER BY t.seq FOR NO KEY UPDATE OF t
+    ), held AS (
+        UPDATE afterwards_tasks t SET
+            state = 'succeeded', failed = locked.failed, crashed = locked.crashed, suspect = false, losses = 0,
+            lease_until = NULL, finished_at = %s, cancel_requested = NULL, reason = NULL, result = locked.result
+        FROM locked WHERE t.seq = locked.seq AND t.attempt = locked.attempt AND t.state = 'running'
+        RETURNING t.id, t.attempt, t.limit_key, locked.lines
+    ), counted AS ({COUNT_HELD}), logged AS (
+        INSERT INTO afterwards_logs (task, attempt, lines)
+        SELECT id, attempt, lines FROM held WHERE lines IS NOT NULL {PUT_LOGS}
+    )
+    SELECT id::text, attempt, limit_key FROM held
+"""
+
+# Those that end in any other way, with locks on all: so that all calls lock in one order.
+LOCK_ENDING = f"""
+    WITH locked AS MATERIALIZED ({LOCK_TASKS}) SELECT * FROM locked WHERE id = ANY (%s::text[])
 """
 
 LOCK_STANDING = f"""
@@ -73,6 +91,7 @@ def finish(work: Work, calls: Sequence[Sequence[Settled]]) -> Operation[list[lis
         refused += [place for lease, place in first.items() if lease not in held]
         now = {*first.values()}
         left = [place for place in left if place not in now]  # the second end of a lease is decided on after the first
+    yield from _note_late(work, [ends[place][1] for place in sorted(refused)])
     by_call: list[list[Lease]] = [[] for _ in calls]
     for place in sorted(refused):
         number, one = ends[place]
@@ -85,14 +104,14 @@ def _finish_each_once(work: Work, settled: Sequence[Settled]) -> Operation[set[L
     known = [one for one in settled if rows.is_uuid(one.lease.task_id)]
     plain = sorted((one for one in known if _is_plain_success(one)), key=lambda one: one.lease)
     others = [one for one in known if not _is_plain_success(one)]
-    held = yield from _settle_each(work, others)
+    held = yield from _settle_each(work, others, also=plain)
     if plain:
         held |= yield from _succeed(work, plain)
     return held
 
 
 def _is_plain_success(settled: Settled) -> bool:
-    """Return True if only the success of the task and its result have to be stored."""
+    """Return True if only the success of the task, its result and its log lines have to be stored."""
     return not (settled.state is not State.SUCCEEDED or settled.failure or settled.then or settled.progress)
 
 
@@ -105,22 +124,25 @@ def _succeed(work: Work, settled: Sequence[Settled]) -> Operation[set[Lease]]:
             "failed": one.failed,
             "crashed": one.crashed,
             "result": one.result,
+            "lines": rows.from_logs(one.logs),
         }
         for one in settled
     )
-    found = yield from fetch(SUCCEED, work.instant, ends)
+    found = yield from fetch(SUCCEED, ends, work.instant, tallying.minute_of(work))
     held = {Lease(id, attempt) for id, attempt, _ in found}
+    yield from changing.trim_logs(one.lease for one in settled if one.logs and one.lease in held)
     work.queued |= any(limit_key != UNLIMITED for _, _, limit_key in found)  # others may have waited
     if held:
         yield from successors.follow(work, {}, succeeded=[lease.task_id for lease in held])
     return held
 
 
-def _settle_each(work: Work, settled: Sequence[Settled]) -> Operation[set[Lease]]:
-    """Store ends of any kind. Returns the leases that held."""
+def _settle_each(work: Work, settled: Sequence[Settled], also: Sequence[Settled]) -> Operation[set[Lease]]:
+    """Store ends of any kind. Returns the leases that held. It locks the tasks of ``also``, too."""
     if not settled:
         return set()
-    found = yield from fetch(successors.LOCK_TASKS, [one.lease.task_id for one in settled])
+    ids = [one.lease.task_id for one in settled]
+    found = yield from fetch(LOCK_ENDING, [*ids, *(one.lease.task_id for one in also)], ids)
     tasks = {task.id: task for task in map(parsing.to_task, found)}
     finished = succession.finish_all(tasks, settled, work.now)
     after = {task.id: task for task in finished.changed}
@@ -128,9 +150,26 @@ def _settle_each(work: Work, settled: Sequence[Settled]) -> Operation[set[Lease]
     yield from changing.add_failures(
         (after[one.lease.task_id], one.failure) for one in finished.accepted if one.failure
     )
+    yield from changing.add_logs((one.lease, one.logs) for one in finished.accepted)
+    yield from tallying.count(work, tallies.ends_of(finished.accepted))
     if then := [one.then for one in finished.accepted if one.then]:
         yield from storing.enqueue_or_raise(work, then)
     return {one.lease for one in finished.accepted}
+
+
+def _note_late(work: Work, refused: Sequence[Settled]) -> Operation[None]:
+    """Record those refused ends whose attempts were recorded as crashed."""
+    late = [one for one in refused if not one.lost and rows.is_uuid(one.lease.task_id)]
+    if not late:
+        return
+    found = yield from reading.to_tasks((yield from fetch(LOCK_TASKS, [one.lease.task_id for one in late])))
+    tasks = {task.id: task for task in found}
+    changed = succession.late_all(tasks, late, work.now)
+    yield from changing.add_failures((after, one) for after in changed for one in _added(tasks[after.id], after))
+
+
+def _added(before: Task, after: Task) -> list[Failure]:
+    return [one for one in after.failures if one.kind is FailureKind.LATE and one not in before.failures]
 
 
 def cancel(work: Work, ids: Sequence[str], reason: str) -> Operation[Piece]:
@@ -175,6 +214,14 @@ def requeue(work: Work, ids: Sequence[str]) -> Operation[Piece]:
     if len(cancelled) > len(some):
         yield from successors.note_left_cancelled(work, requeued.changed, some)
     return Piece(len(ids), (yield from reading.get(requeued.queued)), work.left_behind)
+
+
+def start_now(work: Work, ids: Sequence[str]) -> Operation[Piece]:
+    """Queue tasks whose time has not come yet, given in the order stored."""
+    tasks = [task for _, task in (yield from _lock(work, ids)) if not task.unreadable]
+    started = [after for task in tasks if (after := lifecycle.start_now(task, work.now)) is not task]
+    yield from changing.put_all(work, started)
+    return Piece(len(ids), (yield from reading.get([task.id for task in started])))
 
 
 def bring_back(work: Work, ids: Iterable[str]) -> Operation[None]:

@@ -51,7 +51,7 @@ class Rooms:
     def lock(self, names: Iterable[str]) -> Operation[None]:
         """Wait for the other claims of these functions' tasks."""
         if counted := {self.group(name, "")[0] for name in names}:
-            yield from storing.lock("limit", counted)
+            yield from storing.lock(self._work, "limit", counted)
 
     def load(self, tasks: Iterable[tuple[str, str]]) -> Operation[None]:
         """Load the room of the groups of these tasks, given by name and limit key."""

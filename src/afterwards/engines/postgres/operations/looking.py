@@ -8,7 +8,7 @@ from datetime import datetime
 from afterwards.core.claim import Claim, Paused
 from afterwards.core.routing import Route
 from afterwards.engines.postgres import rows
-from afterwards.engines.postgres.work import Operation, fetch
+from afterwards.engines.postgres.work import Operation, Work, fetch
 
 QUEUED, LIMITED, SUSPECTS = "queued", "limited", "suspects"
 
@@ -42,6 +42,16 @@ LANES = f"""
 
 PAUSED = "SELECT kind, name FROM afterwards_paused"
 
+_PAUSED_AS_JSON = f"(SELECT json_agg(json_build_array(kind, name)) FROM ({PAUSED}) AS paused)::text"
+
+_PAUSE_LOCK = "hashtextextended({schema} || ':pause', 0)"
+
+# Transactions that lease tasks share a lock that a pause takes alone. So a pause waits for those that have not seen it,
+# and no task starts after it.
+OPENING_OF_A_CLAIM = f"SELECT pg_advisory_xact_lock_shared({_PAUSE_LOCK}); SELECT {{clock}}, {_PAUSED_AS_JSON}"
+
+LOCK_PAUSES = f"SELECT pg_advisory_xact_lock({_PAUSE_LOCK})"
+
 OVERDUE = (
     "expires_at IS NOT NULL AND finished_at IS NULL AND expires_at <= {now} AND state NOT IN ('running', 'unreadable')"
 )
@@ -50,7 +60,7 @@ LOOK = f"""
     SELECT {{now}},
         (SELECT min(run_at) FROM afterwards_tasks WHERE state = 'scheduled'),
         EXISTS (SELECT 1 FROM afterwards_tasks WHERE {OVERDUE}),
-        (SELECT json_agg(json_build_array(kind, name)) FROM ({PAUSED}) AS paused)::text,
+        {_PAUSED_AS_JSON},
         (SELECT json_agg(json_build_array(kind, queue, name)) FROM ({LANES}) AS lanes)::text
 """
 
@@ -89,9 +99,19 @@ def look() -> Operation[Look]:
         now=rows.to_instant(now),
         next_due=rows.to_instant(min(next_due, rows.LATEST)) if next_due is not None else None,
         is_any_overdue=is_any_overdue,
-        paused=to_paused(json.loads(paused or "[]")),
+        paused=_of_json(paused),
         lanes=by_kind,
     )
+
+
+def paused_at(work: Work) -> Paused:
+    """Return the pauses that a transaction with ``OPENING_OF_A_CLAIM`` saw, which are in force until its end."""
+    [paused] = work.opened_with
+    return _of_json(paused)
+
+
+def _of_json(paused: str | None) -> Paused:
+    return to_paused(json.loads(paused or "[]"))
 
 
 def to_paused(found: Iterable[Collection[str]]) -> Paused:

@@ -13,7 +13,7 @@ from afterwards.core.claim import NOTHING_PAUSED, Paused
 from afterwards.core.moving import CHUNKS_AT_ONCE, MOST_BYTES, Arrived, Batch, MovedChunk, MovedTask
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.storing import Key, KeyKind, Loaded
-from afterwards.core.task import State
+from afterwards.core.task import Lease, LogLine, State, Task
 from afterwards.engines.postgres import parsing, rows
 from afterwards.engines.postgres.operations import changing, files, limiting, pausing, pruning, reading, scheduling
 from afterwards.engines.postgres.operations.storing import ALIASES, INSERT_ALIASES, LOAD, lock
@@ -99,7 +99,7 @@ INSERT_MOVED = f"""
 
 def hand_over(work: Work, to: str, limit: int, done: Batch | None) -> Operation[Batch | None]:
     """Return the unfinished batch, else take the next records out and keep them as one."""
-    yield from lock("move", ["out"])
+    yield from lock(work, "move", ["out"])
     for [content] in (yield from fetch(OUTGOING)):
         batch = moving.of_text(content)
         if done is None or done.id != batch.id:
@@ -117,7 +117,7 @@ def hand_over(work: Work, to: str, limit: int, done: Batch | None) -> Operation[
 
 def take_over(work: Work, batch: Batch) -> Operation[Arrived]:
     """Store the records of a batch, unless it was taken over before."""
-    yield from lock("move", ["in"])
+    yield from lock(work, "move", ["in"])
     if not (yield from change(TAKE_OVER, rows.id_to_store(batch.id))):
         return Arrived()
     if batch.paused != NOTHING_PAUSED:
@@ -210,13 +210,13 @@ def _newest(limit: int, beyond: int) -> Operation[Batch | None]:
                 break
     ids = [one.task.id for one in taken]
     if ids:
-        for statement in (DELETE_TASKS, pruning.DELETE_FAILURES, pruning.DELETE_ALIASES):
-            yield from change(statement, ids)
+        yield from change(DELETE_TASKS, ids)
+        yield from pruning.forget_details(ids)
     return Batch(id="", to="", tasks=tuple(taken), beyond=str(beyond)) if taken or looked_at == limit else None
 
 
 def _moved(found: Sequence[Row]) -> Operation[list[MovedTask]]:
-    tasks = yield from reading.to_tasks([row[:-1] for row in found])
+    tasks = yield from reading.to_whole_tasks([row[:-1] for row in found])
     aliases: dict[str, list[str]] = {}
     for id, alias in (yield from fetch(ALIASES_OF, [task.id for task in tasks])):
         aliases.setdefault(id, []).append(alias)
@@ -280,6 +280,7 @@ def _put_tasks(work: Work, tasks: Sequence[MovedTask]) -> Operation[Arrived]:
     ]
     if failures:
         yield from change(changing.INSERT_FAILURES, as_json(failures))
+    yield from changing.add_logs(logs for one in arrived.stored for logs in _logs(one.task))
     aliases = [{"id": rows.id_to_store(alias), "task": one.task.id} for one in tasks for alias in one.aliases]
     if aliases:
         yield from change(INSERT_ALIASES, as_json(aliases))
@@ -325,6 +326,14 @@ def _from_moved(one: MovedTask, seq: int) -> Mapping[str, Any]:
             "failures_left_out": task.failures_left_out,
         }
     )
+
+
+def _logs(task: Task) -> Iterable[tuple[Lease, list[LogLine]]]:
+    """Return the lines of each attempt that logged any."""
+    by_attempt: dict[Lease, list[LogLine]] = {}
+    for line in task.logs:
+        by_attempt.setdefault(Lease(task.id, line.attempt), []).append(line)
+    return by_attempt.items()
 
 
 def _storable(row: Mapping[str, Any]) -> Mapping[str, Any]:

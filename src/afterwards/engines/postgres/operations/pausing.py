@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from afterwards.core.claim import Paused
-from afterwards.engines.postgres.operations.looking import PAUSED, to_paused
+from afterwards.engines.postgres.operations.looking import LOCK_PAUSES, PAUSED, to_paused
 from afterwards.engines.postgres.rows import as_json, recordset
 from afterwards.engines.postgres.work import Operation, Work, change, fetch
 
@@ -30,6 +30,8 @@ def paused(work: Work) -> Operation[Paused]:
 
 
 def pause(work: Work, paused: Paused) -> Operation[None]:
+    """Store pauses, after all claims that have not seen them."""
+    yield from fetch(LOCK_PAUSES)
     yield from change(PAUSE, _rows(paused))
     yield from change(PAUSE_SCHEDULES, sorted(paused.schedules))
 

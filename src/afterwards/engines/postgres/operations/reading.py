@@ -7,7 +7,8 @@ from datetime import timedelta
 from heapq import nlargest
 from typing import Any
 
-from afterwards.core.task import Failure, State, Task
+from afterwards.core.search import folded
+from afterwards.core.task import State, Task
 from afterwards.engine import Query, Stats
 from afterwards.engines.postgres import parsing, rows
 from afterwards.engines.postgres.rows import COLUMNS, SEQ, Row, known_ids
@@ -22,9 +23,18 @@ _FAILURES = """
     ) END
 """
 
-# With the failures in the same statement: so a task and its failures are of the same instant.
+_LOGS = """
+    CASE WHEN t.attempt > 0 THEN (
+        SELECT json_agg(json_build_array(l.attempt, l.lines) ORDER BY l.attempt)::text
+        FROM afterwards_logs l WHERE l.task = t.id
+    ) END
+"""
+
+_WHOLE_FAILURES = _FAILURES.format(traceback="f.traceback")
+
+# In the same statement as a task: so the task, its failures and its logs are of the same instant.
 STANDING = f"""
-    SELECT {COLUMNS}, {_FAILURES.format(traceback="f.traceback")}, named.id::text FROM (
+    SELECT {COLUMNS}, {_WHOLE_FAILURES}, {_LOGS}, named.id::text FROM (
         SELECT id, id AS task FROM unnest(%s::uuid[]) AS asked (id)
         UNION ALL
         SELECT id, task FROM afterwards_aliases WHERE id = ANY (%s::uuid[])
@@ -32,10 +42,9 @@ STANDING = f"""
     JOIN afterwards_tasks t ON t.id = named.task
 """
 
-FAILURES = """
-    SELECT task::text, attempt, at, worker, kind, type, message, traceback FROM afterwards_failures
-    WHERE task = ANY (%s::uuid[]) ORDER BY task, seq
-"""
+FAILURES = f"SELECT t.id::text, {_WHOLE_FAILURES} FROM afterwards_tasks t WHERE t.id = ANY (%s::uuid[])"
+
+HISTORIES = f"SELECT t.id::text, {_WHOLE_FAILURES}, {_LOGS} FROM afterwards_tasks t WHERE t.id = ANY (%s::uuid[])"
 
 PLACES = """
     SELECT DISTINCT t.seq, t.id::text FROM afterwards_tasks t
@@ -53,6 +62,28 @@ FIND = f"""
 """
 
 BEFORE = "t.seq < (SELECT seq FROM afterwards_tasks WHERE id = %s::uuid)"
+
+COUNT_PART = "(SELECT 1 FROM afterwards_tasks t WHERE {conditions} LIMIT %s)"
+
+COUNT = "SELECT count(*) FROM (SELECT 1 FROM ({parts}) AS part LIMIT %s) AS found"
+
+# ASCII letters only, as in `core.search`: that is how the collation "C" knows cases.
+_FOUND = 'strpos(lower(({place}) COLLATE "C"), %s) > 0'
+
+FOUND = f"""
+    (
+        {_FOUND.format(place="t.id::text")} OR {_FOUND.format(place="t.name")} OR {_FOUND.format(place="t.origin")}
+        OR (t.secrets IS NULL AND ({_FOUND.format(place="t.arguments")} OR (t.attempt > 0 AND EXISTS (
+            SELECT 1 FROM afterwards_failures f
+            WHERE f.task = t.id AND {_FOUND.format(place="f.type || ': ' || f.message")}
+        ))))
+    )
+"""
+
+SINCE = "coalesce(t.finished_at, t.created_at) >= %s"
+
+# By the index, whatever the planner believes: there are few of them.
+BEHIND = "t.seq IN (SELECT seq FROM afterwards_tasks WHERE after = %s::uuid)"
 
 EXPIRED = f"""
     SELECT {COLUMNS} FROM afterwards_tasks t WHERE t.state = 'running' AND t.lease_until <= %s
@@ -93,23 +124,33 @@ def get(ids: Sequence[str]) -> Operation[list[Task]]:
     known = known_ids(ids)
     found = (yield from fetch(STANDING, known, known)) if known else []
     written = {id.lower(): id for id in known}  # a UUID may be written in capitals
-    by_id = {written[row[-1]]: _with_failures(row[:-1]) for row in found}
+    by_id = {written[id]: _to_task(columns, failures, logs) for *columns, failures, logs, id in found}
     return [by_id[id] for id in ids if id in by_id]
-
-
-def _with_failures(row: Row) -> Task:
-    *columns, failures = row
-    return parsing.to_task(tuple(columns), tuple(map(parsing.to_failure, json.loads(failures or "[]"))))
 
 
 def to_tasks(found: Sequence[Row]) -> Operation[list[Task]]:
     """Return locked rows as tasks with their failures."""
+    return (yield from _with_histories(found, FAILURES))
+
+
+def to_whole_tasks(found: Sequence[Row]) -> Operation[list[Task]]:
+    """Return locked rows as tasks with their failures and logs."""
+    return (yield from _with_histories(found, HISTORIES))
+
+
+def _with_histories(found: Sequence[Row], statement: str) -> Operation[list[Task]]:
     ids = [row[rows.ID] for row in found if row[rows.ATTEMPT]]
-    by_task: dict[str, list[Failure]] = {}
-    if ids:
-        for id, *failure in (yield from fetch(FAILURES, ids)):
-            by_task.setdefault(id, []).append(parsing.to_failure(failure))
-    return [parsing.to_task(row, tuple(by_task.get(row[rows.ID], ()))) for row in found]
+    histories = {id: history for id, *history in ((yield from fetch(statement, ids)) if ids else ())}
+    return [_to_task(row, *histories.get(row[rows.ID], ())) for row in found]
+
+
+def _to_task(row: Sequence[Any], failures: str | None = None, logs: str | None = None) -> Task:
+    """Return a row as a task, with its failures and logs as JSON."""
+    return parsing.to_task(
+        tuple(row),
+        tuple(map(parsing.to_failure, json.loads(failures or "[]"))),
+        parsing.to_logs(json.loads(logs or "[]")),
+    )
 
 
 def in_the_order_stored(ids: Sequence[str]) -> Operation[list[str]]:
@@ -119,15 +160,40 @@ def in_the_order_stored(ids: Sequence[str]) -> Operation[list[str]]:
 
 
 def find(query: Query) -> Operation[list[Task]]:
-    if frozenset() in (query.states, query.names, query.queues, query.idempotency_keys):
+    if _finds_nothing(query):
         return []
+    statement, values = _union(query, FIND)
+    found = yield from fetch(statement, *values)
+    newest = nlargest(query.limit, found, key=lambda row: row[SEQ])
+    return [_to_task(columns, failures) for *columns, failures in newest]
+
+
+def count(query: Query) -> Operation[int]:
+    if _finds_nothing(query):
+        return 0
+    parts, values = _union(query, COUNT_PART)
+    [(number,)] = yield from fetch(COUNT.format(parts=parts), *values, query.limit)
+    return int(number)
+
+
+def _finds_nothing(query: Query) -> bool:
+    """Return True if no task that is stored can match."""
+    return (
+        frozenset() in (query.states, query.names, query.queues, query.idempotency_keys)
+        or (query.before is not None and not rows.is_uuid(query.before))
+        or (query.behind is not None and not rows.is_uuid(query.behind))
+        or (query.text is not None and not rows.is_storable(query.text))
+    )
+
+
+def _union(query: Query, statement: str) -> tuple[str, list[Any]]:
+    """Return one statement for all parts of a query, and its values."""
     statements, values = list[str](), list[Any]()
     for part in _parts(query):
         conditions, some = _conditions(query, part)
-        statements.append(FIND.format(conditions=" AND ".join(conditions)))
+        statements.append(statement.format(conditions=" AND ".join(conditions)))
         values += [*some, query.limit]
-    found = yield from fetch(" UNION ALL ".join(statements), *values)
-    return [_with_failures(row) for row in nlargest(query.limit, found, key=lambda row: row[SEQ])]
+    return " UNION ALL ".join(statements), values
 
 
 def _parts(query: Query) -> list[str]:
@@ -153,10 +219,17 @@ def _conditions(query: Query, part: str) -> tuple[list[str], list[Any]]:
             conditions.append(f"t.{column} = ANY (%s::text[])")
             values.append(sorted(some))
     if query.before is not None:
-        if not rows.is_uuid(query.before):
-            return ["false"], []
         conditions.append(BEFORE)
         values.append(query.before)
+    if query.behind is not None:
+        conditions.append(BEHIND)
+        values.append(query.behind)
+    if query.since is not None:
+        conditions.append(SINCE)
+        values.append(rows.from_instant(query.since))
+    if query.text is not None:
+        conditions.append(FOUND)
+        values += [folded(query.text)] * FOUND.count("%s")
     return conditions, values
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from afterwards import telemetry
 from afterwards.core import routing
-from afterwards.core.routing import FORGOTTEN_AFTER, Backlog, LiveWorker, Route, Unroutable
+from afterwards.core.routing import FORGOTTEN_AFTER, Backlog, LiveWorker, PlainRun, Route, Unroutable
 from afterwards.engines.postgres import rows
 from afterwards.engines.postgres.operations import looking
 from afterwards.engines.postgres.operations.looking import WHERE
@@ -22,6 +22,9 @@ _TYPES = {
     "queues": "text",
     "slots": "integer",
     "has_left": "boolean",
+    "lag": "bigint",
+    "version": "text",
+    "running": "text",
 }
 
 ANNOUNCE = f"""
@@ -30,9 +33,8 @@ ANNOUNCE = f"""
     ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in [*_TYPES, "seen_at"])}
 """
 
-SEEN_WORKERS = """
-    SELECT id, host, pid, started_at, names, queues, slots, seen_at, has_left FROM afterwards_workers
-    WHERE seen_at >= %s ORDER BY started_at, id
+SEEN_WORKERS = f"""
+    SELECT {", ".join([*_TYPES, "seen_at"])} FROM afterwards_workers WHERE seen_at >= %s ORDER BY started_at, id
 """
 
 FORGET = "DELETE FROM afterwards_workers WHERE seen_at <= %s"
@@ -108,11 +110,14 @@ def _from_worker(worker: LiveWorker) -> dict[str, object]:
         "queues": None if worker.queues is None else json.dumps(sorted(worker.queues)),
         "slots": worker.slots,
         "has_left": worker.has_left,
+        "lag": None if worker.lag is None else rows.from_span(worker.lag),
+        "version": worker.version,
+        "running": json.dumps([[one.name, rows.from_instant(one.started_at), one.origin] for one in worker.running]),
     }
 
 
 def _to_worker(row: Row) -> LiveWorker:
-    id, host, pid, started_at, names, queues, slots, seen_at, has_left = row
+    id, host, pid, started_at, names, queues, slots, has_left, lag, version, running, seen_at = row
     return LiveWorker(
         id=id,
         host=host,
@@ -123,4 +128,7 @@ def _to_worker(row: Row) -> LiveWorker:
         slots=slots,
         seen_at=rows.to_instant(seen_at),
         has_left=has_left,
+        lag=None if lag is None else rows.to_span(lag),
+        version=version or "",
+        running=tuple(PlainRun(name, rows.to_instant(at), origin) for name, at, origin in json.loads(running or "[]")),
     )

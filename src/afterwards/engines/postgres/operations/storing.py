@@ -56,7 +56,7 @@ LOAD_PREDECESSORS = {
 ALIASES = "SELECT id::text, task::text FROM afterwards_aliases WHERE id = ANY (%s::uuid[])"
 
 # One enqueue after the other for each queue that may be full: otherwise two would see the same last place.
-LOCK = "SELECT pg_advisory_xact_lock(key) FROM unnest(%s::bigint[]) AS key"
+LOCK = "SELECT pg_advisory_xact_lock(key), {clock} FROM unnest(%s::bigint[]) AS key"
 
 HASHES = (
     "SELECT DISTINCT hashtextextended({schema} || %s || name, 0) AS key FROM unnest(%s::text[]) AS name ORDER BY key"
@@ -158,10 +158,13 @@ def publish(work: Work, starts: Sequence[tuple[Lease, Start]]) -> Operation[None
 _HELD = {"run_at": 0}
 
 
-def lock(kind: str, names: Iterable[str]) -> Operation[None]:
-    """Take these locks until the end of the transaction, in an order that all transactions share."""
+def lock(work: Work, kind: str, names: Iterable[str]) -> Operation[None]:
+    """Take these locks until the end of the transaction, in an order that all transactions share.
+
+    The transaction goes on at the time when it has them: limits and leases are counted from then.
+    """
     keys = yield from fetch(HASHES, f":{kind}:", sorted(names))
-    yield from fetch(LOCK, [key for [key] in keys])
+    work.have_waited(at for _, at in (yield from fetch(LOCK, [key for [key] in keys])))
 
 
 class _Desk:
@@ -182,7 +185,7 @@ class _Desk:
     def load(self) -> Operation[None]:
         queues = storing.limited_queues(self._tasks)
         if queues and not self._work.joined:  # else the queue would be closed to others until the application commits
-            yield from lock("queue", queues)
+            yield from lock(self._work, "queue", queues)
         if self._work.repeated or any(map(storing.has_rules, self._tasks)):
             yield from self._load_all()
         else:
@@ -234,7 +237,7 @@ class _Desk:
     def _load_all(self) -> Operation[None]:
         keys = [*dict.fromkeys(key for new in self._tasks for key in storing.keys_of(new))]
         if keys and not self._work.joined:  # in one order, otherwise two transactions could wait for each other
-            yield from lock("key", {f"{key.kind}:{key.text}" for key in keys})
+            yield from lock(self._work, "key", {f"{key.kind}:{key.text}" for key in keys})
         ids = yield from self._through_aliases(known_ids(storing.needed_ids(self._tasks)))
         unique = [key.text for key in keys if key.kind is KeyKind.UNIQUE]
         idempotent = [key.text for key in keys if key.kind is KeyKind.IDEMPOTENCY]

@@ -176,11 +176,11 @@ class Connection:
             for some in in_pieces(values, MOST_VALUES // len(columns)):
                 insert(placeholders.insert(columns, len(some)), [*chain.from_iterable(some)])
 
-    def count(self, ends: Ends) -> None:
+    def note_ends(self, ends: Ends) -> None:
         """Count ended attempts. The transaction's last statement stores the numbers of all its operations."""
         self.ends = added(self.ends, ends)
 
-    def store_counts(self) -> None:
+    def store_ends(self) -> None:
         if self.ends:
             self.execute_unseen(TALLY, (rows.from_instant(step_of(self.now)), *self.ends))
 

@@ -309,7 +309,7 @@ def _results(connection: Connection, operations: Sequence[Operation[Any]]) -> li
                 connection.flush()
             results.append(operation.run(connection))
         connection.flush()
-        connection.store_counts()
+        connection.store_ends()
     except Exception as error:  # whatever it is, it concerns one operation and no other
         raise OperationFailed(error) from error
     return results

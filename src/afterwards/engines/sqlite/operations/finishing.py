@@ -90,9 +90,9 @@ def finish(connection: Connection, settled: Sequence[Settled]) -> list[Lease]:
             succeeded += _succeed(connection, counted, some)
     if succeeded:
         successors.follow(connection, {}, succeeded=[one.lease.task_id for one in succeeded])
-    connection.count(Ends(succeeded=len(succeeded)))
+    connection.note_ends(Ends(succeeded=len(succeeded)))
     if held:
-        connection.count(ends_of(held))
+        connection.note_ends(ends_of(held))
     changing.add_logs(connection, chain(held, succeeded))
     refused = [] if len(held) + len(succeeded) == len(once) else _refused(connection, once, [*held, *succeeded])
     return [*refused, *finish(connection, again)] if again else refused

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import chains, claim, drain, enqueue, latency, requests, size
+from benchmarks import chains, claim, drain, enqueue, latency, postgres, requests, size
 from benchmarks.machine import described
 from benchmarks.measure import Figure
 from benchmarks.table import written
@@ -16,6 +16,7 @@ SUBJECTS: Mapping[str, Callable[[], list[Figure]]] = {
     "chains": chains.figures,
     "requests": requests.figures,
     "size": size.figures,
+    "postgres": postgres.figures,
 }
 
 

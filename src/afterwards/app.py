@@ -33,7 +33,7 @@ from afterwards.tasks.function import Call, TaskFunction
 from afterwards.tasks.registry import registry
 from afterwards.tasks.schedules import ScheduleDesk
 from afterwards.tasks.several import enqueue_many
-from afterwards.web import embedded_worker, install
+from afterwards.web import embedded_worker, health, install
 from afterwards.web.task_router import FROM_ANNOTATION, make_router
 from afterwards.worker.registration import find_unroutable
 
@@ -157,6 +157,16 @@ class Afterwards(TaskDesk):
         unavailable for a while does not change it.
         """
         return self.client.health.trouble is None
+
+    def health_router(self) -> APIRouter:
+        """Return the routes ``/healthz``, ``/readyz`` and ``/metrics``, to be included where you want them.
+
+        ``app.include_router(tasks.health_router(), dependencies=[Depends(monitoring)])``. ``/healthz`` answers 503 if a
+        restart would help: the worker of this process has stopped claiming, tasks added now would not run, or the event
+        loop was blocked for ten seconds. ``/readyz`` also fails while the store does not answer. ``/metrics`` has the
+        counts of the whole store in Prometheus' text format. They show the names of queues and hosts, and no task.
+        """
+        return health.router(self.client)
 
     @overload
     async def enqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskHandle[R]]: ...

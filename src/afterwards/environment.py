@@ -1,6 +1,8 @@
-"""Environment variables, which are defaults for options that the application does not set."""
+"""The environment of the process: variables, which are defaults for options, and the version of this package."""
 
 import os
+from functools import cache
+from importlib import metadata
 
 from afterwards.core.errors import InvalidOption
 
@@ -31,3 +33,12 @@ def worker() -> bool | None:
 def name() -> str | None:
     """Return what this installation is called, as "staging": ``AFTERWARDS_ENVIRONMENT``, else ``FASTAPI_ENV``."""
     return os.environ.get("AFTERWARDS_ENVIRONMENT") or os.environ.get("FASTAPI_ENV") or None
+
+
+@cache
+def version() -> str:
+    """Return the version of this package, empty if it is not installed as one."""
+    try:
+        return metadata.version("afterwards")
+    except metadata.PackageNotFoundError:
+        return ""

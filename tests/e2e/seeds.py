@@ -82,7 +82,7 @@ class Sower:
         self.clock = clock
         self.texts = texts or Texts()
         self.worker = LiveWorker(
-            id="web-1:4711:0192",
+            id=f"{self.texts.host}:4711:0192",
             host=self.texts.host,
             pid="4711",
             started_at=clock() - timedelta(hours=5),
@@ -95,8 +95,11 @@ class Sower:
 
     async def every_state(self) -> dict[str, str]:
         """Store a task in each state, workers, schedules and pauses. Returns the ids by what they are."""
-        said = self.texts
-        await self.engine.announce([self.worker, replace(self.worker, id="gone", pid="12", has_left=True, running=())])
+        said, paused = self.texts, Paused(queues=frozenset({"bulk"}), names=frozenset({"sync_orders"}))
+        await self.engine.resume(paused)
+        await self.engine.announce(
+            [self.worker, replace(self.worker, id=f"{self.texts.host}:12:0190", pid="12", has_left=True, running=())]
+        )
         await self.engine.register_schedules(
             {"nightly_report": "0 3 * * * Europe/Berlin", "sync_orders": "every 0:05:00"}
         )
@@ -115,7 +118,7 @@ class Sower:
         ids["waiting"] = await self.add("nightly_report", after=ids["running"])
         await self.engine.cancel([ids["cancelled"], ids["asked"]], said.reason)
         await self.end(ids["set_aside"], state=State.QUEUED, set_aside=said.set_aside)
-        await self.engine.pause(Paused(queues=frozenset({"bulk"}), names=frozenset({"sync_orders"})))
+        await self.engine.pause(paused)
         return ids
 
     async def add(self, name: str, **options: Any) -> str:

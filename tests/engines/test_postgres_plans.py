@@ -18,6 +18,7 @@ from afterwards.engines.postgres.operations import (
     pruning,
     reading,
     registration,
+    searching,
     set_aside,
     storing,
     successors,
@@ -44,6 +45,11 @@ LANE = ["default"], ["greet"]
 LEASE = "w", NOW + 1, NOW
 ROUTE = as_json([{"name": "greet", "queue": "default"}])
 
+
+def counted(conditions: str) -> str:
+    return searching.COUNT.format(parts=searching.COUNT_PART.format(conditions=conditions))
+
+
 STATEMENTS: list[tuple[str, tuple[Any, ...]]] = [
     (looking.LOOK, ()),
     (looking.DUE_LANES, (NOW,)),
@@ -62,7 +68,7 @@ STATEMENTS: list[tuple[str, tuple[Any, ...]]] = [
     (storing.LOAD_PREDECESSORS[False], (ID,)),
     (storing.LOAD_PREDECESSORS[True], (ID,)),
     (storing.ALIASES, (ID,)),
-    (storing.PUBLISH, (NOW, END)),
+    (storing.PUBLISH, (END, NOW)),
     (finishing.SUCCEED, (END, NOW, NOW)),
     (finishing.LOCK_ENDING, (ID, ID)),
     (finishing.LOCK_STANDING, (ID, ID)),
@@ -76,12 +82,15 @@ STATEMENTS: list[tuple[str, tuple[Any, ...]]] = [
     (reading.PLACES, (ID, ID)),
     (reading.HISTORIES, (ID,)),
     (reading.EXPIRED, (NOW, 100)),
-    (reading.FIND.format(conditions="true AND " + reading.BEFORE), (ID[0], 100)),
-    (reading.FIND.format(conditions="t.state = 'failed'"), (100,)),
-    (reading.FIND.format(conditions="t.state = 'waiting'"), (100,)),
-    (reading.FIND.format(conditions="true AND " + reading.BEHIND), (ID[0], 100)),
-    (reading.COUNT.format(parts=reading.COUNT_PART.format(conditions="true AND " + reading.BEHIND)), (ID[0], 100, 100)),
-    (reading.COUNT.format(parts=reading.COUNT_PART.format(conditions="t.state = 'failed'")), (100, 100)),
+    (searching.FIND.format(conditions="true AND " + searching.BEFORE), (ID[0], 100)),
+    (searching.FIND.format(conditions="t.state = 'failed'"), (100,)),
+    (searching.FIND.format(conditions="t.state = 'waiting'"), (100,)),
+    (searching.FIND.format(conditions="true AND " + searching.BEHIND), (ID[0], 100)),
+    (
+        searching.COUNT.format(parts=searching.COUNT_PART.format(conditions="true AND " + searching.BEHIND)),
+        (ID[0], 100, 100),
+    ),
+    (searching.COUNT.format(parts=searching.COUNT_PART.format(conditions="t.state = 'failed'")), (100, 100)),
     (pruning.ANY_OVER, (NOW,)),
     (pruning.DELETE_TASKS, (NOW, 100)),
     (pruning.DELETE_FINISHED, (ID,)),

@@ -180,6 +180,15 @@ def test_the_tasks_behind_one_are_found_by_their_own_index(connection: Connectio
     assert "TEMP B-TREE" not in found
 
 
+@pytest.mark.parametrize("state", State)
+def test_a_piece_of_a_search_reads_the_tasks_in_its_places(connection: Connection, state: State) -> None:
+    for condition, _ in searching.PARTS[state]:
+        conditions = f"{condition} AND {searching.WITHIN}"
+        found = plan(connection, searching.FIND.format(index="NOT INDEXED", conditions=conditions))
+        assert "SEARCH afterwards_tasks USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in found
+        assert "TEMP B-TREE" not in found
+
+
 def test_the_counts_of_a_span_are_found_by_its_beginning(connection: Connection) -> None:
     assert "SEARCH afterwards_tallies USING INTEGER PRIMARY KEY (rowid>?)" in plan(connection, reading.TALLIES)
 

@@ -8,6 +8,7 @@ import tracemalloc  # noqa: F401  # else pytest imports it where it finds no des
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -15,9 +16,12 @@ from fastapi import Depends
 
 from afterwards import State, task
 from afterwards.core.errors import EngineUnavailable
+from afterwards.core.shortage import NO_THREAD
 from afterwards.core.task import Lease
 from afterwards.engine import Held
 from afterwards.engines.memory import MemoryEngine
+from afterwards.engines.postgres import PostgresEngine
+from afterwards.engines.postgres.io.errors import translated_at_connecting
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.execution.health import Health
 from afterwards.worker.heartbeat import HeartbeatThread
@@ -124,12 +128,25 @@ async def test_a_process_that_cannot_be_started_is_started_later(
     assert (record.state, record.attempt, record.failures) == (State.SUCCEEDED, 1, ())
 
 
-async def test_an_engine_that_finds_no_thread_says_that_it_cannot_be_opened_now(tmp_path: Any) -> None:
-    engine = SQLiteEngine(tmp_path / "tasks.db")
-    with no_threads(), pytest.raises(EngineUnavailable, match="can't start new thread"):
+@pytest.mark.parametrize("kind", ["file", pytest.param("server", marks=pytest.mark.xdist_group("postgres"))])
+async def test_an_engine_that_finds_no_thread_says_that_it_cannot_be_opened_now(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    engine: SQLiteEngine | PostgresEngine
+    if kind == "file":
+        engine = SQLiteEngine(tmp_path / "tasks.db")
+    else:
+        engine = PostgresEngine(request.getfixturevalue("postgres_url"))
+    with no_threads(), pytest.raises(EngineUnavailable, match="cannot be opened: can't start new thread"):
         await engine.__aenter__()
     async with engine:
         assert await engine.get(["none"]) == []
+
+
+def test_a_server_whose_name_no_thread_can_look_up_is_away() -> None:
+    error = translated_at_connecting(RuntimeError(NO_THREAD), "postgresql://shop")
+    assert isinstance(error, EngineUnavailable)
+    assert str(error) == "postgresql://shop: can't start new thread"
 
 
 class NoWorker:

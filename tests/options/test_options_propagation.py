@@ -1,5 +1,6 @@
 """What surrounds a call surrounds its attempts, too: the trace, and the context variables that are on the list."""
 
+import json
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -76,11 +77,12 @@ async def test_the_variables_on_the_list_are_those_of_the_request(tmp_path: Path
     assert sorted(seen) == [("first", "nobody")] * 2 + [("second", "nobody")] * 2
 
 
-async def test_without_a_list_nothing_is_stored_with_a_task(tmp_path: Path) -> None:
+async def test_without_a_list_no_variable_is_stored_with_a_task(tmp_path: Path) -> None:
     async with working(an_engine(tmp_path)) as tasks:
         request_id.set("mine")
         await finished(await look_around.enqueue())
-        assert [record.context for record in await records(tasks)] == [None]
+        [record] = await records(tasks)
+    assert json.loads(record.context or "")["variables"] == {}
 
 
 async def test_a_variable_that_json_cannot_hold_is_an_error_that_names_it(tmp_path: Path) -> None:
@@ -102,15 +104,18 @@ async def test_a_trace_goes_on_in_each_attempt(tmp_path: Path, exporter: InMemor
     asked = request.get_span_context()
     assert [found.trace_id for found in seen] == [asked.trace_id] * 2
     spans = exporter.get_finished_spans()
+    [sent] = [span for span in spans if span.name == "send default"]
     attempts = [span for span in spans if span.name == "process default"]
     assert [span.attributes["afterwards.task.attempt"] for span in attempts] == [1, 2]
-    assert [span.parent.span_id for span in attempts] == [asked.span_id] * 2
+    assert sent.parent.span_id == asked.span_id
+    assert [span.parent.span_id for span in attempts] == [sent.context.span_id] * 2
     assert [span.status.status_code for span in attempts] == [trace.StatusCode.ERROR, trace.StatusCode.UNSET]
     assert attempts[0].attributes["messaging.message.id"] == handle.id
     assert {span.context.trace_id for span in spans if span.name == "inside"} == {asked.trace_id}
 
 
-async def test_where_nobody_traces_no_span_is_made(tmp_path: Path, exporter: InMemorySpanExporter) -> None:
+async def test_a_call_without_a_span_begins_a_trace(tmp_path: Path, exporter: InMemorySpanExporter) -> None:
     async with working(an_engine(tmp_path)):
         await finished(await look_around.enqueue())
-    assert exporter.get_finished_spans() == ()
+    sent, attempt = exporter.get_finished_spans()
+    assert (sent.parent, attempt.parent.span_id) == (None, sent.context.span_id)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import httpx
 from fastapi import Depends, FastAPI, Header, HTTPException
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from afterwards import Afterwards, BackgroundTasks, TaskRecord, progress, task
 from owners.events import Event, events_of
@@ -57,6 +57,31 @@ async def count(user: str, password: str) -> int:
     return 3
 
 
+@task
+async def make_key(user: str, password: str) -> SecretStr:
+    return SecretStr("canary-of-ada")
+
+
+class Account(BaseModel):
+    name: str
+    key: SecretStr
+
+
+@task
+async def make_account(user: str, password: str) -> Account:
+    return Account(name=user, key=SecretStr("canary-of-ada"))
+
+
+@task
+async def make_link(user: str, password: str) -> str:
+    return "https://files/report?X-Security-Token=1234567"
+
+
+@task
+async def do_nothing(user: str, password: str) -> None:
+    pass
+
+
 def current_user(x_user: Annotated[str | None, Header()] = None) -> str:
     if x_user is None:
         raise HTTPException(401)
@@ -70,7 +95,9 @@ def owns(task: TaskRecord, user: User) -> bool:
     return bool(task.arguments["user"] == user)
 
 
-FUNCTIONS = {function.name: function for function in (make_report, fail, count)}
+FUNCTIONS = {
+    function.name: function for function in (make_report, fail, count, make_key, make_account, make_link, do_nothing)
+}
 
 
 def a_shop(url: str, **options: Any) -> tuple[FastAPI, Afterwards]:

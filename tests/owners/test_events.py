@@ -19,6 +19,7 @@ from afterwards.engines.memory import MemoryEngine
 from afterwards.engines.sqlite.io import schema
 from afterwards.engines.sqlite.io.connection import OwnConnection
 from afterwards.web import event_stream, live
+from afterwards.web.watcher import Latest, Watcher
 from face.serving import TIMEOUT, serving, until
 from owners.events import Event, named
 from owners.shop import ADA, STEPS, User, a_shop, added, following, gate, owns, statuses
@@ -150,13 +151,13 @@ async def test_a_client_that_does_not_read_holds_up_nobody_and_is_not_queued_for
 
 
 async def test_a_watcher_that_is_slow_skips_states() -> None:
-    watcher = live.Watcher("0")
+    watcher = Watcher("0")
     news = watcher.news(quiet=TIMEOUT)
-    assert await anext(news) == live.Latest("0")
+    assert await anext(news) == Latest("0")
     for number in range(1, 10_000):
         assert watcher.offer(str(number))
     assert not watcher.offer("9999")
-    assert await anext(news) == live.Latest("9999")
+    assert await anext(news) == Latest("9999")
     watcher.end()
     with pytest.raises(StopAsyncIteration):
         await anext(news)
@@ -169,6 +170,21 @@ async def test_proxies_see_that_a_silent_stream_is_alive(url: str, monkeypatch: 
         async with following(http, id) as events:
             assert (await named(events)).name == "status"
             assert [(await anext(events)).comment for _ in range(2)] == ["still here"] * 2
+
+
+@pytest.mark.parametrize(("limit", "value"), [("LARGEST", 1000), ("LONGEST", 0.2)])
+async def test_a_stream_ends_before_it_is_too_long(
+    url: str, monkeypatch: pytest.MonkeyPatch, limit: str, value: float
+) -> None:
+    """A browser connects again, and its owner is asked again."""
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE", 0.05)
+    monkeypatch.setattr(event_stream, limit, value)
+    async with a_server(url, worker=False) as (http, _):
+        id = await added(http, "count", delay=600)
+        for _ in range(2):
+            async with following(http, id) as events:
+                seen = [event async for event in events]
+            assert list(statuses(seen)) == [("status", "scheduled")]
 
 
 class Moody(MemoryEngine):
@@ -270,12 +286,12 @@ async def test_an_overview_is_watched_and_its_clients_share_one_question(url: st
     async with a_server(url, worker=False) as (http, tasks):
         with live.watching_overview(tasks.client) as one, live.watching_overview(tasks.client) as other:
             first = await anext(one.news(quiet=TIMEOUT))
-            assert isinstance(first, live.Latest)
+            assert isinstance(first, Latest)
             assert first.value.summary.newest == ()
             id = await added(http, "count", delay=600)
             live.hurry(tasks.client)
             seen = [await anext(each.news(quiet=TIMEOUT)) for each in (one, other)]
-            assert isinstance(seen[0], live.Latest) and isinstance(seen[1], live.Latest)
+            assert isinstance(seen[0], Latest) and isinstance(seen[1], Latest)
             assert [task.id for task in seen[0].value.summary.newest] == [id]
 
 
@@ -288,3 +304,14 @@ async def test_a_stream_that_begins_when_all_have_ended_ends_at_once(url: str) -
             assert [one async for one in events] == []
         async with following(http, id) as events:
             assert [event.retry for event in [one async for one in events]] == [event_stream.RECONNECT]
+
+
+async def test_the_end_of_the_lifespan_ends_all_watching(url: str) -> None:
+    """Some servers tell nobody of their signal."""
+    app, tasks = a_shop(url, worker=False)
+    async with app.router.lifespan_context(app):
+        watching = live.watching_overview(tasks.client)
+        watcher = watching.__enter__()
+        assert not watcher.ended.is_set()
+    await until(watcher.ended.is_set)
+    watching.__exit__(None, None, None)

@@ -13,6 +13,7 @@ from face.serving import serving, until_async
 from owners.shop import (
     ADA,
     EVE,
+    FUNCTIONS,
     NOBODY,
     SECRET,
     STEPS,
@@ -135,6 +136,24 @@ async def test_an_application_may_show_messages_of_exceptions_but_no_secret(url:
         id = await added(http, "fail")
         status = await finished(http, id)
         assert status["error"] == "ValueError: the database db.internal refused [hidden]"
+
+
+@pytest.mark.parametrize(
+    ("name", "status_code", "answer"),
+    [
+        ("count", 200, 3),
+        ("do_nothing", 200, None),
+        ("make_link", 200, "https://files/report?X-Security-Token=1234567"),  # made for its owner
+        ("make_key", 403, {"detail": "The result of this task is secret"}),
+        ("make_account", 200, {"name": "ada", "key": "[hidden]"}),
+    ],
+)
+async def test_results_are_answered_without_what_is_secret(url: str, name: str, status_code: int, answer: Any) -> None:
+    async with a_server(url, FUNCTIONS[name]) as http:
+        id = await added(http, name)
+        await finished(http, id)
+        result = await http.get(f"/tasks/{id}/result", headers=ADA)
+        assert (result.status_code, result.json()) == (status_code, answer)
 
 
 async def test_a_status_has_no_arguments_and_no_secret(url: str) -> None:

@@ -72,7 +72,7 @@ async def test_run_now_stores_a_task_whatever_the_schedule_says(tasks: Afterward
     await tasks.schedules.pause(nightly)
     handle = await tasks.schedules.run_now(nightly)
     record = await handle.status()
-    assert (record.name, record.state, record.queue, record.arguments) == ("nightly", State.QUEUED, "reports", "{}")
+    assert (record.name, record.state, record.queue, record.arguments) == ("nightly", State.QUEUED, "reports", {})
     assert (await listed(tasks)).last_fire is None
     assert [task.id for task in await records(tasks)] == [handle.id]
     assert (await (await tasks.schedules.run_now("nightly")).status()).name == "nightly"

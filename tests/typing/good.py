@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, assert_type
 
 import fastapi
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from pydantic import BaseModel, SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, scoped_session
@@ -49,6 +49,10 @@ from afterwards.testing.clock import FakeClock
 
 app = FastAPI()
 tasks = Afterwards(app, "sqlite:///tasks.db", concurrency=5, grace=timedelta(seconds=5), queues=["mail"])
+
+
+assert_type(tasks.health_router(), APIRouter)
+app.include_router(tasks.health_router(), prefix="/ops", dependencies=[Depends(lambda: None)])
 
 
 class Invoice(BaseModel):

@@ -214,7 +214,7 @@ class RaisingHandler(logging.Handler):
 
 @pytest.fixture(params=["filter", "handler", "formatter"])
 def broken_log(request: pytest.FixtureRequest) -> Iterator[None]:
-    log = logging.getLogger("afterwards")
+    log = logging.getLogger("afterwards.tasks")
     if request.param == "filter":
         log.addFilter(added := Raising())
         yield

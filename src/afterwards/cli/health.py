@@ -4,20 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 
 from afterwards.cli.errors import CommandError
+from afterwards.core.verdict import Verdict
 
 REQUEST_TIMEOUT = 5.0
 """Seconds within which a probe must have sent its request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The answer to a probe: 200 if ``well``, else 503, and the reason."""
-
-    well: bool
-    reason: str
 
 
 Check = Callable[[], Awaitable[Verdict]]

@@ -11,7 +11,8 @@ from pathlib import Path
 from time import monotonic
 
 from afterwards.cli.errors import ExitCode
-from afterwards.cli.health import Health, Verdict, serve_health
+from afterwards.cli.health import Health, serve_health
+from afterwards.core.verdict import Verdict
 from afterwards.telemetry import log, make_visible
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0

@@ -6,22 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from fastapi import FastAPI
 
 from afterwards.cli.errors import ExitCode, StoreUnreachable, UsageError
-from afterwards.cli.health import Check, Health, Verdict
+from afterwards.cli.health import Check, Health
 from afterwards.cli.supervisor import report
+from afterwards.client import probes
 from afterwards.client.client import Client
 from afterwards.client.installations import installations
 from afterwards.core.errors import AfterwardsError, EngineError, InvalidOption, UnsupportedEngine
-from afterwards.engine import Query
+from afterwards.core.verdict import Verdict
 from afterwards.web.embedded_worker import Embedded, serving
-
-STORE_TIMEOUT = 2.0
-"""Seconds within which the store must answer, else the process is not ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,20 +115,6 @@ def _checks(client: Client) -> tuple[Check, Check]:
     """Return the checks of liveness (the parts of the worker run) and readiness (the store answers, too)."""
 
     async def live() -> Verdict:
-        trouble = client.health.trouble
-        return Verdict(trouble is None, trouble or "the worker runs")
+        return probes.live(client)
 
-    async def ready() -> Verdict:
-        alive = await live()
-        if not alive.well:
-            return alive
-        try:
-            async with asyncio.timeout(STORE_TIMEOUT):
-                await (await client.open()).find(Query(limit=1))
-        except TimeoutError:
-            return Verdict(False, f"the store has not answered within {STORE_TIMEOUT:g} s")
-        except EngineError as error:
-            return Verdict(False, f"the store does not answer: {error}")
-        return Verdict(True, "the worker runs, and the store answers")
-
-    return live, ready
+    return live, partial(probes.ready, client)

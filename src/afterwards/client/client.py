@@ -19,6 +19,7 @@ from afterwards.core.spans import LONGEST_SPAN
 from afterwards.core.task import Lease, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine, Query
 from afterwards.execution.health import Health
+from afterwards.execution.plain_runs import PlainRuns
 
 R = TypeVar("R", covariant=True)
 
@@ -94,6 +95,7 @@ class Client:
         self.options = options
         self.worker: LocalWorker | None = None
         self.health = Health()  # the worker's health
+        self.plain_runs = PlainRuns()  # the plain functions that run for its requests
         self.application: ref[Any] | None = None  # the application that adds the tasks
         self.holding: set[Holding] = set()  # requests that currently hold tasks back
         self.unawaited = UnawaitedWrites()
@@ -144,6 +146,10 @@ class Client:
 
     async def enqueue(self, tasks: Sequence[NewTask]) -> list[Task]:
         """Store tasks, all or none. Tasks stored as leased to this process are held by its worker."""
+        with telemetry.sending(tasks) as sent:
+            return await self._enqueue(sent)
+
+    async def _enqueue(self, tasks: Sequence[NewTask]) -> list[Task]:
         engine = engines.shared(self.url)
         if self._entered is not engine:
             engine = await self.open()

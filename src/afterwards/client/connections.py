@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from afterwards import engines
+from afterwards import engines, telemetry
 from afterwards.client.client import Client
 from afterwards.core.errors import InvalidOption
 from afterwards.core.task import NewTask, Task
@@ -94,7 +94,8 @@ def _tuples() -> Any:
 def _join(execute: Execute, tasks: Sequence[NewTask], client: Client) -> list[Task] | None:
     joined = engines.shared(client.url).join(ConnectionTransaction(execute))
     if joined is not None:
-        return joined.enqueue(tasks)
+        with telemetry.sending(tasks) as sent:
+            return joined.enqueue(sent)
     if engines.are_replaced():
         return None
     raise InvalidOption(

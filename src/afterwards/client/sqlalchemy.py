@@ -130,7 +130,9 @@ class Attached:
                 if not (request.at_once or request.answered):
                     request.client.must_work()
                 tasks = list(in_line([one.call for one in some], request))
-                self._inserted.append(Inserted(request, joined, some, tasks, joined.enqueue(tasks)))
+                with telemetry.sending(tasks) as sent:
+                    stored = joined.enqueue(sent)
+                self._inserted.append(Inserted(request, joined, some, tasks, stored))
                 for one in some:
                     one.become(Standing.INSERTED)
 

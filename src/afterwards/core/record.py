@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, SerializerFunctionWrapHandler, model_serializer
 
+from afterwards.core.call_context import trace_id_of
 from afterwards.core.progress import Progress
 from afterwards.core.redaction import Redactor, json_value
 from afterwards.core.task import Failure, LogLine, State, Task
@@ -55,17 +56,19 @@ class TaskRecord(BaseModel):
     _secrets: tuple[str, ...] = PrivateAttr(default=())
 
     @classmethod
-    def of(cls, task: Task, *, shown: bool = False) -> Self:
+    def of(cls, task: Task, *, shown: bool = False) -> "TaskRecord":
         """Return the record of a stored task. With ``shown``, its secrets are hidden."""
         arguments = json_value(task.arguments)
         record = cls.model_construct(
             **{name: _in_utc(getattr(task, name)) for name in _SAME},
             arguments=arguments if isinstance(arguments, dict) else {},
             result=json_value(task.result),
-            trace=_trace(task.context),
+            trace=trace_id_of(task.context),
         )
         record._secrets = task.secrets
-        return record.redacted() if shown else record
+        if shown:
+            return record.redacted()
+        return record
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -113,15 +116,6 @@ def _progress(progress: Progress, hide: Redactor) -> Progress:
         unit=hide.text(progress.unit),
         note=hide.text(progress.note),
     )
-
-
-def _trace(context: str | None) -> str | None:
-    """Return the id of a W3C trace; None without one, or in another format."""
-    stored = json_value(context)
-    trace = stored.get("trace") if isinstance(stored, dict) else None
-    header = trace.get("traceparent") if isinstance(trace, dict) else None
-    parts = header.split("-") if isinstance(header, str) else []
-    return parts[1] if len(parts) >= 4 else None
 
 
 _TEXTS = ("reason", "cancel_requested", "set_aside", "unreadable", "idempotency_key", "unique_key", "origin")

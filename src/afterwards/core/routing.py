@@ -36,7 +36,7 @@ class LiveWorker:
     queues: frozenset[str] | None = None  # those that it serves; None: all
     slots: int = 1  # tasks that it runs at once
     seen_at: datetime | None = None  # by the engine's clock; None in an announcement
-    lag: timedelta | None = None  # the longest time that its event loop was late since its last sign of life
+    lag: timedelta | None = None  # how late its event loop was at most since its last sign of life
     version: str = ""  # of this package
     running: tuple[PlainRun, ...] = ()  # the plain functions that run in its process
     has_left: bool = False  # it shut down in good order: it still holds only tasks that it could not stop

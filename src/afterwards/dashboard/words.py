@@ -18,7 +18,8 @@ def span(value: timedelta) -> str:
         return f"{round(seconds * 1000)} ms" if seconds else "0 s"
     if seconds < 9.95:
         return f"{seconds:.1f} s".replace(".0 ", " ")
-    left, said = round(seconds), []
+    said: list[str] = []
+    left = round(seconds)
     for unit, size in _UNITS:
         count, left = divmod(left, size)
         if count or said:

@@ -36,7 +36,7 @@ def attempt(
     function: Runnable, task: Task, surroundings: Surroundings, attempting: Attempting
 ) -> Coroutine[Any, Any, Outcome]:
     """Run the function once. Never raises, but for the cancellation that the worker asked for."""
-    run = _attempt if task.context is None else _surrounded_attempt  # saves a coroutine
+    run = _surrounded_attempt if task.context is not None or telemetry.has_tracer() else _attempt  # saves a coroutine
     return run(function, task, surroundings, attempting)
 
 

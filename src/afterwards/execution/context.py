@@ -10,6 +10,7 @@ from afterwards import telemetry
 from afterwards.core.control import Cancel
 from afterwards.core.progress import Progress
 from afterwards.core.task import Lease, Task
+from afterwards.execution.attempt_log import AttemptLog
 from afterwards.execution.dependency_plan import AttemptContext
 from afterwards.execution.function import Runnable, options_of
 
@@ -20,11 +21,18 @@ class TaskContext(AttemptContext):
     ``ctx: TaskContext = Depends()`` is the same, and tells type checkers that callers do not pass it.
     """
 
-    __slots__ = ("_function", "_note", "_noted", "_on_stop", "_shown", "_stop", "task")
+    __slots__ = ("_function", "_note", "_noted", "_on_stop", "_shown", "_stop", "logs", "task")
 
-    def __init__(self, function: Runnable, task: Task, note: "Callable[[TaskContext], None] | None" = None) -> None:
+    def __init__(
+        self,
+        function: Runnable,
+        task: Task,
+        note: "Callable[[TaskContext], None] | None" = None,
+        logs: AttemptLog | None = None,
+    ) -> None:
         self._function = function
         self.task = task
+        self.logs = logs or AttemptLog()  # what the attempt logs
         self._note = note  # called once for all progress updates until they are read
         self._noted = False
         self._shown: Shown | None = None

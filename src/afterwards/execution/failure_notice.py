@@ -29,7 +29,7 @@ def with_notice(
     try:
         notice = make_notice(function, failed)
     except BaseException as error:  # `on_failure` does not accept its argument
-        telemetry.notice_failed(task.name, error)
+        telemetry.notice_failed(task.name, task.id, error)
         return settled, None
     return (settled, failed) if notice is None else (replace(settled, then=notice), None)
 
@@ -46,4 +46,4 @@ async def call_on_failure(function: Runnable, failed: FailedTask, threads: Threa
     except BaseException as error:  # user code
         if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
             raise
-        telemetry.notice_failed(failed.name, error)
+        telemetry.notice_failed(failed.name, failed.id, error)

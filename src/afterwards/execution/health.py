@@ -1,6 +1,11 @@
 """The health of the worker of this process, part by part."""
 
+from datetime import timedelta
+from time import monotonic
+
 from afterwards import telemetry
+from afterwards.core.verdict import Vitals
+from afterwards.execution.lateness import Lateness
 
 TOO_OFTEN = 3
 """Consecutive failures after which a part of the worker is not expected to recover."""
@@ -14,6 +19,9 @@ class Health:
         self._gone = ""  # why the worker is gone although the application still serves
         self.trouble: str | None = None
         """Reason why tasks added now would not run; None if they would."""
+        self.lateness = Lateness()
+        self._works = False
+        self._claimed_at: float | None = None
 
     def failed(self, doing: str, error: BaseException) -> None:
         """Record that a part of the worker failed with an error of its own. It tries again."""
@@ -31,11 +39,27 @@ class Health:
         self._gone = reason
         self._judge()
 
-    def begin(self) -> None:
-        """Reset for a worker that starts: failures of the previous one do not count."""
+    def begin(self, *, works: bool = True) -> None:
+        """Reset for a process that starts: failures of the previous worker do not count. ``works``: one runs here."""
+        self._works = works
+        self._claimed_at = None
+        self.lateness = Lateness()
         self._failures.clear()
         self._gone = ""
         self.trouble = None
+
+    def claims(self) -> None:
+        """Record that the worker claims tasks now."""
+        self._claimed_at = monotonic()
+
+    def rests(self) -> None:
+        """Record that the worker need not claim: it has no free slot, or it drains."""
+        self._claimed_at = None
+
+    def vitals(self) -> Vitals:
+        """Return what a probe needs to know."""
+        silent = None if self._claimed_at is None else timedelta(seconds=monotonic() - self._claimed_at)
+        return Vitals(trouble=self.trouble, works=self._works, silent=silent, lag=self.lateness.longest())
 
     def _judge(self) -> None:
         broken = sorted(doing for doing, times in self._failures.copy().items() if times >= TOO_OFTEN)

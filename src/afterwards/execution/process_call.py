@@ -1,4 +1,4 @@
-"""One call in a separate process, and the progress that arrives before its outcome."""
+"""One call in a separate process, and the progress and log lines that arrive before its outcome."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,7 @@ from afterwards.core.task import Task
 from afterwards.execution import process_messages
 from afterwards.execution.context import TaskContext
 from afterwards.execution.function import Runnable, options_of
+from afterwards.execution.process_messages import Message
 
 
 class ProcessCall:
@@ -23,11 +24,14 @@ class ProcessCall:
         self._context = context
         self._progress = Progress()
 
-    def show(self, progress: str | None) -> None:
-        if progress is not None:
+    def show(self, message: Message) -> None:
+        """Show the progress and the log lines of a message."""
+        if (progress := message.get("progress")) is not None:
             self._progress = Progress.of_text(progress)
             self._context.show(self)
             self._context.note()
+        if (lines := process_messages.lines_of(message, self.task.attempt)) is not None:
+            self._context.logs.replace(lines)
 
     def progress(self) -> Progress:
         return self._progress

@@ -20,10 +20,12 @@ from afterwards.core.settling import Outcome, Raised, SetAside, Succeeded
 from afterwards.core.task import FailureKind, Task
 from afterwards.core.text import said_by
 from afterwards.execution import process_messages
+from afterwards.execution.attempt_log import AttemptLog
 from afterwards.execution.awaitables import awaited, done
 from afterwards.execution.context import TaskContext, current
 from afterwards.execution.decoding import Misfit, read_arguments
 from afterwards.execution.function import Runnable
+from afterwards.execution.log_capture import capturing
 from afterwards.execution.outcomes import outcome_of_function
 from afterwards.execution.process_messages import Message, Pipe
 
@@ -58,8 +60,9 @@ class Child:
             self._send({"short": str(error)})
             return
         self._send({"ready": True})
-        while (call := self._calls.get()) is not None:
-            self._answer(call)
+        with capturing():
+            while (call := self._calls.get()) is not None:
+                self._answer(call)
 
     def _listen(self) -> None:
         with suppress(EOFError, OSError):
@@ -81,13 +84,13 @@ class Child:
             context.stop(message["stop"])
 
     def _send_progress(self) -> None:
-        """Send progress at limited intervals; the last is sent with the outcome."""
+        """Send progress and log lines at limited intervals; the last are sent with the outcome."""
         while True:
             self._noted.wait()
             self._noted.clear()
             with self._sending:
-                if self._running and (progress := self._running.shown()):
-                    self._connection.send_bytes(process_messages.packed({"progress": progress.to_text()}))
+                if self._running:
+                    self._connection.send_bytes(process_messages.packed(_shown(self._running)))
             sleep(PROGRESS_EVERY)
 
     def _answer(self, call: Message) -> None:
@@ -114,7 +117,8 @@ class Child:
         return self._find(call["call"])
 
     def _called(self, function: Runnable, task: Task, values: dict[str, Any]) -> Message:
-        context = self._running = TaskContext(function, task, lambda _: self._noted.set())
+        logs = AttemptLog(self._noted.set)
+        context = self._running = TaskContext(function, task, lambda _: self._noted.set(), logs)
         for name in function.plan.contexts:
             values[name] = context
         args, kwargs = function.codec.spread(values)
@@ -132,13 +136,17 @@ class Child:
             outcome, lost = _stored(function, result)
         finally:
             current.reset(before)
-        progress = context.shown()
-        said = {"lost": lost, "progress": progress and progress.to_text()}
-        return process_messages.ended(outcome, function.settings.retries) | said
+        return process_messages.ended(outcome, function.settings.retries) | {"lost": lost} | _shown(context)
 
     def _send(self, message: Message) -> None:
         with self._sending:
             self._connection.send_bytes(process_messages.packed(message))
+
+
+def _shown(context: TaskContext) -> Message:
+    """Return the progress and the log lines of an attempt, as part of a message."""
+    progress = context.shown()
+    return {"progress": progress and progress.to_text()} | process_messages.logged(context.logs.lines())
 
 
 def _stored(function: Runnable, result: Any) -> tuple[Succeeded, str | None]:

@@ -172,7 +172,7 @@ class ProcessHandle:
             message = self._receive(until, begun=begun)
             if "began" in message:
                 begun, until = True, _end_of(call.timeout)
-            call.show(message.get("progress"))
+            call.show(message)
             if "ended" in message:
                 if message.get("lost"):
                     telemetry.result_not_stored(call.task, AfterwardsError(message["lost"]))

@@ -1,13 +1,14 @@
 """The messages between a worker and its processes: JSON, one object at a time."""
 
 import json
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from afterwards.core.raised_elsewhere import RaisedElsewhere
 from afterwards.core.retry import Retry
 from afterwards.core.settling import Cancelled, Outcome, Raised, SetAside, Snoozed, Succeeded
-from afterwards.core.task import FailureKind, State, Task
+from afterwards.core.task import FailureKind, LogLine, State, Task
 from afterwards.core.text import said_by, shortened, text_of, type_name
 from afterwards.execution.function import Runnable
 
@@ -94,6 +95,21 @@ def outcome(message: Message) -> Outcome:
             return SetAside(message["reason"])
         case _:
             return Cancelled(message["reason"])
+
+
+def logged(lines: Iterable[LogLine]) -> Message:
+    """From the process: all lines that the attempt has logged, as part of any message."""
+    return {"logs": [[one.at.isoformat(), one.level, one.logger, one.message] for one in lines]}
+
+
+def lines_of(message: Message, attempt: int) -> list[LogLine] | None:
+    """Return the lines that `logged` wrote; None if the message has none."""
+    if "logs" not in message:
+        return None
+    return [
+        LogLine(attempt=attempt, at=datetime.fromisoformat(at), level=level, logger=logger, message=text)
+        for at, level, logger, text in message["logs"]
+    ]
 
 
 def _raised(raised: Raised, retry: Retry) -> Message:

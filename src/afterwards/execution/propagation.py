@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from afterwards import telemetry
+from afterwards.core.call_context import written_context
 from afterwards.core.errors import RefusedContext, UnstorableContext
 from afterwards.core.serialization.sent import may_be_sent
 from afterwards.core.task import Task
@@ -18,9 +19,7 @@ def captured(variables: Sequence[ContextVar[Any]]) -> str | None:
     if not trace and not variables:  # the usual case
         return None
     values = {variable.name: _value(variable) for variable in variables if variable.get(_UNSET) is not _UNSET}
-    if not trace and not values:
-        return None
-    return json.dumps({"trace": trace, "variables": values})
+    return written_context(trace, values)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from afterwards.telemetry.attempts import (
     waits_in_vain,
 )
 from afterwards.telemetry.dashboard import acted, dashboard_closed, not_a_visitor
+from afterwards.telemetry.metering import count_attempt
+from afterwards.telemetry.providers import has_tracer
 from afterwards.telemetry.requests import (
     committed_late,
     injected_everywhere,
@@ -33,7 +35,7 @@ from afterwards.telemetry.requests import (
     without_lifespan,
 )
 from afterwards.telemetry.store import row_unreadable, set_aside
-from afterwards.telemetry.tracing import attempt_failed, attempt_span, not_traced, trace_carrier
+from afterwards.telemetry.tracing import attempt_failed, attempt_span, sending, trace_carrier
 from afterwards.telemetry.worker import (
     cannot_run,
     clock_jumped,
@@ -47,8 +49,10 @@ from afterwards.telemetry.worker import (
     passed_over,
     short,
     started,
+    store_silent,
     unfit,
     unroutable,
+    waits_for_store,
 )
 from afterwards.telemetry.writing import last_written, log, make_visible, once
 
@@ -60,11 +64,13 @@ __all__ = [
     "cannot_run",
     "clock_jumped",
     "committed_late",
+    "count_attempt",
     "dashboard_closed",
     "draining",
     "ended_early",
     "engine_trouble",
     "fit_again",
+    "has_tracer",
     "injected_everywhere",
     "injected_with_yield",
     "last_written",
@@ -87,7 +93,6 @@ __all__ = [
     "not_shown",
     "not_stored",
     "not_stored_in_time",
-    "not_traced",
     "notice_failed",
     "once",
     "passed_over",
@@ -96,15 +101,18 @@ __all__ = [
     "result_not_stored",
     "rolled_back",
     "row_unreadable",
+    "sending",
     "set_aside",
     "settled",
     "short",
     "started",
     "still_running",
+    "store_silent",
     "succeeded",
     "trace_carrier",
     "unfit",
     "unroutable",
+    "waits_for_store",
     "waits_in_vain",
     "without_lifespan",
 ]

@@ -1,26 +1,31 @@
 """Log lines about attempts and their outcomes."""
 
 import logging
-from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 
 from afterwards.core.settling import Settled
-from afterwards.core.task import FailureKind, Lease, State, Task
+from afterwards.core.task import FailureKind, State, Task
 from afterwards.core.text import text_of, type_name
+from afterwards.telemetry import writing
+from afterwards.telemetry.metering import count_lost, count_refused
 from afterwards.telemetry.store import set_aside
-from afterwards.telemetry.writing import described, log, once, write
+from afterwards.telemetry.writing import TASKS, described
+
+once = partial(writing.once, logger=TASKS)
+write = partial(writing.write, logger=TASKS)
 
 
 def succeeded(task: Task) -> None:
     """Log a success at DEBUG."""
-    if log.isEnabledFor(logging.DEBUG):
-        fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(State.SUCCEEDED)}
-        write(logging.DEBUG, f"task succeeded: {task.name} ({task.id}), attempt {task.attempt}", extra=fields)
+    if TASKS.isEnabledFor(logging.DEBUG):
+        message = f"task succeeded: {task.name} ({task.id}), attempt {task.attempt}"
+        write(logging.DEBUG, message, about=task, extra={"state": str(State.SUCCEEDED)})
 
 
 def settled(task: Task, settled: Settled, error: BaseException | None, times: int) -> None:
     """Log one line for an attempt that did not succeed, with its traceback."""
-    fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(settled.state)}
+    fields = {"state": str(settled.state)}
     about = f"{task.name} ({task.id}), attempt {task.attempt}"
     match settled.state:
         case State.SCHEDULED if error is not None:
@@ -38,18 +43,18 @@ def settled(task: Task, settled: Settled, error: BaseException | None, times: in
         case State.CANCELLED:
             write(logging.INFO, f"task cancelled: {about}: {settled.reason}", extra=fields, about=task)
         case State.QUEUED if settled.set_aside is not None:
-            set_aside(task.id, task.name, settled.set_aside)
+            set_aside(task.id, task.name, settled.set_aside, extra=fields | {"attempt": task.attempt})
         case State.QUEUED | State.SCHEDULED if settled.failure is not None:
             write(logging.INFO, f"task released: {about}: {settled.failure.message}", extra=fields, about=task)
         case _:
-            write(logging.DEBUG, f"task snoozed: {about}", extra=fields)
+            write(logging.DEBUG, f"task snoozed: {about}", extra=fields, about=task)
 
 
 def result_not_stored(task: Task, error: BaseException) -> None:
     write(
         logging.WARNING,
         f"the result of {task.name} ({task.id}) is not stored; the task has succeeded nevertheless: {text_of(error)}",
-        extra={"task": task.id, "task_name": task.name},
+        extra={"state": str(State.SUCCEEDED)},
         about=task,
     )
 
@@ -59,7 +64,7 @@ def still_running(task: Task) -> None:
         logging.WARNING,
         f"{task.name} ({task.id}), attempt {task.attempt} has not stopped. It keeps its lease until it ends or "
         "this process does, so no other process starts it",
-        extra={"task": task.id, "task_name": task.name, "attempt": task.attempt},
+        about=task,
     )
 
 
@@ -70,7 +75,7 @@ def left_running(task: Task, settled: str | None) -> None:
         logging.ERROR,
         f"task does not stop: {task.name} ({task.id}), attempt {task.attempt} still runs although it was cancelled "
         f"twice. {recorded}. Its slot is free. Do not catch CancelledError in it",
-        extra={"task": task.id, "task_name": task.name, "attempt": task.attempt},
+        about=task,
     )
 
 
@@ -78,37 +83,43 @@ def lease_gone(task: Task) -> None:
     write(
         logging.WARNING,
         f"lease lost: {task.name} ({task.id}), attempt {task.attempt} is stopped: another worker has the task now",
-        extra={"task": task.id, "task_name": task.name, "attempt": task.attempt},
+        about=task,
     )
 
 
 def lost(task: Task, settled: Settled) -> None:
-    fields = {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(settled.state)}
+    fields = {"state": str(settled.state)}
     about = f"{task.name} ({task.id}), attempt {task.attempt} on worker {task.worker}"
     if settled.failure is not None and settled.failure.kind is FailureKind.RELEASED:
-        write(logging.INFO, f"task released: {about}, which has shut down", extra=fields)
-    elif settled.state is State.FAILED:
-        write(logging.ERROR, f"task failed: {about}: its worker died {task.attempt} times while it ran", extra=fields)
+        write(logging.INFO, f"task released: {about}, which has shut down", extra=fields, about=task)
+        return
+    count_lost(task)
+    if settled.state is State.FAILED:
+        message = f"task failed: {about}: its worker died {task.attempt} times while it ran"
+        write(logging.ERROR, message, extra=fields, about=task)
     else:
-        write(logging.WARNING, f"worker lost: {about} did not end; the task will run again", extra=fields)
+        write(logging.WARNING, f"worker lost: {about} did not end; the task will run again", extra=fields, about=task)
 
 
-def refused(leases: Iterable[Lease]) -> None:
-    for lease in leases:
-        write(
-            logging.WARNING,
-            f"late worker refused: task {lease.task_id} is past attempt {lease.attempt}; "
-            "the outcome of this attempt is not stored",
-            extra={"task": lease.task_id, "attempt": lease.attempt},
-        )
-
-
-def blocked(name: str, blocked: timedelta, where: str) -> None:
+def refused(task: Task, settled: Settled) -> None:
+    count_refused(task)
     write(
         logging.WARNING,
-        f"{name} has blocked the event loop for {blocked.total_seconds() * 1000:.0f} ms at {where}. No request is "
-        "answered meanwhile. Use await instead of the blocking call, or a `def` function, which runs in a thread",
-        extra={"task_name": name, "where": where},
+        f"late worker refused: task {task.id} is past attempt {task.attempt}; "
+        "the outcome of this attempt is not stored",
+        extra={"state": str(settled.state)},
+        about=task,
+    )
+
+
+def blocked(task: Task, blocked: timedelta, where: str) -> None:
+    write(
+        logging.WARNING,
+        f"task {task.name} ({task.id}) has blocked the event loop for {blocked.total_seconds() * 1000:.0f} ms at "
+        f"{where}. No request is answered meanwhile. Use await instead of the blocking call, or a `def` function, "
+        "which runs in a thread",
+        extra={"where": where},
+        about=task,
     )
 
 
@@ -119,12 +130,18 @@ def waits_in_vain(waiting: Task, awaited: Task) -> None:
         f"({awaited.state}). This is a deadlock if it needs a slot, a thread or a limit that waiting tasks hold. "
         "Give result() a timeout, raise the concurrency or the limit, or put the second half of the work into a "
         "task of its own, in a chain",
-        extra={"task": waiting.id, "task_name": waiting.name, "awaited": awaited.id},
+        extra={"awaited": awaited.id},
+        about=waiting,
     )
 
 
-def notice_failed(name: str, error: BaseException) -> None:
-    write(logging.ERROR, f"the on_failure function of {name} raised {described(error)}", exc_info=error)
+def notice_failed(name: str, id: str, error: BaseException) -> None:
+    write(
+        logging.ERROR,
+        f"the on_failure function of {name} raised {described(error)}",
+        extra={"task": id, "task_name": name},
+        exc_info=error,
+    )
 
 
 def not_shown(error: BaseException) -> None:

@@ -2,9 +2,14 @@
 
 import logging
 from collections.abc import Collection, Iterable
+from functools import partial
 
 from afterwards.core.text import text_of
-from afterwards.telemetry.writing import once, write
+from afterwards.telemetry import writing
+from afterwards.telemetry.writing import REQUESTS
+
+once = partial(writing.once, logger=REQUESTS)
+write = partial(writing.write, logger=REQUESTS)
 
 
 def no_worker(engine: str) -> None:

@@ -3,19 +3,28 @@
 import logging
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from functools import partial
 
 from afterwards.core.clock_correction import CORRECTION
 from afterwards.core.problems import Problem
 from afterwards.core.routing import Unroutable
 from afterwards.core.schedule import Missed
 from afterwards.core.text import text_of
-from afterwards.telemetry.writing import described, now_and_then, once, write
+from afterwards.telemetry import writing
+from afterwards.telemetry.writing import WORKER, described
+
+now_and_then = partial(writing.now_and_then, logger=WORKER)
+once = partial(writing.once, logger=WORKER)
+write = partial(writing.write, logger=WORKER)
 
 INTERNAL_ERROR = "because of an internal error"
 """Part of each line about a fault of this package. The chaos test looks for it."""
 
 SHORT_EVERY = 5.0
 """The least seconds between two lines about the same shortage."""
+
+PROBED_EVERY = 60.0
+"""The least seconds between two lines about probes that fail."""
 
 
 def started(
@@ -38,6 +47,14 @@ def cannot_run(problem: Problem) -> None:
         logging.WARNING,
         f"afterwards: stored tasks cannot run with this code: {problem}. They stay stored until a worker comes that "
         "can run them. `await tasks.check()` lists all",
+    )
+
+
+def waits_for_store(engine: str, error: Exception, patience: float) -> None:
+    write(
+        logging.WARNING,
+        f"afterwards: {engine} is not available; the start waits for it, at most {patience:g} s: {text_of(error)}",
+        extra={"engine": engine},
     )
 
 
@@ -88,6 +105,11 @@ def engine_trouble(doing: str, error: BaseException, wait: timedelta) -> None:
         f"engine: could not {doing}: {text_of(error)}; next try in {wait.total_seconds():.1f} s",
         exc_info=error,
     )
+
+
+def store_silent(error: BaseException) -> None:
+    """Log why a probe has failed. The lines are limited in rate: probes come every few seconds."""
+    now_and_then("store silent", PROBED_EVERY, logging.WARNING, f"engine: a probe has failed: {text_of(error)}")
 
 
 def short(doing: str, error: BaseException) -> None:

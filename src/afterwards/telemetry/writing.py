@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from math import inf
 from time import monotonic
 
@@ -13,6 +14,10 @@ from afterwards.core.task import Task
 from afterwards.core.text import frames_of, printable, said_by, shortened, type_name, written
 
 log = logging.getLogger("afterwards")
+"""The parent of all our loggers: its level and its handlers apply to all of them."""
+
+TASKS, REQUESTS, STORE, WORKER = (log.getChild(area) for area in ("tasks", "requests", "store", "worker"))
+"""The loggers, by the subject of their lines."""
 
 
 class LastWritten(ProcessState):
@@ -29,35 +34,56 @@ def write(
     level: int,
     message: str,
     *,
+    logger: logging.Logger = log,
     extra: Mapping[str, object] | None = None,
     exc_info: BaseException | None = None,
     about: Task | None = None,
 ) -> None:
-    """Write one line, without the secrets of the task. Never raises, whatever a filter, handler or formatter does."""
+    """Write one line, with the fields of the task it is about, and without its secrets.
+
+    Never raises, whatever a filter, handler or formatter does.
+    """
     try:
-        if not log.isEnabledFor(level):
+        if not logger.isEnabledFor(level):
             return
-        hide = redactor_of(about).text if about is not None else _unchanged
+        hide, fields = _unchanged, dict(extra or {})
+        if about is not None:
+            hide, fields = redactor_of(about).text, _fields_of(about) | fields
         if exc_info is None:
-            log.log(level, hide(message), extra=extra)
+            logger.log(level, hide(message), extra=fields)
         else:
-            _write_with(exc_info, level, hide(message), extra, hide)
+            _write_with(exc_info, partial(logger.log, level, extra=fields), hide(message), hide)
     except BaseException as trouble:  # the user's code may raise anything
         _write_at_least(level, message, trouble)
 
 
-def once(key: str, level: int, message: str) -> None:
+def once(
+    key: str,
+    level: int,
+    message: str,
+    *,
+    logger: logging.Logger = log,
+    extra: Mapping[str, object] | None = None,
+) -> None:
     """Write a line if its key is new in this process."""
-    now_and_then(key, inf, level, message)
+    now_and_then(key, inf, level, message, logger=logger, extra=extra)
 
 
-def now_and_then(key: str, every: float, level: int, message: str) -> None:
+def now_and_then(
+    key: str,
+    every: float,
+    level: int,
+    message: str,
+    *,
+    logger: logging.Logger = log,
+    extra: Mapping[str, object] | None = None,
+) -> None:
     """Write a line unless one with its key was written less than ``every`` seconds ago."""
     now = monotonic()
     before = last_written.at.get(key)
     if before is None or now - before >= every:
         last_written.at[key] = now
-        write(level, message)
+        write(level, message, logger=logger, extra=extra)
 
 
 def make_visible() -> None:
@@ -75,15 +101,13 @@ def described(error: BaseException | None) -> str:
     return "no reason given" if error is None else f"{type_name(error)}: {said_by(error)}"
 
 
-def _write_with(
-    error: BaseException, level: int, message: str, extra: Mapping[str, object] | None, hide: Callable[[str], str]
-) -> None:
+def _write_with(error: BaseException, log_line: Callable[..., None], message: str, hide: Callable[[str], str]) -> None:
     """Write one line with an exception, as text if logging could not format it, or would show a secret."""
     with suppress(BaseException):  # the user's code, as above
         if printable(error) and (hide is _unchanged or not shows_secret(error, hide)):
-            log.log(level, message, extra=extra, exc_info=(type(error), error, frames_of(error)))
+            log_line(message, exc_info=(type(error), error, frames_of(error)))
             return
-    log.log(level, f"{message}\n{hide(shortened(written(error, frames_of(error))))}", extra=extra)
+    log_line(f"{message}\n{hide(shortened(written(error, frames_of(error))))}")
 
 
 def shows_secret(error: BaseException, hide: Callable[[str], str]) -> bool:
@@ -94,6 +118,11 @@ def shows_secret(error: BaseException, hide: Callable[[str], str]) -> bool:
 
 def _unchanged(text: str) -> str:
     return text
+
+
+def _fields_of(task: Task) -> dict[str, object]:
+    """Return the fields of each line about a task."""
+    return {"task": task.id, "task_name": task.name, "attempt": task.attempt, "state": str(task.state)}
 
 
 def _write_at_least(level: int, message: str, trouble: BaseException) -> None:

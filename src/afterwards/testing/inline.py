@@ -13,6 +13,7 @@ from afterwards.client.client import Client, current
 from afterwards.core.options import Options
 from afterwards.core.process_state import ProcessState
 from afterwards.core.task import Task
+from afterwards.execution.log_capture import capturing
 from afterwards.tasks.failure_notice import notice_maker
 from afterwards.tasks.registry import registry
 from afterwards.tasks.timetable import timetable
@@ -73,15 +74,16 @@ class Inline:
         state = under_test.lifespans.get(self.client, {})
         around = replace(surroundings(self._app, self._options, state, engine), processes=None)
         try:
-            return await run_due(
-                engine,
-                registry,
-                around,
-                make_notice=notice_maker(self.client),
-                clock=self._clock,
-                crashes=_crashes,
-                allow_retries=under_test.allowing_retries > 0,
-            )
+            with capturing():
+                return await run_due(
+                    engine,
+                    registry,
+                    around,
+                    make_notice=notice_maker(self.client),
+                    clock=self._clock,
+                    crashes=_crashes,
+                    allow_retries=under_test.allowing_retries > 0,
+                )
         finally:
             around.close()
             current.reset(before)

@@ -77,6 +77,7 @@ async def run_due(
                 clock=clock,
                 make_notice=make_notice,
                 progress=context.progress(),
+                logs=context.logs.lines(),
             )
             await engine.finish([settled])
             if failed:

@@ -103,7 +103,7 @@ class Embedded:
             queues=self._options.queues,
         )
         self.started, self._told_to_end = True, False
-        self._client.health.begin()
+        self._client.health.begin(works=self._options.worker)
         keeping = asyncio.create_task(keep_doing("hold the tasks of running requests", HOLD / 3, self._keep_back))
         before = current.set(self._client)  # tasks may enqueue tasks
         try:
@@ -144,6 +144,7 @@ class Embedded:
             timetable=timetable(self._client),
             clock=lambda: datetime.now(UTC),
             health=self._client.health,
+            plain_runs=self._client.plain_runs,
         )
         self._worker = worker  # set until it has ended: a second signal ends it sooner
         try:

@@ -14,8 +14,9 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from afterwards.web.exit_stacks import ExitStacks
-from afterwards.web.live import Latest, Quiet, StoreAway, TooManyWatchers, Watcher
+from afterwards.web.live import TooManyWatchers
 from afterwards.web.refusals import RETRY_LATER, UNAVAILABLE
+from afterwards.web.watcher import Latest, Quiet, StoreAway, Watcher
 
 T = TypeVar("T")
 
@@ -24,6 +25,13 @@ KEEP_ALIVE = 15.0
 
 RECONNECT = 2000
 """Milliseconds after which a browser connects again when its stream has ended."""
+
+LONGEST = 900.0
+"""Seconds after which a stream ends. The browser connects again, and is asked again who it is."""
+
+LARGEST = 1024 * 1024
+"""Bytes after which a stream ends. A client that reads nothing keeps a server from ending if what was sent fits into no
+buffer of the system: uvicorn waits until it is taken. On one machine 2.8 MB fit."""
 
 LAST_WRITE = 0.5
 """Seconds that a client has to take what was sent when the process ends. One that does not read is cut off."""
@@ -46,7 +54,7 @@ def comment(text: str) -> bytes:
 
 
 class EventStream(StreamingResponse, Generic[T]):
-    """Streams what a client watches, until that ends, the client goes away, or the process ends.
+    """Streams what a client watches, until that ends, the client goes away, or the process ends, but not for very long.
 
     ``events`` makes the events for a state; with the last one it returns False, and the stream ends.
     """
@@ -86,6 +94,16 @@ class EventStream(StreamingResponse, Generic[T]):
             group.cancel_scope.cancel()
 
     async def _told(self, watcher: Watcher[T]) -> AsyncGenerator[bytes, None]:
+        """Yield the content, as long as it is neither too long nor too large."""
+        until, size = anyio.current_time() + LONGEST, 0
+        async with aclosing(self._content(watcher)) as content:
+            async for part in content:
+                yield part
+                size += len(part)
+                if size >= LARGEST or anyio.current_time() >= until:
+                    return
+
+    async def _content(self, watcher: Watcher[T]) -> AsyncGenerator[bytes, None]:
         yield f"retry: {RECONNECT}\n\n".encode()
         async with aclosing(watcher.news(quiet=KEEP_ALIVE)) as news:
             async for one in news:

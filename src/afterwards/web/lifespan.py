@@ -12,6 +12,7 @@ from afterwards.tasks.process_main import refuse_to_serve
 from afterwards.tasks.registry import registry
 from afterwards.web import live
 from afterwards.web.embedded_worker import Serving
+from afterwards.web.opening import open_patiently
 from afterwards.web.signals import Signals
 from afterwards.web.without_lifespan import WithoutLifespan
 
@@ -51,7 +52,7 @@ class Lifespan:
         for function in registry:
             prepare(function)  # errors in task functions are raised here at the latest
         try:
-            await self._client.open()
+            await open_patiently(self._client)
             async with self._serve(app) as state:
                 with Signals(partial(self._drain, runner)):  # until the worker has ended
                     async with runner.working(state or {}):

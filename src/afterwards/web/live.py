@@ -5,12 +5,12 @@ time, however many clients there are.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
 from afterwards import telemetry
@@ -19,6 +19,7 @@ from afterwards.core.errors import EngineError
 from afterwards.core.process_state import ProcessState
 from afterwards.core.task import Task
 from afterwards.engine import Engine, Query, Stats
+from afterwards.web.watcher import Watcher as Watcher  # callers of this module import it from here
 
 T = TypeVar("T")
 
@@ -36,68 +37,6 @@ NEWEST = 20
 
 class TooManyWatchers(Exception):
     """As many clients watch as may."""
-
-
-@dataclass(frozen=True, slots=True)
-class Latest(Generic[T]):
-    """The latest state of what is watched."""
-
-    value: T
-
-
-class StoreAway:
-    """The store cannot be asked for now. Watching goes on."""
-
-
-class Quiet:
-    """Nothing has changed for a while."""
-
-
-class Watcher(Generic[T]):
-    """What one client watches. It holds the latest state only: a slow client skips states, and queues none."""
-
-    def __init__(self, latest: T | None = None) -> None:
-        self.ended = asyncio.Event()
-        self._latest = latest
-        self._away = False
-        self._news = asyncio.Event()
-        if latest is not None:
-            self._news.set()
-
-    def offer(self, latest: T) -> bool:
-        """Take the latest state. Return whether it is news."""
-        news = self._away or latest != self._latest
-        if news:
-            self._away, self._latest = False, latest
-            self._news.set()
-        return news
-
-    def store_away(self) -> None:
-        if not self._away:
-            self._away = True
-            self._news.set()
-
-    def end(self) -> None:
-        """End the iteration of ``news``, at once."""
-        self.ended.set()
-        self._news.set()
-
-    async def news(self, *, quiet: float) -> AsyncGenerator[Latest[T] | StoreAway | Quiet, None]:
-        """Yield the latest state whenever it has changed, and Quiet after ``quiet`` seconds without a change."""
-        while not self.ended.is_set():
-            try:
-                async with asyncio.timeout(quiet):
-                    await self._news.wait()
-            except TimeoutError:
-                yield Quiet()
-                continue
-            self._news.clear()
-            if self.ended.is_set():
-                return
-            if self._away:
-                yield StoreAway()
-            elif self._latest is not None:
-                yield Latest(self._latest)
 
 
 class Summary(NamedTuple):
@@ -123,9 +62,9 @@ class Overview:
 class Live:
     """The watchers of an installation on one event loop, and the poller that asks for them."""
 
-    def __init__(self, client: Client, *, when_empty: Callable[[], object]) -> None:
+    def __init__(self, client: Client, *, when_over: Callable[[], object]) -> None:
         self._client = client
-        self._when_empty = when_empty
+        self._when_over = when_over
         self._loop = running_loop()
         self._tasks: dict[str, set[Watcher[Task]]] = {}
         self._overviews: set[Watcher[Overview]] = set()
@@ -152,12 +91,16 @@ class Live:
             yield watcher
 
     def end(self) -> None:
-        """End all watching, because the process ends."""
+        """End all watching, because the application ends. The engine is not asked again, because it will be closed."""
+        self._stop()
         for watcher in list(self):
             watcher.end()
 
-    def end_on_its_loop(self) -> None:
-        """Do so from any thread."""
+    def end_from_anywhere(self) -> None:
+        """Do so from any thread; on its own event loop, at once."""
+        if asyncio.get_running_loop() is self._loop:
+            self.end()
+            return
         with suppress(RuntimeError):  # its loop is closed, and with it all of its streams
             self._loop.call_soon_threadsafe(self.end)
 
@@ -179,9 +122,14 @@ class Live:
 
     def _forget_unwatched(self) -> None:
         self._tasks = {id: watchers for id, watchers in self._tasks.items() if watchers}
-        if self._polling is not None and not any(True for _ in self):
+        if not any(True for _ in self):
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._polling is not None:
             self._polling.cancel()
-            self._when_empty()
+            self._polling = None
+            self._when_over()
 
     async def _poll(self) -> None:
         """Ask the engine until cancelled: often while something changes, rarely while nothing does."""
@@ -215,11 +163,12 @@ class Live:
         return False
 
     async def _ask_for_tasks(self, engine: Engine) -> bool:
-        asked = list(self._tasks)
-        found = {task.id: _brief(task) for task in await engine.get(asked)}
+        # Who begins to watch meanwhile has read a newer state than this answer.
+        asked = {id: list(watchers) for id, watchers in self._tasks.items()}
+        found = {task.id: _brief(task) for task in await engine.get(list(asked))}
         changed = False
-        for id in asked:
-            for watcher in list(self._tasks.get(id, ())):
+        for id, watchers in asked.items():
+            for watcher in watchers:
                 if id in found:
                     changed |= watcher.offer(found[id])
                 else:
@@ -251,17 +200,21 @@ _lives = Lives()
 @contextmanager
 def watching_task(client: Client, task: Task) -> Iterator[Watcher[Task]]:
     """Watch a task that was just read, as long as the block lasts. Raises TooManyWatchers."""
-    with _admitted(client) as live, live.task(task) as watcher:
-        _end_if_told(client, watcher)
-        yield watcher
+    if client in _lives.ended:
+        yield _over()
+    else:
+        with _admitted(client).task(task) as watcher:
+            yield watcher
 
 
 @contextmanager
 def watching_overview(client: Client) -> Iterator[Watcher[Overview]]:
     """Watch the newest tasks and the numbers of tasks, as long as the block lasts. Raises TooManyWatchers."""
-    with _admitted(client) as live, live.overview() as watcher:
-        _end_if_told(client, watcher)
-        yield watcher
+    if client in _lives.ended:
+        yield _over()
+    else:
+        with _admitted(client).overview() as watcher:
+            yield watcher
 
 
 def begin(client: Client) -> None:
@@ -273,7 +226,7 @@ def end(client: Client) -> None:
     """End all watching, because the application ends. A client that comes later is told so at once."""
     _lives.ended.add(client)
     for live in _of(client):
-        live.end_on_its_loop()
+        live.end_from_anywhere()
 
 
 def hurry(client: Client) -> None:
@@ -286,18 +239,18 @@ def _of(client: Client) -> list[Live]:
     return [live for (of, _), live in list(_lives.watched.items()) if of is client]
 
 
-@contextmanager
-def _admitted(client: Client) -> Iterator[Live]:
+def _admitted(client: Client) -> Live:
+    """Return where a client may watch. Raises TooManyWatchers."""
     if sum(1 for live in _of(client) for _ in live) >= client.options.max_streams:
         raise TooManyWatchers
-    place = client, running_loop()
-    live = _lives.watched.get(place)
+    place, watched = (client, running_loop()), _lives.watched
+    live = watched.get(place)
     if live is None:
-        watched = _lives.watched
-        live = watched[place] = Live(client, when_empty=lambda: watched.pop(place, None))
-    yield live
+        live = watched[place] = Live(client, when_over=lambda: watched.pop(place, None))
+    return live
 
 
-def _end_if_told(client: Client, watcher: Watcher[Any]) -> None:
-    if client in _lives.ended:
-        watcher.end()
+def _over() -> Watcher[Any]:
+    watcher = Watcher[Any]()
+    watcher.end()
+    return watcher

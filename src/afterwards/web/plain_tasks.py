@@ -22,6 +22,7 @@ from afterwards.core.errors import EngineError
 from afterwards.core.names import NAME
 from afterwards.core.options import Options
 from afterwards.core.redaction import Redactor, says_secret
+from afterwards.core.routing import PlainRun
 from afterwards.core.task import Failure, FailureKind, NewTask
 from afterwards.core.text import frames_of, said_by, shortened, type_name, written
 from afterwards.execution.awaitables import awaited, done, left_undone
@@ -51,6 +52,8 @@ class PlainTask(BackgroundTask):
                 if limits.tasks and not _within_another.get():
                     await stack.enter_async_context(limits.tasks)
                     stack.callback(_within_another.reset, _within_another.set(True))
+                if client is not None:
+                    stack.enter_context(client.plain_runs.running(self._run_of(client)))
                 await self._run(limits.threads)
         except Exception as error:
             if self._request_tasks and self._request_tasks.recorded is not error:
@@ -58,6 +61,10 @@ class PlainTask(BackgroundTask):
                 hide = Redactor(secrets := _secrets(self.func, self.args, self.kwargs), None, secrets)
                 await _record(self._request_tasks, self.func, error, hide)
             raise
+
+    def _run_of(self, client: Client) -> PlainRun:
+        origin = self._request_tasks.origin if self._request_tasks else None
+        return PlainRun(_name(self.func), client.now(), origin)
 
     async def _run(self, threads: CapacityLimiter) -> None:
         before = plain_call.set(PlainCall(self.func, self.args, self.kwargs))

@@ -11,6 +11,7 @@ from afterwards.core.task import Task
 from afterwards.execution.attempt import attempt
 from afterwards.execution.context import TaskContext
 from afterwards.execution.function import Functions
+from afterwards.execution.lateness import Lateness
 from afterwards.execution.surroundings import Surroundings
 from afterwards.execution.threads import made_from_here
 from afterwards.worker.ends import Ends
@@ -43,8 +44,9 @@ class Attempts:
         spawner: Spawner,
         parts: Parts,
         lifetime: Lifetime,
+        lateness: Lateness,
     ) -> None:
-        self.watchdog = LoopWatchdog(self)
+        self.watchdog = LoopWatchdog(self, lateness)
         self._functions = functions
         self._surroundings = surroundings
         self._slots = slots
@@ -125,9 +127,9 @@ class Attempts:
 
     # Used by the watchdog (loop_watchdog.Watched).
 
-    def name_of(self, asyncio_task: "asyncio.Task[Any]") -> str | None:
+    def attempted_by(self, asyncio_task: "asyncio.Task[Any]") -> Task | None:
         leased = self._running.get(asyncio_task)
-        return f"task {leased.task.name} ({leased.task.id})" if leased else None
+        return leased.task if leased else None
 
     def any_running(self) -> bool:
         return bool(self._running)

@@ -86,6 +86,7 @@ class Claimer:
                     await asyncio.sleep(1)
                 else:
                     self._health.well("claim tasks")
+            self._health.rests()
             await self.ahead.ended()
         finally:
             self.ahead.cancel()
@@ -113,13 +114,14 @@ class Claimer:
         self._slots.freed.clear()
         slots = self._slots.free
         if slots < 1:
+            self._health.rests()
             await first(self._slots.freed.wait(), self._draining.wait())
             return
         self._again.clear()
         claim, tasks = self.claim(slots), list[Task]()
         try:
             with self._slots.reserved(slots):
-                tasks = await persist("claim tasks", partial(self._engine.claim, claim))
+                tasks = await persist("claim tasks", partial(self._claimed_by, claim))
         finally:
             self._taker.take(tasks)  # also if empty: tasks that wait for the reserved slots may start
         self._found = len(tasks)
@@ -127,3 +129,7 @@ class Claimer:
         self.ahead.note(tasks, queue_is_empty=len(tasks) < slots)
         if len(tasks) < slots:
             await first(self._engine.wait(LONGEST_WAIT), self._draining.wait(), self._again.wait())
+
+    async def _claimed_by(self, claim: Claim) -> list[Task]:
+        self._health.claims()  # also when the store is away: a restart would not bring it back
+        return await self._engine.claim(claim)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
+from afterwards import telemetry
 from afterwards.core.settling import Outcome, Settled
 from afterwards.core.task import FailedTask, Lease, State
 from afterwards.engine import Engine
@@ -50,6 +51,8 @@ class Ends:
         if leased.lost:
             self._leases.drop(leased.lease)
             return
+        if leased.began_at is not None:
+            telemetry.count_attempt(leased.task, outcome, self._spawner.loop.time() - leased.began_at)
         settled, leased.failed = settle(
             leased.function,
             leased.task,
@@ -58,8 +61,13 @@ class Ends:
             clock=self._clock,
             make_notice=self._make_notice,
             progress=leased.asked.shown() if leased.asked else None,
+            logs=leased.asked.logs.lines() if leased.asked else (),
         )
         self.finisher.add(settled, at_once=self._chains.is_long(leased.task))
+
+    def refused(self, settled: Settled) -> None:
+        if leased := self._leases.get(settled.lease):
+            telemetry.refused(leased.task, settled)
 
     def stored(self, batch: Sequence[Settled]) -> None:
         for settled in batch:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from afterwards import telemetry
 from afterwards.core.settling import Settled
 from afterwards.engine import Engine
 from afterwards.execution.health import Health
@@ -20,6 +19,10 @@ DOING = "store the ends of tasks"
 
 class Stored(Protocol):
     """Is told when outcomes are stored."""
+
+    def refused(self, settled: Settled) -> None:
+        """Handle an outcome whose lease was lost: it is not stored."""
+        ...
 
     def stored(self, batch: Sequence[Settled]) -> None: ...
 
@@ -89,7 +92,10 @@ class Finisher:
 
     async def _finish(self, batch: Sequence[Settled]) -> None:
         try:
-            telemetry.refused(await persist(DOING, lambda: self._engine.finish(batch)))
+            refused = {*await persist(DOING, lambda: self._engine.finish(batch))}
+            for one in batch:
+                if one.lease in refused:
+                    self._listener.refused(one)
         except Exception as error:  # the others are stored
             self._health.failed(DOING, error)
             if len(batch) > 1:
@@ -115,4 +121,4 @@ def _bare(settled: Settled) -> Settled:
     failure = settled.failure
     if failure is not None:
         failure = replace(failure, type="Exception", message="its type and message could not be stored", traceback="")
-    return replace(settled, failure=failure, progress=None, then=None)
+    return replace(settled, failure=failure, progress=None, logs=(), then=None)

@@ -1,6 +1,7 @@
 """The state machine of a leased task, from the claim until its outcome is stored."""
 
 import asyncio
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -55,6 +56,9 @@ TRANSITIONS: Mapping[tuple[Phase, Event], Phase] = {
 
 UNTRIED = Snoozed(timedelta(), called=False)
 """Outcome for a task leased here but never started: it is requeued."""
+
+
+_asking = threading.RLock()  # an attempt may have several threads, and each of them may be the first to log
 
 
 class Host(Protocol):
@@ -130,7 +134,9 @@ class LeasedTask:
     def context(self) -> TaskContext:
         """The task's context, created on first use: most functions do not use it."""
         if self.asked is None:
-            self.asked = TaskContext(self.function, self.task, self.host.note)
+            with _asking:
+                if self.asked is None:
+                    self.asked = TaskContext(self.function, self.task, self.host.note)
             self._show_stop()
         return self.asked
 

@@ -9,6 +9,8 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from afterwards import telemetry
+from afterwards.core.task import Task
+from afterwards.execution.lateness import Lateness
 
 TOO_LONG = 0.1
 """Seconds after which a blocked loop is logged as a warning."""
@@ -17,8 +19,8 @@ TOO_LONG = 0.1
 class Watched(Protocol):
     """The owner of the watched coroutines. Called in the watchdog's thread."""
 
-    def name_of(self, asyncio_task: "asyncio.Task[Any]") -> str | None:
-        """Return the name of a watched task; None for any other."""
+    def attempted_by(self, asyncio_task: "asyncio.Task[Any]") -> Task | None:
+        """Return the task that a watched coroutine attempts; None for any other coroutine."""
         ...
 
     def any_running(self) -> bool: ...
@@ -27,8 +29,9 @@ class Watched(Protocol):
 class LoopWatchdog:
     """A thread that pings the event loop while attempts run, and logs which attempt blocks it."""
 
-    def __init__(self, watched: Watched) -> None:
+    def __init__(self, watched: Watched, lateness: Lateness) -> None:
         self._watched = watched
+        self._lateness = lateness
         self._thread = threading.Thread(target=self._run, name="afterwards-watch", daemon=True)
         self._busy = threading.Event()
         self._stopped = False
@@ -71,19 +74,20 @@ class LoopWatchdog:
         asked = monotonic()
         self._loop.call_soon_threadsafe(self._answered.set)
         if self._answered.wait(TOO_LONG):
-            return
+            return  # so little is measured on the loop itself
         culprit = self._culprit()
         self._answered.wait(TOO_LONG * 9)  # one that never ends is logged after a second, others when they have ended
         if culprit:
-            name, where = culprit
-            telemetry.blocked(name, timedelta(seconds=monotonic() - asked), where)
+            task, where = culprit
+            telemetry.blocked(task, timedelta(seconds=monotonic() - asked), where)
         self._answered.wait()
+        self._lateness.note(monotonic() - asked)
 
-    def _culprit(self) -> tuple[str, str] | None:
-        """Return the name of the running attempt and the line that it executes; None if it is not ours."""
-        task = asyncio.current_task(self._loop)
-        name = self._watched.name_of(task) if task else None
+    def _culprit(self) -> tuple[Task, str] | None:
+        """Return the task that is attempted now, and the line that it executes; None if it is not ours."""
+        running = asyncio.current_task(self._loop)
+        task = self._watched.attempted_by(running) if running else None
         frame = sys._current_frames().get(self._ident)
-        if name is None or frame is None:
+        if task is None or frame is None:
             return None
-        return name, f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        return task, f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -11,7 +11,10 @@ from afterwards import telemetry
 from afterwards.core.options import Options
 from afterwards.core.routing import UNROUTABLE_AFTER, LiveWorker, Route, Unroutable
 from afterwards.engine import Engine
+from afterwards.environment import version
 from afterwards.execution.function import Functions
+from afterwards.execution.lateness import Lateness
+from afterwards.execution.plain_runs import PlainRuns
 from afterwards.execution.retrying import keep_doing
 
 REGISTER_EVERY = timedelta(seconds=10)
@@ -22,10 +25,20 @@ class Registration:
     """Keeps a worker registered with the engine while it lives."""
 
     def __init__(
-        self, engine: Engine, id: str, functions: Functions, options: Options, *, clock: Callable[[], datetime]
+        self,
+        engine: Engine,
+        id: str,
+        functions: Functions,
+        options: Options,
+        *,
+        clock: Callable[[], datetime],
+        lateness: Lateness,
+        plain_runs: PlainRuns,
     ) -> None:
         self._engine = engine
         self._functions = functions
+        self._lateness = lateness
+        self._plain_runs = plain_runs
         self._myself = LiveWorker(
             id=id,
             host=socket.gethostname(),
@@ -34,6 +47,7 @@ class Registration:
             names=frozenset(),
             queues=options.queues,
             slots=options.slots,
+            version=version(),
         )
         self._told: frozenset[Route] = frozenset()
 
@@ -44,10 +58,10 @@ class Registration:
             group.create_task(self._keep_looking())
 
     async def register(self) -> None:
-        await self._engine.announce([replace(self._myself, names=self._functions.names)])
+        await self._engine.announce([self._now()])
 
     async def unregister(self) -> None:
-        await self._engine.announce([replace(self._myself, names=self._functions.names, has_left=True)])
+        await self._engine.announce([replace(self._now(), has_left=True)])
 
     async def look(self) -> None:
         """Log tasks that no worker would claim: once, until they are gone."""
@@ -55,6 +69,14 @@ class Registration:
         for route in found.keys() - self._told:
             telemetry.unroutable(found[route])
         self._told = frozenset(found)
+
+    def _now(self) -> LiveWorker:
+        return replace(
+            self._myself,
+            names=self._functions.names,
+            lag=self._lateness.longest(),
+            running=self._plain_runs.shown(),
+        )
 
     async def _keep_looking(self) -> None:
         await asyncio.sleep(LOOK_EVERY.total_seconds())  # after a long pause the other workers may not have started yet

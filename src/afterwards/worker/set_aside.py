@@ -54,12 +54,16 @@ class SetAsideReview:
 
     def _fits(self, task: Task) -> bool:
         if task.unreadable is not None:
-            telemetry.set_aside(task.id, task.name, task.unreadable)
+            telemetry.set_aside(task.id, task.name, task.unreadable, extra=_fields(task))
             return False
         try:
             found = misfits(self._functions.get(task.name), task)
         except UnknownFunction:
             return False
         for misfit in found:
-            telemetry.set_aside(task.id, task.name, str(misfit))
+            telemetry.set_aside(task.id, task.name, str(misfit), extra=_fields(task))
         return not found
+
+
+def _fields(task: Task) -> dict[str, object]:
+    return {"attempt": task.attempt, "state": str(task.state)}

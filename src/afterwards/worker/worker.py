@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,8 @@ from afterwards.engine import Claim, Engine
 from afterwards.execution.failure_notice import MakeNotice
 from afterwards.execution.function import Functions
 from afterwards.execution.health import Health
+from afterwards.execution.log_capture import capturing
+from afterwards.execution.plain_runs import PlainRuns
 from afterwards.execution.surroundings import Surroundings
 from afterwards.worker.attempts import Attempts
 from afterwards.worker.claimer import Claimer
@@ -22,6 +25,7 @@ from afterwards.worker.heartbeat import HeartbeatThread
 from afterwards.worker.leased_task import Event, LeasedTask, Phase
 from afterwards.worker.leases import Leases
 from afterwards.worker.lifetime import Lifetime
+from afterwards.worker.loop_lag import measure
 from afterwards.worker.maintenance import Maintenance
 from afterwards.worker.parts import CLAIMING, FINISHING, REGISTERING, SCHEDULING, Parts
 from afterwards.worker.registration import Registration
@@ -53,8 +57,9 @@ class Worker:
         timetable: Timetable = tuple,
         clock: Callable[[], datetime],
         health: Health | None = None,
+        plain_runs: PlainRuns | None = None,
     ) -> None:
-        health = health or Health()
+        self._health = health = health or Health()
         self.id = uuid.uuid4().hex  # new for each start: a restarted process is another worker
         self._engine = engine
         self._surroundings = surroundings
@@ -80,6 +85,7 @@ class Worker:
             spawner=spawner,
             parts=parts,
             lifetime=lifetime,
+            lateness=health.lateness,
         )
         self._claimer = Claimer(
             *(engine, functions, options, slots),
@@ -91,7 +97,12 @@ class Worker:
         )
         self._stopping = Stopping(self._attempts, leases, spawner, lifetime)
         self._unstarted = Unstarted(self._attempts, leases)
-        self._registration = Registration(engine, self.id, functions, options, clock=clock)
+        self._registration = Registration(
+            *(engine, self.id, functions, options),
+            clock=clock,
+            lateness=health.lateness,
+            plain_runs=plain_runs or PlainRuns(),
+        )
         self._maintenance = Maintenance(
             *(engine, functions, options),
             make_notice=make_notice,
@@ -123,6 +134,7 @@ class Worker:
             await self._heartbeat.start(self._stopping)
             stack.push_async_callback(self._stop_heartbeat)
             await stack.enter_async_context(self._attempts.watchdog)
+            stack.enter_context(capturing())
             self._parts.begin(await stack.enter_async_context(asyncio.TaskGroup()))
             self._start_parts()
             self._stack = stack.pop_all()
@@ -189,6 +201,7 @@ class Worker:
         self._unstarted.start(self._parts)
         start("stop tasks that do not end", self._stopping.run)
         start(REGISTERING, self._registration.run)
+        start("measure the event loop", partial(measure, self._health.lateness))
         if self._scheduler.needed:
             start(SCHEDULING, self._scheduler.run)
 

@@ -11,9 +11,10 @@ from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaVa
 from afterwards.core.serialization.compare import is_stream, same, type_name, walk
 from afterwards.core.serialization.explain import CHANGED, advice, came_back, first_fault, remedy
 from afterwards.core.serialization.schema import WRITTEN, stored_schema
+from afterwards.core.serialization.stand_ins import with_stand_ins
 
 # A model has its own prebuilt serializer, which masks secrets; only a newly built one follows the changed schema.
-# Before 2.13, pydantic cannot build a new one. A secret in a model is then refused, because it does not load equal.
+# Before 2.13, pydantic has no option for that, and uses the prebuilt one of every class that it takes for complete.
 _ANEW: Final[dict[str, Any]] = {"_use_prebuilt": False} if "_use_prebuilt" in str(signature(SchemaSerializer)) else {}
 
 
@@ -22,7 +23,7 @@ class Json:
 
     def __init__(self, schema: Any) -> None:
         stored = stored_schema(schema)
-        self._serializer = SchemaSerializer(stored, WRITTEN, **_ANEW)
+        self._serializer = SchemaSerializer(stored if _ANEW else with_stand_ins(stored), WRITTEN, **_ANEW)
         self._validator = SchemaValidator(stored, WRITTEN, **_ANEW)
         # Return the value of a text; raises pydantic's errors. An attribute instead of a method saves a call.
         self.load: Callable[[str | bytes], Any] = partial(self._validator.validate_json, by_alias=False, by_name=True)

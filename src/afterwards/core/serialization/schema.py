@@ -58,7 +58,7 @@ def _changed(kind: str, node: dict[str, Any]) -> dict[str, Any]:
     if kind == "generator":  # annotated as Iterable: a list can be read again
         changed["type"] = "list"
     if node.get("function") in MASKS:
-        changed |= {"function": _revealed, "info_arg": False}
+        changed |= {"function": revealed, "info_arg": False}
     if kind == "union":
         changed["choices"] = choices(changed["choices"])
     return with_zone(changed) if kind in ZONED else changed
@@ -103,7 +103,7 @@ def _is_odd(value: Any) -> bool:
     return not isfinite(value) if kind is float else kind not in _PLAIN
 
 
-def _revealed(secret: Any) -> Any:
+def revealed(secret: Any) -> Any:
     return secret.get_secret_value() if hasattr(secret, "get_secret_value") else secret
 
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import itemgetter
 
 _FRAME = re.compile(r'^[ |]*File "([^"]+)", line \d+')
-_INSIDE = re.compile(r"^[ |]* {4}\S")  # the source line of a frame, or the marks below it
+_INSIDE = re.compile(r"^(?: *\|)* {4,}[^\s|]")  # the source line of a frame, or the marks below it
 _LIBRARY = re.compile(r"[/\\](site-packages|dist-packages)[/\\]|[/\\]lib[/\\]python\d|[/\\]Lib[/\\]|^<")
 
 

@@ -23,7 +23,12 @@ class LoopThread:
         self.lanes: list[Lane[Any, Any]] = []
 
     def start(self) -> None:
-        self._thread.start()
+        """Start the thread. Raises RuntimeError if the system has none left."""
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self.loop.close()
+            raise
 
     def post(self, call: Callable[[], object]) -> None:
         """Call a function in the thread. Raises EngineUnavailable if it has ended."""

@@ -48,7 +48,7 @@ def inner_app() -> FastAPI:
 
     @app.get("/api/openapi.json", include_in_schema=False)
     async def describe(site: Visited) -> Json:
-        """Return the description of the API at its address. FastAPI itself would keep the first address it is asked at."""
+        """Return the description of the API at its address. FastAPI itself keeps the first one that it is asked at."""
         return Json({**app.openapi(), "servers": [{"url": site.base or "/"}]})
 
     app.include_router(api.router, prefix="/api")

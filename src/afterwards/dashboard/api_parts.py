@@ -1,13 +1,14 @@
 """The JSON API below ``{prefix}/api``: numbers, queues, pauses, schedules and workers."""
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
 
 from afterwards.core.errors import UnknownFunction
-from afterwards.core.routing import FORGOTTEN_AFTER
+from afterwards.core.routing import FORGOTTEN_AFTER, LiveWorker
 from afterwards.core.task import State
 from afterwards.dashboard import actions, numbers, schedules, shapes
 from afterwards.dashboard.filters import Name
@@ -118,7 +119,7 @@ async def list_workers(site: Visited) -> Any:
     engine = await site.engine()
     alive = {one.id for one in await engine.workers(SILENT_AFTER) if not one.has_left}
     seen = await engine.workers(FORGOTTEN_AFTER)
-    return shapes.Workers(workers=[{**asdict(one), "alive": one.id in alive} for one in seen])
+    return shapes.Workers(workers=[_worker(one, alive) for one in seen])
 
 
 async def _paused_now(site: Site) -> shapes.PausedNow:
@@ -141,3 +142,8 @@ def _names_of(name: str) -> frozenset[str]:
     except UnknownFunction:
         return frozenset({name})
     return frozenset({function.name, *function.aliases})
+
+
+def _worker(worker: LiveWorker, alive: Collection[str]) -> dict[str, Any]:
+    lag = None if worker.lag is None else worker.lag.total_seconds()
+    return {**asdict(worker), "lag": lag, "alive": worker.id in alive}

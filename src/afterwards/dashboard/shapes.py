@@ -23,10 +23,14 @@ def _described(kind: type, **more: Any) -> type[BaseModel]:
     """Return a model with the fields of a dataclass."""
     hints = get_type_hints(kind)
     same: dict[str, Any] = {one.name: (hints[one.name], ...) for one in fields(kind)}
-    return create_model(kind.__name__, __doc__=kind.__doc__, **same, **more)
+    return create_model(kind.__name__, __doc__=kind.__doc__, **{**same, **more})
 
 
-Worker = _described(LiveWorker, alive=(bool, Field(description="It was seen lately, and has not shut down")))
+Worker = _described(
+    LiveWorker,
+    lag=(float | None, Field(description="Seconds that its event loop was late at most since its last sign of life")),
+    alive=(bool, Field(description="It was seen lately, and has not shut down")),
+)
 
 Workers = create_model(
     "Workers",

@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Many tests mostly wait, for servers to start and to end: twice as many at a time as there are processors.
 PYTEST := -m pytest -q -n $(or $(WORKERS),4) --dist loadgroup
 
-.PHONY: help demo quick test check test-oldest-fastapi test-newest-python chaos bench format lock clean
+.PHONY: help demo quick test e2e check test-oldest-fastapi test-newest-python chaos bench format lock clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: .venv/ready  ## all tests, in random order, and how much of the code they 
 	$(BIN)/coverage combine --quiet
 	@failed=; for gate in $(GATES); do \
 		$(BIN)/coverage report --include="src/afterwards/$${gate%=*}" --fail-under=$${gate#*=} || failed=1; done; test -z "$$failed"
+
+e2e: .venv/ready  ## the dashboard in Chromium; `make test` does it, too
+	@$(BIN)/python $(PYTEST) tests/e2e
 
 check: .venv/ready  ## format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -33,6 +33,7 @@ from afterwards.core.retry import Retry
 from afterwards.core.routing import Unroutable
 from afterwards.core.secret import Secret
 from afterwards.core.task import FailedTask, State
+from afterwards.dashboard.access import Access
 from afterwards.execution.context import TaskContext
 from afterwards.tasks.chain import chain
 from afterwards.tasks.decorator import task
@@ -43,6 +44,7 @@ from afterwards.tasks.schedules import ScheduleRecord
 from afterwards.web.background_tasks import BackgroundTasks
 
 __all__ = [
+    "Access",
     "Afterwards",
     "AfterwardsError",
     "BackgroundTasks",

@@ -25,6 +25,7 @@ from afterwards.core.spans import as_span
 from afterwards.core.spelling import check_names
 from afterwards.core.task import Task
 from afterwards.core.text import shown
+from afterwards.dashboard import place
 from afterwards.engine import InAFile, Paused
 from afterwards.tasks import compatibility
 from afterwards.tasks.desk import TaskDesk
@@ -64,6 +65,9 @@ class Afterwards(TaskDesk):
     - ``max_streams``: clients of this process that may follow tasks by server-sent events (100). Others get 503.
     - ``propagate``: context variables with plain JSON values. An attempt gets the values that they had where its task
       was added. OpenTelemetry's trace is always propagated.
+    - ``dashboard``: the path of the dashboard, as ``"/afterwards"`` (``pip install "afterwards[dashboard]"``).
+    - ``auth``: the dependency that decides who may see the dashboard: ``auth=Depends(admin)``. See
+      ``dashboard_router``.
     """
 
     def __init__(
@@ -83,6 +87,8 @@ class Afterwards(TaskDesk):
         max_queued: int | Mapping[str, int] | None = None,
         max_streams: int = 100,
         propagate: Sequence[ContextVar[Any]] = (),
+        dashboard: str | None = None,
+        auth: Any = None,
         **unknown: Never,
     ) -> None:
         check_names(Afterwards, unknown)
@@ -104,6 +110,8 @@ class Afterwards(TaskDesk):
             raise InvalidOption(f"url={shown(url)}: give a text, as 'sqlite:///tasks.db'")
         self.client = installations.add(Client(url or environment.url() or engines.DEFAULT_URL, self.options))
         self.schedules = ScheduleDesk(self.client)
+        self._dashboard = place.checked(dashboard, auth)
+        self._auth = auth
         if app is not None:
             self.install(app)
 
@@ -112,6 +120,32 @@ class Afterwards(TaskDesk):
         if not isinstance(app, FastAPI):
             raise InvalidOption(f"Afterwards({app!r}): give the FastAPI application first, and the URL as `url=...`")
         install.attach(app, self.client, embedded_worker.installed(app, self.client))
+        if self._dashboard is not None:
+            app.include_router(self.dashboard_router(auth=self._auth), prefix=self._dashboard)
+
+    def dashboard_router(self, *, auth: Any = None) -> APIRouter:
+        """Return the dashboard and its API, for ``app.include_router(..., prefix="/ops")``. Needs jinja2.
+
+        ``auth`` is a dependency, as ``Depends(admin)``. Whoever it refuses, by raising an HTTPException, gets that
+        answer for everything below the prefix. What it returns decides what the others may do:
+
+        - ``Access.READ`` (or "read"): see everything, change nothing
+        - ``Access.ACT`` (or "act"), or anything else, as None or a user: also requeue, cancel, delete, start, pause
+        - ``Access.NONE`` (or "none"), or False: nothing
+
+        Actions are logged with the name in what it returned (a text, or a ``username``, ``name``, ``email`` or ``id``),
+        else with the client's address. To return both, return ``Access.READ, user``. Without ``auth`` it is closed,
+        except for a browser on the same machine under ``fastapi dev``. Raises InvalidOption.
+        """
+        # Imported here: applications without a dashboard need not load it, nor have what it needs.
+        try:
+            from afterwards.dashboard.router import dashboard_router
+        except ModuleNotFoundError as error:
+            if error.name != "jinja2":
+                raise
+            raise InvalidOption('the dashboard needs the package jinja2: pip install "afterwards[dashboard]"') from None
+
+        return dashboard_router(self.client, auth)
 
     @property
     def healthy(self) -> bool:

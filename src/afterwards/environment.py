@@ -30,6 +30,11 @@ def worker() -> bool | None:
             raise InvalidOption(f"AFTERWARDS_WORKER={other!r}: set it to on or off")
 
 
+def name() -> str | None:
+    """Return what this installation is called, as "staging": ``AFTERWARDS_ENVIRONMENT``, else ``FASTAPI_ENV``."""
+    return os.environ.get("AFTERWARDS_ENVIRONMENT") or os.environ.get("FASTAPI_ENV") or None
+
+
 @cache
 def version() -> str:
     """Return the version of this package, empty if it is not installed as one."""

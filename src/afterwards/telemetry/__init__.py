@@ -15,6 +15,7 @@ from afterwards.telemetry.attempts import (
     succeeded,
     waits_in_vain,
 )
+from afterwards.telemetry.dashboard import acted, dashboard_closed, not_a_visitor
 from afterwards.telemetry.metering import count_attempt
 from afterwards.telemetry.providers import has_tracer
 from afterwards.telemetry.requests import (
@@ -56,6 +57,7 @@ from afterwards.telemetry.worker import (
 from afterwards.telemetry.writing import last_written, log, make_visible, once
 
 __all__ = [
+    "acted",
     "attempt_failed",
     "attempt_span",
     "blocked",
@@ -63,6 +65,7 @@ __all__ = [
     "clock_jumped",
     "committed_late",
     "count_attempt",
+    "dashboard_closed",
     "draining",
     "ended_early",
     "engine_trouble",
@@ -82,6 +85,7 @@ __all__ = [
     "mixed",
     "never_committed",
     "no_worker",
+    "not_a_visitor",
     "not_begun",
     "not_copied",
     "not_fired",

@@ -1,0 +1,1 @@
+"""The dashboard: the HTTP API, the live stream and the pages."""

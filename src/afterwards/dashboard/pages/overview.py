@@ -1,0 +1,59 @@
+"""The first page: what has ended, what waits, who works, and what failed last."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from afterwards.core.routing import UNROUTABLE_AFTER, Unroutable
+from afterwards.core.task import PENDING, State
+from afterwards.dashboard.charts import TITLES, Chart, chart
+from afterwards.dashboard.pages.workers import alive_ids
+from afterwards.dashboard.throughput import Span, throughput
+from afterwards.engine import Engine, Paused, Query
+from afterwards.tasks.record import TaskRecord
+
+LAST_FAILED = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverviewPage:
+    """What the template shows."""
+
+    chart: Chart
+    counts: Mapping[State, int]
+    oldest: timedelta | None
+    workers: int
+    paused: Paused
+    unroutable: list[Unroutable]
+    failed: list[TaskRecord]
+
+    @property
+    def spans(self) -> dict[Span, str]:
+        return TITLES
+
+    @property
+    def backlog(self) -> int:
+        return sum(self.counts.get(state, 0) for state in PENDING)
+
+    @property
+    def empty(self) -> bool:
+        return not self.counts and not any(self.chart.total)
+
+
+async def overview_page(engine: Engine, now: datetime, span: Span) -> OverviewPage:
+    """Read the page: six calls of the engine, however many tasks it has."""
+    stats = await engine.stats()
+    counts: Counter[State] = Counter()
+    for (_, state), count in stats.counts.items():
+        counts[state] += count
+    failed = await engine.find(Query(states=frozenset({State.FAILED}), limit=LAST_FAILED))
+    return OverviewPage(
+        chart=chart(await throughput(engine, span, now)),
+        counts=counts,
+        oldest=stats.oldest,
+        workers=len(await alive_ids(engine)),
+        paused=await engine.paused(),
+        unroutable=await engine.unroutable(UNROUTABLE_AFTER),
+        failed=[TaskRecord.of(task, shown=True) for task in failed],
+    )

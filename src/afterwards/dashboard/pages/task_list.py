@@ -1,0 +1,82 @@
+"""The list of tasks: one page of those that a filter names, and how many there are in each state."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from afterwards.client.steering import Page, counted, listed
+from afterwards.core.task import State
+from afterwards.dashboard.pages.acts import ActWords, acts_in
+from afterwards.dashboard.pages.questions import SPANS, Question
+from afterwards.engine import Engine
+from afterwards.tasks.record import TaskRecord
+from afterwards.tasks.registry import registry
+
+ON_A_PAGE = 50
+
+MOST_COUNTED = 1000
+"""Tasks that match a filter are counted up to this number for the tabs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskListPage:
+    """What the template shows."""
+
+    question: Question
+    tasks: list[TaskRecord]
+    next: str | None
+    first: bool  # this is the newest page
+    counts: Mapping[State, int]
+    counted_to: int | None  # counts end at this number; None: they are complete
+    names: list[str]  # suggestions
+
+    @property
+    def states(self) -> list[State]:
+        return list(State)
+
+    @property
+    def spans(self) -> list[str]:
+        return list(SPANS)
+
+    @property
+    def acts(self) -> list[ActWords]:
+        return acts_in(self.question.state)
+
+    @property
+    def total(self) -> int:
+        """The number of tasks that match, on all pages."""
+        return sum(self.counts.values()) if self.question.state is None else self.counts.get(self.question.state, 0)
+
+    @property
+    def total_is_open(self) -> bool:
+        return self.counted_to is not None and any(count >= self.counted_to for count in self.counts.values())
+
+
+async def task_list_page(engine: Engine, now: datetime, question: Question, before: str | None) -> TaskListPage:
+    """Read the page: two calls of the engine, or one for each state if there is a filter."""
+    found: Page = await listed(engine, question.filter(now), limit=ON_A_PAGE, before=before)
+    return TaskListPage(
+        question=question,
+        tasks=[TaskRecord.of(task, shown=True) for task in found.tasks],
+        next=found.next,
+        first=before is None,
+        counts=await _counts(engine, now, question),
+        counted_to=MOST_COUNTED if _must_count(question) else None,
+        names=sorted(function.name for function in registry),
+    )
+
+
+def _must_count(question: Question) -> bool:
+    """Return True unless the engine's own counts, by queue and state, tell the numbers."""
+    return bool(question.fields().keys() - {"state", "queue"})
+
+
+async def _counts(engine: Engine, now: datetime, question: Question) -> dict[State, int]:
+    if _must_count(question):
+        return {state: await counted(engine, question.at(state).filter(now), most=MOST_COUNTED) for state in State}
+    counts: Counter[State] = Counter()
+    for (queue, state), count in (await engine.stats()).counts.items():
+        if question.queue in ("", queue):
+            counts[state] += count
+    return dict(counts)

@@ -1,0 +1,3 @@
+from dashboard.fixtures import house, http, store
+
+__all__ = ["house", "http", "store"]

@@ -13,9 +13,10 @@ import pytest
 
 from afterwards.core.routing import LiveWorker, PlainRun
 from afterwards.core.settling import SUCCEEDED, succeed
-from afterwards.core.task import LogLine, NewTask, Task, task_id
+from afterwards.core.task import LogLine, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Query
 from afterwards.engines.sqlite import SQLiteEngine
+from afterwards.engines.sqlite.operations import searching
 from afterwards.testing.clock import START, FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -131,6 +132,21 @@ async def test_arguments_are_not_shown_if_it_is_not_known_which_are_secret(engin
     assert found.unreadable
     assert "hunter2" not in repr(found)
     assert await engine.find(Query(text="hunter2")) == []
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 7, 8, 100])
+async def test_a_text_is_sought_in_pieces(engine: SQLiteEngine, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(searching, "MOST_SEARCHED", most)
+    tasks = [new(name="thank" if number % 2 else "greet") for number in range(8)]
+    await engine.enqueue(tasks)
+    await engine.claim(Claim(worker="w", limit=1, lease=MINUTE, names=frozenset({"greet"})))
+    newest = [task.id for task in reversed(tasks) if task.name == "greet"]
+    assert [task.id for task in await engine.find(Query(text="GREET"))] == newest
+    assert [task.id for task in await engine.find(Query(text="greet", limit=3))] == newest[:3]
+    assert [task.id for task in await engine.find(Query(text="greet", before=newest[1]))] == newest[2:]
+    assert await engine.count(Query(text="greet")) == 4
+    assert await engine.count(Query(text="greet", limit=3)) == 3
+    assert await engine.count(Query(text="greet", states=frozenset(State) - {State.RUNNING})) == 3
 
 
 async def test_a_text_that_no_file_can_hold_is_in_no_task(engine: SQLiteEngine) -> None:

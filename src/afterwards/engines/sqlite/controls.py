@@ -1,6 +1,7 @@
 """The part of the engine that people use, to query, stop and start tasks by hand."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -37,13 +38,27 @@ class Controls(OpenedInEachProcess):
         return await self._here().reader.call(partial(reading.get, ids=ids)) if ids else []
 
     async def find(self, query: Query) -> list[Task]:
-        return await self._here().reader.call(partial(searching.find, query=query))
+        """Look for a text in pieces: a task that changes meanwhile is listed as it was or as it is."""
+        found: list[Task] = []
+        below: int | None = searching.LAST
+        while below is not None and len(found) < query.limit:
+            left = replace(query, limit=query.limit - len(found))
+            tasks, below = await self._here().reader.call(partial(searching.find, query=left, below=below))
+            found += tasks
+        return found
 
     async def stats(self) -> Stats:
         return await self._here().reader.call(reading.stats)
 
     async def count(self, query: Query) -> int:
-        return await self._here().reader.call(partial(searching.count, query=query))
+        """Look for a text in pieces, as ``find`` does."""
+        found = 0
+        below: int | None = searching.LAST
+        while below is not None and found < query.limit:
+            left = replace(query, limit=query.limit - found)
+            counted, below = await self._here().reader.call(partial(searching.count, query=left, below=below))
+            found += counted
+        return found
 
     async def tallies(self, since: timedelta, step: timedelta) -> list[Tally]:
         return await self._here().reader.call(partial(reading.tallies, since=since, step=step))

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from afterwards.core.settling import Cancelled, Outcome, Settled
 from afterwards.core.tallies import KEPT, Ends, Tally, step_of
-from afterwards.core.task import LOGGED_ATTEMPTS, FailureKind, LogLine, State, Task
+from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, LOGGED_ATTEMPTS, FailureKind, LogLine, State, Task
 from afterwards.engine import Engine, Query
 from afterwards.testing.clock import START, FakeClock
 from afterwards.testing.conformance.support import (
@@ -148,7 +148,8 @@ class Logging(Conformance):
         await engine.finish([self.logged(task, self.lines(task, "one"))])
         await engine.delete([task.id])
         await engine.enqueue([new])
-        assert (await self.one(engine, new)).logs == ()
+        [again] = await self.claim(engine)
+        assert (await self.one(engine, again)).logs == ()
 
     def lines(self, task: Task, *messages: str) -> tuple[LogLine, ...]:
         return tuple(
@@ -187,6 +188,21 @@ class ComingLate(Conformance):
         stored = await self.one(engine, task)
         assert stored.state is State.SUCCEEDED
         assert [failure.kind for failure in stored.failures] == [FailureKind.CRASHED, FailureKind.LATE]
+
+    async def test_of_many_failures_the_first_and_the_last_are_kept_though_an_attempt_has_two(
+        self, engine: Engine, clock: FakeClock
+    ) -> None:
+        task = await self.running(engine, rerun_after_crash=False)
+        attempts = (FIRST_FAILURES + LAST_FAILURES) // 2 + 2
+        for _ in range(attempts):
+            clock.advance(LEASE)
+            await self.lose(engine, [task])
+            assert await self.finish(engine, task, SUCCESS) == [task.lease]
+            await engine.requeue([task.id])
+            [task] = await self.claim(engine, suspects=1)
+        stored = await self.one(engine, task)
+        assert len(stored.failures) == FIRST_FAILURES + LAST_FAILURES
+        assert len(stored.failures) + stored.failures_left_out == 2 * attempts
 
     async def test_a_repeated_end_is_not_late(self, engine: Engine) -> None:
         task = await self.ended(engine, FAILURE)

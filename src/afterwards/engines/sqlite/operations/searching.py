@@ -21,6 +21,11 @@ FIND = f"""
 
 COUNT = "SELECT count(*) FROM (SELECT 1 FROM afterwards_tasks {index} WHERE {conditions} LIMIT ?)"
 
+# The task in whose place a search of the newest ones stops.
+STOP = "SELECT seq FROM afterwards_tasks WHERE seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ?"
+
+WITHIN = "seq >= ? AND seq < ?"
+
 BEFORE = "seq < (SELECT seq FROM afterwards_tasks WHERE id = ?)"
 
 SINCE = "coalesce(finished_at, created_at) >= ?"
@@ -40,13 +45,20 @@ CONTAINS = """(
     {or_in_id}
 )"""
 
-IN_ID = """OR instr(lower(
+# The first condition is quick, and fulfilled by few of the ids that the second one writes out.
+IN_ID = """OR (instr(hex(id), ?) AND instr(lower(
     substr(hex(id), 1, 8) || '-' || substr(hex(id), 9, 4) || '-' || substr(hex(id), 13, 4) || '-'
     || substr(hex(id), 17, 4) || '-' || substr(hex(id), 21)
-), ?)"""
+), ?))"""
 
 IN_IDS = frozenset("0123456789abcdef-")
 """The characters of ids: a text with any other is in none of them."""
+
+MOST_SEARCHED = 10_000
+"""Tasks in which one transaction looks for a text, so that none takes long: others wait, and so do checkpoints."""
+
+FIRST, LAST = -(2**63), 2**63 - 1
+"""Below and above the ``seq`` of every task."""
 
 BY_KEY = "INDEXED BY afterwards_idempotent"  # at most one row for each key
 BY_AFTER = "INDEXED BY afterwards_after"
@@ -82,20 +94,50 @@ class Condition(NamedTuple):
     values: Sequence[object] = ()
 
 
-def find(connection: Connection, query: Query) -> list[Task]:
+class Span(NamedTuple):
+    """The places in which to look."""
+
+    first: int = FIRST
+    below: int = LAST
+
+    @property
+    def next(self) -> int | None:
+        """Below which place to look next, None if this is the last span."""
+        return None if self.first == FIRST else self.first
+
+
+ALL = Span()
+"""All places."""
+
+
+def find(connection: Connection, query: Query, below: int = LAST) -> tuple[list[Task], int | None]:
+    """Return tasks below a place, and the place below which to go on, None at the end."""
     if _is_of_nothing(query):
-        return []
-    found = [row for part in _parts(query, PARTS) for row in _rows(connection, FIND, query, part)]
+        return [], None
+    span = _span(connection, query, below)
+    found = [row for part in _parts(query, PARTS) for row in _rows(connection, FIND, query, part, span)]
     listed = nlargest(query.limit, found, key=lambda row: row[-1])
-    return reading.to_tasks(connection, listed, failures=reading.LISTED_FAILURES)
+    return reading.to_tasks(connection, listed, failures=reading.LISTED_FAILURES), span.next
 
 
-def count(connection: Connection, query: Query) -> int:
+def count(connection: Connection, query: Query, below: int = LAST) -> tuple[int, int | None]:
+    """Return the number of tasks below a place, and the place below which to go on, None at the end."""
     if _is_of_nothing(query):
-        return 0
+        return 0, None
+    span = _span(connection, query, below)
     reads_tasks = query.names or query.text or query.since or query.behind or query.idempotency_keys
     parts = _parts(query, PARTS if reads_tasks else COUNTED)
-    return min(query.limit, sum(int(counted) for part in parts for [counted] in _rows(connection, COUNT, query, part)))
+    counts = (int(counted) for part in parts for [counted] in _rows(connection, COUNT, query, part, span))
+    return min(query.limit, sum(counts)), span.next
+
+
+def _span(connection: Connection, query: Query, below: int) -> Span:
+    """Return the span of the next tasks: all, unless a text is sought in very many."""
+    by_index = _narrow_index(query) or (query.states is not None and State.SUCCEEDED not in query.states)
+    if not query.text or by_index:
+        return ALL
+    stop = connection.execute(STOP, (below, MOST_SEARCHED - 1)).fetchone()
+    return Span(stop[0] if stop else FIRST, below)
 
 
 def _is_of_nothing(query: Query) -> bool:
@@ -118,9 +160,9 @@ def _parts(query: Query, parts: Mapping[State, Sequence[Part]]) -> Iterator[Part
     yield aside, "INDEXED BY afterwards_aside"
 
 
-def _rows(connection: Connection, statement: str, query: Query, part: Part) -> list[Row]:
+def _rows(connection: Connection, statement: str, query: Query, part: Part, span: Span) -> list[Row]:
     where, index = part
-    conditions = [*_conditions(query)]
+    conditions = [*_conditions(query)] if span == ALL else [Condition(WITHIN, span), *_conditions(query)]
     text = statement.format(
         index=_narrow_index(query) or index,
         conditions=" AND ".join([where, *(condition.text for condition in conditions)]),
@@ -152,6 +194,7 @@ def _conditions(query: Query) -> Iterator[Condition]:
 
 
 def _contains(text: str) -> Condition:
-    or_in_id = IN_ID if IN_IDS.issuperset(text) else ""
-    statement = CONTAINS.format(or_in_id=or_in_id)
-    return Condition(statement, [text] * statement.count("?"))
+    places = [text] * CONTAINS.count("?")
+    if not IN_IDS.issuperset(text):
+        return Condition(CONTAINS.format(or_in_id=""), places)
+    return Condition(CONTAINS.format(or_in_id=IN_ID), [*places, text.replace("-", "").upper(), text])

@@ -134,7 +134,11 @@ class World:
             )
             for task in self._attempts(numbers)
         ]
-        await self._both(lambda engine: engine.finish(settled))
+
+        async def refused(engine: Engine) -> list[Lease]:
+            return sorted(await engine.finish(settled))
+
+        await self._both(refused)
 
     async def look_for_expired(self) -> None:
         self.expired = await self._both(lambda engine: _in_any_order(engine.expired(limit=1000)))

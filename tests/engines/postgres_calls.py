@@ -1,8 +1,13 @@
-"""Calls that the tests of the PostgreSQL engine make."""
+"""Calls that the tests of the PostgreSQL engine make, and what they wait for."""
 
+import asyncio
 import os
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import psycopg
 
 from afterwards.core.retry import Retry
 from afterwards.core.settling import Settled, Succeeded, settle
@@ -10,6 +15,12 @@ from afterwards.core.task import NewTask, Task, task_id
 from afterwards.engine import Claim
 
 LEASE = timedelta(minutes=10)
+TIMEOUT = 30.0
+
+WAITING = """
+    SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+    WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted
+"""
 
 
 def new(**fields: Any) -> NewTask:
@@ -22,3 +33,17 @@ def claim(limit: int = 10, **fields: Any) -> Claim:
 
 def end(task: Task, outcome: Any = None) -> Settled:
     return settle(task, outcome or Succeeded(), Retry(0), worker="w", now=datetime.now(UTC), random=0.5)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, and fail if it takes too long."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+def waiting_in(connection: psycopg.Connection[Any]) -> int:
+    """Return how many transactions in a database wait for an advisory lock."""
+    [count] = connection.execute(WAITING).fetchone() or ()
+    return int(count)

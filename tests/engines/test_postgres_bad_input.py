@@ -11,13 +11,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from afterwards import AfterwardsError, EngineError
+from afterwards import AfterwardsError, EngineError, EngineUnavailable
 from afterwards.engine import Query
 from afterwards.engines import shared
+from afterwards.engines.postgres import PostgresEngine
 from afterwards.engines.postgres.io.errors import translated_at_connecting
 from face.processes import run
 from face.serving import working
-from servers import old_postgres
+from servers import old_postgres, refusing_postgres
 from servers.postgres import OLDEST, PASSWORD, PostgresServer
 
 pytestmark = [pytest.mark.afterwards(real=True), pytest.mark.anyio]
@@ -85,6 +86,42 @@ async def test_a_server_that_does_not_speak() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         assert "cannot be reached" in await trouble_with(f"postgresql://somebody:{SECRET}@127.0.0.1:{port}/tasks")
+
+
+GERMAN = "Passwort-Authentifizierung für Benutzer »shop« fehlgeschlagen"
+RUSSIAN = 'база данных "tasks" не существует'
+
+
+@pytest.mark.parametrize(
+    ("severity", "code", "said"), [("FATAL", "28P01", GERMAN), ("ВАЖНО", "3D000", RUSSIAN)], ids=["german", "russian"]
+)
+async def test_a_refusal_in_another_language(severity: str, code: str, said: str) -> None:
+    with refusing_postgres.serving(code, severity, said, asks=True) as port:
+        told = await trouble_with(f"postgresql://shop:{SECRET}@127.0.0.1:{port}/tasks")
+    assert "refused this user, password or database: correct them in the URL" in told
+    assert said in told
+
+
+async def test_a_missing_password_in_another_language() -> None:
+    with refusing_postgres.serving("28P01", "FATAL", GERMAN, asks=True) as port:
+        told = await trouble_with(f"postgresql://shop@127.0.0.1:{port}/tasks?passfile=/none")
+    assert "password" in told and "in the URL" in told
+
+
+@pytest.mark.parametrize(
+    ("said", "asks"),
+    [
+        ("sorry, too many clients already", False),
+        ("remaining connection slots are reserved for roles with the SUPERUSER attribute", True),
+        ("Das Datenbanksystem startet", False),
+    ],
+)
+async def test_a_refusal_that_passes(said: str, asks: bool) -> None:
+    with (
+        refusing_postgres.serving("53300", "FATAL", said, asks=asks) as port,
+        pytest.raises(EngineUnavailable, match="cannot be reached"),
+    ):
+        await PostgresEngine(f"postgresql://shop:{SECRET}@127.0.0.1:{port}/tasks").__aenter__()
 
 
 async def test_a_server_that_is_too_old() -> None:

@@ -2,19 +2,20 @@
 
 import asyncio
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from datetime import timedelta
+from random import Random
 from typing import Any
 
 import psycopg
 import pytest
-from postgres_calls import LEASE, claim, new
+from postgres_calls import LEASE, TIMEOUT, claim, end, new, until, waiting_in
 
 from afterwards.core.limits import Limit, Rate
-from afterwards.core.task import State
-from afterwards.engine import Paused
+from afterwards.core.settling import Raised, Succeeded
+from afterwards.core.task import Lease, State
+from afterwards.engine import Heartbeat, Paused
 from afterwards.engines.postgres import PostgresEngine, rows
 from afterwards.engines.postgres.io import schema
 from afterwards.engines.postgres.io.transactions import SERVER_CLOCK
@@ -24,13 +25,8 @@ from servers.proxy import Cut, Proxy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres_crossing")]
 
-TIMEOUT = 30.0
+DEADLOCK = "deadlock detected"
 LIMITS = {"greet": Limit(max_concurrency=1, rate=Rate(1, timedelta(hours=1)))}
-
-WAITING = """
-    SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-    WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted
-"""
 
 
 @pytest.fixture
@@ -47,18 +43,6 @@ def limit_held(url: str) -> Iterator[psycopg.Connection[Any]]:
         [key] = connection.execute(hashes, (":limit:", ["greet"])).fetchone() or ()  # type: ignore[call-overload]
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (key,))
         yield connection
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
-
-
-def waiting_in(connection: psycopg.Connection[Any]) -> int:
-    [count] = connection.execute(WAITING).fetchone() or ()
-    return int(count)
 
 
 async def test_no_task_starts_after_a_pause_whose_claim_waited(engine: PostgresEngine, postgres_url: str) -> None:
@@ -114,3 +98,36 @@ async def test_a_claim_that_waited_counts_from_the_end_of_its_wait(engine: Postg
     with psycopg.connect(postgres_url) as connection:
         [started] = connection.execute("SELECT at FROM afterwards_starts").fetchone() or ()
     assert rows.to_instant(started) == task.started_at
+
+
+async def test_ends_heartbeats_cancels_and_publications_lock_in_one_order(
+    postgres: PostgresServer, postgres_url: str
+) -> None:
+    """All act on the same tasks at the same time, in calls that name them in different orders."""
+    postgres.configure(log_min_messages="error")
+    random, before = Random(3), postgres.log().count(DEADLOCK)
+    outcomes = [Succeeded(), Raised(error=ValueError("no")), Raised(error=ValueError("no"), delay=timedelta())]
+    async with AsyncExitStack() as opened:
+        engines = [await opened.enter_async_context(PostgresEngine(postgres_url)) for _ in range(4)]
+        for _ in range(12):
+            stored = [new() for _ in range(40)] + [new(held=True) for _ in range(40)]
+            random.shuffle(stored)
+            await engines[0].enqueue(stored)
+            running = await engines[0].claim(claim(40))
+            held = [one.id for one in stored if one.held]
+
+            def some(tasks: list[Any], number: int = 30) -> list[Any]:
+                return random.sample(tasks, number)
+
+            calls: list[Awaitable[Any]] = []
+            for _ in range(3):
+                ends = [end(task, random.choice(outcomes)) for task in some(running)]
+                calls += [
+                    engines[0].finish(ends),
+                    engines[1].heartbeat([Heartbeat(task.lease) for task in some(running)], lease=LEASE),
+                    engines[2].publish([(Lease(id, 0), None) for id in some(held)]),
+                    engines[3].cancel(some([one.id for one in stored], 50), "no"),
+                ]
+            await asyncio.gather(*calls)
+            await engines[0].cancel([one.id for one in stored], "out of the way")
+    assert postgres.log().count(DEADLOCK) == before

@@ -62,7 +62,7 @@ STATEMENTS: list[tuple[str, tuple[Any, ...]]] = [
     (storing.LOAD_PREDECESSORS[False], (ID,)),
     (storing.LOAD_PREDECESSORS[True], (ID,)),
     (storing.ALIASES, (ID,)),
-    (storing.PUBLISH, (NOW, END)),
+    (storing.PUBLISH, (END, NOW)),
     (finishing.SUCCEED, (END, NOW, NOW)),
     (finishing.LOCK_ENDING, (ID, ID)),
     (finishing.LOCK_STANDING, (ID, ID)),

@@ -48,7 +48,7 @@ class Opened:
         self._attending = False
         self.room_at: datetime | None = None  # when a rate that a claim found used up lets another task start
         self.thread = thread = LoopThread()
-        self.server = Server(address, self._after_commit)
+        self.server = Server(address, self._after_commit, partial(thread.spawn, background=True))
         self.notifier = Notifier(self.server, self.wakeup.set)
         self.unclaimed = UnclaimedLeases(thread, self._finish_one)
         # Calls without rules never wait for the keys and queues of other calls.

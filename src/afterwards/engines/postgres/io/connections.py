@@ -54,6 +54,7 @@ class Connections:
         self._made: WeakSet[Connection] = WeakSet()  # also those in the hands of a call that was given up
         self._free = asyncio.Semaphore(MOST)
         self._is_closed = False
+        self._is_first = True  # no connection could be made yet
         self._lent: dict[asyncio.Task[Any] | None, Connection] = {}
         self.pooled = address.pooled  # None until the first connection has found out
 
@@ -86,7 +87,8 @@ class Connections:
                 **self._address.parameters, autocommit=True, prepare_threshold=None if self.pooled else 5
             )
         except (psycopg.Error, OSError) as error:
-            raise translated_at_connecting(error, self._address.shown) from error
+            raise translated_at_connecting(error, self._address.shown, is_first=self._is_first) from error
+        self._is_first = False
         self._made.add(connection)
         try:
             await self._greet(connection)

@@ -37,7 +37,7 @@ LASTS = {
 BROKEN = frozenset({"25006", "25P03", "57P01", "57P02", "57P03"})
 """Errors after which a connection is not used again."""
 
-# Errors of a connection attempt have no code, only text.
+# Errors of a connection attempt have no code, only text, which is English if the server's lc_messages says so.
 AT_CONNECTING = (
     (
         r"password authentication failed|no password supplied",
@@ -50,6 +50,14 @@ AT_CONNECTING = (
     (r"invalid (port number|integer value|\S+ value)", "correct the URL"),
     (r"server does not support SSL|SSL error|certificate", "the server and sslmode in the URL do not fit together"),
 )
+
+PASSES_AT_CONNECTING = re.compile(
+    r"too many|connection slots|starting up|shutting down|recovery|not accepting|not yet accepting|terminating"
+)
+"""English texts of conditions that pass, though the server had asked for the password before."""
+
+REPORT = re.compile(r"\w:  \S")
+"""The form of an error that the server reports, in any language: the driver writes two spaces after a colon."""
 
 
 def may_be_repeated(error: Exception) -> bool:
@@ -77,15 +85,29 @@ def translated(error: Exception, shown: str) -> Exception:
             return error
 
 
-def translated_at_connecting(error: Exception, shown: str) -> Exception:
-    """Return the error for a connection that could not be made."""
+def translated_at_connecting(error: Exception, shown: str, *, is_first: bool = True) -> Exception:
+    """Return the error for a connection that could not be made; ``is_first`` if none could be made before."""
     if not isinstance(error, psycopg.Error) or error.sqlstate is not None:
         return translated(error, shown)
     said = str(error).strip()
+    if advice := _advice(error, said, is_first):
+        return _caused(EngineError(f"{shown}: {advice} ({_reason(said)})"), error)
+    return _caused(EngineUnavailable(f"{shown} cannot be reached: {_reason(said)}"), error)
+
+
+def _advice(error: psycopg.Error, said: str, is_first: bool) -> str | None:
+    """Return what to do about a refusal that does not pass; None for one that may pass."""
     for pattern, advice in AT_CONNECTING:
         if re.search(pattern, said):
-            return _caused(EngineError(f"{shown}: {advice} ({_reason(said)})"), error)
-    return _caused(EngineUnavailable(f"{shown} cannot be reached: {_reason(said)}"), error)
+            return advice
+    if error.pgconn is None or PASSES_AT_CONNECTING.search(said):
+        return None
+    if error.pgconn.needs_password:
+        return "the server asks for a password: write it in the URL"
+    # A text in another language. If the same URL was good before, the server has no room, or is ending.
+    if is_first and error.pgconn.used_password and REPORT.search(said):
+        return "the server refused this user, password or database: correct them in the URL"
+    return None
 
 
 def _from_driver(error: psycopg.Error, shown: str) -> EngineError:

@@ -22,6 +22,9 @@ R = TypeVar("R")
 Make = Callable[[Work], Operation[R]]
 """Start an operation in a transaction."""
 
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+"""Start a task in the background."""
+
 MOST_TRIES = 8
 """How often a transaction that crosses others is tried."""
 
@@ -43,19 +46,41 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 class Server:
     """The server, as operations see it."""
 
-    def __init__(self, address: Address, after_commit: Callable[[Work], None]) -> None:
+    def __init__(self, address: Address, after_commit: Callable[[Work], None], spawn: Spawn) -> None:
         self.connections = Connections(address)
         self.schema: str | None = None  # known once the tables are there
         self.identity: Identity = ()
-        self._preparing = asyncio.Lock()
+        self._spawn = spawn
+        self._prepared: asyncio.Future[None] | None = None  # by the preparation that is under way
         self._address = address
         self._clock = address.clock
         self._after_commit = after_commit
 
     async def prepare(self) -> None:
-        """Connect, and make or migrate the tables if necessary. Raises EngineUnavailable or EngineError."""
-        async with self.connections.lent() as connection:
-            await self._prepare(connection)
+        """Connect, and make or migrate the tables if necessary. Raises EngineUnavailable or EngineError.
+
+        It takes as long as a migration takes, also one of another process. A caller that gives up ends its wait only.
+        """
+        if self.schema is None:
+            if self._prepared is None:
+                self._prepared = asyncio.get_running_loop().create_future()
+                self._spawn(self._prepare(self._prepared))
+            await asyncio.shield(self._prepared)
+
+    async def _prepare(self, prepared: asyncio.Future[None]) -> None:
+        try:
+            async with self.connections.lent() as connection:
+                self.schema, self.identity = await prepare(connection, self._address)
+        except Exception as error:
+            prepared.set_exception(error)
+            prepared.exception()  # it may be that nobody waits for it any more
+        except BaseException:
+            prepared.cancel()
+            raise
+        else:
+            prepared.set_result(None)
+        finally:
+            self._prepared = None
 
     async def transact(self, make: Make[R], *, opening: str = OPENING) -> R:
         """Run an operation in a transaction. Raises EngineUnavailable, EngineError, or what the operation raises."""
@@ -97,6 +122,7 @@ class Server:
         tries, until = 0, time.monotonic() + PATIENCE
         while True:
             try:
+                await self.prepare()
                 async with self.connections.lent() as connection:
                     work, result = await self._once(connection, make, opening, tries)
             except Exception as error:
@@ -111,7 +137,6 @@ class Server:
 
     async def _once(self, connection: Connection, make: Make[R], opening: str, tries: int) -> tuple[Work, R]:
         try:
-            await self._prepare(connection)
             work = await self._begin(connection, opening)
         except psycopg.OperationalError as error:
             raise NotBegun from error
@@ -125,12 +150,6 @@ class Server:
             raise
         await connection.execute("COMMIT")
         return work, result
-
-    async def _prepare(self, connection: Connection) -> None:
-        if self.schema is None:
-            async with self._preparing:
-                if self.schema is None:
-                    self.schema, self.identity = await prepare(connection, self._address)
 
     async def _begin(self, connection: Connection, opening: str = OPENING) -> Work:
         """Begin a transaction."""
@@ -146,8 +165,8 @@ class Server:
     async def _read(self, make: Make[R], *, is_timed: bool) -> R:
         for last in (False, True):
             try:
+                await self.prepare()
                 async with self.connections.lent() as connection:
-                    await self._prepare(connection)
                     if self.connections.pooled:  # settings are those of a transaction there
                         return await self._read_in_transaction(connection, make)
                     work = Work(await self._now(connection) if is_timed else NEVER)

@@ -102,7 +102,7 @@ def finish(work: Work, calls: Sequence[Sequence[Settled]]) -> Operation[list[lis
 def _finish_each_once(work: Work, settled: Sequence[Settled]) -> Operation[set[Lease]]:
     """Return the leases that held."""
     known = [one for one in settled if rows.is_uuid(one.lease.task_id)]
-    plain = sorted((one for one in known if _is_plain_success(one)), key=lambda one: one.lease)
+    plain = [one for one in known if _is_plain_success(one)]
     others = [one for one in known if not _is_plain_success(one)]
     held = yield from _settle_each(work, others, also=plain)
     if plain:

@@ -79,12 +79,17 @@ WAITING_IN = """
 """
 
 PUBLISH = f"""
+    WITH held AS MATERIALIZED (
+        SELECT t.seq, new.run_at, new.chosen
+        FROM {recordset("new", ["id", "attempt", "run_at"], chosen="boolean")}
+        JOIN afterwards_tasks t ON t.id = new.id AND t.attempt = new.attempt
+        WHERE t.state = 'scheduled' ORDER BY t.seq FOR NO KEY UPDATE OF t
+    )
     UPDATE afterwards_tasks t SET
-        state = CASE WHEN new.run_at IS NULL THEN 'queued' ELSE 'scheduled' END,
-        run_at = new.run_at,
-        since = CASE WHEN new.run_at IS NULL OR (t.since IS NOT NULL AND NOT new.chosen) THEN %s::bigint END
-    FROM {recordset("new", ["id", "attempt", "run_at"], chosen="boolean")}
-    WHERE t.id = new.id AND t.attempt = new.attempt AND t.state = 'scheduled'
+        state = CASE WHEN held.run_at IS NULL THEN 'queued' ELSE 'scheduled' END,
+        run_at = held.run_at,
+        since = CASE WHEN held.run_at IS NULL OR (t.since IS NOT NULL AND NOT held.chosen) THEN %s::bigint END
+    FROM held WHERE t.seq = held.seq
 """
 
 
@@ -150,8 +155,7 @@ def publish(work: Work, starts: Sequence[tuple[Lease, Start]]) -> Operation[None
                 "chosen": isinstance(start, datetime),
             }
     if by_lease:
-        ordered = sorted(by_lease.values(), key=lambda row: str(row["id"]))  # an order that all transactions share
-        changed = yield from change(PUBLISH, work.instant, as_json(ordered))
+        changed = yield from change(PUBLISH, as_json(by_lease.values()), work.instant)
         work.queued |= changed > 0
 
 

@@ -36,7 +36,7 @@ from afterwards.core.task import FailureKind, State, Task
 from afterwards.engine import Chunk
 from afterwards.engines.memory import MemoryEngine
 from face.processes import TIMEOUT, eventually, record, uvicorn, write_application
-from face.serving import finished, records, serving, until_async, working
+from face.serving import as_stored, finished, records, serving, until_async, working
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
@@ -753,9 +753,9 @@ async def content_left(witness: Witness) -> list[bytes]:
 async def test_it_is_removed_with_its_task(url: str) -> None:
     async with working(url, retention=0) as tasks:
         handle = await describe.enqueue(UploadFile(io.BytesIO(b"abc")))
-        record = await finished(handle)
+        await finished(handle)
         engine = await tasks.client.open()
-        [stored] = describe.codec.load(record.arguments).values()
+        [stored] = describe.codec.load((await as_stored(handle)).arguments).values()
         assert await engine.read_chunks(stored.id, start=0, limit=1) == [b"abc"]
         await engine.prune(10)
         assert await engine.read_chunks(stored.id, start=0, limit=1) == []
@@ -847,7 +847,7 @@ def test_an_upload_of_the_test_client_is_read_within_its_request() -> None:
     with TestClient(app) as client:
         for content in (b"abc", b"", os.urandom(3_000_000)):
             assert client.post("/upload", files={"file": ("a.bin", content)}).status_code == 200
-            record: Task = asyncio.run(handles[-1].status())
+            record: Task = asyncio.run(as_stored(handles[-1]))
             assert record.state is State.SUCCEEDED
             assert digest(content) in (record.result or "")
     assert not Path("must-not-appear.db").exists()

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import pytest
@@ -31,11 +32,16 @@ from afterwards import (
     task,
 )
 from afterwards.engine import Query
-from face.serving import finished, records, serving, until, until_async, working
+from face.serving import an_engine, finished, records, serving, until, until_async, working
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
 CANARY = "Kanarienvogel-7f3"
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"memory://{tmp_path.name}" if request.param == "memory" else an_engine(tmp_path)
 
 
 class Login(BaseModel):

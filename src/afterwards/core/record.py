@@ -55,7 +55,7 @@ class TaskRecord(BaseModel):
     _secrets: tuple[str, ...] = PrivateAttr(default=())
 
     @classmethod
-    def of(cls, task: Task, *, shown: bool = False) -> Self:
+    def of(cls, task: Task, *, shown: bool = False) -> "TaskRecord":
         """Return the record of a stored task. With ``shown``, its secrets are hidden."""
         arguments = json_value(task.arguments)
         record = cls.model_construct(
@@ -65,7 +65,9 @@ class TaskRecord(BaseModel):
             trace=_trace(task.context),
         )
         record._secrets = task.secrets
-        return record.redacted() if shown else record
+        if shown:
+            return record.redacted()
+        return record
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -176,7 +176,7 @@ def test_nothing_moves_while_a_worker_of_the_source_lives(folder: Path) -> None:
     [
         ((SOURCE, SOURCE, "--yes"), ExitCode.USAGE, "both source and destination"),
         ((SOURCE, "sqlite:///./link.db", "--yes"), ExitCode.USAGE, "both source and destination"),
-        (("sqlite:///missing.db", DESTINATION, "--yes"), ExitCode.USAGE, "there is no file"),
+        (("sqlite:///missing.db", DESTINATION, "--yes"), ExitCode.UNREACHABLE, "there is no file"),
         ((SOURCE, "memory://", "--yes"), ExitCode.USAGE, "in the memory of one process"),
         (("memory://", DESTINATION, "--yes"), ExitCode.USAGE, "in the memory of one process"),
         ((SOURCE, "mongodb://a:secret@b", "--yes"), ExitCode.USAGE, 'no engine for "mongodb"'),

@@ -181,6 +181,7 @@ def test_prune_deletes_what_is_over(shop: Path) -> None:
 
 def test_running_tasks_are_followed_with_bars(shop: Path, working: Program) -> None:
     with Terminal(shop, "tail", "--every", "0.1") as terminal:
+        terminal.shows("until Ctrl-C")
         answered(shop, "enqueue", "wait_until_told", "--args", '["x"]')
         terminal.shows("waiting")
         assert "% (" in terminal.shown

@@ -34,6 +34,7 @@ def tail(
     line is the record of a task that has ended.
     """
     chosen = Wanted(names=name, queues=queue).filter()
+    store = named(url, app)
     shown = LinesOfJson() if as_json else Bars() if output.console().is_terminal else Lines()
 
     async def followed(engine: Engine) -> ExitCode:
@@ -42,12 +43,13 @@ def tail(
                 return await _one(engine, id, shown, every)
             following = Following(engine, chosen)
             await following.begin()
+            output.say(f"following {store.shown}: a line is printed for each task that ends, until Ctrl-C")
             while True:
                 shown.look(await following.look())
                 await asyncio.sleep(every)
 
     try:
-        raise typer.Exit(run(named(url, app), followed))
+        raise typer.Exit(run(store, followed))
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.DONE if id is None else ExitCode.INTERRUPTED) from None
 

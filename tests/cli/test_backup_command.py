@@ -85,7 +85,7 @@ def test_it_overwrites_nothing(folder: Path) -> None:
     [
         (("missing/copy.db",), ExitCode.USAGE, "there is no folder"),
         ((".",), ExitCode.USAGE, "is a folder: add the name of the file"),
-        (("copy.db", "--url", "sqlite:///other.db"), ExitCode.USAGE, "there is no file"),
+        (("copy.db", "--url", "sqlite:///other.db"), ExitCode.UNREACHABLE, "there is no file"),
         (("copy.db", "--url", "memory://"), ExitCode.USAGE, "in the memory of one process"),
         (("copy.db", "--url", "mysql://root:secret@localhost"), ExitCode.USAGE, 'there is no engine for "mysql"'),
         (("copy.db", "--url", "other.db"), ExitCode.USAGE, "is not a URL"),

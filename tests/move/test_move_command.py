@@ -176,7 +176,7 @@ def test_nothing_moves_while_a_worker_of_the_source_lives(folder: Path) -> None:
     [
         ((SOURCE, SOURCE, "--yes"), ExitCode.USAGE, "both source and destination"),
         ((SOURCE, "sqlite:///./link.db", "--yes"), ExitCode.USAGE, "both source and destination"),
-        (("sqlite:///missing.db", DESTINATION, "--yes"), ExitCode.USAGE, "there is no file"),
+        (("sqlite:///missing.db", DESTINATION, "--yes"), ExitCode.UNREACHABLE, "there is no file"),
         ((SOURCE, "memory://", "--yes"), ExitCode.USAGE, "in the memory of one process"),
         (("memory://", DESTINATION, "--yes"), ExitCode.USAGE, "in the memory of one process"),
         ((SOURCE, "mongodb://a:secret@b", "--yes"), ExitCode.USAGE, 'no engine for "mongodb"'),
@@ -217,7 +217,7 @@ def test_people_are_asked(folder: Path, answer: bytes, moved: int) -> None:
     told, error = asked.communicate(timeout=TIMEOUT)
     os.close(ours)
     os.close(theirs)
-    assert "3 tasks will be moved from sqlite:///" in told
+    assert "3 tasks will be moved from sqlite:///" in error
     assert (asked.returncode == 0) is bool(moved)
     assert ("nothing was moved" in error) is not bool(moved)
     assert (folder / "new.db").exists() is bool(moved)

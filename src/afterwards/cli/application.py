@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from fastapi import FastAPI
 
-from afterwards.cli.errors import UsageError
+from afterwards.cli.errors import NoApplication, UsageError
+from afterwards.client.client import Client
+from afterwards.client.installations import installations
 
 DEFAULTS = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
 """Files that ``fastapi run`` tries when no application is named."""
@@ -38,6 +40,14 @@ def load(given: str | None) -> FastAPI:
             sys.path.insert(0, folder)
     module = _import(location.module)
     return _attribute(module, location.attribute) if location.attribute else _only_application(module)
+
+
+def installation(app: FastAPI) -> Client:
+    """Return the installation of an application. Raises UsageError."""
+    for client in installations:
+        if client.application is not None and client.application() is app:
+            return client
+    raise UsageError("the application has no installation: write Afterwards(app) where the application is made")
 
 
 def _locate(given: str | None) -> Location:
@@ -71,7 +81,7 @@ def _default_file() -> Path:
     for name in DEFAULTS:
         if (path := Path(name)).is_file():
             return path
-    raise UsageError(
+    raise NoApplication(
         f"no application is named, and {Path.cwd()} has none of {', '.join(DEFAULTS)}: give module:attribute"
     )
 

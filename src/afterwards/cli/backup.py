@@ -1,38 +1,36 @@
 """``afterwards backup``: copy the tasks to a file while the application goes on."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from afterwards import engines
+from afterwards.cli import output
 from afterwards.cli.errors import CommandError, UsageError
-from afterwards.cli.store import opened, usual_url
+from afterwards.cli.options import App, Url
+from afterwards.cli.store import Store, named, run
 from afterwards.core.errors import EngineError
-from afterwards.engine import InAFile
+from afterwards.engine import Engine, InAFile
 
 Target = Annotated[
     Path, typer.Argument(metavar="PATH", help="The file to write. It must not exist.", show_default=False)
 ]
-Url = Annotated[
-    str | None,
-    typer.Option(
-        "--url", metavar="URL", help="The store. Default: AFTERWARDS_URL, then afterwards.db in the working folder."
-    ),
-]
 
 
-def backup(path: Target, url: Url = None) -> None:
-    """Copy all tasks, as they are at one instant, to a new file. Requests and workers continue meanwhile.
+def backup(path: Target, url: Url = None, app: App = None) -> None:
+    """Copy all tasks to a new file, while everything goes on.
 
-    The copy is a complete SQLite file. To restore it, stop the application and put it in the place of the original.
-    Exit codes: 0 done, 1 failed, 2 usage error, 3 the store cannot be opened.
+    The copy is a complete SQLite file, as the tasks were at one instant. To restore it, stop the application and
+    put it in the place of the original.
     """
     _check(path)
-    source = url or usual_url()
-    asyncio.run(_backup(source, path))
-    typer.echo(f"{engines.shown(source)} was copied to {path} ({_size(path)})")
+    store = named(url, app)
+
+    async def copied(engine: Engine) -> None:
+        await _backup(engine, store, path)
+
+    run(store, copied)
+    output.line(f"{store.shown} was copied to {path} ({_size(path)})")
 
 
 def _check(path: Path) -> None:
@@ -45,16 +43,13 @@ def _check(path: Path) -> None:
         raise UsageError(f"there is no folder {path.absolute().parent} for {path.name}: create it first")
 
 
-async def _backup(url: str, path: Path) -> None:
-    async with opened(url) as engine:
-        if not isinstance(engine, InAFile):
-            raise UsageError(
-                f"{engines.shown(url)} is a server: back it up with its own tools, such as pg_dump for PostgreSQL"
-            )
-        try:
-            await engine.backup(path)
-        except EngineError as error:
-            raise CommandError(f"nothing was copied: {error}") from error
+async def _backup(engine: Engine, store: Store, path: Path) -> None:
+    if not isinstance(engine, InAFile):
+        raise UsageError(f"{store.shown} is a server: back it up with its own tools, such as pg_dump for PostgreSQL")
+    try:
+        await engine.backup(path)
+    except EngineError as error:
+        raise CommandError(f"nothing was copied: {error}") from error
 
 
 def _size(path: Path) -> str:

@@ -1,24 +1,76 @@
 """The typer application with all commands."""
 
+from collections.abc import Callable
+
 import typer
 
 from afterwards.cli.backup import backup
+from afterwards.cli.cancel import cancel
+from afterwards.cli.check import check
+from afterwards.cli.dashboard import dashboard
+from afterwards.cli.delete import delete
+from afterwards.cli.doctor import doctor
+from afterwards.cli.enqueue import enqueue
+from afterwards.cli.errors import ExitCode
+from afterwards.cli.list import list_tasks
 from afterwards.cli.migrate import migrate
 from afterwards.cli.move import move
+from afterwards.cli.pause import pause
+from afterwards.cli.prune import prune
+from afterwards.cli.queues import queues
+from afterwards.cli.requeue import requeue
+from afterwards.cli.resume import resume
+from afterwards.cli.schedules import schedules
+from afterwards.cli.show import show
+from afterwards.cli.stats import stats
+from afterwards.cli.tail import tail
 from afterwards.cli.worker import worker
+from afterwards.cli.workers import workers
+
+EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 usage error, 3 the store cannot be reached."
 
 commands = typer.Typer(
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Run and manage the background tasks of FastAPI applications.",
+    rich_markup_mode=None,  # plain help, which fits every terminal and pipe
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-commands.command()(worker)
-commands.command()(backup)
-commands.command()(migrate)
-commands.command()(move)
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_tasks,
+    "show": show,
+    "requeue": requeue,
+    "cancel": cancel,
+    "delete": delete,
+    "enqueue": enqueue,
+    "tail": tail,
+    "stats": stats,
+    "queues": queues,
+    "workers": workers,
+    "schedules": schedules,
+    "pause": pause,
+    "resume": resume,
+    "dashboard": dashboard,
+    "doctor": doctor,
+    "check": check,
+    "worker": worker,
+    "backup": backup,
+    "migrate": migrate,
+    "move": move,
+    "prune": prune,
+}
+
+for name, command in COMMANDS.items():
+    commands.command(name, epilog=EXIT_CODES)(command)
 
 
-@commands.callback()
-def _several() -> None:
-    """Run and manage the background tasks of FastAPI applications."""
+@commands.callback(invoke_without_command=True)
+def _several(context: typer.Context) -> None:
+    """See, steer and run the background tasks of FastAPI applications.
+
+    One store is meant: --url, else AFTERWARDS_URL, else that of the application in this folder (or --app). Data goes to
+    stdout, words go to stderr, and --json prints JSON.
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(ExitCode.USAGE)

@@ -10,6 +10,7 @@ class ExitCode(IntEnum):
     FAILED = 1
     USAGE = 2  # an invalid option, or an application that cannot be imported: a restart does not help
     UNREACHABLE = 3  # the store cannot be opened now
+    INTERRUPTED = 130  # by Ctrl-C, as a shell has it
 
 
 class CommandError(Exception):
@@ -22,6 +23,10 @@ class UsageError(CommandError):
     """The command line or the application is wrong: a restart does not help."""
 
     code = ExitCode.USAGE
+
+
+class NoApplication(UsageError):
+    """No application is named, and none is found."""
 
 
 class StoreUnreachable(CommandError):

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from afterwards import engines
+from afterwards.cli import asking, output
 from afterwards.cli.errors import CommandError, ExitCode, StoreUnreachable, UsageError
 from afterwards.cli.mover import Moved, refuse_live_workers, refuse_same_store
 from afterwards.cli.mover import move as move_all
@@ -34,14 +34,14 @@ MOST_SHOWN = 10
 
 
 def move(source: Source, destination: Destination, yes: Yes = False) -> None:
-    """Move all tasks, pauses, schedules and files from one store to another.
+    """Move everything from one store to another.
+
+    Tasks, pauses, schedules and files are moved.
 
     Stop every process that uses SOURCE first. Workers of DESTINATION may run.
     If the command is interrupted or killed, run it again: it goes on where it
     was, loses nothing and moves nothing twice. Until then, no worker sees the
     tasks of the last batch, 500 at most.
-    Exit codes: 0 done, 1 not all moved, 2 usage error, 3 a store cannot be
-    opened or fails.
     """
     check(source)
     check(destination, create=True)
@@ -83,12 +83,11 @@ async def _number_of_tasks(engine: Engine) -> int:
 def _ask(tasks: int, source: str, destination: str, *, yes: bool) -> None:
     if yes:
         return
-    if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here: give --yes")
-    typer.echo(
+    asking.must_be_possible("whether to move the tasks")
+    output.say(
         f"{tasks:,} tasks will be moved from {source} to {destination}. No process may use the source meanwhile."
     )
-    if not typer.confirm("Move them?"):
+    if not asking.agreed("Move them?"):
         raise CommandError("nothing was moved")
 
 

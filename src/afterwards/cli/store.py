@@ -1,19 +1,95 @@
-"""Open the store that a command names by its URL."""
+"""The store of a command: which one it is, and how it is opened."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from afterwards import engines, environment
-from afterwards.cli.errors import StoreUnreachable, UsageError
-from afterwards.core.errors import EngineError, UnsupportedEngine
+from afterwards.cli.application import installation, load
+from afterwards.cli.errors import CommandError, NoApplication, StoreUnreachable, UsageError
+from afterwards.client.client import Client
+from afterwards.core.errors import AfterwardsError, EngineError, EngineUnavailable, UnsupportedEngine
 from afterwards.core.urls import parse
 from afterwards.engine import Engine
 
+R = TypeVar("R")
 
-def usual_url() -> str:
-    """Return the URL that an application without one of its own uses here."""
-    return environment.url() or engines.DEFAULT_URL
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The store of a command, and the application's installation if the application was loaded."""
+
+    url: str
+    client: Client | None = None
+
+    @property
+    def shown(self) -> str:
+        """The URL without its password."""
+        return engines.shown(self.url)
+
+
+def named(url: str | None, app: str | None) -> Store:
+    """Return the store of a command: ``--url``, else AFTERWARDS_URL, else that of the application, which is loaded.
+
+    A folder without an application may have ``afterwards.db``. Raises UsageError.
+    """
+    given = environment.url() if url is None else url
+    if given is not None and app is None:
+        return Store(given)
+    try:
+        client = installed(app)
+    except NoApplication as error:
+        if Path(parse(engines.DEFAULT_URL).file).is_file():
+            return Store(engines.DEFAULT_URL)
+        raise UsageError(f"no store is named: give --url, or set AFTERWARDS_URL, or give --app: {error}") from error
+    except UsageError as error:
+        if app is not None:
+            raise
+        raise UsageError(f"{error}. The application names the store, unless you give --url") from error
+    return _of_client(client, given)
+
+
+def with_application(url: str | None, app: str | None) -> tuple[Store, Client]:
+    """Return the store for a command that needs the application's task functions. Raises UsageError."""
+    client = installed(app)
+    return _of_client(client, environment.url() if url is None else url), client
+
+
+def installed(app: str | None) -> Client:
+    """Load the application and return its installation. What it prints goes to stderr. Raises UsageError."""
+    with redirect_stdout(sys.stderr):
+        return installation(load(app))
+
+
+def _of_client(client: Client, given: str | None) -> Store:
+    if given is not None:
+        client.url = given
+    return Store(client.url, client)
+
+
+def run(store: Store, call: Callable[[Engine], Awaitable[R]], *, create: bool = False) -> R:
+    """Open the store and call. Raises CommandError with the exit code that fits; errors of drivers are never shown."""
+
+    async def opened_for_call() -> R:
+        async with opened(store.url, create=create) as engine:
+            return await call(engine)
+
+    return waited_for(store, opened_for_call())
+
+
+def waited_for(store: Store, call: Coroutine[Any, Any, R]) -> R:
+    """Run a call of a store to its end. Raises CommandError as ``run`` does."""
+    try:
+        return asyncio.run(call)
+    except EngineUnavailable as error:
+        named = store.shown in str(error)
+        raise StoreUnreachable(str(error) if named else f"the store {store.shown} does not answer: {error}") from error
+    except AfterwardsError as error:
+        raise CommandError(str(error)) from error
 
 
 @asynccontextmanager
@@ -35,7 +111,10 @@ async def opened(url: str, *, create: bool = False) -> AsyncIterator[Engine]:
 
 
 def check(url: str, *, create: bool = False) -> None:
-    """Raise UsageError for a URL that names no store for a command. Nothing is opened."""
+    """Raise UsageError for a URL that names no store for a command, StoreUnreachable for a missing file.
+
+    Nothing is opened.
+    """
     try:
         parsed = parse(url)
         if parsed.kind != "sqlite":
@@ -46,4 +125,7 @@ def check(url: str, *, create: bool = False) -> None:
         raise UsageError(f"{parsed.shown} keeps tasks in the memory of one process: a command cannot see them")
     file = Path(parsed.file).absolute()
     if parsed.kind == "sqlite" and not create and not file.is_file():
-        raise UsageError(f"there is no file {file}: give the URL of the application's store, as sqlite:///{file.name}")
+        raise StoreUnreachable(
+            f"there is no file {file}. The application makes it when it starts or adds its first task; if it has "
+            "another one, give --url"
+        )

@@ -58,7 +58,6 @@ def worker(
 
     The application's lifespan runs, so tasks can use its state. On SIGTERM or Ctrl-C, running tasks have the grace
     period to end. A second signal releases them at once.
-    Exit codes: 0 done, 1 failed, 2 usage error, 3 the store cannot be opened.
     """
     if reload and importlib.util.find_spec("watchfiles") is None:
         raise UsageError("--reload needs watchfiles: pip install 'afterwards[cli]'")

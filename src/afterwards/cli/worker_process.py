@@ -12,12 +12,12 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from afterwards.cli.application import installation
 from afterwards.cli.errors import ExitCode, StoreUnreachable, UsageError
 from afterwards.cli.health import Check, Health
 from afterwards.cli.supervisor import report
 from afterwards.client import probes
 from afterwards.client.client import Client
-from afterwards.client.installations import installations
 from afterwards.core.errors import AfterwardsError, EngineError, InvalidOption, UnsupportedEngine
 from afterwards.core.verdict import Verdict
 from afterwards.web.embedded_worker import Embedded, serving
@@ -35,7 +35,7 @@ class Overrides:
 
 async def work(app: FastAPI, overrides: Overrides, health: Health) -> ExitCode:
     """Run the lifespan and the tasks until a signal, or with ``burst`` until no task can start. Raises CommandError."""
-    client = _client(app)
+    client = installation(app)
     _apply(overrides, client)
     reporting = asyncio.create_task(report(health))
     try:
@@ -54,14 +54,6 @@ async def work(app: FastAPI, overrides: Overrides, health: Health) -> ExitCode:
     finally:
         reporting.cancel()
     return ExitCode.FAILED if client.health.trouble else ExitCode.DONE
-
-
-def _client(app: FastAPI) -> Client:
-    """Return the installation of an application. Raises UsageError."""
-    for client in installations:
-        if client.application is not None and client.application() is app:
-            return client
-    raise UsageError("the application has no installation: write Afterwards(app) where the application is made")
 
 
 def _apply(overrides: Overrides, client: Client) -> None:

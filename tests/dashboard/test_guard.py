@@ -35,6 +35,7 @@ IMAGE = {"sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}
         ({"sec-fetch-site": "cross-site", **LINK}, True, False),
         ({"sec-fetch-site": "same-site", **LINK}, True, False),
         ({"sec-fetch-site": "cross-site", **FRAME}, False, False),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "document"}, False, False),
         ({"sec-fetch-site": "cross-site", **IMAGE}, False, False),
         ({"sec-fetch-site": "cross-site", **FETCH}, False, False),
         ({"sec-fetch-site": "same-site", **FETCH}, False, False),

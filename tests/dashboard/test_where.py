@@ -76,6 +76,7 @@ async def test_a_path_parameter_may_be_in_the_prefix(store: str) -> None:
     app.include_router(tasks.dashboard_router(auth=Depends(admin)), prefix="/of/{tenant}/tasks")
     async with serving(app) as http:
         assert await described_at(http, "/of/a%20b/tasks") == ["/of/a b/tasks"]
+        assert await described_at(http, "/of/c/tasks") == ["/of/c/tasks"]
 
 
 async def test_two_dashboards_in_one_application_have_their_own_dependencies(store: str) -> None:

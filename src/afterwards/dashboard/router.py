@@ -14,10 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from afterwards.client.client import Client
 from afterwards.dashboard import api, closed, site
 from afterwards.dashboard.access import Access, dependency, refuses_none, visitor
-from afterwards.dashboard.answers import answer_errors
+from afterwards.dashboard.answers import Json, answer_errors
 from afterwards.dashboard.guard import Guard, Hardened
 from afterwards.dashboard.pages import router as pages
-from afterwards.dashboard.site import Site
+from afterwards.dashboard.site import Site, Visited
 from afterwards.web.exit_stacks import ExitStacks
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -43,8 +43,14 @@ def dashboard_router(client: Client, auth: object = None) -> APIRouter:
 
 def inner_app() -> FastAPI:
     """Return what answers visitors who were let in. Its paths begin at the dashboard's prefix."""
-    app = FastAPI(title="afterwards", openapi_url="/api/openapi.json", docs_url=None, redoc_url=None)
+    app = FastAPI(title="afterwards", openapi_url=None, docs_url=None, redoc_url=None)
     answer_errors(app)
+
+    @app.get("/api/openapi.json", include_in_schema=False)
+    async def describe(site: Visited) -> Json:
+        """Return the description of the API at its address. FastAPI itself keeps the first one that it is asked at."""
+        return Json({**app.openapi(), "servers": [{"url": site.base or "/"}]})
+
     app.include_router(api.router, prefix="/api")
     app.include_router(pages.router)
     return app

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 
 from afterwards.client.steering import Page, counted, listed
 from afterwards.core.task import State
@@ -27,7 +28,7 @@ class TaskListPage:
     tasks: list[TaskRecord]
     next: str | None
     first: bool  # this is the newest page
-    counts: Mapping[State, int]
+    counts: Mapping[State, int] | None  # None: they are not counted, as each would read all tasks
     counted_to: int | None  # counts end at this number; None: they are complete
     names: list[str]  # suggestions
 
@@ -44,17 +45,19 @@ class TaskListPage:
         return acts_in(self.question.state)
 
     @property
-    def total(self) -> int:
-        """The number of tasks that match, on all pages."""
+    def total(self) -> int | None:
+        """The number of tasks that match, on all pages; None if it is not counted."""
+        if self.counts is None:
+            return None
         return sum(self.counts.values()) if self.question.state is None else self.counts.get(self.question.state, 0)
 
     @property
     def total_is_open(self) -> bool:
-        return self.counted_to is not None and any(count >= self.counted_to for count in self.counts.values())
+        return any(count >= (self.counted_to or inf) for count in (self.counts or {}).values())
 
 
 async def task_list_page(engine: Engine, now: datetime, question: Question, before: str | None) -> TaskListPage:
-    """Read the page: two calls of the engine, or one for each state if there is a filter."""
+    """Read the page: two calls of the engine; eight with a filter by function or time."""
     found: Page = await listed(engine, question.filter(now), limit=ON_A_PAGE, before=before)
     return TaskListPage(
         question=question,
@@ -72,7 +75,9 @@ def _must_count(question: Question) -> bool:
     return bool(question.fields().keys() - {"state", "queue"})
 
 
-async def _counts(engine: Engine, now: datetime, question: Question) -> dict[State, int]:
+async def _counts(engine: Engine, now: datetime, question: Question) -> dict[State, int] | None:
+    if question.text:
+        return None
     if _must_count(question):
         return {state: await counted(engine, question.at(state).filter(now), most=MOST_COUNTED) for state in State}
     counts: Counter[State] = Counter()

@@ -47,6 +47,7 @@ def cannot_run(problem: Problem) -> None:
         logging.WARNING,
         f"afterwards: stored tasks cannot run with this code: {problem}. They stay stored until a worker comes that "
         "can run them. `await tasks.check()` lists all",
+        extra={"task_name": problem.name, "tasks": problem.count},
     )
 
 

@@ -214,7 +214,7 @@ def test_people_are_asked(folder: Path, answer: bytes, moved: int) -> None:
         text=True,
     )
     os.write(ours, answer)
-    told, error = asked.communicate(timeout=TIMEOUT)
+    _, error = asked.communicate(timeout=TIMEOUT)
     os.close(ours)
     os.close(theirs)
     assert "3 tasks will be moved from sqlite:///" in error

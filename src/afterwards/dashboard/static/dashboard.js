@@ -27,7 +27,7 @@ async function refresh() {
         if (fresh && !isSelectedIn(part)) replace(part, fresh);
       }
       document.title = page.title;
-    } else if (answer.status === 401 || answer.status === 403) {
+    } else if ([401, 403, 404].includes(answer.status)) {
       return stop();
     }
   } catch {

@@ -148,7 +148,7 @@ class Leasing(Protocol):
     async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
         """Store how attempts ended, and decide on the tasks behind them. Returns the refused leases.
 
-        A refused end of an attempt that was recorded as crashed is recorded as one more failure (``lifecycle.late``).
+        A refused end of an attempt that was recorded as crashed is recorded as one more failure (``history.late``).
         The ``then`` of an attempt is stored as by ``enqueue``; it has no ``max_queued``, so no queue refuses it. If
         very many tasks are behind the attempts' tasks, some of them may be decided on a little later.
         """

@@ -26,76 +26,27 @@ calls of many requests would also no longer meet in one place, where they share 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
-from afterwards.core.claim import Claim as Claim  # callers of an engine import it from here
+from afterwards.core.chunk import Chunk as Chunk  # callers of an engine import its values from here
+from afterwards.core.claim import Claim as Claim
 from afterwards.core.claim import Paused as Paused
+from afterwards.core.heartbeat import Heartbeat as Heartbeat
+from afterwards.core.heartbeat import Held as Held
 from afterwards.core.lifecycle import Start
 from afterwards.core.moving import Arrived as Arrived
 from afterwards.core.moving import Batch as Batch
-from afterwards.core.progress import Progress
+from afterwards.core.queries import Query as Query
+from afterwards.core.queries import Stats as Stats
 from afterwards.core.routing import LiveWorker, Unroutable
+from afterwards.core.schedule import Fire as Fire
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.settling import Settled
 from afterwards.core.tallies import Tally
-from afterwards.core.task import Lease, NewTask, State, Task
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """A sign of life of one attempt, with its progress since the last one."""
-
-    lease: Lease
-    progress: Progress | None = None  # None leaves the stored one
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A lease that a heartbeat renewed, and the reason why its task should stop, if somebody asked for that."""
-
-    lease: Lease
-    cancel_requested: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """A piece of an uploaded file."""
-
-    file: str  # the file's id, a UUID as those of tasks
-    task: str  # the task whose argument it is; stored after the file
-    number: int  # from 0, without a gap
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """A filter for a list of tasks, newest first. None means any.
-
-    ``before`` continues below a listed task. Below an id that no stored task has, there are no tasks.
-    """
-
-    states: frozenset[State] | None = None
-    names: frozenset[str] | None = None
-    queues: frozenset[str] | None = None
-    before: str | None = None
-    idempotency_keys: frozenset[str] | None = None
-    text: str | None = None  # in the task, by the rule of ``core.search``
-    since: datetime | None = None  # finished at this instant or later; tasks that have not finished: added then
-    behind: str | None = None  # only tasks that come directly after this one
-    set_aside: bool = False  # only tasks that are set aside
-    limit: int = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stats:
-    """The number of tasks in each queue and state, and the longest wait of a claimable one."""
-
-    counts: Mapping[tuple[str, State], int]  # by queue and state, without zeros
-    oldest: timedelta | None  # time since the first of them became claimable, as in ``unroutable``; paused ones count
+from afterwards.core.task import Lease, NewTask, Task
 
 
 class Answer(NamedTuple):
@@ -128,15 +79,6 @@ class Joined(Protocol):
     def committed(self) -> None:
         """Wake workers that wait for tasks, because the transaction was committed. Only a hint."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Fire:
-    """One fire of a schedule, and its task."""
-
-    schedule: str  # the task function's name
-    at: datetime
-    task: NewTask
 
 
 class Sender(Protocol):
@@ -206,7 +148,7 @@ class Leasing(Protocol):
     async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
         """Store how attempts ended, and decide on the tasks behind them. Returns the refused leases.
 
-        A refused end of an attempt that was recorded as crashed is recorded as one more failure (``lifecycle.late``).
+        A refused end of an attempt that was recorded as crashed is recorded as one more failure (``history.late``).
         The ``then`` of an attempt is stored as by ``enqueue``; it has no ``max_queued``, so no queue refuses it. If
         very many tasks are behind the attempts' tasks, some of them may be decided on a little later.
         """

@@ -1,21 +1,16 @@
 """Every change of a stored task, as a pure function. Engines store what these return, or translate them."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
+from afterwards.core import history
 from afterwards.core.claim import Claim
 from afterwards.core.clock_correction import corrected, put_back
 from afterwards.core.fast_frozen import draft_of, frozen
 from afterwards.core.settling import Settled
 from afterwards.core.task import (
-    FIRST_FAILURES,
-    LAST_FAILURES,
-    LOGGED_ATTEMPTS,
     Failure,
-    FailureKind,
-    LogLine,
     NewTask,
     State,
     Task,
@@ -143,7 +138,7 @@ def finish(task: Task, settled: Settled, now: datetime) -> Task | None:
     if settled.lost and task.lease_until and task.lease_until > now:
         return None  # renewed after it was seen expired
     after = replace(
-        with_logs(with_failure(task, settled.failure), settled.logs),
+        history.with_logs(history.with_failure(task, settled.failure), settled.logs),
         state=settled.state,
         failed=settled.failed,
         crashed=settled.crashed,
@@ -161,49 +156,6 @@ def finish(task: Task, settled: Settled, now: datetime) -> Task | None:
     if task.cancel_requested is not None:  # the cancel came during a retry, a snooze or a release: it wins
         return _cancelled(after, task.cancel_requested, now)
     return _due(replace(after, run_at=now + settled.wait), now)
-
-
-def with_failure(task: Task, failure: Failure | None) -> Task:
-    """Return the task with one more recorded failure. Of many failures, the first and the last ones are kept."""
-    if failure is None:
-        return task
-    kept = (*task.failures, failure)
-    surplus = len(kept) - FIRST_FAILURES - LAST_FAILURES
-    if surplus <= 0:
-        return replace(task, failures=kept)
-    return replace(
-        task,
-        failures=kept[:FIRST_FAILURES] + kept[-LAST_FAILURES:],
-        failures_left_out=task.failures_left_out + surplus,
-    )
-
-
-def with_logs(task: Task, logs: Sequence[LogLine]) -> Task:
-    """Return the task with the lines that one more attempt logged. Only those of the last attempts are kept."""
-    if not logs:
-        return task
-    lines = (*task.logs, *logs)
-    kept = sorted({line.attempt for line in lines})[-LOGGED_ATTEMPTS:]
-    return replace(task, logs=tuple(line for line in lines if line.attempt >= kept[0]))
-
-
-def late(task: Task, settled: Settled, now: datetime) -> Failure | None:
-    """Return the record of a refused end, None if it needs none.
-
-    It needs one if the attempt was recorded as crashed meanwhile. Any other refused end was stored before, by a call
-    that was repeated because its answer was lost. So was that of an attempt whose worker says itself that it crashed.
-    """
-    kinds = {failure.kind: failure for failure in task.failures if failure.attempt == settled.lease.attempt}
-    is_crash = settled.failure is not None and settled.failure.kind is FailureKind.CRASHED
-    if FailureKind.CRASHED not in kinds or FailureKind.LATE in kinds or settled.lost or is_crash:
-        return None
-    return Failure(
-        attempt=settled.lease.attempt,
-        at=now,
-        worker=kinds[FailureKind.CRASHED].worker,
-        kind=FailureKind.LATE,
-        message=f"it ended after its lease was lost ({settled.state}), so this end is not stored",
-    )
 
 
 def start_now(task: Task, now: datetime) -> Task:

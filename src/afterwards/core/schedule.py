@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from afterwards.core.clock_correction import corrected
 from afterwards.core.errors import InvalidOption
 from afterwards.core.spans import as_span
+from afterwards.core.task import NewTask
 
 SHORTEST = timedelta(seconds=1)
 
@@ -109,6 +110,15 @@ class StoredSchedule:
     after: datetime  # fires up to this instant are handled
     last_fire: datetime | None = None
     paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fire:
+    """One fire of a schedule, and its task."""
+
+    schedule: str  # the task function's name
+    at: datetime
+    task: NewTask
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from afterwards.core import lifecycle
+from afterwards.core import history, lifecycle
 from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, State, Task
 
@@ -46,9 +46,9 @@ def late_all(tasks: Mapping[str, Task], refused: Iterable[Settled], now: datetim
     for one in refused:
         id = one.lease.task_id
         task = changed.get(id) or tasks.get(id)
-        failure = task and lifecycle.late(task, one, now)
+        failure = task and history.late(task, one, now)
         if task and failure:
-            changed[id] = lifecycle.with_failure(task, failure)
+            changed[id] = history.with_failure(task, failure)
     return [*changed.values()]
 
 

@@ -1,6 +1,6 @@
 """The engine for tests, and the reference for other engines: dictionaries, and the rules of ``core``."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -8,28 +8,24 @@ from types import TracebackType
 from typing import Self
 
 from afterwards.core import lifecycle, limits, storing, succession, tallies
-from afterwards.core.claim import Claim, Paused
+from afterwards.core.claim import Claim
 from afterwards.core.clock_correction import corrected, put_back
 from afterwards.core.lifecycle import Start
-from afterwards.core.limits import UNLIMITED
 from afterwards.core.routing import Backlog, Route, Unroutable, unroutable, unserved
 from afterwards.core.settling import Settled
 from afterwards.core.storing import Loaded, Stored
-from afterwards.core.tallies import Tally
 from afterwards.core.task import Lease, NewTask, State, Task
-from afterwards.engine import Fire, Heartbeat, Held, Query, Stats, Transaction
+from afterwards.engine import Fire, Heartbeat, Held, Transaction
+from afterwards.engines.memory.controls import Controls
 from afterwards.engines.memory.moving import KeptMoves
 from afterwards.engines.memory.starts import group_of
-from afterwards.engines.memory.tallies import KeptTallies
-from afterwards.engines.memory.workers import KeptWorkers
 
 
-class MemoryEngine(KeptMoves, KeptWorkers):
+class MemoryEngine(Controls, KeptMoves):
     """Tasks in this process. They end with it."""
 
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(clock=clock)
-        self._tallies = KeptTallies()
         self._room_at: datetime | None = None  # when a used-up rate lets another task start
 
     @property
@@ -152,77 +148,6 @@ class MemoryEngine(KeptMoves, KeptWorkers):
         until = min(coming) - self._clock() if coming else timeout
         await self._wakeup.wait(max(timedelta(), min(timeout, until)))
 
-    # The methods of ``Controls``.
-
-    async def find(self, query: Query) -> list[Task]:
-        with self._lock:
-            return self._tasks.find(query)
-
-    async def count(self, query: Query) -> int:
-        with self._lock:
-            return self._tasks.count(query)
-
-    async def tallies(self, since: timedelta, step: timedelta) -> list[Tally]:
-        with self._lock:
-            return self._tallies.of(self._clock() - since, step)
-
-    async def stats(self) -> Stats:
-        with self._lock:
-            counts = {place: count for place, count in self._tasks.counts.items() if count}
-            now = self._clock()
-            oldest = min((since for _, since in self._tasks.claimable(now)), default=None)
-        return Stats(counts=counts, oldest=max(timedelta(), now - oldest) if oldest else None)
-
-    async def requeue(self, ids: Sequence[str]) -> list[Task]:
-        with self._lock:
-            now, named = self._clock(), self._tasks.in_order(map(self._resolved, ids))
-            cancelled = self._tasks.behind((task.id for task in named), lifecycle.cancelled_for_another)
-            keys = {key for task in (*named, *cancelled) for key in storing.keys_of(task)}
-            taken = {key.text for key in keys if key.kind is storing.KeyKind.UNIQUE and self._tasks.with_key(key)}
-            requeued = succession.requeue_all(named, cancelled, taken, now)
-            self._put(requeued.changed, now)
-            return self._get(requeued.queued)
-
-    async def start_now(self, ids: Sequence[str]) -> list[Task]:
-        with self._lock:
-            now, named = self._clock(), self._tasks.in_order(map(self._resolved, ids))
-            started = [after for task in named if (after := lifecycle.start_now(task, now)) is not task]
-            self._put(started, now)
-            return started
-
-    async def delete(self, ids: Sequence[str]) -> list[str]:
-        with self._lock:
-            finished = [task.id for task in self._tasks.in_order(map(self._resolved, ids)) if task.state.finished]
-            self._forget(finished)
-            self._delete_files(frozenset(finished), self._tasks.by_id)
-            return finished
-
-    async def prune(self, limit: int) -> int:
-        with self._lock:
-            now = self._clock()
-            pruned = self._tasks.over(now, limit)
-            self._forget(pruned)
-            self._starts.prune(now)
-            self._tallies.prune(now)
-            self._prune_files(frozenset(pruned), self._tasks.by_id, now)
-            self._prune_workers(now)
-            return len(pruned)
-
-    async def pause(self, paused: Paused) -> None:
-        with self._lock:
-            self._paused |= replace(paused, schedules=frozenset())
-            self._pause_schedules(paused.schedules)
-
-    async def resume(self, paused: Paused) -> None:
-        with self._lock:
-            self._paused -= paused
-            self._resume_schedules(paused.schedules)
-            self._wakeup.set()
-
-    async def paused(self) -> Paused:
-        with self._lock:
-            return replace(self._paused, schedules=self._paused_schedules)
-
     # The methods of ``Schedules``, ``Files`` and ``Workers``; more are in the base classes.
 
     async def fire(self, fires: Sequence[Fire]) -> list[Task]:
@@ -256,22 +181,6 @@ class MemoryEngine(KeptMoves, KeptWorkers):
     ) -> None:
         """Keep the tasks: the same engine may be opened again."""
 
-    def _forget(self, ids: Sequence[str]) -> None:
-        """Delete tasks, and the ids of calls for which they stood."""
-        for id in ids:
-            self._tasks.delete(id)
-        if ids:
-            self._aliases = {id: task for id, task in self._aliases.items() if task in self._tasks.by_id}
-
-    def _put(self, tasks: Iterable[Task], now: datetime) -> None:
-        """Store tasks with their new values, and wake workers that may claim one now."""
-        for task in tasks:
-            self._tasks.put(task, now)
-            # The next due task may be due earlier. The limit of a changed task may have kept other tasks waiting.
-            claimable = task.state in (State.QUEUED, State.SCHEDULED) and task.set_aside is None
-            if claimable or (task.limit_key != UNLIMITED and task.state is not State.RUNNING):
-                self._wakeup.set()
-
     def _store(self, tasks: Sequence[NewTask], claim: Claim | None = None) -> list[Task]:
         now = self._clock()
         if claim and self._anything_for(claim, now):
@@ -295,12 +204,6 @@ class MemoryEngine(KeptMoves, KeptWorkers):
         if full := storing.full_queue(tasks, stored.made, waiting):
             raise full
         return stored
-
-    def _get(self, ids: Iterable[str]) -> list[Task]:
-        return [self._tasks.by_id[id] for id in map(self._resolved, ids) if id in self._tasks.by_id]
-
-    def _resolved(self, id: str) -> str:
-        return self._aliases.get(id, id)
 
     def _anything_for(self, claim: Claim, now: datetime) -> bool:
         """Return True if a task without limits waits for the worker: it comes before new tasks."""

@@ -6,29 +6,22 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from afterwards.core import moving, schedule, storing, succession
-from afterwards.core.claim import NOTHING_PAUSED, Paused
+from afterwards.core.claim import NOTHING_PAUSED
 from afterwards.core.moving import CHUNKS_AT_ONCE, Arrived, Batch, MovedChunk, MovedTask
 from afterwards.core.storing import Loaded
 from afterwards.core.task import State, Task
 from afterwards.engines.memory.files import File, KeptFiles
+from afterwards.engines.memory.kept_tasks import KeptTasks
 from afterwards.engines.memory.schedules import KeptSchedules
-from afterwards.engines.memory.starts import Starts
-from afterwards.engines.memory.tasks import Tasks
-from afterwards.engines.wakeup import Wakeup
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
-class KeptMoves(KeptSchedules, KeptFiles):
+class KeptMoves(KeptTasks, KeptSchedules, KeptFiles):
     """The batch that is on its way to another engine, and the ids of those that came from others."""
 
     def __init__(self, *, clock: Callable[[], datetime]) -> None:
         super().__init__(clock=clock)
-        self._tasks = Tasks()
-        self._aliases: dict[str, str] = {}  # ids of calls that a uniqueness rule answered
-        self._starts = Starts()
-        self._paused = Paused()
-        self._wakeup = Wakeup()
         self._outgoing: Batch | None = None
         self._taken_over: set[str] = set()
 

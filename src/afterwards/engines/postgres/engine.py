@@ -24,15 +24,16 @@ from afterwards.engines.postgres.io.schema import Identity
 from afterwards.engines.postgres.joined import Joined
 from afterwards.engines.postgres.opened import Opened
 from afterwards.engines.postgres.operations import (
-    claiming,
     clock_correction,
     files,
-    moving,
+    handing_over,
     reading,
     registration,
+    renewing,
     scheduling,
     set_aside,
     storing,
+    taking_over,
 )
 from afterwards.engines.postgres.operations.storing import Call, Stored
 from afterwards.engines.postgres.work import Operation, fetch
@@ -111,7 +112,7 @@ class PostgresEngine(Controls):
         return await opened.claim(claim)
 
     async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
-        return await self._transact(partial(claiming.heartbeat, beats=beats, lease=lease)) if beats else []
+        return await self._transact(partial(renewing.heartbeat, beats=beats, lease=lease)) if beats else []
 
     async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
         return await self._here().finish.call(settled) if settled else []
@@ -188,10 +189,10 @@ class PostgresEngine(Controls):
 
     async def hand_over(self, to: str, *, limit: int, done: Batch | None = None) -> Batch | None:
         await self._finish_behind()  # tasks that wait for a decision stay where their predecessor is
-        return await self._transact(partial(moving.hand_over, to=to, limit=limit, done=done))
+        return await self._transact(partial(handing_over.hand_over, to=to, limit=limit, done=done))
 
     async def take_over(self, batch: Batch) -> Arrived:
-        return await self._transact(partial(moving.take_over, batch=batch))
+        return await self._transact(partial(taking_over.take_over, batch=batch))
 
     def join(self, transaction: Transaction) -> Joined | None:
         """Join a transaction. If the engine is not open here, the first one connects for a moment to identify it."""

@@ -21,17 +21,18 @@ from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.io.operation import ConditionalOperation, FunctionOperation
 from afterwards.engines.sqlite.io.runtime import say_what_joining_risks
 from afterwards.engines.sqlite.operations import (
-    claiming,
     clock_correction,
     files,
     finishing,
-    moving,
+    handing_over,
     reading,
     registration,
+    renewing,
     scheduling,
     set_aside,
     storing,
     successors,
+    taking_over,
 )
 from afterwards.engines.sqlite.operations.finishing import Finish
 from afterwards.engines.sqlite.operations.joined import Joined, is_on
@@ -96,7 +97,7 @@ class SQLiteEngine(Controls):
     async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
         if not beats:
             return []
-        return await self._here().writer.call(partial(claiming.heartbeat, beats=beats, lease=lease))
+        return await self._here().writer.call(partial(renewing.heartbeat, beats=beats, lease=lease))
 
     async def finish(self, settled: Sequence[Settled]) -> list[Lease]:
         if not settled:
@@ -108,7 +109,7 @@ class SQLiteEngine(Controls):
         opened = self._here()
         with opened.presence.dead() as workers:
             if workers:
-                await opened.writer.call(partial(claiming.expire, workers=workers))
+                await opened.writer.call(partial(renewing.expire, workers=workers))
         await self._go_on_behind()  # the work that a dead process has left
         tasks, unreadable = await opened.reader.call(partial(reading.expired, limit=limit))
         if unreadable:
@@ -193,10 +194,10 @@ class SQLiteEngine(Controls):
     async def hand_over(self, to: str, *, limit: int, done: Batch | None = None) -> Batch | None:
         while await self._go_on_behind():  # tasks that wait for a decision stay where their predecessor is
             pass
-        return await self._here().writer.call(partial(moving.hand_over, to=to, limit=limit, done=done))
+        return await self._here().writer.call(partial(handing_over.hand_over, to=to, limit=limit, done=done))
 
     async def take_over(self, batch: Batch) -> Arrived:
-        return await self._here().writer.call(partial(moving.take_over, batch=batch))
+        return await self._here().writer.call(partial(taking_over.take_over, batch=batch))
 
     def _announce(self) -> None:
         """Wake the waiting workers of all processes after a transaction has queued something."""

@@ -78,7 +78,7 @@ def put_all(work: Work, tasks: Sequence[Task]) -> Operation[None]:
 
 
 def add_failures(failures: Iterable[tuple[Task, Failure]]) -> Operation[None]:
-    """Store failures as ``lifecycle.with_failure`` adds them, each with the task that already includes it."""
+    """Store failures as ``history.with_failure`` adds them, each with the task that already includes it."""
     added = [*failures]
     if not added:
         return
@@ -89,7 +89,7 @@ def add_failures(failures: Iterable[tuple[Task, Failure]]) -> Operation[None]:
 
 
 def add_logs(logs: Iterable[tuple[Lease, Sequence[LogLine]]]) -> Operation[None]:
-    """Store the lines that attempts logged, as ``lifecycle.with_logs`` adds them."""
+    """Store the lines that attempts logged, as ``history.with_logs`` adds them."""
     added = [(lease, lines) for lease, some in logs if (lines := rows.from_logs(some)) is not None]
     if added:
         new = ({"task": id, "attempt": attempt, "lines": lines} for (id, attempt), lines in added)

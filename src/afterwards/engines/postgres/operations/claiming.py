@@ -1,20 +1,19 @@
-"""Claim tasks and keep their leases."""
+"""Claim tasks: take the places that a claim may have, in one transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
-from typing import NamedTuple
 
 from afterwards.core import limits
-from afterwards.core.limits import UNLIMITED, Group
+from afterwards.core.limits import UNLIMITED
 from afterwards.core.routing import Route
-from afterwards.core.task import Lease, Task
-from afterwards.engine import Claim, Heartbeat, Held
+from afterwards.core.task import Task
+from afterwards.engine import Claim
 from afterwards.engines.postgres import parsing, rows
-from afterwards.engines.postgres.operations import finishing, looking, set_aside
+from afterwards.engines.postgres.operations import candidates, finishing, looking, set_aside
+from afterwards.engines.postgres.operations.candidates import NOT_OVERDUE, Place
 from afterwards.engines.postgres.operations.limiting import Rooms
 from afterwards.engines.postgres.operations.looking import LIMITED, QUEUED, SUSPECTS, WHERE, Look
-from afterwards.engines.postgres.rows import COLUMNS, SEQ, Row, as_json, known_ids, recordset
+from afterwards.engines.postgres.rows import COLUMNS, SEQ, Row, as_json, recordset
 from afterwards.engines.postgres.work import Operation, Work, change, fetch
 
 PROMOTE = """
@@ -22,54 +21,6 @@ PROMOTE = """
         SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= %s
         ORDER BY run_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
     )
-"""
-
-_PLACE = "t.seq, t.attempt, t.priority, t.suspect, t.name, t.limit_key"
-
-_NOT_OVERDUE = "(t.expires_at IS NULL OR t.expires_at > %s)"
-
-# Each lane gives as many as all together may take. Those that are not taken are locked only until the end of this
-# short transaction. So several workers that claim at the same time do not hinder each other.
-FIRST_IN_LANES = f"""
-    SELECT place.* FROM unnest(%s::text[], %s::text[]) AS lane (queue, name)
-    CROSS JOIN LATERAL (
-        SELECT {_PLACE} FROM afterwards_tasks t
-        WHERE {{condition}} AND t.queue = lane.queue AND t.name = lane.name AND {_NOT_OVERDUE}
-        ORDER BY t.priority DESC, t.seq LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
-    ) AS place
-    ORDER BY place.priority DESC, place.seq LIMIT %s
-"""
-
-FIRST_QUEUED = FIRST_IN_LANES.format(condition=WHERE[QUEUED])
-
-FIRST_SUSPECTS = FIRST_IN_LANES.format(condition=WHERE[SUSPECTS])
-
-# Not locked: whoever claims limited tasks of a function holds the lock of the function.
-FIRST_LIMITED = FIRST_IN_LANES.format(condition=WHERE[LIMITED]).replace("FOR NO KEY UPDATE SKIP LOCKED", "")
-
-# One step in an index for each limit key, however many tasks have it.
-FIRST_OF_EACH_KEY = f"""
-    WITH RECURSIVE lane (queue, name, limit_key) AS (
-        SELECT route.queue, route.name, first.limit_key
-        FROM unnest(%s::text[], %s::text[]) AS route (queue, name)
-        CROSS JOIN LATERAL (
-            SELECT limit_key FROM afterwards_tasks t
-            WHERE {WHERE[LIMITED]} AND t.queue = route.queue AND t.name = route.name
-            ORDER BY limit_key LIMIT 1
-        ) AS first
-        UNION ALL
-        SELECT lane.queue, lane.name, next.limit_key FROM lane CROSS JOIN LATERAL (
-            SELECT limit_key FROM afterwards_tasks t
-            WHERE {WHERE[LIMITED]} AND t.queue = lane.queue AND t.name = lane.name AND t.limit_key > lane.limit_key
-            ORDER BY limit_key LIMIT 1
-        ) AS next
-    )
-    SELECT place.* FROM lane CROSS JOIN LATERAL (
-        SELECT {_PLACE} FROM afterwards_tasks t
-        WHERE {WHERE[LIMITED]} AND t.queue = lane.queue AND t.name = lane.name AND t.limit_key = lane.limit_key
-            AND {_NOT_OVERDUE}
-        ORDER BY t.priority DESC, t.seq LIMIT %s
-    ) AS place
 """
 
 _UPDATE = """
@@ -85,18 +36,12 @@ TAKE_FIRST = f"""
         SELECT place.* FROM unnest(%s::text[], %s::text[]) AS lane (queue, name)
         CROSS JOIN LATERAL (
             SELECT {COLUMNS} FROM afterwards_tasks t
-            WHERE {WHERE[QUEUED]} AND t.queue = lane.queue AND t.name = lane.name AND {_NOT_OVERDUE}
+            WHERE {WHERE[QUEUED]} AND t.queue = lane.queue AND t.name = lane.name AND {NOT_OVERDUE}
             ORDER BY t.priority DESC, t.seq LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
         ) AS place
         ORDER BY place.priority DESC, place.seq LIMIT %s
     ), new AS ({_UPDATE})
     SELECT * FROM old ORDER BY priority DESC, seq
-"""
-
-BY_ID = f"""
-    SELECT {_PLACE}, t.queue FROM afterwards_tasks t
-    WHERE t.id = ANY (%s::uuid[]) AND t.state = 'queued' AND {_NOT_OVERDUE}
-    ORDER BY t.seq FOR NO KEY UPDATE SKIP LOCKED
 """
 
 # It returns the rows as they were: a row that cannot be read is put back. The translation of `lifecycle.claim`.
@@ -116,36 +61,11 @@ GIVE_BACK = f"""
     FROM {recordset("new", ["seq", *_TAKEN])} WHERE t.seq = new.seq
 """
 
-RENEW = f"""
-    WITH held AS (
-        SELECT t.seq, beat.progress FROM afterwards_tasks t JOIN {recordset("beat", ["id", "attempt", "progress"])}
-            ON t.id = beat.id AND t.attempt = beat.attempt
-        WHERE t.state = 'running' ORDER BY t.seq FOR NO KEY UPDATE OF t
-    )
-    UPDATE afterwards_tasks t SET lease_until = %s, progress = coalesce(held.progress, t.progress)
-    FROM held WHERE t.seq = held.seq
-    RETURNING t.id::text, t.attempt, t.cancel_requested
-"""
-
-FIRST = 100
-"""Limited tasks of a function to scan before falling back to one scan for each limit key."""
-
 MOST_PROMOTED = 1000
 """Due tasks that one claim queues, so that no transaction takes long if very many become due together."""
 
 MOST_SET_ASIDE = 1000
 """Tasks that one claim sets aside, with a new search each time, so that no transaction takes long."""
-
-
-class Place(NamedTuple):
-    """A queued task that could be taken."""
-
-    seq: int
-    attempt: int
-    priority: int
-    suspect: bool
-    name: str
-    limit_key: str
 
 
 def is_needed(claim: Claim, seen: Look) -> bool:
@@ -188,15 +108,15 @@ def _claim(work: Work, claim: Claim, seen: Look) -> Operation[list[Task]]:
         return (yield from _take_first(work, claim, seen.served(claim, QUEUED)))
     rooms = Rooms(work, claim)
     yield from rooms.lock(_names(claim, seen))
-    places = yield from _places(work, claim, seen, rooms)
-    yield from rooms.load((place.name, place.limit_key) for place in places)
-    ordered = sorted(places, key=lambda place: (-place.priority, place.seq))
-    candidates = ((place, place.suspect, rooms.group(place.name, place.limit_key)) for place in ordered)
-    chosen = [*limits.admit(candidates, rooms.known, limit=claim.limit, suspects=claim.suspects)]
+    found = yield from candidates.places(work, claim, seen, rooms)
+    yield from rooms.load((place.name, place.limit_key) for place in found)
+    ordered = sorted(found, key=lambda place: (-place.priority, place.seq))
+    places = ((place, place.suspect, rooms.group(place.name, place.limit_key)) for place in ordered)
+    chosen = [*limits.admit(places, rooms.known, limit=claim.limit, suspects=claim.suspects)]
     taken = (yield from _take(work, claim, chosen)) if chosen else []
     yield from rooms.note(taken)
     work.passed_by |= len(taken) < len(chosen)
-    left = {*places} - {*chosen}  # those without a limit were locked, and others have passed them by
+    left = {*found} - {*chosen}  # those without a limit were locked, and others have passed them by
     work.queued |= bool(taken) and any(place.suspect or place.limit_key == UNLIMITED for place in left)
     return taken
 
@@ -224,62 +144,6 @@ def _names(claim: Claim, seen: Look) -> set[str]:
     return {route.name for kind in WHERE for route in seen.served(claim, kind) if route.name in claim.limits}
 
 
-def _places(work: Work, claim: Claim, seen: Look, rooms: Rooms) -> Operation[list[Place]]:
-    """Return the places of the best tasks that the worker may take, from each lane at most as many as from all."""
-    if claim.ids is not None:
-        return (yield from _places_by_id(work, claim, claim.ids, seen))
-    places: list[Place] = []
-    if routes := seen.served(claim, QUEUED):
-        places += yield from _first(work, FIRST_QUEUED, routes, claim.limit)
-    if claim.suspects and (routes := seen.served(claim, SUSPECTS)):
-        places += yield from _first(work, FIRST_SUSPECTS, routes, max(FIRST, claim.limit))
-    if routes := seen.served(claim, LIMITED):
-        places += yield from _limited_places(work, claim, routes, rooms)
-    return places
-
-
-def _first(
-    work: Work, statement: str, routes: Sequence[Route], most: int, in_all: int | None = None
-) -> Operation[list[Place]]:
-    queues, names = [route.queue for route in routes], [route.name for route in routes]
-    found = yield from fetch(statement, queues, names, work.instant, most, in_all or most)
-    return [Place(*row) for row in found]
-
-
-def _limited_places(work: Work, claim: Claim, routes: Sequence[Route], rooms: Rooms) -> Operation[list[Place]]:
-    """Return the places of the first tasks in all lanes that may start. If these are not enough, scan each lane.
-
-    The first tasks usually suffice. This way neither a flood for one key nor very many keys keep the others waiting.
-    """
-    looked_at = max(FIRST, 2 * claim.limit)
-    first = yield from _first(work, FIRST_LIMITED, routes, looked_at, looked_at * len(routes))
-    yield from rooms.load((place.name, place.limit_key) for place in first)
-    by_route: dict[str, list[Place]] = {}
-    for place in first:
-        by_route.setdefault(place.name, []).append(place)
-    crowded = [
-        route
-        for route in routes
-        if len(of_route := by_route.get(route.name, [])) >= looked_at
-        and len([*limits.admit(_candidates(of_route, rooms), rooms.known, limit=claim.limit, suspects=0)]) < claim.limit
-    ]
-    if not crowded:
-        return first
-    queues, names = [route.queue for route in crowded], [route.name for route in crowded]
-    found = yield from fetch(FIRST_OF_EACH_KEY, queues, names, work.instant, claim.limit)
-    return [*{place.seq: place for place in (*first, *(Place(*row) for row in found))}.values()]
-
-
-def _candidates(places: Iterable[Place], rooms: Rooms) -> Iterable[tuple[Place, bool, Group]]:
-    return ((place, False, rooms.group(place.name, place.limit_key)) for place in places)
-
-
-def _places_by_id(work: Work, claim: Claim, ids: Iterable[str], seen: Look) -> Operation[list[Place]]:
-    found = yield from fetch(BY_ID, known_ids(ids), work.instant)
-    places = [(Place(*place), Route(place[4], queue)) for *place, queue in found]
-    return [place for place, route in places if looking.serves(claim, route) and not seen.paused.stops(route)]
-
-
 def _take(work: Work, claim: Claim, chosen: Sequence[Place]) -> Operation[list[Task]]:
     """Lease the tasks at these places, in this order."""
     seqs, attempts = [place.seq for place in chosen], [place.attempt for place in chosen]
@@ -303,15 +167,3 @@ def _give_back(work: Work, unreadable: Sequence[tuple[Row, str]]) -> Operation[N
         before = as_json({column: row[place] for column, place in columns} for row, _ in unreadable)
         yield from change(GIVE_BACK, before)
         yield from set_aside.put(work, unreadable)
-
-
-def heartbeat(work: Work, beats: Sequence[Heartbeat], lease: timedelta) -> Operation[list[Held]]:
-    known = [beat for beat in beats if rows.is_uuid(beat.lease.task_id)]
-    by_lease = {beat.lease: beat for beat in known}
-    renewed = as_json(
-        {"id": id, "attempt": attempt, "progress": beat.progress and beat.progress.to_text()}
-        for (id, attempt), beat in by_lease.items()
-    )
-    found = yield from fetch(RENEW, renewed, work.after(lease))
-    reasons = {Lease(id, attempt): why for id, attempt, why in found}
-    return [Held(beat.lease, reasons[beat.lease]) for beat in known if beat.lease in reasons]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from afterwards.core.moving import MovedChunk
 from afterwards.core.serialization.files import UNCLAIMED
 from afterwards.engine import Chunk
 from afterwards.engines.postgres.rows import as_json, id_to_store, is_uuid, known_ids, recordset
@@ -78,3 +79,8 @@ def delete_some(work: Work) -> Operation[bool]:
     deleted = yield from change(DELETE_CHUNKS, doomed, CHUNKS_AT_ONCE)
     yield from change(DELETE_EMPTY, doomed)
     return len(over) == FILES_AT_ONCE or deleted == CHUNKS_AT_ONCE
+
+
+def places(chunks: Sequence[Chunk | MovedChunk]) -> tuple[list[str], list[int]]:
+    """Return the files and the numbers of chunks."""
+    return [chunk.file for chunk in chunks], [chunk.number for chunk in chunks]

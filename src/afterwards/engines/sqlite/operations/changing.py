@@ -79,7 +79,7 @@ def put_all(connection: Connection, tasks: Sequence[Task]) -> None:
 
 
 def add_failures(connection: Connection, failures: Iterable[tuple[Task, Failure]]) -> None:
-    """Store failures as ``lifecycle.with_failure`` adds them, each with the task that already includes it."""
+    """Store failures as ``history.with_failure`` adds them, each with the task that already includes it."""
     added = [*failures]
     many.insert(connection, INSERT_FAILURES, [rows.from_failure(task.id, failure) for task, failure in added])
     # An attempt has at most two: it was lost, and it ended late.
@@ -89,7 +89,7 @@ def add_failures(connection: Connection, failures: Iterable[tuple[Task, Failure]
 
 
 def add_logs(connection: Connection, accepted: Iterable[Settled]) -> None:
-    """Store what attempts logged, as ``lifecycle.with_logs`` adds it."""
+    """Store what attempts logged, as ``history.with_logs`` adds it."""
     logged = [one for one in accepted if one.logs]
     if not logged:
         return

@@ -1,15 +1,14 @@
-"""Claim tasks and keep their leases. Every function runs in a transaction that others share."""
+"""Claim tasks. Every function runs in a transaction that others share."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import cast
 
 from afterwards.core import limits
 from afterwards.core.limits import Candidate, Group
 from afterwards.core.routing import Route
-from afterwards.core.task import LEASE_ENDED, Lease, Task
-from afterwards.engine import Claim, Heartbeat, Held
+from afterwards.core.task import Task
+from afterwards.engine import Claim
 from afterwards.engines.sqlite import many, parsing, placeholders, rows, shapes
 from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection, Look
@@ -57,21 +56,6 @@ MOST_SET_ASIDE = 1000
 
 Place = tuple[int, int, int, Group]
 """The place of a queued task: minus its priority, its seq, whether it is a suspect, and its group."""
-
-
-HELD = "SELECT id, attempt, cancel_requested FROM afterwards_tasks WHERE id IN ({places}) AND state = 'running'"
-
-RENEW = "UPDATE afterwards_tasks SET lease_until = ? WHERE id IN ({places}) AND state = 'running'"
-
-SET_PROGRESS = """
-    WITH new (id, progress) AS (VALUES {rows})
-    UPDATE afterwards_tasks SET progress = (SELECT progress FROM new WHERE new.id = afterwards_tasks.id)
-    WHERE id IN (SELECT id FROM new)
-"""
-
-END_LEASES = """
-    UPDATE afterwards_tasks SET lease_until = ? WHERE state = 'running' AND lease_until > ? AND worker IN ({places})
-"""
 
 QUEUED_BY_ID = """
     SELECT -priority, seq, suspect, queue, name, limit_key FROM afterwards_tasks
@@ -146,27 +130,6 @@ def promote(connection: Connection, look: Look) -> Look:
     connection.execute(PROMOTE, (connection.instant, MOST_PROMOTED))
     connection.queued = True  # other workers may serve tasks that this worker does not
     return connection.look()
-
-
-def heartbeat(connection: Connection, beats: Sequence[Heartbeat], lease: timedelta) -> list[Held]:
-    keys = {beat.lease.task_id: rows.key(beat.lease.task_id) for beat in beats}
-    running = {
-        Lease(rows.to_id(key), attempt): why for key, attempt, why in many.select(connection, HELD, keys.values())
-    }
-    held = [beat for beat in beats if beat.lease in running]
-    renewed = {beat.lease.task_id: keys[beat.lease.task_id] for beat in held}
-    many.change(connection, RENEW, renewed.values(), before=(connection.after(lease),))
-    progress = {beat.lease.task_id: beat.progress for beat in held if beat.progress is not None}
-    texts = [(keys[id], shown.to_text()) for id, shown in progress.items()]
-    many.update(connection, SET_PROGRESS, texts)
-    reasons = ((beat.lease, running[beat.lease]) for beat in held)
-    return [Held(lease, None if reason is None else str(reason)) for lease, reason in reasons]
-
-
-def expire(connection: Connection, workers: Collection[str]) -> None:
-    """End the leases of dead workers."""
-    ended = rows.from_instant(LEASE_ENDED)
-    many.change(connection, END_LEASES, workers, before=(ended, ended))
 
 
 def _places(connection: Connection, claim: Claim, look: Look, rooms: Rooms) -> Iterator[Place]:

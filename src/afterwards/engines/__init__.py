@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from afterwards.core.errors import UnsupportedEngine
 from afterwards.core.process_state import ProcessState
@@ -33,6 +34,18 @@ def shown(url: str) -> str:
     """Return the URL as it may be shown: with an absolute path and no password."""
     parsed = parse(url)
     return f"sqlite:///{Path(parsed.file).absolute()}" if parsed.kind == "sqlite" else parsed.shown
+
+
+def absolute(url: str) -> str:
+    """Return a URL that means the same store after the process has changed its working folder.
+
+    A URL that cannot be read is returned as it is. It is refused when it is opened.
+    """
+    try:
+        parsed = parse(url)
+    except UnsupportedEngine:
+        return url
+    return f"sqlite:///{quote(str(Path(parsed.file).absolute()))}" if parsed.kind == "sqlite" else url
 
 
 def is_shared(url: str) -> bool:

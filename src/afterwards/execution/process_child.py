@@ -20,9 +20,10 @@ from afterwards.core.settling import Outcome, Raised, SetAside, Succeeded
 from afterwards.core.task import FailureKind, Task
 from afterwards.core.text import said_by
 from afterwards.execution import process_messages
-from afterwards.execution.awaitables import awaited, done
+from afterwards.execution.awaitables import awaited, done, refuse_undone
 from afterwards.execution.context import TaskContext, current
 from afterwards.execution.decoding import Misfit, read_arguments
+from afterwards.execution.fresh_context import FreshContexts
 from afterwards.execution.function import Runnable
 from afterwards.execution.outcomes import outcome_of_function
 from afterwards.execution.process_messages import Message, Pipe
@@ -117,21 +118,9 @@ class Child:
         context = self._running = TaskContext(function, task, lambda _: self._noted.set())
         for name in function.plan.contexts:
             values[name] = context
-        args, kwargs = function.codec.spread(values)
         self._send({"began": True})
-        before = current.set(context)
-        outcome: Outcome
-        lost: str | None = None
-        try:
-            result = function.function(*args, **kwargs)
-            if not done(result):
-                result = asyncio.run(awaited(result))
-        except BaseException as error:  # whatever the user's function raises is its outcome
-            outcome = outcome_of_function(error)
-        else:
-            outcome, lost = _stored(function, result)
-        finally:
-            current.reset(before)
+        # Functions never run in this thread's own context, so it has only what their modules have set.
+        outcome, lost = FreshContexts().fresh().run(_outcome, function, values, context)
         progress = context.shown()
         said = {"lost": lost, "progress": progress and progress.to_text()}
         return process_messages.ended(outcome, function.settings.retries) | said
@@ -141,11 +130,28 @@ class Child:
             self._connection.send_bytes(process_messages.packed(message))
 
 
+def _outcome(function: Runnable, values: dict[str, Any], context: TaskContext) -> tuple[Outcome, str | None]:
+    """Call the function. Return its outcome, and why its result cannot be stored."""
+    args, kwargs = function.codec.spread(values)
+    current.set(context)
+    try:
+        result = function.function(*args, **kwargs)
+        if not done(result):
+            result = asyncio.run(awaited(result))
+        return _stored(function, result)
+    except BaseException as error:  # whatever the user's function raises is its outcome
+        return outcome_of_function(error), None
+
+
 def _stored(function: Runnable, result: Any) -> tuple[Succeeded, str | None]:
-    """Return the success with its result as JSON, or without a result and with the reason."""
+    """Return the success with its result as JSON, or without a result and with the reason.
+
+    Raises TypeError if some part of it is still to be awaited: its work is not done.
+    """
     try:
         return Succeeded(function.results.dump(result)), None
     except BaseException as error:  # UnstorableResult, TooLarge, or what the user's serialiser raises
+        refuse_undone(result)
         return Succeeded(), said_by(error)
 
 

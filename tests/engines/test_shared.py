@@ -37,6 +37,18 @@ def test_two_ways_to_write_a_url_mean_one_engine(tmp_path: Path, monkeypatch: py
         assert engines.shared("sqlite+aiosqlite:///tasks.db\n") is engine
 
 
+def test_a_file_that_is_reached_through_other_folders_has_one_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    with engines.replaced(made):
+        engine = engines.shared("sqlite:///data/tasks.db")
+        assert engines.shared("sqlite:///data/../data/tasks.db") is engine
+        assert engines.shared("sqlite:///linked/tasks.db") is engine
+
+
 def test_installations_in_two_working_folders_have_two_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shops = []
     for folder in (tmp_path / "a b%3F", tmp_path / "two"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from os.path import realpath
 from pathlib import Path
 from urllib.parse import quote
 
@@ -59,9 +60,9 @@ def are_replaced() -> bool:
 
 
 def _key(url: str) -> str:
-    """Return one key for all ways to write a URL; another password is another engine."""
+    """Return one key for all ways to write a URL or to reach a file; another password is another engine."""
     parsed = parse(url)
-    return shown(url) if parsed.kind == "sqlite" else parsed.text
+    return f"sqlite:{realpath(parsed.file)}" if parsed.kind == "sqlite" else parsed.text
 
 
 def _new(url: str) -> Engine:

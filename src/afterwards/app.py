@@ -108,7 +108,8 @@ class Afterwards(TaskDesk):
         )
         if not isinstance(url, str | None):
             raise InvalidOption(f"url={shown(url)}: give a text, as 'sqlite:///tasks.db'")
-        self.client = installations.add(Client(url or environment.url() or engines.DEFAULT_URL, self.options))
+        store = engines.absolute(url or environment.url() or engines.DEFAULT_URL)
+        self.client = installations.add(Client(store, self.options))
         self.schedules = ScheduleDesk(self.client)
         self._dashboard = place.checked(dashboard, auth)
         self._auth = auth

@@ -18,6 +18,8 @@ class Greeter:
 class Named(Greeter):
     __name__ = "greet"
 
+    async def enqueue(self, number: int) -> None: ...
+
 
 @pytest.mark.parametrize(
     ("given", "said"),
@@ -30,7 +32,9 @@ def test_what_a_function_has_returned_is_told_by_its_type(given: object, said: s
     assert called_already(given, "add({}(1))", "add({}, 1)") == said
 
 
-@pytest.mark.parametrize(("call", "name"), [(fetch, "fetch"), (Named(), "greet"), (Greeter(), "f")])
+@pytest.mark.parametrize(
+    ("call", "name"), [(fetch, "fetch"), (Named(), "greet"), (Named().enqueue, "greet"), (Greeter(), "f")]
+)
 def test_a_coroutine_is_told_by_its_function_and_closed(call: Any, name: str) -> None:
     coroutine: Coroutine[Any, Any, None] = call(1)
     said = called_already(coroutine, "add({}(1))", "add({}.call(1))", wanted="call")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,11 @@ def return_a_coroutine_that_raises() -> Any:
 
 
 @task(run_in="process")
+def return_coroutines_in_lists() -> Any:
+    return [[_give("never")]]
+
+
+@task(run_in="process")
 def return_a_generator() -> Any:
     return (number for number in (1, 2))
 
@@ -263,3 +269,14 @@ def show_what_cannot_be_shown() -> str:
         bar.n = bar.desc = Hostile()  # type: ignore[assignment]  # on purpose
         bar.update = None  # type: ignore[assignment,method-assign]  # on purpose
     return "done"
+
+
+said_in_this_context: ContextVar[list[str]] = ContextVar("said_in_this_context")
+said_in_this_context.set(["at the import"])
+
+
+@task(run_in="process")
+def say_in_this_context(text: str) -> list[str]:
+    said_in_this_context.get().append(text)
+    said_in_this_context.set([*said_in_this_context.get(), str(os.getpid())])
+    return said_in_this_context.get()

@@ -52,8 +52,10 @@ async def test_an_awaitable_that_it_returns_is_awaited(url: str) -> None:
         assert await (await functions.return_a_coroutine.enqueue("given")).result(timeout=20) == "given"
         raised = await finished(await functions.return_a_coroutine_that_raises.enqueue())
         generator = await finished(await functions.return_a_generator.enqueue())
+        within = await finished(await functions.return_coroutines_in_lists.enqueue())
     assert (raised.state, raised.failures[0].message) == (State.FAILED, "in the coroutine")
     assert (generator.state, generator.failures[0].type) == (State.FAILED, "TypeError")
+    assert (within.state, within.failures[0].type) == (State.FAILED, "TypeError")
 
 
 async def test_an_exception_that_cannot_be_described_is_its_failure(url: str) -> None:

@@ -38,6 +38,14 @@ async def test_it_knows_its_attempt(url: str) -> None:
     assert seconds == pytest.approx(60 + (record.started_at - record.created_at).total_seconds())
 
 
+async def test_what_it_leaves_in_its_context_is_not_there_for_the_next(url: str) -> None:
+    async with working(url):
+        first = await (await functions.say_in_this_context.enqueue("first")).result(timeout=20)
+        second = await (await functions.say_in_this_context.enqueue("second")).result(timeout=20)
+    assert first == ["at the import", "first", first[-1]]
+    assert second == ["at the import", "second", first[-1]]  # the same process
+
+
 async def test_its_progress_is_seen_while_it_runs(url: str, tmp_path: Path) -> None:
     async with working(url), working(url, worker=False) as elsewhere:
         handle = await functions.show_progress.enqueue(str(tmp_path / "go"))

@@ -19,7 +19,9 @@ from afterwards import (
     WrongState,
     task,
 )
+from afterwards.client import steering
 from afterwards.core.task import NewTask
+from afterwards.engine import Query
 from face.diary import fail, note, plain
 from face.serving import finished, serving, until, until_async, working
 
@@ -105,6 +107,7 @@ async def test_a_function_stands_for_its_former_names(tasks: Afterwards) -> None
         ({"all": True}, "there is no such option"),
         ({"limit": 0}, "give 1 to 1,000"),
         ({"limit": True}, "give 1 to 1,000"),
+        ({"before": 5}, r"tasks\.list\(before=5\): give the `next` of a page"),
     ],
 )
 async def test_a_list_that_cannot_be_meant_is_refused(tasks: Afterwards, which: dict[str, Any], said: str) -> None:
@@ -220,6 +223,22 @@ async def test_many_are_cancelled_started_and_deleted_by_a_filter(tasks: Afterwa
     assert await tasks.cancel(all=True) == 1
     assert await tasks.delete(all=True) == 1
     assert await tasks.list() == []
+
+
+async def test_a_change_goes_on_below_a_task_that_was_deleted_meanwhile(
+    tasks: Afterwards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retention deletes the last task of a page while the rest is still looked for."""
+    monkeypatch.setattr(steering, "MOST_LISTED", 2)
+    handles = [await LATER.enqueue(str(number)) for number in range(5)]
+    await handles[3].cancel()
+    engine = await tasks.client.open()
+    found = steering.pages(engine, Query(limit=2))
+    first = [task.id for task in await anext(found)]
+    assert first == [handles[4].id, handles[3].id]
+    await engine.delete([handles[3].id])
+    assert [task.id async for page in found for task in page] == [handles[number].id for number in (2, 1, 0)]
+    assert await tasks.cancel(all=True) == 4
 
 
 Act = Callable[..., Any]

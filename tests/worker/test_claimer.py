@@ -24,6 +24,7 @@ from afterwards.engines.sqlite.io import runtime
 from afterwards.engines.sqlite.io.operation import FunctionOperation
 from afterwards.engines.sqlite.operations import storing
 from afterwards.tasks.registry import registry
+from afterwards.worker import claim_ahead
 from afterwards.worker.claimer import Claimer
 from afterwards.worker.leases import Suspects
 from afterwards.worker.lifetime import Lifetime
@@ -162,6 +163,26 @@ async def test_a_function_is_claimed_ahead_again_when_its_call_that_would_rather
     worker.claimer.ahead.expect(1)
     await worker.claimed()
     assert [one.rerun_after_crash for one in worker.taken] == [False, False, True]
+
+
+async def test_while_the_queue_is_never_empty_a_cancelled_call_keeps_no_function_from_being_claimed_ahead(
+    engine: SQLiteEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim_ahead, "LEFT_FOR", 0.2)
+    [one] = await engine.enqueue([new(rerun_after_crash=False)])
+    worker = Worker(engine, slots=5, ended=9)
+    worker.claimer.ahead.expect(1)
+    await worker.claimed()
+    assert worker.claimer.ahead.waits_for_slots
+    await given_back_to(engine, worker)
+    await engine.cancel([one.id], "not wanted")
+    await engine.enqueue([new()])
+    async with asyncio.timeout(TIMEOUT):
+        while worker.claimer.ahead.waits_for_slots:  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(0.01)
+    worker.claimer.ahead.expect(1)
+    await worker.claimed()
+    assert [one.rerun_after_crash for one in worker.taken] == [False, True]
 
 
 async def test_a_call_that_another_worker_took_keeps_no_function_from_being_claimed_ahead(engine: SQLiteEngine) -> None:

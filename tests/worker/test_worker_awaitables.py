@@ -2,9 +2,12 @@
 
 import asyncio
 import functools
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from typing import Any
+from dataclasses import dataclass
+from itertools import starmap
+from typing import Any, NamedTuple
 
 import pytest
 from fastapi import Depends, FastAPI
@@ -139,7 +142,23 @@ MANY: dict[str, Callable[[str], Any]] = {
     "set of objects": lambda text: {Reply(text)},
     "list of futures": lambda text: [Future()],
     "map": lambda text: map(the_diary.append, [text]),
+    "starmap": lambda text: starmap(the_diary.append, [(text,)]),
+    "list of lists": lambda text: [[say(text)]],
+    "dict in a dict": lambda text: {"mails": {"first": Reply(text)}},
+    "values of a dict": lambda text: {"mail": say(text)}.values(),
+    "queue": lambda text: deque([say(text)]),
+    "named tuple": lambda text: Mail(say(text)),
+    "dataclass": lambda text: Letter(say(text)),
 }
+
+
+class Mail(NamedTuple):
+    sending: Any
+
+
+@dataclass
+class Letter:
+    sending: Any
 
 
 @task

@@ -12,7 +12,7 @@ import pytest
 import sentry_sdk
 
 from afterwards import State, task
-from afterwards.worker.fresh_context import FreshContexts
+from afterwards.execution.fresh_context import FreshContexts
 from face.serving import finished, until, working
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]

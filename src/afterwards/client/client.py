@@ -121,9 +121,9 @@ class Client:
 
     async def open(self) -> Engine:
         """Return the engine; open it first unless it is open. The lifespan calls this, else the first task."""
+        running_loop()
         engine = engines.shared(self.url)
         if self._entered is not engine:
-            running_loop()
             self._entered, before = engine, self._entered  # set at once: it is entered only once
             self._entering += 1
             try:
@@ -146,6 +146,7 @@ class Client:
 
     async def enqueue(self, tasks: Sequence[NewTask]) -> list[Task]:
         """Store tasks, all or none. Tasks stored as leased to this process are held by its worker."""
+        running_loop()
         with telemetry.sending(tasks) as sent:
             return await self._enqueue(sent)
 
@@ -238,10 +239,11 @@ class Client:
     @property
     def _local(self) -> LocalWorker | None:
         worker = self.worker
-        return worker if worker is not None and worker.loop is asyncio.get_running_loop() else None
+        return worker if worker is not None and worker.loop is running_loop() else None
 
     async def finished(self, id: str, timeout: timedelta | None) -> Task:
         """Wait until a task has finished, and return its record. Raises NotFinished on timeout."""
+        running_loop()
         try:
             async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
                 return await self._finished(id)

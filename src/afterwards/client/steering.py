@@ -3,7 +3,7 @@
 The command line, the dashboard and ``Afterwards`` use the same functions, on an engine.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple, TypeVar
@@ -107,15 +107,31 @@ async def _changed(engine: Engine, wanted: Filter, change: Callable[[Sequence[st
 
 
 async def _ids(engine: Engine, wanted: Filter) -> list[str]:
+    if wanted.ids is not None:
+        return [task.id for task in (await listed(engine, wanted)).tasks]
     found: list[str] = []
-    before: str | None = None
-    while len(found) < MOST_COUNTED:
-        page = await listed(engine, wanted, limit=MOST_LISTED, before=before)
-        found += [task.id for task in page.tasks]
-        before = page.next
-        if before is None:
+    async for page in pages(engine, wanted.query(limit=MOST_LISTED)):
+        found += [task.id for task in page]
+        if len(found) >= MOST_COUNTED:
             break
     return found
+
+
+async def pages(engine: Engine, query: Query) -> AsyncIterator[Sequence[Task]]:
+    """Yield all tasks that match, ``query.limit`` at a time, also while others delete some of them."""
+    page = await engine.find(query)
+    while page:
+        yield page
+        page = await _below(engine, query, page)
+
+
+async def _below(engine: Engine, query: Query, page: Sequence[Task]) -> list[Task]:
+    """Return the page after this one. If its last task was deleted meanwhile, continue after an earlier one."""
+    for last in reversed(page):
+        found = await engine.find(replace(query, before=last.id))
+        if found or await engine.get([last.id]):
+            return found
+    return []
 
 
 def _pieces(ids: Sequence[str]) -> Iterator[Sequence[str]]:

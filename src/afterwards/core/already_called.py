@@ -19,6 +19,10 @@ def called_already(given: object, wrong: str, right: str, *, wanted: str = "func
 
 
 def function_of(coroutine: Coroutine[Any, Any, Any]) -> object:
-    """Return the object whose ``__call__`` made an unstarted coroutine, such as a task function, else None."""
+    """Return the object, such as a task function, whose method made an unstarted coroutine; None for others."""
     frame = getattr(coroutine, "cr_frame", None)
-    return frame.f_locals.get("self") if frame and getattr(coroutine, "__name__", "") == "__call__" else None
+    return frame.f_locals.get("self") if frame and getattr(coroutine, "__name__", "") in _MAKERS else None
+
+
+_MAKERS = ("__call__", "enqueue")
+"""The methods by which a task function makes one."""

@@ -192,13 +192,13 @@ def cancel(task: Task, reason: str, now: datetime) -> Task:
 def put_right(task: Task, since: datetime | None, now: datetime, lease: timedelta) -> Task:
     """Return the task after a correction of the clock. Its waits start now.
 
-    ``since`` is when the wait of a scheduled task began; it is None for a task that waits for an instant that the
+    ``since`` is when the wait for its ``run_at`` began; it is None for a task that waits for an instant that the
     caller chose. A lease ends as if it were renewed now for the span ``lease``.
     """
     run_at, expires_at, lease_until = task.run_at, task.expires_at, task.lease_until
     if task.state.finished:
         return task
-    if task.state is State.SCHEDULED and run_at and since and put_back(since, now):
+    if task.state in (State.SCHEDULED, State.WAITING) and run_at and since and put_back(since, now):
         run_at -= since - now
     if expires_at and put_back(task.created_at, now):
         expires_at -= task.created_at - now

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from os.path import realpath
 from pathlib import Path
+from urllib.parse import quote
 
 from afterwards.core.errors import UnsupportedEngine
 from afterwards.core.process_state import ProcessState
@@ -35,6 +37,18 @@ def shown(url: str) -> str:
     return f"sqlite:///{Path(parsed.file).absolute()}" if parsed.kind == "sqlite" else parsed.shown
 
 
+def absolute(url: str) -> str:
+    """Return a URL that means the same store after the process has changed its working folder.
+
+    A URL that cannot be read is returned as it is. It is refused when it is opened.
+    """
+    try:
+        parsed = parse(url)
+    except UnsupportedEngine:
+        return url
+    return f"sqlite:///{quote(str(Path(parsed.file).absolute()))}" if parsed.kind == "sqlite" else url
+
+
 def is_shared(url: str) -> bool:
     """Return whether tasks are kept where other processes find them, and not in a test's memory."""
     return not are_replaced() and parse(url).kind in ("sqlite", "postgresql")
@@ -46,9 +60,9 @@ def are_replaced() -> bool:
 
 
 def _key(url: str) -> str:
-    """Return one key for all ways to write a URL; another password is another engine."""
+    """Return one key for all ways to write a URL or to reach a file; another password is another engine."""
     parsed = parse(url)
-    return shown(url) if parsed.kind == "sqlite" else parsed.text
+    return f"sqlite:{realpath(parsed.file)}" if parsed.kind == "sqlite" else parsed.text
 
 
 def _new(url: str) -> Engine:

@@ -11,7 +11,7 @@ from afterwards.core.keywords import RunIn
 from afterwards.core.settling import SUCCEEDED, Outcome, Raised, Released, SetAside, Succeeded
 from afterwards.core.shortage import Shortage, beginning
 from afterwards.core.task import FailureKind, Task
-from afterwards.execution.awaitables import awaited, done
+from afterwards.execution.awaitables import awaited, done, refuse_undone
 from afterwards.execution.cancellation import is_being_cancelled
 from afterwards.execution.context import Attempting, current
 from afterwards.execution.decoding import Misfit, check_context, read_arguments, read_options
@@ -169,9 +169,13 @@ async def _finally(result: Any, function: Runnable, timeout: timedelta | None) -
 
 
 def _stored_result(function: Runnable, task: Task, result: Any) -> str | None:
-    """Return the result as JSON. A result that cannot be stored is logged, and the task still succeeds."""
+    """Return the result as JSON. A result that cannot be stored is logged, and the task still succeeds.
+
+    Raises TypeError if some part of it is still to be awaited: its work is not done.
+    """
     try:
         return function.results.dump(result)
     except BaseException as error:  # UnstorableResult, TooLarge, or what the user's serialiser raises
+        refuse_undone(result)
         telemetry.result_not_stored(task, error)
         return None

@@ -4,8 +4,11 @@ import asyncio
 import inspect
 from collections.abc import Iterable
 from concurrent.futures import Future
+from itertools import starmap
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
+
+from afterwards.core.serialization.compare import walk
 
 MOST = 10
 """Maximum depth of nested awaitables that a call may return."""
@@ -45,6 +48,22 @@ def left_undone(result: Any) -> str | None:
     return None
 
 
+def refuse_undone(result: Any) -> None:
+    """Raise TypeError for a result that cannot be stored, because some part of it, at any depth, is still to be done.
+
+    Its coroutines are closed. This takes long for a large value, so it is asked only about what cannot be stored.
+    """
+    undone = [part for part in walk(result) if _is_work(type(part)) and not _has_ended(part)]
+    for part in undone:
+        if type(part) is CoroutineType:
+            part.close()
+    if undone:
+        where = "" if undone[0] is result else f"a {type(result).__name__} that contains "
+        raise TypeError(
+            f"it returned {where}a {type(undone[0]).__name__}, which is never awaited: return the result of awaiting it"
+        )
+
+
 def _is_work(kind: type) -> bool:
     """Return whether an object of the class is still to be awaited or iterated."""
     return kind in _LAZY or issubclass(kind, Future) or getattr(kind, "__await__", None) is not None
@@ -79,6 +98,7 @@ _LAZY: dict[type, str] = {
     AsyncGeneratorType: "an async generator",
     map: "a map",
     filter: "a filter",
+    starmap: "a starmap",
 }
 """Classes whose objects do nothing until they are iterated."""
 

@@ -21,9 +21,10 @@ from afterwards.core.task import FailureKind, Task
 from afterwards.core.text import said_by
 from afterwards.execution import process_messages
 from afterwards.execution.attempt_log import AttemptLog
-from afterwards.execution.awaitables import awaited, done
+from afterwards.execution.awaitables import awaited, done, refuse_undone
 from afterwards.execution.context import TaskContext, current
 from afterwards.execution.decoding import Misfit, read_arguments
+from afterwards.execution.fresh_context import FreshContexts
 from afterwards.execution.function import Runnable
 from afterwards.execution.log_capture import capturing
 from afterwards.execution.outcomes import outcome_of_function
@@ -121,21 +122,9 @@ class Child:
         context = self._running = TaskContext(function, task, lambda _: self._noted.set(), logs)
         for name in function.plan.contexts:
             values[name] = context
-        args, kwargs = function.codec.spread(values)
         self._send({"began": True})
-        before = current.set(context)
-        outcome: Outcome
-        lost: str | None = None
-        try:
-            result = function.function(*args, **kwargs)
-            if not done(result):
-                result = asyncio.run(awaited(result))
-        except BaseException as error:  # whatever the user's function raises is its outcome
-            outcome = outcome_of_function(error)
-        else:
-            outcome, lost = _stored(function, result)
-        finally:
-            current.reset(before)
+        # Functions never run in this thread's own context, so it has only what their modules have set.
+        outcome, lost = FreshContexts().fresh().run(_outcome, function, values, context)
         return process_messages.ended(outcome, function.settings.retries) | {"lost": lost} | _shown(context)
 
     def _send(self, message: Message) -> None:
@@ -149,11 +138,28 @@ def _shown(context: TaskContext) -> Message:
     return {"progress": progress and progress.to_text()} | process_messages.logged(context.logs.lines())
 
 
+def _outcome(function: Runnable, values: dict[str, Any], context: TaskContext) -> tuple[Outcome, str | None]:
+    """Call the function. Return its outcome, and why its result cannot be stored."""
+    args, kwargs = function.codec.spread(values)
+    current.set(context)
+    try:
+        result = function.function(*args, **kwargs)
+        if not done(result):
+            result = asyncio.run(awaited(result))
+        return _stored(function, result)
+    except BaseException as error:  # whatever the user's function raises is its outcome
+        return outcome_of_function(error), None
+
+
 def _stored(function: Runnable, result: Any) -> tuple[Succeeded, str | None]:
-    """Return the success with its result as JSON, or without a result and with the reason."""
+    """Return the success with its result as JSON, or without a result and with the reason.
+
+    Raises TypeError if some part of it is still to be awaited: its work is not done.
+    """
     try:
         return Succeeded(function.results.dump(result)), None
     except BaseException as error:  # UnstorableResult, TooLarge, or what the user's serialiser raises
+        refuse_undone(result)
         return Succeeded(), said_by(error)
 
 

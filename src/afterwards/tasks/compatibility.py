@@ -1,11 +1,12 @@
 """``tasks.check()``: check before a deploy whether this process's code can run the stored tasks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 
 from afterwards import telemetry
 from afterwards.client.client import Client
+from afterwards.client.steering import pages
 from afterwards.core.errors import UnknownFunction
 from afterwards.core.problems import Problem, ProblemKind, Tally
 from afterwards.core.routing import ALIVE
@@ -27,7 +28,7 @@ MOST_CHECKED = 10_000
 async def check(client: Client) -> list[Problem]:
     """Return the problems that prevent this process from running stored, unfinished tasks. Changes nothing."""
     tally = Tally()
-    async for page in _pages(await client.open(), UNFINISHED):
+    async for page in pages(await client.open(), UNFINISHED):
         for task in page:
             tally.add(_problems(task))
     return tally.problems
@@ -40,7 +41,7 @@ async def check_at_start(client: Client) -> None:
     """
     engine, tally, checked = await client.open(), Tally(), 0
     query = replace(UNFINISHED, queues=client.options.queues, limit=PIECE)
-    async for page in _pages(engine, query):
+    async for page in pages(engine, query):
         for task in page:
             tally.add(_problems(task))
         checked += len(page)
@@ -57,22 +58,6 @@ async def _left_to_nobody(engine: Engine, problems: Collection[Problem]) -> list
         return [*problems]
     known = {name for worker in await engine.workers(ALIVE) if not worker.has_left for name in worker.names}
     return [problem for problem in problems if problem.what is not ProblemKind.NAME or problem.name not in known]
-
-
-async def _pages(engine: Engine, query: Query) -> AsyncIterator[Sequence[Task]]:
-    page = await engine.find(query)
-    while page:
-        yield page
-        page = await _below(engine, query, page)
-
-
-async def _below(engine: Engine, query: Query, page: Sequence[Task]) -> list[Task]:
-    """Return the page after this one. If its last task was pruned meanwhile, continue after an earlier one."""
-    for last in reversed(page):
-        found = await engine.find(replace(query, before=last.id))
-        if found or await engine.get([last.id]):
-            return found
-    return []
 
 
 def _problems(task: Task) -> list[Problem]:

@@ -8,9 +8,11 @@ from typing import Unpack
 from afterwards.client import steering
 from afterwards.client.client import Client
 from afterwards.client.handle import CANCELLED_BY_APPLICATION, checked_reason
+from afterwards.core.errors import InvalidOption
 from afterwards.core.record import TaskRecord
 from afterwards.core.routing import ALIVE
 from afterwards.core.task import State
+from afterwards.core.text import shown
 from afterwards.tasks.filters import Which, WhichOrAll, checked_limit, filter_of, filter_to_change
 
 
@@ -49,6 +51,8 @@ class TaskDesk:
         """
         wanted = filter_of("tasks.list", which, self.client.now())
         checked_limit("tasks.list", limit)
+        if not isinstance(before, str | None):
+            raise InvalidOption(f"tasks.list(before={shown(before)}): give the `next` of a page, or the id of a task")
         page = await steering.listed(await self.client.open(), wanted, limit=limit, before=before)
         return TaskPage(map(TaskRecord.of, page.tasks), next=page.next)
 

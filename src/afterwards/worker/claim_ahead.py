@@ -18,6 +18,10 @@ from afterwards.execution.function import Functions
 from afterwards.worker.lifetime import Lifetime
 from afterwards.worker.slots import Slots
 
+LEFT_FOR = 5.0
+"""Seconds after which a function is claimed ahead again, although its task that was given back was not seen since:
+another process may have run it, or somebody has cancelled it."""
+
 
 class Taker(Protocol):
     """Runs the claimed tasks."""
@@ -56,7 +60,7 @@ class ClaimAhead:
         self._queued = 0  # number of tasks that this process is about to queue
         self._next: asyncio.Task[None] | None = None  # will claim some of them
         self._under_way: set[asyncio.Task[None]] = set()
-        self._given_back: dict[str, str] = {}  # function by id, of tasks that must not wait with a lease
+        self._given_back: dict[str, tuple[str, float]] = {}  # function and time by id: must not wait leased
 
     def expect(self, tasks: int) -> None:
         """Claim those of the tasks about to be queued in this turn of the event loop that will begin soon."""
@@ -80,7 +84,7 @@ class ClaimAhead:
     @property
     def waits_for_slots(self) -> bool:
         """Return whether a task was given back that must begin as soon as it is claimed."""
-        return bool(self._given_back)
+        return bool(self._left_to_slots())
 
     async def ended(self) -> None:
         """Return when no claim is under way."""
@@ -93,7 +97,7 @@ class ClaimAhead:
 
     async def _claim_some(self) -> None:
         queued, self._queued, self._next = self._queued, 0, None
-        most, names = min(2 * queued, self._slots.soon), self._functions.claimed_ahead - {*self._given_back.values()}
+        most, names = min(2 * queued, self._slots.soon), self._functions.claimed_ahead - self._left_to_slots()
         if not (most and names) or self._draining.is_set():
             return
         try:
@@ -108,5 +112,14 @@ class ClaimAhead:
             self._claimed.set()
         self._taker.take(tasks)
         if given_back := [task for task in tasks if not task.rerun_after_crash]:
-            self._given_back |= {task.id: task.name for task in given_back}
+            now = asyncio.get_running_loop().time()
+            self._given_back |= {task.id: (task.name, now) for task in given_back}
             self._taker.give_back(given_back)
+
+    def _left_to_slots(self) -> set[str]:
+        """Return the functions that are not claimed ahead for now."""
+        if not self._given_back:  # the usual case
+            return set()
+        since = asyncio.get_running_loop().time() - LEFT_FOR
+        self._given_back = {id: (name, at) for id, (name, at) in self._given_back.items() if at > since}
+        return {name for name, _ in self._given_back.values()}

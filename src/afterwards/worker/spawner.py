@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from afterwards.worker.fresh_context import FreshContexts
+from afterwards.execution.fresh_context import FreshContexts
 
 
 class Spawner:

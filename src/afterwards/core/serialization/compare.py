@@ -3,7 +3,7 @@
 import builtins
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, ValuesView
 from dataclasses import is_dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -90,7 +90,7 @@ def walk(value: Any) -> Iterator[Any]:
 def parts(value: Any) -> Iterable[Any]:
     """Return the parts of a container, a model or a dataclass; of a dict only the values."""
     match value:
-        case list() | tuple() | set() | frozenset():
+        case list() | tuple() | set() | frozenset() | deque() | ValuesView():
             return value
         case dict():
             return value.values()

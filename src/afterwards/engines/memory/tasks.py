@@ -49,7 +49,7 @@ class Tasks:
     def __init__(self) -> None:
         self.by_id: dict[str, Task] = {}
         self.queued_since: dict[str, datetime] = {}
-        self.waits_since: dict[str, datetime] = {}  # of scheduled tasks that wait for no instant that the caller chose
+        self.waits_since: dict[str, datetime] = {}  # of tasks that wait for no instant that the caller chose
         self.counts: Counter[tuple[str, State]] = Counter()
         self._numbers: dict[str, int] = {}
         self._next_number = 0
@@ -192,7 +192,7 @@ class Tasks:
         return (self.by_id[place.id] for place in places if ids is None or place.id in ids)
 
     def _set_since(self, task: Task, since: datetime | None) -> None:
-        if task.state is State.SCHEDULED:
+        if task.state in (State.SCHEDULED, State.WAITING):
             self.waits_since.pop(task.id, None)
             if since:
                 self.waits_since[task.id] = since
@@ -224,9 +224,9 @@ class Tasks:
                 self.queued_since[task.id] = now
                 if task.set_aside is None:
                     insort(self._lanes.setdefault(_lane(task), []), Place(-task.priority, number, task.id))
-            case State.SCHEDULED if task.run_at:
+            case State.SCHEDULED | State.WAITING if task.run_at:
                 self.waits_since[task.id] = now
-                heappush(self._due, Timed(task.run_at, number, task.id))
+                heappush(self._due, Timed(task.run_at, number, task.id))  # that of a waiting task is passed over
             case State.RUNNING:
                 self._running[task.id] = None
             case _:

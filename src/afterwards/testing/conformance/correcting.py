@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from afterwards.core.routing import LiveWorker
 from afterwards.core.schedule import Every
+from afterwards.core.settling import SUCCEEDED
 from afterwards.engine import Engine, Fire
 from afterwards.testing.clock import START, FakeClock
 from afterwards.testing.conformance.support import LEASE, RETRY, SOON, Conformance, ids
@@ -24,6 +25,35 @@ class Correcting(Conformance):
         clock.advance(SOON)
         assert ids(await self.claim(engine)) == [delayed.id]
         assert not await engine.put_right(LEASE)
+
+    async def test_a_task_behind_another_begins_at_its_end_after_a_correction(
+        self, engine: Engine, clock: FakeClock
+    ) -> None:
+        clock.advance(AHEAD)
+        before = self.task()
+        behind, delayed = self.task(after=before.id), self.task(after=before.id, wait=SOON)
+        for task in (before, behind, delayed):
+            await engine.enqueue([task])
+        clock.advance(-AHEAD)
+        assert await engine.put_right(LEASE)
+        assert not await engine.put_right(LEASE)
+        [running] = await self.claim(engine)
+        await self.finish(engine, running, SUCCEEDED)
+        assert ids(await self.claim(engine)) == [behind.id]
+        clock.advance(SOON)
+        assert ids(await self.claim(engine)) == [delayed.id]
+
+    async def test_a_task_behind_another_keeps_an_instant_of_the_callers_own(
+        self, engine: Engine, clock: FakeClock
+    ) -> None:
+        clock.advance(AHEAD)
+        before = self.task()
+        await engine.enqueue([before])
+        behind = self.task(after=before.id, run_at=START + AHEAD * 3)
+        await engine.enqueue([behind])
+        clock.advance(-AHEAD)
+        await engine.put_right(LEASE)
+        assert (await self.one(engine, behind)).run_at == START + AHEAD * 3
 
     async def test_a_smaller_step_back_is_waited_out(self, engine: Engine, clock: FakeClock) -> None:
         clock.advance(HOURS)

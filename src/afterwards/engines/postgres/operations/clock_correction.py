@@ -15,6 +15,7 @@ AT_ONCE = 1000
 _CHANGED = ("run_at", "expires_at", "lease_until", "created_at", "since")
 
 _SCHEDULED = "state = 'scheduled' AND run_at > %s AND since > %s"
+_WAITING = "state = 'waiting' AND run_at > %s AND since > %s"
 _RUNNING = "state = 'running' AND lease_until > %s"
 _EXPIRING = """
     expires_at IS NOT NULL AND finished_at IS NULL AND expires_at > %s AND created_at > %s AND aside_from IS NULL
@@ -23,6 +24,7 @@ _QUEUED = "state = 'queued' AND coalesce(since, created_at) > %s"
 
 WRONG = f"""
     SELECT EXISTS (SELECT 1 FROM afterwards_tasks WHERE {_SCHEDULED})
+        OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE {_WAITING})
         OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE {_RUNNING})
         OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE {_EXPIRING})
         OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE {_QUEUED})
@@ -35,6 +37,8 @@ LOCK_WRONG = f"""
     SELECT {COLUMNS}, t.since FROM afterwards_tasks t
     WHERE t.seq IN (
         SELECT seq FROM afterwards_tasks WHERE {_SCHEDULED}
+        UNION
+        SELECT seq FROM afterwards_tasks WHERE {_WAITING}
         UNION
         SELECT seq FROM afterwards_tasks WHERE {_RUNNING}
         UNION
@@ -95,4 +99,4 @@ def _put_right(work: Work, task: Task, waits_since: int | None, lease: timedelta
 def _tasks(work: Work, lease: timedelta) -> tuple[int, ...]:
     """Return the values of the conditions that find tasks."""
     latest, longest = work.after(CORRECTION), work.after(CORRECTION + lease)
-    return latest, latest, longest, latest, latest, latest
+    return latest, latest, latest, latest, longest, latest, latest, latest

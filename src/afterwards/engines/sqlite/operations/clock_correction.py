@@ -19,6 +19,7 @@ WRONG = """
         OR EXISTS (SELECT 1 FROM afterwards_workers WHERE seen_at > ?)
         OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'running' AND lease_until > ?)
         OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'scheduled' AND run_at > ? AND queued_at > ?)
+        OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'waiting' AND run_at > ? AND queued_at > ?)
         OR EXISTS (
             SELECT 1 FROM afterwards_tasks INDEXED BY afterwards_expiring
             WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at > ? AND created_at > ?
@@ -34,6 +35,8 @@ WRONG_TASKS = f"""
     SELECT {COLUMNS}, queued_at FROM afterwards_tasks
     WHERE seq IN (
         SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at > ? AND queued_at > ?
+        UNION
+        SELECT seq FROM afterwards_tasks WHERE state = 'waiting' AND run_at > ? AND queued_at > ?
         UNION
         SELECT seq FROM afterwards_tasks WHERE state = 'running' AND lease_until > ?
         UNION
@@ -64,7 +67,7 @@ PUT_TASKS_RIGHT = """
 
 def is_any_wrong(connection: Connection, lease: timedelta) -> bool:
     latest, longest = _latest(connection, lease)
-    [found] = connection.execute(WRONG, (latest, latest, longest, *[latest] * 5)).fetchone()
+    [found] = connection.execute(WRONG, (latest, latest, longest, *[latest] * 7)).fetchone()
     return bool(found)
 
 
@@ -74,7 +77,7 @@ def put_right(connection: Connection, lease: timedelta) -> bool:
     connection.execute(PUT_SCHEDULES_RIGHT, (connection.instant, latest))
     connection.execute(PUT_WORKERS_RIGHT, (connection.instant, latest))
     connection.execute(PUT_STARTS_RIGHT, (latest,))
-    wrong = (latest, latest, longest, latest, latest, latest, AT_ONCE)
+    wrong = (*[latest] * 4, longest, *[latest] * 3, AT_ONCE)
     found: Sequence[rows.Row] = connection.execute(WRONG_TASKS, wrong).fetchall()
     many.update(connection, PUT_TASKS_RIGHT, [right for row in found for right in _put_right(connection, row, lease)])
     connection.queued = True  # the next due task may be due earlier than before

@@ -253,10 +253,11 @@ def test_the_environment_fills_what_the_code_leaves_open(monkeypatch: pytest.Mon
         Afterwards()
 
 
-def test_the_default_is_a_file_beside_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_is_a_file_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AFTERWARDS_URL", raising=False)
     monkeypatch.delenv("AFTERWARDS_WORKER", raising=False)
-    assert Afterwards().client.url == "sqlite:///afterwards.db"
+    assert Afterwards().client.url == f"sqlite:///{tmp_path}/afterwards.db"
     assert Afterwards().options.worker
 
 

@@ -214,6 +214,39 @@ async def test_a_plain_generator_is_told(url: str, caplog: pytest.LogCaptureFixt
         await until(lambda: any("whose body has not run" in record.getMessage() for record in caplog.records))
 
 
+class Hostile:
+    @property
+    def __class__(self) -> Any:  # type: ignore[override]  # on purpose
+        raise SystemExit("no class")
+
+
+@task
+def return_what_cannot_be_looked_into() -> Any:
+    return [Hostile()]
+
+
+async def test_a_result_that_cannot_be_looked_into_is_no_failure(url: str) -> None:
+    async with working(url):
+        assert (await finished(await return_what_cannot_be_looked_into.enqueue())).state is State.SUCCEEDED
+
+
+async def test_awaitables_within_what_a_plain_function_returns_are_told(
+    url: str, said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = FastAPI()
+    Afterwards(app, url)
+
+    @app.get("/")
+    async def handler(background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(lambda: [[say("never")]])
+        background_tasks.add_task(the_diary.append, "next")
+
+    async with serving(app) as http:
+        await http.get("/")
+        await until(lambda: said == ["next"])
+    assert any("a list that contains a coroutine" in record.getMessage() for record in caplog.records)
+
+
 def tell_by_a_coroutine(failed: FailedTask) -> Any:
     return say(f"told of {failed.name}")
 

@@ -51,17 +51,25 @@ def left_undone(result: Any) -> str | None:
 def refuse_undone(result: Any) -> None:
     """Raise TypeError for a result that cannot be stored, because some part of it, at any depth, is still to be done.
 
-    Its coroutines are closed. This takes long for a large value, so it is asked only about what cannot be stored.
+    This takes long for a large value, so it is asked only about what cannot be stored.
     """
-    undone = [part for part in walk(result) if _is_work(type(part)) and not _has_ended(part)]
+    if (left := undone_within(result)) is not None:
+        raise TypeError(f"it returned {left}")
+
+
+def undone_within(result: Any) -> str | None:
+    """Describe the first part of a value, at any depth, that is still to be done. Its coroutines are closed."""
+    try:
+        undone = [part for part in walk(result) if _is_work(type(part)) and not _has_ended(part)]
+    except BaseException:  # attributes of a user's object may raise anything
+        return None
     for part in undone:
         if type(part) is CoroutineType:
             part.close()
-    if undone:
-        where = "" if undone[0] is result else f"a {type(result).__name__} that contains "
-        raise TypeError(
-            f"it returned {where}a {type(undone[0]).__name__}, which is never awaited: return the result of awaiting it"
-        )
+    if not undone:
+        return None
+    where = "" if undone[0] is result else f"a {type(result).__name__} that contains "
+    return f"{where}a {type(undone[0]).__name__}, which is never awaited: return the result of awaiting it"
 
 
 def _is_work(kind: type) -> bool:

@@ -25,7 +25,7 @@ from afterwards.core.redaction import Redactor, says_secret
 from afterwards.core.routing import PlainRun
 from afterwards.core.task import Failure, FailureKind, NewTask
 from afterwards.core.text import frames_of, said_by, shortened, type_name, written
-from afterwards.execution.awaitables import awaited, done, left_undone
+from afterwards.execution.awaitables import awaited, done, left_undone, undone_within
 from afterwards.tasks.wrong_import import PlainCall, plain_call
 
 P = ParamSpec("P")
@@ -73,17 +73,17 @@ class PlainTask(BackgroundTask):
                 result = await self.func(*self.args, **self.kwargs)
             else:
                 result = await anyio.to_thread.run_sync(partial(self.func, *self.args, **self.kwargs), limiter=threads)
-            if not done(result):
+            if result is not None:
                 await self._finish(result)
         finally:
             plain_call.reset(before)
 
     async def _finish(self, result: Any) -> None:
-        """Await the function's result, which FastAPI discards. For a generator, only log that it never runs."""
-        if (left := left_undone(result)) is not None:
-            telemetry.left_undone(_name(self.func), left)
-        else:
+        """Await the function's result, which FastAPI discards. Only log a generator, or awaitables in a container."""
+        if not done(result) and left_undone(result) is None:
             await awaited(result)
+        elif (left := left_undone(result) or undone_within(result)) is not None:
+            telemetry.left_undone(_name(self.func), left)
 
 
 class Limits:

@@ -1,7 +1,6 @@
 """``Afterwards``, the installation of an application: its options, its store and its worker."""
 
 import asyncio
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
@@ -14,23 +13,18 @@ from afterwards import engines, environment
 from afterwards.client.client import Client
 from afterwards.client.handle import TaskHandle
 from afterwards.client.installations import installations
-from afterwards.core.claim import PausedTasks
-from afterwards.core.errors import EngineError, InvalidOption, UnknownFunction, UnknownTask
-from afterwards.core.keys import as_key
-from afterwards.core.names import check_name
+from afterwards.core.errors import EngineError, InvalidOption
 from afterwards.core.options import Options, lease_of
 from afterwards.core.problems import Problem
 from afterwards.core.routing import Unroutable
 from afterwards.core.spans import as_span
 from afterwards.core.spelling import check_names
-from afterwards.core.task import Task
 from afterwards.core.text import shown
 from afterwards.dashboard import place
-from afterwards.engine import InAFile, Paused
+from afterwards.engine import InAFile
 from afterwards.tasks import compatibility
 from afterwards.tasks.desk import TaskDesk
 from afterwards.tasks.function import Call, TaskFunction
-from afterwards.tasks.registry import registry
 from afterwards.tasks.schedules import ScheduleDesk
 from afterwards.tasks.several import enqueue_many
 from afterwards.web import embedded_worker, health, install
@@ -204,50 +198,6 @@ class Afterwards(TaskDesk):
             "write `await tasks.enqueue_many(...)` in async code"
         )
 
-    async def get(
-        self, id: str | None = None, *, key: str | None = None, function: TaskFunction[Any, Any, Any] | None = None
-    ) -> TaskHandle[Any]:
-        """Return the handle of a stored task, by its id or by its ``idempotency_key``.
-
-        Keys are separate for each function. If several functions have a task with this key, ``function`` selects one.
-        Raises UnknownTask if no such task is stored, and InvalidOption if the key is ambiguous.
-        """
-        if (id is None) == (key is None) or not isinstance(id if key is None else key, str):
-            raise InvalidOption(f"tasks.get(id={shown(id)}, key={shown(key)}): give one of them, as text")
-        task = await (self.client.get(id) if id is not None else self._with_key(key or "", function))
-        try:
-            return registry.get(task.name).handle(task.id, self.client)
-        except UnknownFunction:
-            return TaskHandle(
-                task.id, self.client, lambda result: None if result is None else json.loads(result), name=task.name
-            )
-
-    async def _with_key(self, key: str, function: TaskFunction[Any, Any, Any] | None) -> Task:
-        functions = registry if function is None else [function]
-        found = await self.client.with_keys({f"{one.identity}/{as_key(key)}" for one in functions})
-        if len(found) > 1:
-            names = ", ".join(sorted(task.name for task in found))
-            raise InvalidOption(f"tasks.get(key={key!r}): {names} have a task with this key: say function=...")
-        if not found:
-            raise UnknownTask(key, "key")
-        return found[0]
-
-    async def pause(self, *what: TaskFunction[Any, Any, Any], queue: str | None = None) -> None:
-        """Pause task functions or a queue until ``resume``: no worker starts their tasks. Running tasks continue.
-
-        Tasks are still stored. A pause applies to all processes, and persists across restarts.
-        """
-        await (await self.client.open()).pause(_paused(what, queue))
-
-    async def resume(self, *what: TaskFunction[Any, Any, Any], queue: str | None = None) -> None:
-        """End the pause of task functions or of a queue."""
-        await (await self.client.open()).resume(_paused(what, queue))
-
-    async def paused(self) -> PausedTasks:
-        """Return the names of paused task functions and the paused queues."""
-        paused = await (await self.client.open()).paused()
-        return PausedTasks(queues=paused.queues, names=paused.names)
-
     async def backup(self, path: str | Path) -> None:
         """Write a consistent snapshot of all tasks to a file. An existing file is replaced.
 
@@ -305,16 +255,6 @@ class Afterwards(TaskDesk):
         turn, are not listed.
         """
         return await find_unroutable(await self.client.open())
-
-
-def _paused(functions: Sequence[TaskFunction[Any, Any, Any]], queue: str | None) -> Paused:
-    for function in functions:
-        if not isinstance(function, TaskFunction):
-            raise InvalidOption(f"{function!r} is not a task function: give one that @task made, or queue=...")
-    if not functions and queue is None:
-        raise InvalidOption("nothing to pause or resume: give task functions, or queue=...")
-    queues = frozenset() if queue is None else frozenset({check_name("queue", queue)})
-    return Paused(queues=queues, names=frozenset(name for one in functions for name in (one.name, *one.aliases)))
 
 
 def _names(queues: Collection[str] | None) -> frozenset[str] | None:

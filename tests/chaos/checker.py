@@ -158,7 +158,11 @@ def effects_have_a_record(evidence: Evidence) -> Iterator[Violation]:
 def each_attempt_is_recorded_once(evidence: Evidence) -> Iterator[Violation]:
     """Failures count up; the last attempt is the one that decided; what began is on record."""
     for record in evidence.records:
-        attempts = [failure.attempt for failure in record.failures]
+        crashed = {failure.attempt for failure in record.failures if failure.kind is FailureKind.CRASHED}
+        late = [failure.attempt for failure in record.failures if failure.kind is FailureKind.LATE]
+        if not crashed.issuperset(late) or len({*late}) < len(late):
+            yield Violation(Rule.MISRECORDED, f"{_shown(record)} ended late in {late}, and crashed in {crashed}")
+        attempts = [failure.attempt for failure in record.failures if failure.kind is not FailureKind.LATE]
         if record.state is State.SUCCEEDED:
             attempts.append(record.attempt)
         if attempts != sorted(set(attempts)):
@@ -192,7 +196,7 @@ def failures_are_on_purpose(evidence: Evidence) -> Iterator[Violation]:
     for record in evidence.records:
         for failure in record.failures:
             purpose = failure.kind is FailureKind.RAISED and failure.message.startswith(ON_PURPOSE)
-            if not purpose and failure.kind not in (FailureKind.CRASHED, FailureKind.RELEASED):
+            if not purpose and failure.kind not in (FailureKind.CRASHED, FailureKind.RELEASED, FailureKind.LATE):
                 yield Violation(Rule.MISRECORDED, f"{_shown(record)} failed: {failure.kind}, {failure.message}")
 
 

@@ -151,6 +151,7 @@ class Terminal:
         self.code: int | None = None
         self._pid, self._terminal = pty.fork()
         if self._pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background processes ignore it
             os.chdir(folder)
             given = ENVIRONMENT | {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "24"} | environment
             os.execve(sys.executable, [sys.executable, "-m", "afterwards", *arguments], given)

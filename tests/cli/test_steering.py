@@ -111,6 +111,7 @@ def test_watched_numbers_are_lines_of_json(shop: Path) -> None:
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background processes ignore it
     ) as watching:
         assert watching.stdout
         for _ in range(3):

@@ -63,5 +63,5 @@ async def test_pauses_of_schedules_are_logged(house: House, caplog: pytest.LogCa
     await (await house.engine()).register_schedules({"of_another": "0 4 * * * UTC"})
     await change(house.http, "clean_up", "pause")
     await change(house.http, "of_another", "pause")
-    said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("dashboard:")]
+    said = [record.getMessage() for record in caplog.records if record.name == "afterwards.dashboard"]
     assert said == [f"dashboard: anna asked to pause schedule {name}" for name in ("clean_up", "of_another")]

@@ -23,6 +23,7 @@ from afterwards.engines.postgres import PostgresEngine
 from afterwards.engines.sqlite import SQLiteEngine
 from afterwards.testing.clock import START, FakeClock
 from afterwards.testing.conformance.moving import Moving
+from afterwards.testing.conformance.moving_tasks import MovedTasks
 from afterwards.testing.conformance.support import FAILURE, Conformance, ids
 from servers.postgres import PostgresServer
 
@@ -215,7 +216,7 @@ class TestWorkersOfTheSource(Conformance):
             await refuse_same_store(engine, engine)
 
 
-class TestFromFileToFile(Moving):
+class TestFromFileToFile(Moving, MovedTasks):
     @pytest.fixture
     async def engine(self, clock: FakeClock, tmp_path: Path) -> AsyncIterator[Engine]:
         async with SQLiteEngine(tmp_path / "tasks.db", clock=clock) as engine:
@@ -228,7 +229,7 @@ class TestFromFileToFile(Moving):
 
 
 @pytest.mark.xdist_group("postgres")
-class TestFromFileToServer(Moving):
+class TestFromFileToServer(Moving, MovedTasks):
     @pytest.fixture
     async def engine(self, clock: FakeClock, tmp_path: Path) -> AsyncIterator[Engine]:
         async with SQLiteEngine(tmp_path / "tasks.db", clock=clock) as engine:

@@ -13,6 +13,8 @@ from afterwards.core.routing import LiveWorker
 from afterwards.core.task import NewTask
 from afterwards.engine import Paused, Query
 from afterwards.engines.memory import MemoryEngine
+from afterwards.execution.lateness import Lateness
+from afterwards.execution.plain_runs import PlainRuns
 from afterwards.tasks.registry import registry
 from afterwards.testing.clock import START, FakeClock
 from afterwards.worker import registration
@@ -99,7 +101,8 @@ async def test_what_is_paused_is_not_unroutable(engine: MemoryEngine, clock: Fak
 async def test_a_worker_warns_once_and_again_when_it_comes_back(
     engine: MemoryEngine, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    attendance = Registration(engine, "w", registry, Options(), clock=clock)
+    lateness, plain_runs = Lateness(), PlainRuns()
+    attendance = Registration(engine, "w", registry, Options(), clock=clock, lateness=lateness, plain_runs=plain_runs)
     stored = await engine.enqueue([NewTask(id="1", name="f", arguments="{}")])
     clock.advance(MINUTE * 20)
     await attendance.register()

@@ -1,19 +1,25 @@
-"""What people ask about the tasks of an installation, and do to many of them at once."""
+"""What people ask about the tasks of an installation, and do to them: to one, to many at once, and to whole queues."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Unpack
+from typing import Any, Unpack
 
 from afterwards.client import steering
 from afterwards.client.client import Client
-from afterwards.client.handle import CANCELLED_BY_APPLICATION, checked_reason
-from afterwards.core.errors import InvalidOption
+from afterwards.client.handle import CANCELLED_BY_APPLICATION, TaskHandle, checked_reason
+from afterwards.core.claim import Paused, PausedTasks
+from afterwards.core.errors import InvalidOption, UnknownFunction, UnknownTask
+from afterwards.core.keys import as_key
+from afterwards.core.names import check_name
 from afterwards.core.record import TaskRecord
 from afterwards.core.routing import ALIVE
-from afterwards.core.task import State
+from afterwards.core.task import State, Task
 from afterwards.core.text import shown
 from afterwards.tasks.filters import Which, WhichOrAll, checked_limit, filter_of, filter_to_change
+from afterwards.tasks.function import TaskFunction
+from afterwards.tasks.registry import registry
 
 
 class TaskPage(list[TaskRecord]):
@@ -38,7 +44,7 @@ class TaskStats:
 
 
 class TaskDesk:
-    """Lists, counts and changes the tasks of an installation."""
+    """Finds, lists, counts, changes and pauses the tasks of an installation."""
 
     client: Client
 
@@ -92,3 +98,57 @@ class TaskDesk:
         """Delete the records of finished tasks, and their files. Returns how many, as ``requeue``."""
         wanted = filter_to_change("tasks.delete", which, self.client.now())
         return await steering.delete(await self.client.open(), wanted)
+
+    async def get(
+        self, id: str | None = None, *, key: str | None = None, function: TaskFunction[Any, Any, Any] | None = None
+    ) -> TaskHandle[Any]:
+        """Return the handle of a stored task, by its id or by its ``idempotency_key``.
+
+        Keys are separate for each function. If several functions have a task with this key, ``function`` selects one.
+        Raises UnknownTask if no such task is stored, and InvalidOption if the key is ambiguous.
+        """
+        if (id is None) == (key is None) or not isinstance(id if key is None else key, str):
+            raise InvalidOption(f"tasks.get(id={shown(id)}, key={shown(key)}): give one of them, as text")
+        task = await (self.client.get(id) if id is not None else self._with_key(key or "", function))
+        try:
+            return registry.get(task.name).handle(task.id, self.client)
+        except UnknownFunction:
+            return TaskHandle(
+                task.id, self.client, lambda result: None if result is None else json.loads(result), name=task.name
+            )
+
+    async def _with_key(self, key: str, function: TaskFunction[Any, Any, Any] | None) -> Task:
+        functions = registry if function is None else [function]
+        found = await self.client.with_keys({f"{one.identity}/{as_key(key)}" for one in functions})
+        if len(found) > 1:
+            names = ", ".join(sorted(task.name for task in found))
+            raise InvalidOption(f"tasks.get(key={key!r}): {names} have a task with this key: say function=...")
+        if not found:
+            raise UnknownTask(key, "key")
+        return found[0]
+
+    async def pause(self, *what: TaskFunction[Any, Any, Any], queue: str | None = None) -> None:
+        """Pause task functions or a queue until ``resume``: no worker starts their tasks. Running tasks continue.
+
+        Tasks are still stored. A pause applies to all processes, and persists across restarts.
+        """
+        await (await self.client.open()).pause(_paused(what, queue))
+
+    async def resume(self, *what: TaskFunction[Any, Any, Any], queue: str | None = None) -> None:
+        """End the pause of task functions or of a queue."""
+        await (await self.client.open()).resume(_paused(what, queue))
+
+    async def paused(self) -> PausedTasks:
+        """Return the names of paused task functions and the paused queues."""
+        paused = await (await self.client.open()).paused()
+        return PausedTasks(queues=paused.queues, names=paused.names)
+
+
+def _paused(functions: Sequence[TaskFunction[Any, Any, Any]], queue: str | None) -> Paused:
+    for function in functions:
+        if not isinstance(function, TaskFunction):
+            raise InvalidOption(f"{function!r} is not a task function: give one that @task made, or queue=...")
+    if not functions and queue is None:
+        raise InvalidOption("nothing to pause or resume: give task functions, or queue=...")
+    queues = frozenset() if queue is None else frozenset({check_name("queue", queue)})
+    return Paused(queues=queues, names=frozenset(name for one in functions for name in (one.name, *one.aliases)))

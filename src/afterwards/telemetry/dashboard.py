@@ -1,8 +1,13 @@
 """Log lines about the dashboard."""
 
 import logging
+from functools import partial
 
-from afterwards.telemetry.writing import once, write
+from afterwards.telemetry import writing
+from afterwards.telemetry.writing import DASHBOARD
+
+once = partial(writing.once, logger=DASHBOARD)
+write = partial(writing.write, logger=DASHBOARD)
 
 
 def dashboard_closed() -> None:

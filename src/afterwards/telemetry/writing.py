@@ -16,7 +16,9 @@ from afterwards.core.text import frames_of, printable, said_by, shortened, type_
 log = logging.getLogger("afterwards")
 """The parent of all our loggers: its level and its handlers apply to all of them."""
 
-TASKS, REQUESTS, STORE, WORKER = (log.getChild(area) for area in ("tasks", "requests", "store", "worker"))
+TASKS, REQUESTS, STORE, WORKER, DASHBOARD = (
+    log.getChild(area) for area in ("tasks", "requests", "store", "worker", "dashboard")
+)
 """The loggers, by the subject of their lines."""
 
 

@@ -13,6 +13,7 @@ from afterwards.testing.conformance.history import ComingLate, Logging, Tallying
 from afterwards.testing.conformance.joining import Joining, TransactionConformance
 from afterwards.testing.conformance.limiting import Filling, Limiting, Pausing
 from afterwards.testing.conformance.moving import Moving
+from afterwards.testing.conformance.moving_tasks import MovedTasks
 from afterwards.testing.conformance.publishing import Publishing
 from afterwards.testing.conformance.reading import Pruning, Reading
 from afterwards.testing.conformance.reopening import ReopeningConformance
@@ -65,6 +66,7 @@ class EngineConformance(
     WaitingForWorkers,
     Waiting,
     Moving,
+    MovedTasks,
 ):
     """Every promise of the ``Engine`` protocol. Subclass it, and give it your engine.
 

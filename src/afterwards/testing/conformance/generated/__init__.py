@@ -5,8 +5,8 @@ that late workers and repeated calls come up by themselves. A difference is show
 it.
 """
 
+from afterwards.testing.conformance.generated.asked import Asked
 from afterwards.testing.conformance.generated.difference import difference
 from afterwards.testing.conformance.generated.suite import GeneratedConformance
-from afterwards.testing.conformance.generated.world import Asked
 
 __all__ = ["Asked", "GeneratedConformance", "difference"]

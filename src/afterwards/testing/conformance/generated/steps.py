@@ -10,8 +10,9 @@ from afterwards.core.progress import Progress
 from afterwards.core.settling import Cancelled, Raised, Released, SetAside, Snoozed, Succeeded
 from afterwards.core.task import State
 from afterwards.engine import Paused
+from afterwards.testing.conformance.generated.asked import Asked
 from afterwards.testing.conformance.generated.invariants import SECOND
-from afterwards.testing.conformance.generated.world import NAMES, Asked, World
+from afterwards.testing.conformance.generated.world import NAMES, World
 
 Draw = Callable[[Random], Any]
 

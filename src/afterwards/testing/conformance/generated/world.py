@@ -1,7 +1,7 @@
 """Two engines, and the operations that are done to both."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -13,10 +13,11 @@ from afterwards.core.retry import Retry
 from afterwards.core.routing import LiveWorker
 from afterwards.core.settling import Outcome
 from afterwards.core.tallies import KEPT, STEP
-from afterwards.core.task import Failure, FailureKind, Lease, LogLine, NewTask, State, Task, task_id
+from afterwards.core.task import Lease, LogLine, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine, Fire, Heartbeat, Paused, Query
 from afterwards.engines.memory import MemoryEngine
 from afterwards.testing.clock import START, FakeClock
+from afterwards.testing.conformance.generated.asked import Asked
 from afterwards.testing.conformance.generated.difference import difference
 from afterwards.testing.conformance.generated.invariants import (
     LIMITS,
@@ -32,33 +33,6 @@ T = TypeVar("T")
 LEASE = 30 * SECOND
 NAMES = frozenset({"greet", "thank"})
 FIRES = 10 * SECOND
-FAILURE = Failure(attempt=1, at=START, worker="w", kind=FailureKind.RAISED, type="ValueError", message="no")
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One call of an enqueue. Its ``repr`` leaves out the defaults."""
-
-    name: str = "greet"
-    queue: str = "default"
-    priority: int = 0
-    retention: int = 1_000_000
-    after: int | None = None  # 0: the call just before it
-    held: bool = False
-    wait: int = 0
-    plain: bool = False
-    chained: bool = False
-    expires: int | None = None
-    unique_key: str | None = None
-    idempotency_key: str | None = None
-    limit_key: str = ""
-    rerun_after_crash: bool = True
-    max_queued: int | None = None
-    secrets: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        given = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
-        return f"Asked({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
 
 @dataclass
@@ -278,26 +252,7 @@ class World:
     def _new(self, asked: Asked) -> NewTask:
         after = None if asked.after is None or not self.ids else self._ids([asked.after])[0]
         self.ids.append(task_id(START, (2**79 - len(self.ids)).to_bytes(10)))  # they decrease: nothing to order by
-        return NewTask(
-            id=self.ids[-1],
-            name=asked.name,
-            arguments="{}",
-            queue=asked.queue,
-            priority=asked.priority,
-            retention=asked.retention * SECOND,
-            after=after,
-            held=asked.held,
-            wait=asked.wait * SECOND,
-            failure=FAILURE if asked.plain else None,
-            chained=asked.chained,
-            expires=None if asked.expires is None else asked.expires * SECOND,
-            unique_key=None if asked.plain else asked.unique_key,
-            idempotency_key=asked.idempotency_key,
-            limit_key=asked.limit_key,
-            rerun_after_crash=asked.rerun_after_crash,
-            max_queued=asked.max_queued,
-            secrets=asked.secrets,
-        )
+        return asked.new(self.ids[-1], after)
 
     def _logged(self, task: Task, lines: int) -> tuple[LogLine, ...]:
         line = LogLine(attempt=task.attempt, at=self.clock(), level="INFO", logger="shop", message="a line")

@@ -1,6 +1,7 @@
 """``afterwards list`` and ``show``."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_a_table_fits_80_columns_and_says_what_went_wrong(shop: Path) -> None:
     assert "ValueError: no such address: ada@example.org with [hidden]" in done.stdout
     assert "\x1b" not in done.stdout
     assert done.stdout.count(" ago") == 6
-    assert " in 59 min" in done.stdout
+    assert re.search(r" in [1-5]?\d min", done.stdout)  # one waits for an hour; the folder was prepared a while ago
 
 
 def test_a_wide_terminal_shows_queues_and_colors(shop: Path) -> None:

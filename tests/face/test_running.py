@@ -49,7 +49,7 @@ def test_the_users_own_logging_is_left_alone(tmp_path: Path) -> None:
         """,
     )
     with uvicorn(tmp_path) as server:
-        server.says("MINE INFO afterwards afterwards: sqlite")
+        server.says(r"MINE INFO afterwards\.worker afterwards: sqlite")
     assert len(re.findall("worker here", server.output)) == 1
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from afterwards.cli import times
-from afterwards.cli.workers import ALIVE
 from afterwards.client.steering import MOST_LISTED, Filter, listed
+from afterwards.core.routing import ALIVE
 from afterwards.core.task import FINISHED, State, Task
 from afterwards.engine import Engine
 

@@ -1,14 +1,14 @@
 """``afterwards schedules``: the schedules of task functions, their last fire and their next one."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from afterwards.cli import output, times
 from afterwards.cli.options import App, AsJson, Url
 from afterwards.cli.store import Store, named, run
 from afterwards.core.errors import InvalidOption
-from afterwards.core.schedule import Cron, Every, Schedule, StoredSchedule, next_fire
+from afterwards.core.schedule import StoredSchedule, next_fire, of_text
 from afterwards.engine import Engine
 from afterwards.tasks.registry import registry
 
@@ -71,7 +71,7 @@ def _all(stored: list[StoredSchedule], store: Store, now: datetime) -> list[Show
 
 def _shown(stored: StoredSchedule, name: str, now: datetime) -> Shown:
     try:
-        schedule = read(stored.expression)
+        schedule = of_text(stored.expression)
         at = None if stored.paused else next_fire(schedule, max(now, stored.after))
     except InvalidOption:  # a later version wrote it, or cronsim is not installed here
         at = None
@@ -82,26 +82,6 @@ def _shown(stored: StoredSchedule, name: str, now: datetime) -> Shown:
         last_fire=stored.last_fire,
         paused=stored.paused,
     )
-
-
-def read(expression: str) -> Schedule:
-    """Return the schedule that was stored as this text. Raises InvalidOption.
-
-    >>> read("every 1 day, 0:05:00")
-    Every(span=datetime.timedelta(days=1, seconds=300))
-    """
-    if not expression.startswith("every "):
-        fields, _, tz = expression.rpartition(" ")
-        return Cron(fields, tz)
-    days, _, clock = expression.removeprefix("every ").rpartition(", ")
-    try:
-        hours, minutes, seconds = clock.split(":")
-        span = timedelta(
-            days=int(days.split()[0]) if days else 0, hours=int(hours), minutes=int(minutes), seconds=float(seconds)
-        )
-    except ValueError as error:
-        raise InvalidOption(f"{expression!r} is no schedule") from error
-    return Every(span)
 
 
 def _json(one: Shown) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import reduce
 from typing import Annotated, Any
 
 import typer
@@ -14,8 +13,8 @@ from rich.text import Text
 from afterwards.cli import output, times
 from afterwards.cli.options import App, AsJson, Url
 from afterwards.cli.store import named, run
-from afterwards.cli.workers import ALIVE
-from afterwards.core.tallies import Ends, added
+from afterwards.client.workers import live_workers
+from afterwards.core.tallies import Ends, total
 from afterwards.core.task import State
 from afterwards.engine import Engine, Stats
 
@@ -39,7 +38,7 @@ class Numbers:
     workers: int
 
     def of_state(self, state: State) -> int:
-        return sum(number for (_, found), number in self.stats.counts.items() if found is state)
+        return self.stats.by_state.get(state, 0)
 
 
 def stats(watch: Watch = False, every: Every = 2.0, as_json: AsJson = False, url: Url = None, app: App = None) -> None:
@@ -67,11 +66,9 @@ def stats(watch: Watch = False, every: Every = 2.0, as_json: AsJson = False, url
 
 async def numbers(engine: Engine) -> Numbers:
     ends = {
-        name: reduce(added, (tally.ends for tally in await engine.tallies(span, step)), Ends())
-        for name, (span, step) in SPANS.items()
+        name: total([tally.ends for tally in await engine.tallies(span, step)]) for name, (span, step) in SPANS.items()
     }
-    living = [one for one in await engine.workers(ALIVE) if not one.has_left]
-    return Numbers(stats=await engine.stats(), ends=ends, workers=len(living))
+    return Numbers(stats=await engine.stats(), ends=ends, workers=len(await live_workers(engine)))
 
 
 async def _live(engine: Engine, every: float) -> None:

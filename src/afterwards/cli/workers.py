@@ -11,12 +11,9 @@ from afterwards.cli import output, times
 from afterwards.cli.options import App, AsJson, Url
 from afterwards.cli.store import named, run
 from afterwards.client.steering import Filter, listed
-from afterwards.core.routing import FORGOTTEN_AFTER, LiveWorker
+from afterwards.core.routing import ALIVE, FORGOTTEN_AFTER, LiveWorker
 from afterwards.core.task import State, Task
 from afterwards.engine import Engine
-
-ALIVE = timedelta(seconds=45)
-"""How long ago a live worker was seen at most: it announces itself every ten seconds."""
 
 MOST_RUNNING = 1000
 """Running tasks that are looked at for their workers."""

@@ -55,6 +55,14 @@ def as_number(value: Any) -> Any:
     return 0.0 if number != number else max(-_LARGEST, min(_LARGEST, number))
 
 
+def stored_progress(text: str) -> Progress:
+    """Return the stored progress. It decides nothing, so a part that cannot be read is only reported."""
+    try:
+        return Progress.of_text(text)
+    except (ValueError, TypeError, RecursionError):
+        return Progress(note="the stored progress cannot be read")
+
+
 def _short(text: str) -> str:
     return shortened(text, limit=TEXT_LIMIT // 4)
 

@@ -32,3 +32,19 @@ class Stats:
 
     counts: Mapping[tuple[str, State], int]  # by queue and state, without zeros
     oldest: timedelta | None  # time since the first of them became claimable, as in ``unroutable``; paused ones count
+
+    @property
+    def by_state(self) -> dict[State, int]:
+        """The number of tasks in each state in which there are any."""
+        counts: dict[State, int] = {}
+        for (_, state), count in self.counts.items():
+            counts[state] = counts.get(state, 0) + count
+        return counts
+
+    @property
+    def by_queue(self) -> dict[str, dict[State, int]]:
+        """The number of tasks in each queue and state in which there are any."""
+        counts: dict[str, dict[State, int]] = {}
+        for (queue, state), count in self.counts.items():
+            counts.setdefault(queue, {})[state] = count
+        return counts

@@ -22,6 +22,7 @@ MOST_AT_ONCE = 100
 """The most missed fires that one write stores tasks for."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EVERY = "every "
 _FIRST_LOOK = timedelta(minutes=1)
 _FURTHER_BACK = 8
 
@@ -95,7 +96,7 @@ class Every:
             yield at
 
     def __str__(self) -> str:
-        return f"every {self.span}"
+        return f"{_EVERY}{self.span}"
 
 
 Schedule = Cron | Every
@@ -148,6 +149,28 @@ def wanted(
     if cron is not None:
         return Cron(cron, "UTC" if tz is None else tz), policy
     return None if every is None else Every(as_span(every, "every")), policy
+
+
+def of_text(text: str) -> Schedule:
+    """Return the schedule of which this is the text. Raises InvalidOption.
+
+    >>> of_text("every 1 day, 0:05:00")
+    Every(span=datetime.timedelta(days=1, seconds=300))
+    """
+    expression, tz = expression_and_zone(text)
+    return _every(text) if tz is None else Cron(expression, tz)
+
+
+def expression_and_zone(text: str) -> tuple[str, str | None]:
+    """Return the parts of a schedule's text; a span has no zone.
+
+    >>> expression_and_zone("0 3 * * * Europe/Berlin"), expression_and_zone("every 0:05:00")
+    (('0 3 * * *', 'Europe/Berlin'), ('every 0:05:00', None))
+    """
+    if text.startswith(_EVERY):
+        return text, None
+    expression, _, tz = text.rpartition(" ")
+    return expression, tz
 
 
 def fires(schedule: Schedule, after: datetime, until: datetime) -> Iterator[datetime]:
@@ -229,6 +252,18 @@ def paused(stored: StoredSchedule) -> StoredSchedule:
 def resumed(stored: StoredSchedule, now: datetime) -> StoredSchedule:
     """Return the schedule after its pause. Fires missed during the pause are skipped."""
     return replace(stored, paused=False, after=max(corrected(stored.after, now), now)) if stored.paused else stored
+
+
+def _every(text: str) -> Every:
+    days, _, clock = text.removeprefix(_EVERY).rpartition(", ")
+    try:
+        hours, minutes, seconds = clock.split(":")
+        span = timedelta(
+            days=int(days.split()[0]) if days else 0, hours=int(hours), minutes=int(minutes), seconds=float(seconds)
+        )
+    except ValueError as error:
+        raise InvalidOption(f"{text!r} is no schedule") from error
+    return Every(span)
 
 
 def _policy(missed: str) -> Missed:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from typing import NamedTuple
 
 from afterwards.core.settling import Settled
@@ -55,6 +56,10 @@ def step_of(at: datetime, step: timedelta = STEP) -> datetime:
 
 def added(one: Ends, other: Ends) -> Ends:
     return Ends(*(first + second for first, second in zip(one, other, strict=True)))
+
+
+def total(ends: Iterable[Ends]) -> Ends:
+    return reduce(added, ends, Ends())
 
 
 def _kind(settled: Settled) -> str:

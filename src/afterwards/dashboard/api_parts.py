@@ -1,25 +1,20 @@
 """The JSON API below ``{prefix}/api``: numbers, queues, pauses, schedules and workers."""
 
-from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
 
+from afterwards.client.workers import live_workers
 from afterwards.core.errors import UnknownFunction
 from afterwards.core.routing import FORGOTTEN_AFTER, LiveWorker
-from afterwards.core.task import State
 from afterwards.dashboard import actions, numbers, schedules, shapes
 from afterwards.dashboard.filters import Name
 from afterwards.dashboard.site import Acting, Site, Visited
 from afterwards.dashboard.throughput import Span, throughput
 from afterwards.engine import Paused
 from afterwards.tasks.registry import registry
-from afterwards.worker.registration import REGISTER_EVERY
-
-SILENT_AFTER = 3 * REGISTER_EVERY
-"""A worker that was not seen for so long may be dead."""
 
 NO_SCHEDULE: dict[int | str, dict[str, Any]] = {
     404: {"model": shapes.Refused, "description": "There is no such schedule"}
@@ -50,9 +45,7 @@ async def list_queues(site: Visited) -> shapes.Queues:
     """List the queues that have tasks or are paused."""
     engine = await site.engine()
     paused = (await engine.paused()).queues
-    counts: defaultdict[str, dict[State, int]] = defaultdict(dict)
-    for (queue, state), count in (await engine.stats()).counts.items():
-        counts[queue][state] = count
+    counts = (await engine.stats()).by_queue
     return shapes.Queues(
         queues=[
             shapes.QueueCounts(queue=queue, paused=queue in paused, states=counts.get(queue, {}))
@@ -117,7 +110,7 @@ async def resume_schedule(site: Acting, name: Name) -> shapes.PausedNow:
 async def list_workers(site: Visited) -> Any:
     """List the workers that were seen within the last day."""
     engine = await site.engine()
-    alive = {one.id for one in await engine.workers(SILENT_AFTER) if not one.has_left}
+    alive = {one.id for one in await live_workers(engine)}
     seen = await engine.workers(FORGOTTEN_AFTER)
     return shapes.Workers(workers=[_worker(one, alive) for one in seen])
 

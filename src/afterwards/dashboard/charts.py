@@ -3,11 +3,10 @@
 The geometry is decided here, and the template draws it. Labels are outside the drawing, so that it may be stretched.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from afterwards.core.tallies import Ends, added
+from afterwards.core.tallies import Ends, total
 from afterwards.dashboard.throughput import Span, Throughput
 
 HEIGHT = 120
@@ -86,7 +85,7 @@ def chart(found: Throughput) -> Chart:
         ),
         width=len(ends) * (BAR + GAP) - GAP,
         line=line,
-        total=_sum(ends),
+        total=total(ends),
         peak=max(sum(one) for one in ends),
         labels=_labels(found),
     )
@@ -114,10 +113,3 @@ def _parts(ends: Ends, line: float, scale: float) -> tuple[Part, ...]:
         Part(kind="retried", y=round(line + failed, 1), height=retried),
     )
     return tuple(part for part in parts if part.height)
-
-
-def _sum(ends: Sequence[Ends]) -> Ends:
-    total = Ends()
-    for one in ends:
-        total = added(total, one)
-    return total

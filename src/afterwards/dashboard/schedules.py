@@ -2,7 +2,7 @@
 
 from afterwards import telemetry
 from afterwards.core.errors import NotScheduled, UnknownFunction
-from afterwards.core.schedule import StoredSchedule
+from afterwards.core.schedule import StoredSchedule, expression_and_zone
 from afterwards.dashboard import actions
 from afterwards.dashboard.site import Site
 from afterwards.engine import Paused
@@ -47,10 +47,8 @@ async def _is_stored(site: Site, name: str) -> bool:
 
 
 def _of_others(stored: StoredSchedule) -> ScheduleRecord:
-    """Return the record of a schedule that another process has stored. It is stored as text."""
-    expression, tz = stored.expression, None
-    if not expression.startswith("every "):
-        expression, _, tz = expression.rpartition(" ")
+    """Return the record of a schedule that another process has stored."""
+    expression, tz = expression_and_zone(stored.expression)
     return ScheduleRecord(
         name=stored.name,
         expression=expression,

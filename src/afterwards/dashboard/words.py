@@ -1,10 +1,12 @@
 """Spans, instants, numbers and schedules in plain English."""
 
-import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+from afterwards.core.errors import InvalidOption
+from afterwards.core.schedule import Every, of_text
+
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-_EVERY = re.compile(r"every (?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
 def span(value: timedelta) -> str:
@@ -89,9 +91,11 @@ def schedule(expression: str, tz: str | None) -> str:
     >>> schedule("0 3 * * *", "Europe/Berlin")
     'At 03:00 every day (Europe/Berlin)'
     """
-    if found := _EVERY.fullmatch(expression):
-        days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
-        return f"Every {span(timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds))}"
+    if tz is None:
+        with suppress(InvalidOption):  # a later version wrote it
+            found = of_text(expression)
+            if isinstance(found, Every):
+                return f"Every {span(found.span)}"
     said = _explained(expression)
     return f"{said} ({tz})" if tz and said != expression else said
 

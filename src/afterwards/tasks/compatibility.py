@@ -7,9 +7,9 @@ from dataclasses import replace
 from afterwards import telemetry
 from afterwards.client.client import Client
 from afterwards.client.steering import pages
+from afterwards.client.workers import live_workers
 from afterwards.core.errors import UnknownFunction
 from afterwards.core.problems import Problem, ProblemKind, Tally
-from afterwards.core.routing import ALIVE
 from afterwards.core.task import FINISHED, State, Task
 from afterwards.engine import Engine, Query
 from afterwards.execution.decoding import misfits
@@ -56,7 +56,7 @@ async def _left_to_nobody(engine: Engine, problems: Collection[Problem]) -> list
     """Return the problems without those of functions that another live worker knows."""
     if not any(problem.what is ProblemKind.NAME for problem in problems):
         return [*problems]
-    known = {name for worker in await engine.workers(ALIVE) if not worker.has_left for name in worker.names}
+    known = {name for worker in await live_workers(engine) for name in worker.names}
     return [problem for problem in problems if problem.what is not ProblemKind.NAME or problem.name not in known]
 
 

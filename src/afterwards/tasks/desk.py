@@ -9,12 +9,12 @@ from typing import Any, Unpack
 from afterwards.client import steering
 from afterwards.client.client import Client
 from afterwards.client.handle import CANCELLED_BY_APPLICATION, TaskHandle, checked_reason
+from afterwards.client.workers import live_workers
 from afterwards.core.claim import Paused, PausedTasks
 from afterwards.core.errors import InvalidOption, UnknownFunction, UnknownTask
 from afterwards.core.keys import as_key
 from afterwards.core.names import check_name
 from afterwards.core.record import TaskRecord
-from afterwards.core.routing import ALIVE
 from afterwards.core.task import State, Task
 from afterwards.core.text import shown
 from afterwards.tasks.filters import Which, WhichOrAll, checked_limit, filter_of, filter_to_change
@@ -65,14 +65,10 @@ class TaskDesk:
     async def stats(self) -> TaskStats:
         """Return how many tasks there are by state and queue, the longest wait, and the number of live workers."""
         engine = await self.client.open()
-        stats, workers = await engine.stats(), await engine.workers(ALIVE)
-        queues: dict[str, dict[State, int]] = {}
-        states = dict.fromkeys(State, 0)
-        for (queue, state), count in stats.counts.items():
-            queues.setdefault(queue, {})[state] = count
-            states[state] += count
-        living = sum(not worker.has_left for worker in workers)
-        return TaskStats(states=states, queues=queues, oldest=stats.oldest, workers=living)
+        stats = await engine.stats()
+        states = dict.fromkeys(State, 0) | stats.by_state
+        workers = len(await live_workers(engine))
+        return TaskStats(states=states, queues=stats.by_queue, oldest=stats.oldest, workers=workers)
 
     async def requeue(self, **which: Unpack[WhichOrAll]) -> int:
         """Run finished tasks again: ``await tasks.requeue(state="failed", since=timedelta(hours=1))``.

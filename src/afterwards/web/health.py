@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from functools import reduce
 from typing import Any
 
 from fastapi import APIRouter
@@ -12,10 +11,11 @@ from pydantic import BaseModel
 from afterwards import telemetry
 from afterwards.client import probes
 from afterwards.client.client import Client
+from afterwards.client.workers import live_workers
 from afterwards.core.claim import Paused
 from afterwards.core.errors import EngineError
-from afterwards.core.routing import ALIVE, LiveWorker
-from afterwards.core.tallies import STEP, Ends, Tally, added
+from afterwards.core.routing import LiveWorker
+from afterwards.core.tallies import STEP, Tally, total
 from afterwards.core.task import State
 from afterwards.core.verdict import Verdict
 from afterwards.engine import Engine, Stats
@@ -62,7 +62,7 @@ def router(client: Client) -> APIRouter:
 async def metrics_text(engine: Engine) -> str:
     """Return the metrics of a store as Prometheus' text. All processes that share the store have the same ones."""
     stats = await engine.stats()
-    workers = [worker for worker in await engine.workers(ALIVE) if not worker.has_left]
+    workers = await live_workers(engine)
     ended = {label: await engine.tallies(span, STEP) for label, span in WINDOWS.items()}
     return exposed(
         [
@@ -99,7 +99,7 @@ def _counts(stats: Stats) -> Iterator[Sample]:
 
 def _ends(ended: Mapping[str, Sequence[Tally]]) -> Iterator[Sample]:
     for window, tallies in ended.items():
-        ends = reduce(added, (tally.ends for tally in tallies), Ends())
+        ends = total(tally.ends for tally in tallies)
         for outcome, count in ends._asdict().items():
             yield Sample(count, {"outcome": outcome, "within": window})
 

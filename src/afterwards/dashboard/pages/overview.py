@@ -1,6 +1,5 @@
 """The first page: what has ended, what waits, who works, and what failed last."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -44,13 +43,10 @@ class OverviewPage:
 async def overview_page(engine: Engine, now: datetime, span: Span) -> OverviewPage:
     """Read the page: six calls of the engine, however many tasks it has."""
     stats = await engine.stats()
-    counts: Counter[State] = Counter()
-    for (_, state), count in stats.counts.items():
-        counts[state] += count
     failed = await engine.find(Query(states=frozenset({State.FAILED}), limit=LAST_FAILED))
     return OverviewPage(
         chart=chart(await throughput(engine, span, now)),
-        counts=counts,
+        counts=stats.by_state,
         oldest=stats.oldest,
         workers=len(await alive_ids(engine)),
         paused=await engine.paused(),

@@ -1,6 +1,5 @@
 """The queues: how many tasks each has in each state, and which are paused."""
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,9 +32,7 @@ async def queues_page(engine: Engine) -> QueuesPage:
     """Read the page: two calls of the engine."""
     stats = await engine.stats()
     paused = await engine.paused()
-    counts: defaultdict[str, dict[State, int]] = defaultdict(dict)
-    for (queue, state), count in stats.counts.items():
-        counts[queue][state] = count
+    counts = stats.by_queue
     return QueuesPage(
         queues=[
             QueueRow(name=name, counts=counts.get(name, {}), paused=name in paused.queues)

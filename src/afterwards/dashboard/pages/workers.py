@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from afterwards.client.workers import live_workers
 from afterwards.core.routing import LiveWorker
 from afterwards.core.task import State
 from afterwards.engine import Engine, Query
 from afterwards.tasks.record import TaskRecord
-from afterwards.worker.registration import REGISTER_EVERY
 
 SEEN_WITHIN = timedelta(minutes=15)
 """Workers that were not seen for longer are left out."""
-
-SILENT_AFTER = 3 * REGISTER_EVERY
 
 MOST_RUNNING = 500
 """Running tasks that the page lists."""
@@ -74,8 +72,8 @@ async def workers_page(engine: Engine) -> WorkersPage:
 
 
 async def alive_ids(engine: Engine) -> frozenset[str]:
-    """Return the ids of the workers that give signs of life. The engine compares the instants, by its own clock."""
-    return frozenset(worker.id for worker in await engine.workers(SILENT_AFTER) if not worker.has_left)
+    """Return the ids of the live workers."""
+    return frozenset(worker.id for worker in await live_workers(engine))
 
 
 def _standing(worker: LiveWorker, alive: frozenset[str]) -> Standing:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -10,6 +9,7 @@ from typing import TypeVar
 from afterwards.core.tallies import Tally
 from afterwards.core.task import Task
 from afterwards.engine import Paused, Query, Stats
+from afterwards.engines import searching as pieces
 from afterwards.engines.opening import OpenedInEachProcess
 from afterwards.engines.postgres.opened import Opened
 from afterwards.engines.postgres.operations import (
@@ -50,27 +50,15 @@ class Controls(OpenedInEachProcess[Opened]):
         return await self.get(ids)
 
     async def find(self, query: Query) -> list[Task]:
-        """Look for a text in pieces: a task that changes meanwhile is listed as it was or as it is."""
-        found: list[Task] = []
-        below: int | None = searching.LAST
-        while below is not None and len(found) < query.limit:
-            left = replace(query, limit=query.limit - len(found))
-            tasks, below = await self._ask(partial(searching.find, query=left, below=below))
-            found += tasks
-        return found
+        return await pieces.find(query, lambda left, below: self._ask(partial(searching.find, query=left, below=below)))
 
     async def stats(self) -> Stats:
         return await self._read(reading.stats)
 
     async def count(self, query: Query) -> int:
-        """Look for a text in pieces, as ``find`` does."""
-        found = 0
-        below: int | None = searching.LAST
-        while below is not None and found < query.limit:
-            left = replace(query, limit=query.limit - found)
-            counted, below = await self._ask(partial(searching.count, query=left, below=below))
-            found += counted
-        return found
+        return await pieces.count(
+            query, lambda left, below: self._ask(partial(searching.count, query=left, below=below))
+        )
 
     async def tallies(self, since: timedelta, step: timedelta) -> list[Tally]:
         return await self._read(partial(tallying.tallies, since=since, step=step))

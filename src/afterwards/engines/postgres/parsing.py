@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from afterwards.core.fast_frozen import blank, draft_of, frozen
-from afterwards.core.progress import Progress
+from afterwards.core.progress import stored_progress
 from afterwards.core.task import Failure, FailureKind, LogLine, State, Task
 from afterwards.core.text import shortened
 from afterwards.engines.postgres.rows import (
@@ -74,7 +74,7 @@ def _to_task(row: Row, failures: tuple[Failure, ...], logs: tuple[LogLine, ...])
     draft.cancel_requested = row[29]
     draft.reason = row[30]
     draft.cause = row[31]
-    draft.progress = row[32] and _to_progress(row[32])
+    draft.progress = row[32] and stored_progress(row[32])
     draft.result = row[33]
     draft.failures_left_out = row[34]
     draft.set_aside = row[35]
@@ -110,14 +110,6 @@ def _check_standing(state: State, row: Row) -> None:
         raise UnreadableRow(f"it is {state}, and nothing says until when")
 
 
-def _to_progress(text: str) -> Progress:
-    """Return the stored progress. It decides nothing, so a part that cannot be read is only reported."""
-    try:
-        return Progress.of_text(text)
-    except (ValueError, TypeError, RecursionError):
-        return Progress(note="the stored progress cannot be read")
-
-
 def _to_secrets(names: str | None) -> tuple[str, ...]:
     return tuple(names.split(" ")) if names else ()
 
@@ -136,7 +128,7 @@ def _salvaged(row: Row, reason: str, failures: tuple[Failure, ...], logs: tuple[
             "created_at": values["created_at"] or EPOCH,
             "state": state,
             "retention": SEVEN_DAYS if retention is None or not 0 <= retention < 2**62 else to_span(retention),
-            "progress": values["progress"] and _to_progress(values["progress"]),
+            "progress": values["progress"] and stored_progress(values["progress"]),
             "secrets": _to_secrets(values["secrets"]),
             "failures": failures,
             "logs": logs,

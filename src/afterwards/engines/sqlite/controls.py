@@ -1,13 +1,13 @@
 """The part of the engine that people use, to query, stop and start tasks by hand."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 from afterwards.core.tallies import Tally
 from afterwards.core.task import Task
 from afterwards.engine import Paused, Query, Stats
+from afterwards.engines import searching as pieces
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.io.opening import OpenedFile
 from afterwards.engines.sqlite.io.operation import ConditionalOperation
@@ -38,27 +38,17 @@ class Controls(OpenedFile):
         return await self._here().reader.call(partial(reading.get, ids=ids)) if ids else []
 
     async def find(self, query: Query) -> list[Task]:
-        """Look for a text in pieces: a task that changes meanwhile is listed as it was or as it is."""
-        found: list[Task] = []
-        below: int | None = searching.LAST
-        while below is not None and len(found) < query.limit:
-            left = replace(query, limit=query.limit - len(found))
-            tasks, below = await self._here().reader.call(partial(searching.find, query=left, below=below))
-            found += tasks
-        return found
+        return await pieces.find(
+            query, lambda left, below: self._here().reader.call(partial(searching.find, query=left, below=below))
+        )
 
     async def stats(self) -> Stats:
         return await self._here().reader.call(reading.stats)
 
     async def count(self, query: Query) -> int:
-        """Look for a text in pieces, as ``find`` does."""
-        found = 0
-        below: int | None = searching.LAST
-        while below is not None and found < query.limit:
-            left = replace(query, limit=query.limit - found)
-            counted, below = await self._here().reader.call(partial(searching.count, query=left, below=below))
-            found += counted
-        return found
+        return await pieces.count(
+            query, lambda left, below: self._here().reader.call(partial(searching.count, query=left, below=below))
+        )
 
     async def tallies(self, since: timedelta, step: timedelta) -> list[Tally]:
         return await self._here().reader.call(partial(reading.tallies, since=since, step=step))

@@ -6,7 +6,7 @@ from typing import Any
 
 from afterwards.core.fast_frozen import blank, frozen
 from afterwards.core.limits import UNLIMITED
-from afterwards.core.progress import Progress
+from afterwards.core.progress import stored_progress
 from afterwards.core.task import Failure, FailureKind, LogLine, State, Task
 from afterwards.core.text import shortened
 from afterwards.engines.sqlite import shapes
@@ -71,7 +71,7 @@ def _to_task(row: Row, failures: tuple[Failure, ...]) -> Task:
     draft.cancel_requested = row[21]
     draft.reason = row[22]
     draft.cause = row[23] and to_id(row[23])
-    draft.progress = row[_PROGRESS] and to_progress(row[_PROGRESS])
+    draft.progress = row[_PROGRESS] and stored_progress(row[_PROGRESS])
     draft.result = row[25]
     draft.expires_at = None if row[26] is None else to_instant(row[26])
     draft.losses = row[28]
@@ -134,14 +134,6 @@ def to_secrets(text: str) -> tuple[str, ...]:
     if not isinstance(secrets, list) or not all(isinstance(name, str) for name in secrets):
         raise UnreadableRow("its column secrets does not hold a JSON array of names")
     return tuple(secrets)
-
-
-def to_progress(text: str) -> Progress:
-    """Return the stored progress. It decides nothing, so a part that cannot be read is only reported."""
-    try:
-        return Progress.of_text(text)
-    except (ValueError, TypeError, RecursionError):
-        return Progress(note="the stored progress cannot be read")
 
 
 def to_failure(row: Row) -> Failure:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from heapq import nlargest
-from typing import Any, NamedTuple
+from typing import Any
 
 from afterwards.core.search import folded
 from afterwards.core.task import State, Task
@@ -12,6 +12,7 @@ from afterwards.engines.postgres.operations import reading
 from afterwards.engines.postgres.operations.reading import LISTED_FAILURES
 from afterwards.engines.postgres.rows import COLUMNS, SEQ
 from afterwards.engines.postgres.work import Operation, fetch
+from afterwards.engines.searching import ALL, FEW, FIRST, LAST, Span
 
 FIND = f"""
     (
@@ -51,28 +52,6 @@ BEHIND = "t.seq IN (SELECT seq FROM afterwards_tasks WHERE after = %s::uuid)"
 
 MOST_SEARCHED = 10_000
 """Tasks in which one statement looks for a text, so that none takes long."""
-
-FEW = frozenset({State.RUNNING, State.FAILED, State.CANCELLED})
-"""The states in which there are so few tasks that their index is faster than a look at all tasks in turn."""
-
-FIRST, LAST = -(2**63), 2**63 - 1
-"""Below and above the ``seq`` of every task."""
-
-
-class Span(NamedTuple):
-    """The places in which to look."""
-
-    first: int = FIRST
-    below: int = LAST
-
-    @property
-    def next(self) -> int | None:
-        """Below which place to look next, None if this is the last span."""
-        return None if self.first == FIRST else self.first
-
-
-ALL = Span()
-"""All places."""
 
 
 def find(query: Query, below: int = LAST) -> Operation[tuple[list[Task], int | None]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from afterwards.core.progress import stored_progress
 from afterwards.core.task import Failure, FailureKind, LogLine, State, Task
 from afterwards.core.text import shortened
 from afterwards.engines.sqlite import parsing, rows, shapes
@@ -91,7 +92,7 @@ def _salvaged(row: Row, reason: str, failures: tuple[Failure, ...]) -> Task:
         cancel_requested=_optional(found["cancel_requested"]),
         reason=_optional(found["reason"]),
         cause=_tried(rows.to_id, found["cause"]),
-        progress=_tried(parsing.to_progress, found["progress"]),
+        progress=_tried(stored_progress, found["progress"]),
         result=_optional(found["result"]),
         expires_at=instants["expires_at"],
         secrets=secrets or (),

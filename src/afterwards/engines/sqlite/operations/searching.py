@@ -8,6 +8,7 @@ from afterwards.core.search import folded
 from afterwards.core.task import State, Task
 from afterwards.core.text import is_unicode
 from afterwards.engine import Query
+from afterwards.engines.searching import ALL, FEW, FIRST, LAST, Span
 from afterwards.engines.sqlite import rows
 from afterwards.engines.sqlite.columns import ASIDE, COLUMNS, LIMITED, QUEUED
 from afterwards.engines.sqlite.io.connection import Connection
@@ -57,9 +58,6 @@ IN_IDS = frozenset("0123456789abcdef-")
 MOST_SEARCHED = 10_000
 """Tasks in which one transaction looks for a text, so that none takes long: others wait, and so do checkpoints."""
 
-FIRST, LAST = -(2**63), 2**63 - 1
-"""Below and above the ``seq`` of every task."""
-
 BY_KEY = "INDEXED BY afterwards_idempotent"  # at most one row for each key
 BY_AFTER = "INDEXED BY afterwards_after"
 
@@ -87,31 +85,11 @@ COUNTED = {
 """The parts by which tasks are counted: the index of ended tasks holds their queue, too, so no task is read."""
 
 
-FEW = frozenset({State.RUNNING, State.FAILED, State.CANCELLED})
-"""The states in which there are so few tasks that their index is faster than a look at all tasks in turn."""
-
-
 class Condition(NamedTuple):
     """A part of a statement, and the values in it."""
 
     text: str
     values: Sequence[object] = ()
-
-
-class Span(NamedTuple):
-    """The places in which to look."""
-
-    first: int = FIRST
-    below: int = LAST
-
-    @property
-    def next(self) -> int | None:
-        """Below which place to look next, None if this is the last span."""
-        return None if self.first == FIRST else self.first
-
-
-ALL = Span()
-"""All places."""
 
 
 def find(connection: Connection, query: Query, below: int = LAST) -> tuple[list[Task], int | None]:

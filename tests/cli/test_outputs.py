@@ -194,3 +194,46 @@ asyncio.run(fill())
         assert len(json.loads(done.stdout)) == int(limit)
         sizes.append(int(done.stderr.split()[-1]))
     assert sizes[1] - sizes[0] < 30_000, sizes  # kilobytes
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list", "main:app"),
+        ("main:app",),
+        ("requeue", "main:app", "--state", "failed", "--yes"),
+        ("check", "main:app"),
+        ("enqueue", "note", "main:app", "--args", '["a"]'),
+        ("stats", "--json", "main.py:app"),
+    ],
+)
+def test_the_application_may_be_an_argument(shop: Path, arguments: tuple[str, ...]) -> None:
+    if len(arguments) == 1:
+        failed = answered(shop, "list", "--state", "failed", "--limit", "1")[0]["id"]
+        arguments = "requeue", failed, *arguments
+    (shop / "main.py").rename(shop / "other.py")  # which no command finds by itself
+    named = [argument.replace("main", "other") for argument in arguments]
+    done = afterwards(shop, *named)
+    assert done.returncode == 0, done.stderr
+    assert "the application was imported" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list", "failed"),
+        ("list", "main:app", "main:app"),
+        ("list", "main:app", "--app", "main:app"),
+        ("worker", "a:b", "c:d"),
+    ],
+)
+def test_what_no_command_takes_is_refused(shop: Path, arguments: tuple[str, ...]) -> None:
+    done = afterwards(shop, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "unexpected extra argument" in done.stderr
+
+
+def test_an_id_that_is_needed_is_not_taken_for_the_application(shop: Path) -> None:
+    done = afterwards(shop, "show", "main:app")
+    assert done.returncode == 1
+    assert "no task has the id main:app" in done.stderr

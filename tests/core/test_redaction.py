@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from time import perf_counter
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -118,6 +119,16 @@ def test_a_very_long_secret_is_found_quickly_and_whole() -> None:
     assert (
         redactor(secret).text(f"a {secret} b {secret[:40]} c {secret[-40:]} d") == f"a {HIDDEN} b {HIDDEN} c {HIDDEN} d"
     )
+
+
+def test_no_text_takes_long_to_search_for_urls() -> None:
+    begun = perf_counter()
+    Redactor({}, None, ()).text("?" + "token" * 50_000 + " a=b")  # 250 KB: anybody may send them
+    assert perf_counter() - begun < 5  # minutes, if each "token" began a search of its own
+
+
+def test_a_secret_parameter_within_the_value_of_another_is_hidden() -> None:
+    assert redactor().text("/?next=/a?token=1?2&b=3&api_key=4") == f"/?next=/a?token={HIDDEN}&b=3&api_key={HIDDEN}"
 
 
 def test_short_secrets_and_other_texts_are_left() -> None:

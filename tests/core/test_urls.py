@@ -3,7 +3,7 @@
 import pytest
 
 from afterwards.core.errors import UnsupportedEngine
-from afterwards.core.urls import parse, unsupported, without_password
+from afterwards.core.urls import parse, unsupported, without_password, without_passwords
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,15 @@ def test_a_kind_that_no_engine_is_for_is_named_without_its_password() -> None:
     error = unsupported(parse("mysql://ada:secret@db/tasks"))
     assert 'no engine for "mysql"' in str(error)
     assert "secret" not in str(error)
+
+
+def test_passwords_are_hidden_in_a_message_whose_other_words_stay() -> None:
+    error = unsupported(parse("mysql://ada:secret@db:1/tasks"))
+    assert without_passwords(str(error)).startswith(
+        "there is no engine for \"mysql\" in 'mysql://ada:***@db:1/tasks': give sqlite"
+    )
+    said = "postgresql://ada:se/c@ret@db:5432/x and http://host:80/y?token=abc&a=b are down: ask ada@example.org"
+    assert (
+        without_passwords(said)
+        == "postgresql://ada:***@db:5432/x and http://host:80/y?token=***&a=b are down: ask ada@example.org"
+    )

@@ -139,6 +139,12 @@ async def test_queues_and_task_functions_are_paused(house: House) -> None:
     assert (await finished(waiting)).state is State.SUCCEEDED
 
 
+async def test_a_list_that_cannot_go_on_says_so(house: House) -> None:
+    answer = await house.http.get(f"/afterwards/api/tasks?before={UNKNOWN}", headers=ACT)
+    assert answer.status_code == 404
+    assert "no task has the id" in answer.json()["detail"]
+
+
 async def test_workers_are_listed(house: House) -> None:
     [worker] = (await get(house.http, "workers"))["workers"]
     assert worker["alive"] is True

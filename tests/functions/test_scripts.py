@@ -7,6 +7,7 @@ from textwrap import dedent
 
 import pytest
 
+from afterwards import telemetry
 from face.processes import output, run, uvicorn, write_application
 
 SCRIPT = """
@@ -118,3 +119,9 @@ def test_without_a_lifespan_the_first_request_is_told_nothing(tmp_path: Path) ->
         server.post("/note/a")
         server.writes("a")
         assert "no worker has ever run" not in server.output
+
+
+def test_a_script_that_stores_in_a_database_is_told_of_a_database(caplog: pytest.LogCaptureFixture) -> None:
+    telemetry.no_worker("postgresql://db/shop", in_a_file=False)
+    assert "If the server uses another database" in caplog.text
+    assert "AFTERWARDS_URL=postgresql://" in caplog.text

@@ -109,7 +109,7 @@ async def test_a_waiting_task_is_cancelled(url: str, name: str) -> None:
         assert (again.status_code, again.json()) == (200, answer.json())
         none = await http.get(f"/tasks/{id}/result", headers=ADA)
         assert none.status_code == 409
-        assert none.json()["detail"] == "The task has no result: cancelled by its owner"
+        assert none.json()["detail"] == "The task has no result: it was cancelled"
 
 
 async def test_a_running_task_is_asked_to_stop(url: str) -> None:
@@ -129,6 +129,16 @@ async def test_a_failure_is_told_without_what_was_raised(url: str) -> None:
         answer = await http.get(f"/tasks/{id}/result", headers=ADA)
         assert (answer.status_code, answer.json()["detail"]) == (409, "The task has no result: it failed")
         assert not any(word in answer.text for word in ("Traceback", SECRET, "db.internal", "ValueError"))
+
+
+@pytest.mark.parametrize(("errors", "said"), [(False, "it was cancelled"), (True, "sent back by anna")])
+async def test_the_reason_of_a_cancellation_is_told_only_with_the_errors(url: str, errors: bool, said: str) -> None:
+    app, tasks = a_shop(url)
+    app.include_router(tasks.router(owner=owns, errors=errors), prefix="/tasks")
+    async with serving(app) as http:
+        id = await added(http, "make_report", delay=60)
+        await (await tasks.get(id)).cancel("sent back by anna")
+        assert (await finished(http, id))["error"] == said
 
 
 async def test_an_application_may_show_messages_of_exceptions_but_no_secret(url: str) -> None:

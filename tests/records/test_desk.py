@@ -65,6 +65,18 @@ async def test_a_list_is_newest_first_and_continues_where_it_ended(tasks: Afterw
     assert (await tasks.list(limit=5)).next is None
 
 
+async def test_a_list_does_not_seem_to_end_where_a_task_was_deleted(tasks: Afterwards) -> None:
+    for number in range(4):
+        await note.enqueue(str(number))
+    first = await tasks.list(limit=2)
+    assert first.next
+    gone = await tasks.get(first.next)
+    await gone.cancel()
+    await gone.delete()
+    with pytest.raises(UnknownTask, match=first.next):
+        await tasks.list(limit=2, before=first.next)
+
+
 async def test_tasks_are_listed_by_state_name_queue_text_and_time(tasks: Afterwards) -> None:
     await note.options(queue="mail").enqueue("mail")
     await LATER.enqueue("later")

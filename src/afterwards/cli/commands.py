@@ -15,6 +15,7 @@ from afterwards.cli.errors import ExitCode
 from afterwards.cli.list import list_tasks
 from afterwards.cli.migrate import migrate
 from afterwards.cli.move import move
+from afterwards.cli.naming import Command
 from afterwards.cli.pause import pause
 from afterwards.cli.prune import prune
 from afterwards.cli.queues import queues
@@ -61,15 +62,15 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 for name, command in COMMANDS.items():
-    commands.command(name, epilog=EXIT_CODES)(command)
+    commands.command(name, cls=Command, epilog=EXIT_CODES)(command)
 
 
 @commands.callback(invoke_without_command=True)
 def _several(context: typer.Context) -> None:
     """See, steer and run the background tasks of FastAPI applications.
 
-    One store is meant: --url, else AFTERWARDS_URL, else that of the application in this folder (or --app). Data goes to
-    stdout, words go to stderr, and --json prints JSON.
+    One store is meant: --url, else AFTERWARDS_URL, else that of the application in this folder (or --app, or just
+    `afterwards list main:app`). Data goes to stdout, words go to stderr, and --json prints JSON.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)

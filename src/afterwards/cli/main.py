@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import cast
 
 from afterwards.cli.errors import CommandError, ExitCode
-from afterwards.core.urls import without_password
+from afterwards.core.urls import without_passwords
 
 MISSING = "the command line needs typer: pip install 'afterwards[cli]'"
 
@@ -68,7 +68,7 @@ def _unexpected(error: Exception) -> str:
 def _complain(said: str) -> None:
     if said:
         with suppress(OSError):
-            print(f"afterwards: {without_password(said)}", file=sys.stderr, flush=True)
+            print(f"afterwards: {without_passwords(said)}", file=sys.stderr, flush=True)
 
 
 def _close_outputs() -> None:

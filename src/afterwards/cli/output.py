@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from afterwards.cli.errors import CommandError, ExitCode
-from afterwards.core.urls import without_password
+from afterwards.core.urls import without_passwords
 
 STYLES = {
     "succeeded": "green",
@@ -48,7 +48,7 @@ def console(*, stderr: bool = False) -> Console:
 def say(words: str) -> None:
     """Write a line of words on stderr. Passwords of URLs are hidden."""
     with suppress(OSError):  # nobody reads it
-        print(without_password(words), file=sys.stderr, flush=True)
+        print(without_passwords(words), file=sys.stderr, flush=True)
 
 
 def line(text: str = "") -> None:

@@ -234,7 +234,7 @@ class Client:
             return
         with suppress(EngineError):  # the tasks are stored
             if not await engine.workers(LONGEST_SPAN) and not await engine.find(WORKED_OFF):
-                telemetry.no_worker(engines.shown(self.url))
+                telemetry.no_worker(engines.shown(self.url), in_a_file=engines.is_file(self.url))
 
     @property
     def _local(self) -> LocalWorker | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple, TypeVar
 
+from afterwards.core.errors import UnknownTask
 from afterwards.core.task import FINISHED, State, Task
 from afterwards.engine import Engine, Query
 
@@ -67,6 +68,17 @@ async def listed(engine: Engine, wanted: Filter, *, limit: int = PAGE, before: s
         return Page([task for task in await engine.get(wanted.ids) if _fits(task, wanted)], None)
     found = await engine.find(wanted.query(limit=limit + 1, before=before))
     return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+
+
+async def continued(engine: Engine, wanted: Filter, *, limit: int = PAGE, before: str | None = None) -> Page:
+    """Return a page as ``listed``, for somebody who may ask for it much later than for the page before.
+
+    Raises UnknownTask if the task to continue below was deleted meanwhile, because the list would seem to end there.
+    """
+    page = await listed(engine, wanted, limit=limit, before=before)
+    if before is not None and not page.tasks and all(task.id != before for task in await engine.get([before])):
+        raise UnknownTask(before)
+    return page
 
 
 async def counted(engine: Engine, wanted: Filter, *, most: int = MOST_COUNTED) -> int:

@@ -12,6 +12,10 @@ _FORMS = (
 )
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9.-]*)(?:\+[A-Za-z0-9_.-]+)?:(.*)", re.DOTALL)
 _PASSWORD = re.compile(r"(//[^/?#:@]*):.*@", re.DOTALL)
+_PASSWORD_IN_TEXT = re.compile(r"(//[^/?#:@\s]*):\S*@")
+_SECRET_IN_TEXT = re.compile(
+    r"((?:^|[?&\s'\"])[^=&?\s]*(?:password|passwd|secret|token)[^=&\s]*=)[^&#\s]*", re.IGNORECASE
+)
 _SECRET = re.compile(r"((?:^|[?&])[^=&?]*(?:password|passwd|secret|token)[^=&]*=)[^&#]*", re.IGNORECASE)
 
 
@@ -57,6 +61,11 @@ def unsupported(url: EngineURL) -> UnsupportedEngine:
 def without_password(url: str) -> str:
     """Return the URL with ``***`` in place of each password and secret parameter."""
     return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url))
+
+
+def without_passwords(text: str) -> str:
+    """Return a text with ``***`` in place of the passwords of the URLs in it. A URL ends with a space."""
+    return _SECRET_IN_TEXT.sub(r"\1***", _PASSWORD_IN_TEXT.sub(r"\1:***@", text))
 
 
 def _postgres(text: str, shown: str, rest: str) -> EngineURL:

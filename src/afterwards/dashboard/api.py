@@ -49,10 +49,16 @@ for action, description in {
     )
 
 
-@router.get("/tasks", response_model=shapes.Records)
+@router.get(
+    "/tasks",
+    response_model=shapes.Records,
+    responses={
+        404: {"model": shapes.Refused, "description": "The task of `before` is not stored any more: begin again"}
+    },
+)
 async def list_tasks(site: Visited, asked: Annotated[Listing, Query()]) -> Json:
     """List tasks, the newest first. Secrets are hidden; tracebacks and logs are in the record of one task."""
-    page = await steering.listed(
+    page = await steering.continued(
         await site.engine(), asked.filter(site.client.now()), limit=asked.limit, before=asked.below
     )
     return Json({"tasks": _shown(page.tasks), "next": page.next})

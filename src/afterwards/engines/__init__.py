@@ -54,6 +54,11 @@ def is_shared(url: str) -> bool:
     return not are_replaced() and parse(url).kind in ("sqlite", "postgresql")
 
 
+def is_file(url: str) -> bool:
+    """Return whether tasks are kept in a file."""
+    return parse(url).kind == "sqlite"
+
+
 def are_replaced() -> bool:
     """Return whether a test keeps the tasks of every URL in memory."""
     return _engines.make is not _new

@@ -53,13 +53,13 @@ class TaskDesk:
 
         A page has at most ``limit`` tasks (1 to 1000); ``before=page.next`` continues it. Records in a list have no
         logs, and their failures no tracebacks: ``await (await tasks.get(id)).status()`` returns all.
-        Raises InvalidOption.
+        Raises InvalidOption, and UnknownTask if the task of ``before`` was deleted: then begin again without it.
         """
         wanted = filter_of("tasks.list", which, self.client.now())
         checked_limit("tasks.list", limit)
         if not isinstance(before, str | None):
             raise InvalidOption(f"tasks.list(before={shown(before)}): give the `next` of a page, or the id of a task")
-        page = await steering.listed(await self.client.open(), wanted, limit=limit, before=before)
+        page = await steering.continued(await self.client.open(), wanted, limit=limit, before=before)
         return TaskPage(map(TaskRecord.of, page.tasks), next=page.next)
 
     async def stats(self) -> TaskStats:

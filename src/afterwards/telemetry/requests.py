@@ -12,13 +12,15 @@ once = partial(writing.once, logger=REQUESTS)
 write = partial(writing.write, logger=REQUESTS)
 
 
-def no_worker(engine: str) -> None:
+def no_worker(engine: str, *, in_a_file: bool) -> None:
+    """Log that a script stores tasks in a file or database where no worker has ever run."""
+    place, example = ("file", "sqlite:////folder/afterwards.db") if in_a_file else ("database", "postgresql://...")
     once(
         f"no worker {engine}",
         logging.WARNING,
         f"afterwards: a task was stored in {engine}, where no worker has ever run, so it may never run. If the "
-        "server uses another file, give both the same URL: AFTERWARDS_URL=sqlite:////folder/afterwards.db in the "
-        "environment, or the URL in Afterwards(app, ...)",
+        f"server uses another {place}, give both the same URL: AFTERWARDS_URL={example} in the environment, or the URL "
+        "in Afterwards(app, ...)",
     )
 
 

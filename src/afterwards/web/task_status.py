@@ -40,7 +40,8 @@ class TaskStatus(BaseModel):
 
     @classmethod
     def of(cls, task: Task, *, errors: bool = False) -> Self:
-        """Return the status of a stored task, without its secrets. ``errors``: with the message of its exception."""
+        """Return the status of a stored task, without its secrets. ``errors``: with the message of its exception,
+        or the reason of its cancellation."""
         hide = redactor_of(task)
         return cls(
             id=task.id,
@@ -81,8 +82,10 @@ def _error(task: Task, hide: Redactor, *, errors: bool) -> str | None:
     match task.state:
         case State.CANCELLED if task.cause is not None:
             return "a task before it did not succeed"  # the reason would name it
+        case State.CANCELLED if errors and task.reason:
+            return hide.text(task.reason)
         case State.CANCELLED:
-            return hide.text(task.reason or "it was cancelled")
+            return "it was cancelled"  # the reason may name who of the operators did it
         case State.FAILED if errors and task.failures:
             last = task.failures[-1]
             return hide.text(f"{last.type}: {last.message}" if last.type else last.message)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import inf
 
-from afterwards.client.steering import Page, counted, listed
+from afterwards.client.steering import Page, continued, counted
 from afterwards.core.task import State
 from afterwards.dashboard.pages.acts import ActWords, acts_in
 from afterwards.dashboard.pages.questions import SPANS, Question
@@ -58,7 +58,7 @@ class TaskListPage:
 
 async def task_list_page(engine: Engine, now: datetime, question: Question, before: str | None) -> TaskListPage:
     """Read the page: two calls of the engine; eight with a filter by function or time."""
-    found: Page = await listed(engine, question.filter(now), limit=ON_A_PAGE, before=before)
+    found: Page = await continued(engine, question.filter(now), limit=ON_A_PAGE, before=before)
     return TaskListPage(
         question=question,
         tasks=[TaskRecord.of(task, shown=True) for task in found.tasks],

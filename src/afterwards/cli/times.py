@@ -4,8 +4,9 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from afterwards.cli.errors import UsageError
+from afterwards.core.spans import UNITS
 
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_UNITS = UNITS | {"min": UNITS["m"], "w": 7 * UNITS["d"]}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)")
 _FORMS = "give a span until now, as 90s, 30m, 1h or 7d, or a time, as 2026-11-28T10:00"
 
@@ -19,7 +20,7 @@ def instant(text: str, option: str = "--since") -> datetime:
     """Return the instant that a text names, in UTC. A time without a zone is local. Raises UsageError."""
     try:
         if found := _SPAN.fullmatch(text.strip()):
-            return now() - timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+            return now() - float(found[1]) * _UNITS[found[2]]
         return datetime.fromisoformat(text.strip()).astimezone(UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise UsageError(f"{option} {text!r}: {_FORMS}") from error
@@ -30,7 +31,7 @@ def span(text: str, option: str) -> timedelta:
     found = _SPAN.fullmatch(text.strip() + ("s" if text.strip()[-1:].isdigit() else ""))
     try:
         if found:
-            return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+            return float(found[1]) * _UNITS[found[2]]
     except OverflowError:
         pass
     raise UsageError(f"{option} {text!r}: give a span, as 90s, 30m, 1h or 7d")

@@ -9,6 +9,7 @@ from typing import Self, TypeVar
 
 from afterwards.core.clock_correction import put_back
 from afterwards.core.errors import InvalidOption
+from afterwards.core.spans import UNITS
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ class Rate:
             raise InvalidOption(
                 f"rate_limit={text!r}: give a number of starts, {MOST_STARTS:,} at most, and a span: '10/m' or '1/30s'"
             )
-        return cls(int(found[1]), int(found[2] or 1) * _UNITS[found[3]])
+        return cls(int(found[1]), int(found[2] or 1) * UNITS[found[3]])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,9 +158,3 @@ def admit(candidates: Iterable[Candidate[T]], rooms: Mapping[Group, Room], *, li
 
 
 _RATE = re.compile(r"(\d{1,9})/(\d{0,6})([smhd])", re.ASCII)
-_UNITS = {
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-}

@@ -7,6 +7,9 @@ from afterwards.core.text import shown
 
 LONGEST_SPAN = timedelta(days=36500)
 
+UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+"""The units of spans that are written as text."""
+
 
 def as_span(value: float | timedelta, name: str = "the span") -> timedelta:
     """Return a span given as seconds or as a timedelta. ``name`` is the option's. Raises InvalidOption."""

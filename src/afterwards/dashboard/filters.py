@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from pydantic import (
 from afterwards.client.steering import PAGE, Filter
 from afterwards.core.names import NAME
 from afterwards.core.options import EARLIEST, LATEST
-from afterwards.core.spans import LONGEST_SPAN
+from afterwards.core.spans import LONGEST_SPAN, UNITS
 from afterwards.core.task import State
 
 MOST_LISTED = 200
@@ -32,8 +32,6 @@ MOST_IDS = 1000
 """The most tasks that one call may name by their ids."""
 
 SPAN = re.compile(r"[0-9]{1,6}[smhd]")
-
-_UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
 def _written_out(instant: Any) -> Any:
@@ -198,5 +196,5 @@ def filter_of(
 def _instant(since: datetime | str, now: datetime) -> datetime:
     """Return an instant or the start of a span, in UTC, within what every store can hold."""
     if isinstance(since, str):
-        return now - min(int(since[:-1]) * _UNITS[since[-1]], LONGEST_SPAN)
+        return now - min(int(since[:-1]) * UNITS[since[-1]], LONGEST_SPAN)
     return min(max(since, EARLIEST), LATEST).astimezone(UTC)

@@ -48,7 +48,7 @@ async def make_report(user: str, password: str) -> Report:
 
 
 @task
-async def fail(user: str, password: str) -> None:
+async def be_refused(user: str, password: str) -> None:
     raise ValueError(f"the database db.internal refused {password}")
 
 
@@ -96,7 +96,8 @@ def owns(task: TaskRecord, user: User) -> bool:
 
 
 FUNCTIONS = {
-    function.name: function for function in (make_report, fail, count, make_key, make_account, make_link, do_nothing)
+    function.name: function
+    for function in (make_report, be_refused, count, make_key, make_account, make_link, do_nothing)
 }
 
 

@@ -21,8 +21,8 @@ from owners.shop import (
     User,
     a_shop,
     added,
+    be_refused,
     count,
-    fail,
     gate,
     make_report,
     owns,
@@ -94,7 +94,7 @@ async def test_who_is_not_signed_in_learns_nothing(url: str) -> None:
 
 
 async def test_a_task_of_another_function_is_unknown(url: str) -> None:
-    async with a_server(url, make_report, fail) as http:
+    async with a_server(url, make_report, be_refused) as http:
         id = await added(http, "count")
         assert (await http.get(f"/tasks/{id}", headers=ADA)).status_code == 404
 
@@ -123,7 +123,7 @@ async def test_a_running_task_is_asked_to_stop(url: str) -> None:
 
 async def test_a_failure_is_told_without_what_was_raised(url: str) -> None:
     async with a_server(url) as http:
-        id = await added(http, "fail")
+        id = await added(http, "be_refused")
         status = await finished(http, id)
         assert (status["state"], status["error"]) == ("failed", "it failed")
         answer = await http.get(f"/tasks/{id}/result", headers=ADA)
@@ -143,7 +143,7 @@ async def test_the_reason_of_a_cancellation_is_told_only_with_the_errors(url: st
 
 async def test_an_application_may_show_messages_of_exceptions_but_no_secret(url: str) -> None:
     async with a_server(url, errors=True) as http:
-        id = await added(http, "fail")
+        id = await added(http, "be_refused")
         status = await finished(http, id)
         assert status["error"] == "ValueError: the database db.internal refused [hidden]"
 
@@ -326,7 +326,7 @@ async def test_accepted_says_where_the_task_is(url: str) -> None:
 
 async def test_accepted_names_the_router_of_the_function(url: str) -> None:
     app, tasks = a_shop(url, worker=False)
-    for prefix, functions in (("/all", []), ("/reports", [make_report]), ("/others", [fail, count])):
+    for prefix, functions in (("/all", []), ("/reports", [make_report]), ("/others", [be_refused, count])):
         app.include_router(tasks.router(*functions, owner=owns), prefix=prefix)
     async with serving(app) as http:
         for name, prefix in (("make_report", "/reports"), ("count", "/others")):

@@ -232,8 +232,8 @@ class Afterwards(TaskDesk):
           ``def owns(task: TaskRecord, user: User = Depends(current_user)) -> bool``. Unknown and refused ids are both
           answered with 404.
         - ``result``: the type of the result, instead of the annotations.
-        - ``errors``: whether a failed task's status has the message of its exception. Tracebacks and arguments are
-          never shown, and secrets are hidden.
+        - ``errors``: whether the status has the message of an exception or the reason of a cancel. Tracebacks and
+          arguments are never shown, and secrets are hidden.
 
         Raises InvalidOption.
         """

@@ -237,3 +237,9 @@ def test_an_id_that_is_needed_is_not_taken_for_the_application(shop: Path) -> No
     done = afterwards(shop, "show", "main:app")
     assert done.returncode == 1
     assert "no task has the id main:app" in done.stderr
+
+
+def test_a_store_that_cannot_be_reached_is_named_once(shop: Path) -> None:
+    done = afterwards(shop, "list", "--url", URL)
+    assert done.returncode == 3
+    assert done.stderr.count("127.0.0.1:1/shop") == 1, done.stderr

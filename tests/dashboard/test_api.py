@@ -94,7 +94,10 @@ async def test_the_operators_night(house: House) -> None:
     assert await post(house.http, "tasks/requeue", {"filter": {"state": "failed", "since": "1h"}}) == {"changed": 1}
     await finished(bad)
     assert (await bad.status()).attempt == 2
-    assert await post(house.http, "tasks/delete", {"filter": {"all": True}}) == {"changed": 1}
+    assert await post(house.http, "tasks/requeue", {"state": "failed"}) == {"changed": 1}  # the filter itself
+    await finished(bad)
+    assert (await bad.status()).attempt == 3
+    assert await post(house.http, "tasks/delete", {"all": True}) == {"changed": 1}
     assert (await get(house.http, "tasks"))["tasks"] == []
 
 
@@ -195,6 +198,9 @@ async def test_a_wrong_filter_is_refused_with_its_name(http: httpx.AsyncClient, 
         ({"filter": {"sate": "failed"}}, "not permitted"),
         ({"filter": {"text": "\ud800"}}, "unicode"),
         ({"filter": None}, "valid dictionary"),
+        ({"state": []}, "at least 1 item"),
+        ({"sate": "failed"}, "not permitted"),
+        ({"all": False}, "Input should be True"),
         ({"ids": [UNKNOWN], "filter": {"all": True}}, "not permitted"),
         ([], "valid dictionary"),
         (7, "valid dictionary"),

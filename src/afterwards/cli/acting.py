@@ -75,7 +75,7 @@ async def _by_filter(engine: Engine, what: Act, chosen: Filter, *, yes: bool, as
     changed = await what.change(engine, chosen)
     _told(what, changed, as_json=as_json)
     if changed < number:
-        output.say(f"{output.counted(number - changed, 'task')} of {number:,} were not {what.done}{_why(what)}")
+        output.say(f"{number - changed:,} of {output.counted(number, 'task')} not {what.done}{_why(what)}")
     if number == MOST_COUNTED:
         output.say(f"there may be more than {MOST_COUNTED:,}: run the same command again")
     return ExitCode.DONE

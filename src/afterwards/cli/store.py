@@ -86,10 +86,14 @@ def waited_for(store: Store, call: Coroutine[Any, Any, R]) -> R:
     try:
         return asyncio.run(call)
     except EngineUnavailable as error:
-        named = store.shown in str(error)
-        raise StoreUnreachable(str(error) if named else f"the store {store.shown} does not answer: {error}") from error
+        raise StoreUnreachable(_said_of(store.shown, "does not answer", error)) from error
     except AfterwardsError as error:
         raise CommandError(str(error)) from error
+
+
+def _said_of(shown: str, what: str, error: EngineError) -> str:
+    """Return what an engine says of its store, whose name is said once."""
+    return f"the store {error}" if str(error).startswith(shown) else f"the store {shown} {what}: {error}"
 
 
 @asynccontextmanager
@@ -103,7 +107,7 @@ async def opened(url: str, *, create: bool = False) -> AsyncIterator[Engine]:
         engine = engines.shared(url)
         await engine.__aenter__()
     except EngineError as error:
-        raise StoreUnreachable(f"the store {engines.shown(url)} cannot be opened: {error}") from error
+        raise StoreUnreachable(_said_of(engines.shown(url), "cannot be opened", error)) from error
     try:
         yield engine
     finally:

@@ -113,7 +113,7 @@ class Everything(Strict):
 
     all: Literal[True]
 
-    def filter(self, now: datetime) -> Filter:
+    def wanted(self, now: datetime) -> Filter:
         return Filter()
 
 
@@ -134,7 +134,7 @@ class Given(Strict):
             raise ValueError('an empty filter would mean all tasks: say {"all": true}')
         return self
 
-    def filter(self, now: datetime) -> Filter:
+    def wanted(self, now: datetime) -> Filter:
         lists = (_as_list(self.state), _as_list(self.name), _as_list(self.queue))
         return filter_of(*lists, self.text or None, self.since or None, now)
 
@@ -161,18 +161,23 @@ class ByFilter(Strict):
     ]
 
     def wanted(self, now: datetime) -> Filter:
-        return self.filter.filter(now)
+        return self.filter.wanted(now)
 
 
 def _kind(body: Any) -> str:
-    return "filter" if isinstance(body, Mapping) and "filter" in body else "ids"
+    if not isinstance(body, Mapping) or not body or "ids" in body:
+        return "ids"
+    return "filter" if "filter" in body else _all_or_some(body)
 
 
 Selection = Annotated[
-    Annotated[ByIds, Tag("ids")] | Annotated[ByFilter, Tag("filter")],
+    Annotated[ByIds, Tag("ids")]
+    | Annotated[ByFilter, Tag("filter")]
+    | Annotated[Everything, Tag("all")]
+    | Annotated[Given, Tag("some")],
     Discriminator(_kind),
 ]
-"""The body of an action: ``{"ids": [...]}`` or ``{"filter": {...}}``."""
+"""The body of an action: ``{"ids": [...]}``, ``{"filter": {...}}``, or the filter itself: ``{"state": "failed"}``."""
 
 
 def filter_of(

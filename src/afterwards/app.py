@@ -43,8 +43,9 @@ class Afterwards(TaskDesk):
 
     Spans are seconds or timedeltas. Raises InvalidOption.
 
-    - ``url``: ``sqlite:///file.db`` (relative), ``sqlite:////folder/file.db`` (absolute) or ``memory://``. Default:
-      the environment variable ``AFTERWARDS_URL``, then ``sqlite:///afterwards.db``.
+    - ``url``: ``sqlite:///file.db`` (relative), ``sqlite:////folder/file.db`` (absolute),
+      ``postgresql://user:password@host/database`` or ``memory://``. Default: the environment variable
+      ``AFTERWARDS_URL``, then ``sqlite:///afterwards.db``.
     - ``concurrency``: durable tasks that run at once in this process (20). When given, it also limits plain functions.
     - ``threads``: ``def`` functions that run at once.
     - ``queues``: the queues that this process takes tasks from. Default: all.

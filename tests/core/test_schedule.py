@@ -23,6 +23,7 @@ from afterwards.core.schedule import (
     latest_fire,
     moved,
     next_fire,
+    of_text,
     wanted,
 )
 
@@ -269,3 +270,15 @@ def test_a_moved_schedule_handles_no_fire_twice_and_misses_none(
     known: StoredSchedule | None, arriving: StoredSchedule, after: StoredSchedule
 ) -> None:
     assert moved(known, arriving) == after
+
+
+@pytest.mark.parametrize("span", [timedelta(seconds=5), timedelta(days=1, minutes=5), timedelta(days=9, seconds=0.5)])
+def test_the_text_of_a_schedule_is_read_back(span: timedelta) -> None:
+    assert of_text(str(Every(span))) == Every(span)
+    assert of_text(str(Cron("0 3 * * *", "Europe/Berlin"))) == Cron("0 3 * * *", "Europe/Berlin")
+
+
+@pytest.mark.parametrize("text", ["every day", "every 1 day", "every 1:2", "every x, 0:05:00"])
+def test_a_text_that_is_no_schedule_is_refused(text: str) -> None:
+    with pytest.raises(InvalidOption, match="is no schedule"):
+        of_text(text)

@@ -6,10 +6,10 @@ BIN := .venv/bin
 # Many tests mostly wait, for servers to start and to end: twice as many at a time as there are processors.
 PYTEST := -m pytest -q -n $(or $(WORKERS),4) --dist loadgroup
 
-.PHONY: help demo quick test e2e check test-oldest-fastapi test-newest-python chaos bench format lock clean
+.PHONY: help demo quick test proofs e2e check test-oldest-fastapi test-newest-python chaos bench format lock clean
 
 help:  ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/ready  ## a real application is killed while tasks run, and loses none (20 s)
 	@$(BIN)/python -m examples.demo
@@ -17,16 +17,19 @@ demo: .venv/ready  ## a real application is killed while tasks run, and loses no
 quick: .venv/ready  ## the core, the memory engine, and the main promises once: for every save (under a minute)
 	@$(BIN)/python $(PYTEST) $(QUICK)
 
-test: .venv/ready  ## all tests, in random order, and how much of the code they run
+test: .venv/ready  ## all tests but those of `make proofs` and `make e2e`, in random order, and how much of the code they run
 	rm -f .coverage .coverage.*
 	$(BIN)/coverage run $(PYTEST) $(MEASURED)
-	$(BIN)/python $(PYTEST) $(addprefix --ignore=,$(MEASURED))
+	$(BIN)/python $(PYTEST) $(addprefix --ignore=,$(MEASURED) $(PROOFS) tests/e2e)
 	$(BIN)/coverage combine --quiet
 	@failed=; for gate in $(GATES); do \
 		$(BIN)/coverage report --include="src/afterwards/$${gate%=*}" --fail-under=$${gate#*=} || failed=1; done; test -z "$$failed"
 
-e2e: .venv/ready  ## the dashboard in Chromium; `make test` does it, too
-	@$(BIN)/python $(PYTEST) tests/e2e
+proofs: .venv/ready  ## longer tests: processes and servers that are killed, moves, shutdowns (minutes)
+	$(BIN)/python $(PYTEST) $(PROOFS)
+
+e2e: .venv/ready  ## the dashboard in Chromium (minutes)
+	$(BIN)/python $(PYTEST) tests/e2e
 
 check: .venv/ready  ## format, lint, types, layers
 	$(BIN)/ruff format --check .
@@ -41,6 +44,8 @@ MEASURED = $(addprefix tests/,core engines worker face sessions functions option
 	telemetry dashboard)
 # The percentage that each part must reach, branches included.
 GATES = core/*=100 engines/memory/*=100 engines/wakeup.py=100 engines/sqlite/*=95.5 engines/postgres/*=94.5 worker/*=92.5 web/*=95
+
+PROOFS = $(addprefix tests/,kills move hosts shutdown differential)
 
 QUICK = tests/core tests/engines/test_memory.py tests/testing tests/promises
 FASTAPI_TESTS = tests/differential tests/face tests/functions tests/owners tests/records tests/sessions tests/testing

@@ -1,5 +1,6 @@
 """``afterwards backup``, run as operators run it."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -45,6 +46,15 @@ def test_it_copies_everything_to_a_file_of_its_own(folder: Path) -> None:
     assert tasks_in(folder / "copy.db") == 3
     assert not (folder / "copy.db-wal").exists()
     assert not os.stat(folder / "copy.db").st_mode & 0o077
+
+
+def test_it_tells_programs_what_it_copied(folder: Path) -> None:
+    told = json.loads(backup(folder, "copy.db", "--json").stdout)
+    assert told == {
+        "store": f"sqlite:///{folder}/afterwards.db",
+        "path": "copy.db",
+        "bytes": (folder / "copy.db").stat().st_size,
+    }
 
 
 def test_it_copies_beside_a_server(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The command `afterwards migrate`, as a program."""
 
+import json
 import os
 import subprocess
 import sys
@@ -35,6 +36,8 @@ def tables(url: str) -> int:
 
 
 def test_it_makes_the_tables_and_says_when_there_is_nothing_to_do(url: str) -> None:
+    code, said, _ = migrate("--check", "--json", url=url)
+    assert code == 1 and json.loads(said)["pending"] > 10
     code, said, _ = migrate("--check", url=url)
     assert (code, tables(url)) == (1, 0)
     assert "pending: run `afterwards migrate`" in said
@@ -45,6 +48,8 @@ def test_it_makes_the_tables_and_says_when_there_is_nothing_to_do(url: str) -> N
         code, said, _ = migrate(*arguments, url=url)
         assert (code, "is up to date" in said) == (0, True)
     assert migrate("--sql", url=url) == (0, "", "")
+    assert json.loads(migrate("--json", url=url)[1]) == {"migrated": False}
+    assert migrate("--sql", "--json", url=url)[0] == 2
 
 
 def test_what_it_prints_makes_the_same_tables(url: str) -> None:

@@ -1,6 +1,7 @@
 """``afterwards move``, run as operators run it."""
 
 import asyncio
+import json
 import os
 import pty
 import signal
@@ -99,6 +100,8 @@ def test_all_tasks_are_moved_and_run_at_the_new_url(folder: Path) -> None:
     assert tasks_in(folder / "new.db") == before
     again = move(folder)
     assert (again.returncode, again.stdout[:13]) == (ExitCode.DONE, "moved 0 tasks")
+    told = json.loads(move(folder, SOURCE, DESTINATION, "--yes", "--json").stdout)
+    assert (told["tasks"], told["known"], told["left"], told["finished"]) == (0, [], 0, True)
     worker = [sys.executable, "-m", "afterwards", "worker", "--burst"]
     subprocess.run(worker, cwd=folder, env=ENVIRONMENT | {"AFTERWARDS_URL": DESTINATION}, timeout=TIMEOUT, check=True)
     lines = (folder / "diary.txt").read_text().splitlines()

@@ -7,7 +7,7 @@ import typer
 
 from afterwards.cli import output
 from afterwards.cli.errors import CommandError, UsageError
-from afterwards.cli.options import App, Url
+from afterwards.cli.options import App, AsJson, Url
 from afterwards.cli.store import Store, named, run
 from afterwards.core.errors import EngineError
 from afterwards.engine import Engine, InAFile
@@ -17,7 +17,7 @@ Target = Annotated[
 ]
 
 
-def backup(path: Target, url: Url = None, app: App = None) -> None:
+def backup(path: Target, as_json: AsJson = False, url: Url = None, app: App = None) -> None:
     """Copy all tasks to a new file, while everything goes on.
 
     The copy is a complete SQLite file, as the tasks were at one instant. To restore it, stop the application and
@@ -30,6 +30,9 @@ def backup(path: Target, url: Url = None, app: App = None) -> None:
         await _backup(engine, store, path)
 
     run(store, copied)
+    if as_json:
+        output.json_line({"store": store.shown, "path": str(path), "bytes": path.stat().st_size})
+        return
     output.line(f"{store.shown} was copied to {path} ({_size(path)})")
 
 

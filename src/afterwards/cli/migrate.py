@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from afterwards import engines
+from afterwards.cli import output
 from afterwards.cli.errors import ExitCode, UsageError
-from afterwards.cli.options import App, Url
+from afterwards.cli.options import App, AsJson, Url
 from afterwards.cli.store import named, waited_for
 from afterwards.core.errors import UnsupportedEngine
 from afterwards.core.urls import parse
@@ -16,7 +17,7 @@ Sql = Annotated[bool, typer.Option("--sql", help="Print the SQL that is pending,
 Check = Annotated[bool, typer.Option("--check", help="Change nothing, and exit with 1 if anything is pending.")]
 
 
-def migrate(sql: Sql = False, check: Check = False, url: Url = None, app: App = None) -> None:
+def migrate(sql: Sql = False, check: Check = False, as_json: AsJson = False, url: Url = None, app: App = None) -> None:
     """Make or change the tables of a PostgreSQL database.
 
     The first process that opens a database does this by itself, if its user may make tables. Where it may not, run this
@@ -24,17 +25,28 @@ def migrate(sql: Sql = False, check: Check = False, url: Url = None, app: App = 
     """
     if sql and check:
         raise UsageError("--sql and --check exclude each other: --sql prints what is pending, --check only reports")
+    if sql and as_json:
+        raise UsageError("--sql prints a script and not JSON: leave --json out")
     store = named(url, app)
     shown = _checked(store.url)
     if sql:
         typer.echo(_script(waited_for(store, _pending(store.url))), nl=False)
     elif check:
-        if statements := waited_for(store, _pending(store.url)):
-            typer.echo(f"{shown}: {len(statements)} statements are pending: run `afterwards migrate`")
+        statements = waited_for(store, _pending(store.url))
+        said = f"{shown}: {len(statements)} statements are pending: run `afterwards migrate`"
+        _print({"pending": len(statements)}, said if statements else f"{shown} is up to date", as_json=as_json)
+        if statements:
             raise typer.Exit(ExitCode.FAILED)
-        typer.echo(f"{shown} is up to date")
     else:
-        typer.echo(f"{shown} {'was migrated' if waited_for(store, _migrate(store.url)) else 'is up to date'}")
+        migrated = waited_for(store, _migrate(store.url))
+        _print({"migrated": migrated}, f"{shown} {'was migrated' if migrated else 'is up to date'}", as_json=as_json)
+
+
+def _print(value: dict[str, int], words: str, *, as_json: bool) -> None:
+    if as_json:
+        output.json_line(value)
+    else:
+        output.line(words)
 
 
 def _checked(url: str) -> str:

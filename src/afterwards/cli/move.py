@@ -18,6 +18,7 @@ from afterwards.cli import asking, output
 from afterwards.cli.errors import CommandError, ExitCode, StoreUnreachable, UsageError
 from afterwards.cli.mover import Moved, refuse_live_workers, refuse_same_store
 from afterwards.cli.mover import move as move_all
+from afterwards.cli.options import AsJson
 from afterwards.cli.store import check, opened
 from afterwards.core.errors import EngineError
 from afterwards.core.urls import parse
@@ -33,7 +34,7 @@ MOST_SHOWN = 10
 """Ids that are listed."""
 
 
-def move(source: Source, destination: Destination, yes: Yes = False) -> None:
+def move(source: Source, destination: Destination, yes: Yes = False, as_json: AsJson = False) -> None:
     """Move everything from one store to another.
 
     Tasks, pauses, schedules and files are moved.
@@ -48,7 +49,7 @@ def move(source: Source, destination: Destination, yes: Yes = False) -> None:
     if _is_same(source, destination):
         raise UsageError(f"{engines.shown(source)} is both source and destination: give another destination")
     try:
-        code = asyncio.run(_move(source, destination, yes))
+        code = asyncio.run(_move(source, destination, yes, as_json))
     except EngineError as error:
         raise StoreUnreachable(f"{error}. Nothing is lost: run the same command again to go on") from error
     raise typer.Exit(code)
@@ -62,7 +63,7 @@ def _is_same(source: str, destination: str) -> bool:
     return files[0] == files[1] or (files[1].exists() and os.path.samefile(*files))
 
 
-async def _move(source: str, destination: str, yes: bool) -> ExitCode:
+async def _move(source: str, destination: str, yes: bool, as_json: bool) -> ExitCode:
     names = engines.shown(source), engines.shown(destination)
     async with opened(source) as emptied:
         await refuse_live_workers(emptied)
@@ -73,7 +74,7 @@ async def _move(source: str, destination: str, yes: bool) -> ExitCode:
                 await refuse_same_store(emptied, filled)
             moved = await _with_progress(emptied, filled, names[1], tasks)
         listed = len(await emptied.find(Query(limit=MOST_SHOWN)))  # some damaged records are only counted here
-        return _told(moved, max(listed, await _number_of_tasks(emptied)), *names)
+        return _told(moved, max(listed, await _number_of_tasks(emptied)), *names, as_json=as_json)
 
 
 async def _number_of_tasks(engine: Engine) -> int:
@@ -125,8 +126,33 @@ def _stop_on_signals() -> Iterator[asyncio.Event]:
         restore()
 
 
-def _told(moved: Moved, left: int, source: str, destination: str) -> ExitCode:
+def _told(moved: Moved, left: int, source: str, destination: str, *, as_json: bool) -> ExitCode:
     """Print what was moved. Returns the exit code."""
+    if as_json:
+        output.json_line(
+            {
+                "tasks": moved.tasks,
+                "schedules": moved.schedules,
+                "bytes": moved.bytes,
+                "known": moved.known,
+                "without_keys": moved.without_keys,
+                "finished": moved.finished,
+                "left": left,
+            }
+        )
+    else:
+        _print(moved, source, destination)
+    if not moved.finished:
+        raise CommandError("interrupted. Nothing is lost: run the same command again to go on")
+    if left:
+        raise CommandError(
+            f"{_count(left, 'task')} stayed in {source}: this version of afterwards cannot read them. Move them "
+            "with the version that wrote them"
+        )
+    return ExitCode.DONE
+
+
+def _print(moved: Moved, source: str, destination: str) -> None:
     files = f", {moved.bytes / 1_000_000:.1f} MB of files" if moved.bytes else ""
     schedules = f", {_count(moved.schedules, 'schedule')}" if moved.schedules else ""
     typer.echo(f"moved {_count(moved.tasks, 'task')}{schedules}{files} from {source} to {destination}")
@@ -137,14 +163,6 @@ def _told(moved: Moved, left: int, source: str, destination: str) -> ExitCode:
             f"{_count(len(moved.without_keys), 'task')} came without a unique or idempotency key that another task "
             f"there has: {_listed(moved.without_keys)}"
         )
-    if not moved.finished:
-        raise CommandError("interrupted. Nothing is lost: run the same command again to go on")
-    if left:
-        raise CommandError(
-            f"{_count(left, 'task')} stayed in {source}: this version of afterwards cannot read them. Move them "
-            "with the version that wrote them"
-        )
-    return ExitCode.DONE
 
 
 def _count(number: int, thing: str) -> str:

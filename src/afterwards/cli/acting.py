@@ -14,7 +14,7 @@ from afterwards.engine import Engine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """What a command does to tasks."""
+    """The change that a command makes to tasks."""
 
     verb: str  # as "requeue"
     done: str  # as "requeued"

@@ -17,7 +17,7 @@ _MOST_SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What the options of a command say. Empty means any."""
+    """The values of a command's options. Empty means any."""
 
     ids: Sequence[str] | None = None
     states: Sequence[str] | None = None

@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """What was read of a store."""
+    """The values that were read from a store."""
 
     stats: Stats
     paused: Paused

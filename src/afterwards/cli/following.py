@@ -16,7 +16,7 @@ MOST_RUNNING = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What one look has found."""
+    """The result of one look."""
 
     running: Sequence[Task] = ()  # oldest first
     ended: Sequence[Task] = ()  # since the last look, in the order of their ends

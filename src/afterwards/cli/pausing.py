@@ -1,4 +1,4 @@
-"""What ``pause`` and ``resume`` have in common: the queues, task functions and schedules that they name."""
+"""The parts that ``pause`` and ``resume`` share: the queues, task functions and schedules that they name."""
 
 from collections.abc import Sequence
 from typing import Annotated

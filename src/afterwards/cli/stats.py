@@ -31,7 +31,7 @@ SPANS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """What ``stats`` shows."""
+    """The numbers that ``stats`` shows."""
 
     stats: Stats
     ends: dict[str, Ends]  # by the name of the span

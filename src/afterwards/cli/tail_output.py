@@ -67,7 +67,7 @@ class LinesOfJson(Lines):
 
 
 class _Count(ProgressColumn):
-    """What the task's function says of its progress."""
+    """The description that the task's function gives of its progress."""
 
     def render(self, task: Any) -> Text:
         return Text(output.printable(str(task.fields.get("said", ""))), no_wrap=True, overflow="ellipsis")

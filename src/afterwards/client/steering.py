@@ -1,4 +1,4 @@
-"""What people do with many tasks at once: list, count, requeue, cancel, start and delete those that a filter names.
+"""Acts of people on many tasks at once: list, count, requeue, cancel, start and delete those that a filter names.
 
 The command line, the dashboard and ``Afterwards`` use the same functions, on an engine.
 """

@@ -72,7 +72,7 @@ class TaskRecord(BaseModel):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What is hidden wherever the record is shown, as ``Redactor`` takes it."""
+        """The places that are hidden wherever the record is shown, as ``Redactor`` takes them."""
         return self._secrets
 
     def redacted(self) -> Self:

@@ -14,7 +14,7 @@ from afterwards.core.text import shown, text_of
 
 
 class Access(StrEnum):
-    """What a visitor of the dashboard may do."""
+    """The rights of a visitor of the dashboard."""
 
     NONE = "none"
     READ = "read"

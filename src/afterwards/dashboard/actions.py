@@ -1,4 +1,4 @@
-"""What visitors do: each action is logged with who did it."""
+"""The actions of visitors: each is logged with who did it."""
 
 from enum import StrEnum
 
@@ -10,7 +10,7 @@ from afterwards.engine import Paused
 
 
 class Action(StrEnum):
-    """What can be done with tasks."""
+    """An action on tasks."""
 
     REQUEUE = "requeue"
     CANCEL = "cancel"

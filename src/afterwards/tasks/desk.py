@@ -1,4 +1,4 @@
-"""What people ask about the tasks of an installation, and do to them: to one, to many at once, and to whole queues."""
+"""Questions of people about the tasks of an installation, and acts on them: one, many at once, and whole queues."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ class TaskPage(list[TaskRecord]):
     """Records of tasks, newest first: a part of a longer list."""
 
     next: str | None
-    """What continues the list: ``await tasks.list(before=page.next, ...)``. None at the end."""
+    """The value that continues the list: ``await tasks.list(before=page.next, ...)``. None at the end."""
 
     def __init__(self, records: Iterable[TaskRecord] = (), *, next: str | None = None) -> None:
         super().__init__(records)

@@ -152,7 +152,7 @@ def _add_routes(router: APIRouter, answers: Answers, owned_task: Callable[..., A
 
     @router.get("/{id}/result", name=named("result"), response_model=result, responses=UNKNOWN | NOT_READY)
     async def result_of(response: Response, task: Task = Depends(owned_task)) -> Any:
-        """What the task has returned."""
+        """The result of the task."""
         response.headers.update(NOT_CACHED)
         return answers.result(task)
 

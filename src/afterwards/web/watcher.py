@@ -1,4 +1,4 @@
-"""What one client watches: the latest state, and whether it has seen it."""
+"""One client's view: the latest state, and whether it has seen it."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -24,7 +24,7 @@ class Quiet:
 
 
 class Watcher(Generic[T]):
-    """What one client watches. It holds the latest state only: a slow client skips states, and queues none."""
+    """One client's view. It holds the latest state only: a slow client skips states, and queues none."""
 
     def __init__(self, latest: T | None = None) -> None:
         self.ended = asyncio.Event()

@@ -1,4 +1,4 @@
-"""What people do to tasks from a page: the words of each act, and the tasks that it applies to."""
+"""The acts of people on tasks from a page: the words of each act, and the tasks that it applies to."""
 
 from dataclasses import dataclass
 

@@ -19,7 +19,7 @@ MOST_NAMED = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmPage:
-    """What the template shows."""
+    """The values for the template."""
 
     act: ActWords
     count: int  # tasks that the act applies to now

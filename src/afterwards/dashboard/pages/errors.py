@@ -1,4 +1,4 @@
-"""What went wrong, as a page."""
+"""Errors as pages."""
 
 from typing import Final
 

@@ -17,7 +17,7 @@ LAST_FAILED = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverviewPage:
-    """What the template shows."""
+    """The values for the template."""
 
     chart: Chart
     counts: Mapping[State, int]

@@ -1,4 +1,4 @@
-"""What the address of a list asks for, and its way back into an address."""
+"""The question in the address of a list, and its way back into an address."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

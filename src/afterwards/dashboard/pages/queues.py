@@ -22,7 +22,7 @@ class QueueRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuesPage:
-    """What the template shows."""
+    """The values for the template."""
 
     queues: list[QueueRow]
     paused_functions: list[str]

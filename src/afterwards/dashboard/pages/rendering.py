@@ -26,7 +26,7 @@ THEMES: Final = ("system", "light", "dark")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shell:
-    """What every page has around its content."""
+    """The values that every page has around its content."""
 
     site: Site
     theme: str

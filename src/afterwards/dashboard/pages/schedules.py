@@ -22,7 +22,7 @@ class ScheduleRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulesPage:
-    """What the template shows."""
+    """The values for the template."""
 
     schedules: list[ScheduleRow]
 

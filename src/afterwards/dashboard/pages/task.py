@@ -14,7 +14,7 @@ MOST_BEHIND = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPage:
-    """What the template shows."""
+    """The values for the template."""
 
     task: TaskRecord
     arguments: list[Node]

@@ -22,7 +22,7 @@ MOST_COUNTED = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskListPage:
-    """What the template shows."""
+    """The values for the template."""
 
     question: Question
     tasks: list[TaskRecord]

@@ -41,7 +41,7 @@ class WorkerRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersPage:
-    """What the template shows."""
+    """The values for the template."""
 
     workers: list[WorkerRow]
     strays: list[TaskRecord]  # running tasks of workers that are not listed

@@ -1,4 +1,4 @@
-"""What remains of attempts: their counts by time, and the lines that they logged."""
+"""The traces of attempts: their counts by time, and the lines that they logged."""
 
 from dataclasses import replace
 from datetime import timedelta

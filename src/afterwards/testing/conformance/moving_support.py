@@ -1,4 +1,4 @@
-"""What the tests of moving share: a second engine, one record of each kind, and a whole move."""
+"""Helpers that the tests of moving share: a second engine, one record of each kind, and a whole move."""
 
 from dataclasses import dataclass, replace
 from datetime import timedelta

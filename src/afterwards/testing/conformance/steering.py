@@ -1,4 +1,4 @@
-"""What people ask for by hand: searches and counts, tasks started before their time, and tasks deleted."""
+"""Acts by hand: searches and counts, tasks started before their time, and tasks deleted."""
 
 from datetime import timedelta
 

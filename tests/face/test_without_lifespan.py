@@ -14,6 +14,7 @@ from starlette.routing import Mount
 from afterwards import Afterwards, BackgroundTasks
 from afterwards.core.task import Task
 from afterwards.engine import Query
+from afterwards.worker import parts
 from face.diary import note
 from face.processes import output, record, uvicorn, write_application
 from face.serving import serving, until
@@ -141,9 +142,15 @@ async def test_where_a_lifespan_runs_no_second_worker_begins(
     assert len([line for line in caplog.messages if "worker here" in line]) == 1
 
 
+@pytest.mark.parametrize("restart_after", [parts.RESTART_AFTER, 0.0])  # where the end takes long, parts are restarted
 def test_each_event_loop_after_the_other_has_a_worker(
-    url: str, said: list[str], caplog: pytest.LogCaptureFixture
+    url: str,
+    said: list[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    restart_after: float,
 ) -> None:
+    monkeypatch.setattr(parts, "RESTART_AFTER", restart_after)
     app = an_application(url)
 
     async def ask(times: int) -> None:

@@ -39,7 +39,8 @@ class Parts:
 
         def again() -> None:
             if doing in self._parts and not self._lifetime.over:
-                telemetry.ended_early(doing)
+                if not self._lifetime.draining.is_set():  # else its event loop ends, and cancels everything
+                    telemetry.ended_early(doing)
                 self.start(doing, run)
 
         part = self._parts[doing] = self._group.create_task(keep_running(doing, run, self._health), name=doing)

@@ -6,11 +6,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from afterwards.core.record import TaskRecord
 from afterwards.core.task import Failure, FailureKind, LogLine, State, Task
 from afterwards.dashboard.pages.json_tree import DEEPEST, MOST_NODES, Node, tree
 from afterwards.dashboard.pages.timeline import timeline
 from afterwards.dashboard.pages.traceback_parts import Kind, traceback_parts
-from afterwards.tasks.record import TaskRecord
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -15,10 +15,10 @@ from afterwards.cli.store import run, with_application
 from afterwards.client.client import Client
 from afterwards.core.errors import AfterwardsError, UnknownFunction, Unreadable
 from afterwards.core.problems import unfit
+from afterwards.core.record import TaskRecord
 from afterwards.core.task import Task
 from afterwards.engine import Engine
 from afterwards.tasks.function import TaskFunction
-from afterwards.tasks.record import TaskRecord
 from afterwards.tasks.registry import registry
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the task function.")]

@@ -12,9 +12,9 @@ from afterwards.cli.filters import Wanted, identified
 from afterwards.cli.options import App, AsJson, Names, Queues, Since, States, TextPart, Url
 from afterwards.cli.store import named, run
 from afterwards.client.steering import MOST_LISTED, Filter, Page, listed
+from afterwards.core.record import TaskRecord
 from afterwards.core.task import State
 from afterwards.engine import Engine
-from afterwards.tasks.record import TaskRecord
 
 Limit = Annotated[int, typer.Option("--limit", "-l", min=1, metavar="NUMBER", help="The most tasks that are listed.")]
 Before = Annotated[

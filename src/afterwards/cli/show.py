@@ -13,9 +13,9 @@ from afterwards.cli.filters import identified
 from afterwards.cli.options import App, AsJson, Url
 from afterwards.cli.store import named, run
 from afterwards.core.progress import Progress
+from afterwards.core.record import TaskRecord
 from afterwards.core.task import State, Task
 from afterwards.engine import Engine
-from afterwards.tasks.record import TaskRecord
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The task's id, or its first 8 characters or more.")]
 

@@ -10,8 +10,8 @@ from afterwards.cli import output, times
 from afterwards.cli.following import Look
 from afterwards.cli.list import what_went_wrong
 from afterwards.cli.show import progress_text
+from afterwards.core.record import TaskRecord
 from afterwards.core.task import Task
-from afterwards.tasks.record import TaskRecord
 
 MOST_BARS = 15
 """Bars that are shown at once; a terminal has few lines."""

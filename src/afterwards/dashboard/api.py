@@ -8,13 +8,13 @@ from fastapi import APIRouter, Body, Depends, Query
 
 from afterwards.client import steering
 from afterwards.core.errors import UnknownTask
+from afterwards.core.record import TaskRecord
 from afterwards.core.task import Task
 from afterwards.dashboard import api_parts, shapes, stream
 from afterwards.dashboard.actions import Action, perform
 from afterwards.dashboard.answers import Json
 from afterwards.dashboard.filters import Asked, Listing, Selection, each_once
 from afterwards.dashboard.site import Acting, Visited
-from afterwards.tasks.record import TaskRecord
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": shapes.Refused, "description": "The body is no text"},

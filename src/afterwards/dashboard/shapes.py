@@ -6,10 +6,10 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, Field, create_model
 
+from afterwards.core.record import TaskRecord
 from afterwards.core.routing import LiveWorker
 from afterwards.core.task import State
 from afterwards.dashboard.throughput import Span
-from afterwards.tasks.record import TaskRecord
 
 
 class Records(BaseModel):

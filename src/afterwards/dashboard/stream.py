@@ -12,10 +12,10 @@ from fastapi import APIRouter, Query, Response
 from starlette.types import Receive, Scope, Send
 
 from afterwards.core.errors import UnknownTask
+from afterwards.core.record import TaskRecord
 from afterwards.core.task import Task
 from afterwards.dashboard import numbers, shapes, site
 from afterwards.dashboard.site import Visited
-from afterwards.tasks.record import TaskRecord
 from afterwards.web import live
 from afterwards.web.event_stream import EventStream, event
 from afterwards.web.live import Overview, Watcher

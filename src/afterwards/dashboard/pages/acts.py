@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from afterwards.core.record import TaskRecord
 from afterwards.core.task import FINISHED, State
 from afterwards.dashboard.actions import Action
-from afterwards.tasks.record import TaskRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

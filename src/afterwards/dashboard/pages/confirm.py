@@ -7,11 +7,11 @@ from datetime import datetime
 from fastapi import HTTPException
 
 from afterwards.client.steering import MOST_COUNTED, Filter, counted, listed
+from afterwards.core.record import TaskRecord
 from afterwards.dashboard.filters import MOST_IDS
 from afterwards.dashboard.pages.acts import ACTS, ActWords
 from afterwards.dashboard.pages.questions import Question, id_of
 from afterwards.engine import Engine
-from afterwards.tasks.record import TaskRecord
 
 MOST_NAMED = 10
 """Tasks that the page names, so that people see what they are about to change."""

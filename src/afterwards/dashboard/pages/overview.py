@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from afterwards.core.record import TaskRecord
 from afterwards.core.routing import UNROUTABLE_AFTER, Unroutable
 from afterwards.core.task import PENDING, State
 from afterwards.dashboard.charts import TITLES, Chart, chart
 from afterwards.dashboard.pages.workers import alive_ids
 from afterwards.dashboard.throughput import Span, throughput
 from afterwards.engine import Engine, Paused, Query
-from afterwards.tasks.record import TaskRecord
 
 LAST_FAILED = 8
 

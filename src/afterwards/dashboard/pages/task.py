@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from afterwards.core.record import TaskRecord
 from afterwards.core.task import State, Task
 from afterwards.dashboard.pages.acts import ActWords, acts_on
 from afterwards.dashboard.pages.json_tree import Node, tree
 from afterwards.dashboard.pages.timeline import Event, timeline
 from afterwards.engine import Engine, Query
-from afterwards.tasks.record import TaskRecord
 
 MOST_BEHIND = 50
 

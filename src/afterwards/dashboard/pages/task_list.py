@@ -7,11 +7,11 @@ from datetime import datetime
 from math import inf
 
 from afterwards.client.steering import Page, continued, counted
+from afterwards.core.record import TaskRecord
 from afterwards.core.task import State
 from afterwards.dashboard.pages.acts import ActWords, acts_in
 from afterwards.dashboard.pages.questions import SPANS, Question
 from afterwards.engine import Engine
-from afterwards.tasks.record import TaskRecord
 from afterwards.tasks.registry import registry
 
 ON_A_PAGE = 50

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
+from afterwards.core.record import TaskRecord
 from afterwards.core.task import Failure, FailureKind, LogLine, State
 from afterwards.dashboard.pages.traceback_parts import TracebackPart, traceback_parts
-from afterwards.tasks.record import TaskRecord
 
 Logs = Mapping[int, tuple[LogLine, ...]]
 """The log lines of each attempt."""

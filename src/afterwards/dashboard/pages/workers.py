@@ -6,10 +6,10 @@ from datetime import timedelta
 from enum import StrEnum
 
 from afterwards.client.workers import live_workers
+from afterwards.core.record import TaskRecord
 from afterwards.core.routing import LiveWorker
 from afterwards.core.task import State
 from afterwards.engine import Engine, Query
-from afterwards.tasks.record import TaskRecord
 
 SEEN_WITHIN = timedelta(minutes=15)
 """Workers that were not seen for longer are left out."""

@@ -6,12 +6,10 @@ from afterwards.cli.pausing import (
     QueueArguments,
     QueueOptions,
     ScheduleOptions,
-    check_schedules,
+    change,
     named_things,
-    told,
 )
-from afterwards.cli.store import named, run
-from afterwards.engine import Engine, Paused
+from afterwards.cli.store import named
 
 
 def pause(
@@ -29,10 +27,4 @@ def pause(
     """
     store = named(url, app)
     things = named_things([*(queues or ()), *(queue or ())], name, schedule, store)
-
-    async def paused(engine: Engine) -> Paused:
-        await check_schedules(engine, things, store)
-        await engine.pause(things)
-        return await engine.paused()
-
-    told(run(store, paused), as_json=as_json)
+    change(store, things, lambda engine: engine.pause(things), as_json=as_json)

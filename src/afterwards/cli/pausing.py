@@ -1,13 +1,13 @@
 """The parts that ``pause`` and ``resume`` share: the queues, task functions and schedules that they name."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 import typer
 
 from afterwards.cli import output
 from afterwards.cli.errors import CommandError, UsageError
-from afterwards.cli.store import Store
+from afterwards.cli.store import Store, run
 from afterwards.core.errors import InvalidOption
 from afterwards.core.names import check_name
 from afterwards.engine import Engine, Paused
@@ -49,7 +49,20 @@ def named_things(
     return Paused(queues=frozenset(queues or ()), names=frozenset(names or ()) | also, schedules=identities)
 
 
-async def check_schedules(engine: Engine, things: Paused, store: Store) -> None:
+def change(
+    store: Store, things: Paused, pause_or_resume: Callable[[Engine], Awaitable[None]], *, as_json: bool
+) -> None:
+    """Pause or resume, and print everything that is paused then. Raises CommandError."""
+
+    async def changed(engine: Engine) -> Paused:
+        await _check_schedules(engine, things, store)
+        await pause_or_resume(engine)
+        return await engine.paused()
+
+    _told(run(store, changed), as_json=as_json)
+
+
+async def _check_schedules(engine: Engine, things: Paused, store: Store) -> None:
     """Raise CommandError for a schedule that does not exist. Register those of the application."""
     ours = {one.identity: str(one.schedule) for one in registry if one.schedule} if store.client else {}
     asked = {name: ours[name] for name in things.schedules & ours.keys()}
@@ -59,7 +72,7 @@ async def check_schedules(engine: Engine, things: Paused, store: Store) -> None:
         raise CommandError(f"no task function named {', '.join(unknown)} has a schedule here: {known}")
 
 
-def told(paused: Paused, *, as_json: bool) -> None:
+def _told(paused: Paused, *, as_json: bool) -> None:
     """Print everything that is paused now."""
     kinds = {"queues": paused.queues, "names": paused.names, "schedules": paused.schedules}
     if as_json:

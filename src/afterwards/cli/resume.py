@@ -6,12 +6,10 @@ from afterwards.cli.pausing import (
     QueueArguments,
     QueueOptions,
     ScheduleOptions,
-    check_schedules,
+    change,
     named_things,
-    told,
 )
-from afterwards.cli.store import named, run
-from afterwards.engine import Engine, Paused
+from afterwards.cli.store import named
 
 
 def resume(
@@ -29,10 +27,4 @@ def resume(
     """
     store = named(url, app)
     things = named_things([*(queues or ()), *(queue or ())], name, schedule, store)
-
-    async def resumed(engine: Engine) -> Paused:
-        await check_schedules(engine, things, store)
-        await engine.resume(things)
-        return await engine.paused()
-
-    told(run(store, resumed), as_json=as_json)
+    change(store, things, lambda engine: engine.resume(things), as_json=as_json)

@@ -4,6 +4,8 @@ NEWEST_PYTHON ?= $(shell .ci/newest-python)
 OLDEST_FASTAPI := $(shell sed -n 's/^dependencies = \["fastapi>=\([0-9.]*\)".*/\1/p' pyproject.toml)
 BIN := .venv/bin
 # Many tests mostly wait, for servers to start and to end: twice as many at a time as there are processors.
+# Without it, each of thousands of processes would compile the code again.
+export PYTHONDONTWRITEBYTECODE :=
 PYTEST := -m pytest -q -n $(or $(WORKERS),4) --dist loadgroup
 
 .PHONY: help demo quick test proofs e2e check test-oldest-fastapi test-newest-python chaos bench format lock clean
@@ -25,7 +27,7 @@ test: .venv/ready  ## all tests but those of `make proofs` and `make e2e`, in ra
 	@failed=; for gate in $(GATES); do \
 		$(BIN)/coverage report --include="src/afterwards/$${gate%=*}" --fail-under=$${gate#*=} || failed=1; done; test -z "$$failed"
 
-proofs: .venv/ready  ## longer tests: processes and servers that are killed, moves, shutdowns (minutes)
+proofs: .venv/ready  ## longer tests: processes and servers that are killed, moves, shutdowns, Celery fleets (minutes)
 	$(BIN)/python $(PYTEST) $(PROOFS)
 
 e2e: .venv/ready  ## the dashboard in Chromium (minutes)
@@ -41,11 +43,11 @@ check: .venv/ready  ## format, lint, types, layers
 # Measuring slows these tests down by half and more, whatever is measured. So only the tests that run in pytest's own
 # processes are measured, and the servers that they start are not: what those run depends on when they are killed.
 MEASURED = $(addprefix tests/,core engines worker face sessions functions options owners records registration schedules promises \
-	telemetry dashboard)
+	telemetry dashboard dispatch celery_calls)
 # The percentage that each part must reach, branches included.
 GATES = core/*=100 engines/memory/*=100 engines/wakeup.py=100 engines/sqlite/*=95.5 engines/postgres/*=94.5 worker/*=92.5 web/*=95
 
-PROOFS = $(addprefix tests/,kills move hosts shutdown differential)
+PROOFS = $(addprefix tests/,kills move hosts shutdown differential fleet)
 
 QUICK = tests/core tests/engines/test_memory.py tests/testing tests/promises
 FASTAPI_TESTS = tests/differential tests/face tests/functions tests/owners tests/records tests/sessions tests/testing
@@ -56,8 +58,8 @@ test-oldest-fastapi: .venv-oldest/ready  ## the tests that touch FastAPI, on the
 test-newest-python: .venv-newest/ready  ## the quick tests and the worker's, on the newest Python of this machine
 	.venv-newest/bin/python $(PYTEST) $(QUICK) tests/worker tests/isolation
 
-chaos: .venv/ready  ## 200 kills under load; ENGINE=postgres: of its server, too, and of the network (a quarter of an hour)
-	$(BIN)/python -m tests.chaos --engine $(or $(ENGINE),sqlite)
+chaos: .venv/ready  ## 200 kills under load; ENGINE=postgres: of its server, too, and of the network; FLEET=celery+amqp, celery+redis
+	$(BIN)/python -m tests.chaos --engine $(or $(ENGINE),sqlite) $(if $(FLEET),--fleet $(FLEET))
 
 bench: .venv/ready  ## speed, as ratios measured side by side (minutes)
 	$(BIN)/python -m pip install --quiet --constraint requirements-dev.txt --group bench

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import chains, claim, drain, enqueue, latency, postgres, requests, size
+from benchmarks import celeries, chains, claim, drain, enqueue, latency, postgres, requests, size
 from benchmarks.machine import described
 from benchmarks.measure import Figure
 from benchmarks.table import written
@@ -17,6 +17,7 @@ SUBJECTS: Mapping[str, Callable[[], list[Figure]]] = {
     "requests": requests.figures,
     "size": size.figures,
     "postgres": postgres.figures,
+    "celery": celeries.figures,
 }
 
 

@@ -50,10 +50,15 @@ def _told() -> list[str]:
 
 async def _times(place: Path) -> list[list[float]]:
     files = [place / f"{number}.db" for number in range(4)]
-    for file, make in zip(files[1:], (_queue, _finish, _schedule), strict=True):
+    for file, make in zip(files[1:], (queue_one, finish_one, _schedule), strict=True):
         await _make_many(file, make)
+    return await in_stores([url(file) for file in files])
+
+
+async def in_stores(stores: Sequence[str]) -> list[list[float]]:
+    """Return the milliseconds of claims in each of these stores, by round, beside ``FEW`` more queued tasks."""
     async with AsyncExitStack() as stack:
-        engines = [await stack.enter_async_context(shared(url(file))) for file in files]
+        engines = [await stack.enter_async_context(shared(store)) for store in stores]
         for engine in engines:
             await fill(engine, FEW)
         rounds = [await _round(engines) for _ in range(ROUNDS)]
@@ -81,11 +86,11 @@ async def _make_many(file: Path, make: Callable[[Engine], Awaitable[object]]) ->
     _copy(file)
 
 
-async def _queue(engine: Engine) -> None:
+async def queue_one(engine: Engine) -> None:
     await fill(engine, 1)
 
 
-async def _finish(engine: Engine) -> None:
+async def finish_one(engine: Engine) -> None:
     await fill(engine, 1)
     [task] = await engine.claim(CLAIM)
     await engine.finish([Settled(lease=task.lease, state=State.SUCCEEDED)])

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Never, TypeVar, overload
 
 from fastapi import APIRouter, FastAPI
+from typing_extensions import ParamSpec
 
 from afterwards import engines, environment
 from afterwards.client.client import Client
 from afterwards.client.handle import TaskHandle
 from afterwards.client.installations import installations
-from afterwards.core.errors import EngineError, InvalidOption
+from afterwards.core.errors import EngineError, InvalidOption, NotAFunction
 from afterwards.core.options import Options, lease_of
 from afterwards.core.problems import Problem
 from afterwards.core.routing import Unroutable
@@ -21,16 +22,22 @@ from afterwards.core.spans import as_span
 from afterwards.core.spelling import check_names
 from afterwards.core.text import shown
 from afterwards.dashboard import place
+from afterwards.dispatch.celery.calls import CeleryTask
+from afterwards.dispatch.celery.handle import CeleryHandle, send_now
+from afterwards.dispatch.fleet import Fleet, check_fleet
 from afterwards.engine import InAFile
 from afterwards.tasks import compatibility
 from afterwards.tasks.desk import TaskDesk
 from afterwards.tasks.function import Call, TaskFunction
 from afterwards.tasks.schedules import ScheduleDesk
 from afterwards.tasks.several import enqueue_many
-from afterwards.web import embedded_worker, health, install
+from afterwards.tasks.wrapped import enqueues, is_task_function
+from afterwards.web import health, install, runners
+from afterwards.web.fleet_worker import serve_in
 from afterwards.web.task_router import FROM_ANNOTATION, make_router
 from afterwards.worker.registration import find_unroutable
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -50,9 +57,13 @@ class Afterwards(TaskDesk):
     - ``threads``: ``def`` functions that run at once.
     - ``queues``: the queues that this process takes tasks from. Default: all.
     - ``worker=False``: this process stores tasks and runs none.
+    - ``dispatch``: the fleet of other software on which tasks run, as ``CeleryDispatch(celery_app)`` of
+      ``afterwards.celery``. This process then runs no worker, but sends tasks to the fleet when they may start; with
+      ``worker=False`` it only stores them. ``queues`` are those from which it sends. ``concurrency`` does not apply:
+      the fleet decides how many run at once. Not for ``memory://``.
     - ``ordered=False``: the tasks of a request do not wait for each other.
     - ``grace``: time from the shutdown signal until unfinished tasks are released (20 seconds, 1 in development).
-    - ``lease``: time without a heartbeat after which a worker's tasks are reclaimed.
+    - ``lease``: time without a heartbeat after which a worker's tasks are reclaimed (30 seconds; an hour at most).
     - ``retention``: time that the record of a finished task is kept.
     - ``max_file_size``: bytes that an uploaded file may have as a task's argument (32 MiB).
     - ``max_queued``: tasks that may wait in each queue, or in the queues that a mapping names. When a queue is full,
@@ -74,6 +85,7 @@ class Afterwards(TaskDesk):
         threads: int = 20,
         queues: Collection[str] | None = None,
         worker: bool | None = None,
+        dispatch: Fleet | None = None,
         ordered: bool = True,
         grace: float | timedelta | None = None,
         lease: float | timedelta = 30,
@@ -103,6 +115,9 @@ class Afterwards(TaskDesk):
         )
         if not isinstance(url, str | None):
             raise InvalidOption(f"url={shown(url)}: give a text, as 'sqlite:///tasks.db'")
+        if dispatch is not None:
+            check_fleet(dispatch)
+        self._fleet = dispatch
         store = engines.absolute(url or environment.url() or engines.DEFAULT_URL)
         self.client = installations.add(Client(store, self.options))
         self.schedules = ScheduleDesk(self.client)
@@ -115,7 +130,9 @@ class Afterwards(TaskDesk):
         """Install into an application, before it starts. Raises AlreadyStarted or AlreadyInstalled."""
         if not isinstance(app, FastAPI):
             raise InvalidOption(f"Afterwards({app!r}): give the FastAPI application first, and the URL as `url=...`")
-        install.attach(app, self.client, embedded_worker.installed(app, self.client))
+        install.attach(app, self.client, runners.installed(app, self.client, self._fleet))
+        if self._fleet is not None:
+            self._fleet.attach(serve_in(self._fleet, app, self.client))
         if self._dashboard is not None:
             app.include_router(self.dashboard_router(auth=self._auth), prefix=self._dashboard)
 
@@ -147,10 +164,10 @@ class Afterwards(TaskDesk):
     def healthy(self) -> bool:
         """True if tasks that are added now will run. Use it in a load balancer's health check.
 
-        It becomes False when a part of this process's worker has failed three times in a row with an error of its own,
-        or when the lifespan has ended while the process still serves. Requests that add tasks are then answered with
-        503 and Retry-After, and the log gives the reason at CRITICAL. It can become True again. A store that is
-        unavailable for a while does not change it.
+        It becomes False when a part of this process's worker or dispatcher has failed three times in a row with an
+        error of its own, or when the lifespan has ended while the process still serves. Requests that add tasks are
+        then answered with 503 and Retry-After, and the log gives the reason at CRITICAL. It can become True again. A
+        store that is unavailable for a while does not change it.
         """
         return self.client.health.trouble is None
 
@@ -158,11 +175,35 @@ class Afterwards(TaskDesk):
         """Return the routes ``/healthz``, ``/readyz`` and ``/metrics``, to be included where you want them.
 
         ``app.include_router(tasks.health_router(), dependencies=[Depends(monitoring)])``. ``/healthz`` answers 503 if a
-        restart would help: the worker of this process has stopped claiming, tasks added now would not run, or the event
-        loop was blocked for ten seconds. ``/readyz`` also fails while the store does not answer. ``/metrics`` has the
-        counts of the whole store in Prometheus' text format. They show the names of queues and hosts, and no task.
+        restart would help: the worker of this process has stopped claiming or its dispatcher sending, tasks added now
+        would not run, or the event loop was blocked for ten seconds. ``/readyz`` also fails while the store does not
+        answer. ``/metrics`` has the counts of the whole store in Prometheus' text format. They show the names of queues
+        and hosts, and no task.
         """
         return health.router(self.client)
+
+    @overload
+    async def enqueue(
+        self, function: TaskFunction[P, Any, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> TaskHandle[R]: ...
+
+    @overload
+    async def enqueue(self, function: CeleryTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> CeleryHandle[R]: ...
+
+    @enqueues("background_tasks.add_task(f, ...)")
+    async def enqueue(self, function: Any, /, *args: Any, **kwargs: Any) -> TaskHandle[Any] | CeleryHandle[Any]:
+        """Store a call of a ``@task`` function now, in this installation: else as ``function.enqueue(...)``.
+
+        A Celery task, or a signature of one, is sent to Celery's broker, and is sent when this returns. Raises
+        BrokerUnavailable if the broker does not accept it, which a request is answered for with 503, UnstorableArgument
+        for an argument that Celery's serializer cannot write, and NotAFunction for anything else.
+        """
+        if is_task_function(function):
+            return await function.enqueue_in(self.client, args, kwargs)
+        if isinstance(function, Call):
+            name = function.function.name
+            raise NotAFunction(f"tasks.enqueue: {name}.call(...) is for `chain`: write `tasks.enqueue({name}, ...)`")
+        return await send_now(function, args, kwargs)
 
     @overload
     async def enqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskHandle[R]]: ...
@@ -170,6 +211,7 @@ class Afterwards(TaskDesk):
     @overload
     async def enqueue_many(self, calls: Iterable[Call[Any]]) -> list[TaskHandle[Any]]: ...
 
+    @enqueues("await tasks.enqueue_many(...)")
     async def enqueue_many(self, calls: Iterable[Call[Any]]) -> list[TaskHandle[Any]]:
         """Store many calls at once: ``await tasks.enqueue_many([send.call(user) for user in users])``.
 
@@ -188,6 +230,7 @@ class Afterwards(TaskDesk):
     @overload
     def enqueue_many_sync(self, calls: Iterable[Call[Any]]) -> list[TaskHandle[Any]]: ...
 
+    @enqueues("tasks.enqueue_many_sync(...), or await tasks.enqueue_many(...)")
     def enqueue_many_sync(self, calls: Iterable[Call[Any]]) -> list[TaskHandle[Any]]:
         """Store many calls at once, from a thread or a script. Raises RuntimeError on a running event loop."""
         try:

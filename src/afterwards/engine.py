@@ -27,6 +27,7 @@ calls of many requests would also no longer meet in one place, where they share 
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from enum import Enum, auto
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
@@ -34,11 +35,14 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 from afterwards.core.chunk import Chunk as Chunk  # callers of an engine import its values from here
 from afterwards.core.claim import Claim as Claim
 from afterwards.core.claim import Paused as Paused
+from afterwards.core.dispatching import Dispatch as Dispatch
+from afterwards.core.dispatching import Dispatched as Dispatched
 from afterwards.core.heartbeat import Heartbeat as Heartbeat
 from afterwards.core.heartbeat import Held as Held
 from afterwards.core.lifecycle import Start
 from afterwards.core.moving import Arrived as Arrived
 from afterwards.core.moving import Batch as Batch
+from afterwards.core.moving import PutBack as PutBack
 from afterwards.core.queries import Query as Query
 from afterwards.core.queries import Stats as Stats
 from afterwards.core.routing import LiveWorker, Unroutable
@@ -67,6 +71,24 @@ class Transaction(Protocol):
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> Answer:
         """Run a statement of the database's driver. The driver's errors are passed on unchanged."""
         ...
+
+
+class CommitMode(Enum):
+    """The way in which the statements of a transaction are committed."""
+
+    TOGETHER = auto()
+    IN_TWO_PHASES = auto()
+    """Prepared, and committed later, perhaps by another process."""
+    ONE_BY_ONE = auto()
+    """Each at once: no transaction is open."""
+
+
+@runtime_checkable
+class HasCommitMode(Protocol):
+    """A transaction that tells how it is committed. Others are committed as a whole."""
+
+    @property
+    def commit_mode(self) -> CommitMode: ...
 
 
 class Joined(Protocol):
@@ -166,18 +188,38 @@ class Leasing(Protocol):
         """Correct what was written while the clock was more than three hours ahead (``core.clock_correction``).
 
         Waits, leases and schedules go on from now, no queued task became claimable later than now, and no worker was
-        seen later than now. No other lease is longer than ``lease``. Many tasks are corrected in pieces. Returns
-        whether there was anything to correct. Cheap if there was not.
+        seen later than now. Attempts and tasks that ended later than now count as ended now, and files that no task
+        claims are kept as long as if they were written now. A lease that ends more than three hours after one of the
+        span ``lease`` is shortened to that. Many tasks are corrected in pieces. Returns whether there was anything to
+        correct. Cheap if there was not: an engine may ask only of the record that is kept for the longest whether any
+        task ended later than now, if nothing else is wrong.
         """
         ...
 
     async def wait(self, timeout: timedelta) -> None:
-        """Return when there may be something to claim: since the last claim, or from now on. Only a hint.
+        """Return when there may be something to claim or dispatch: since that was last done, or from now on. A hint.
 
         It returns when a task is queued, also by ``publish``, ``finish``, ``requeue`` and ``fire``; when the end of an
         attempt leaves room under a limit; on ``resume``; when a scheduled task is due; and when a rate that had no room
         in the last claim has room. The time until the last two is read from the engine's clock when the wait begins,
         and is waited for in real time.
+        """
+        ...
+
+
+class Dispatching(Protocol):
+    """The method for a dispatcher, which hands tasks to a fleet of other software instead of running them."""
+
+    async def dispatch(self, ahead: Claim, *, again: timedelta) -> Dispatched:
+        """Return tasks that are to be sent to a fleet now, in the order of a claim. Nothing is leased.
+
+        Those are the tasks that a worker could claim that has ``ahead.limit`` free slots for each queue and may take
+        any number of suspects, without those that are on their way: a dispatched task is, until a claim names its
+        lease in ``starts``, whether it got the task or not, and at most for the span ``again`` (a day at most). The
+        span is doubled each time that the same attempt is dispatched in vain, to at most an hour. So tasks that are
+        already on their way count against limits, too. Any number of processes may dispatch.
+
+        Like a claim, it queues due tasks, and cancels expired ones. The rule is ``core.dispatching``.
         """
         ...
 
@@ -325,11 +367,11 @@ class Moving(Protocol):
         """Delete the batch ``done``, then take the next records out of the store, and keep them apart as a batch.
 
         Until a batch is done it is returned again, whatever ``to`` and ``limit`` are. No other method sees its tasks:
-        their leases are refused. Pauses and schedules come first,
-        then starts that count for rates, then chunks of files, then at most ``limit`` tasks, the newest first: a task
-        comes after those behind it. Records that cannot be read stay. Returns None after the last one. Records stored
-        after a batch was taken are found by a call without ``done``. A batch without records only says where to go on.
-        Workers are not handed over.
+        their leases are refused. Pauses and schedules come first, then starts that count for rates and the counts of
+        ``tallies``, at most ``limit`` of each, then chunks of files, then at most ``limit`` tasks, the newest first: a
+        task comes after those behind it. Records that cannot be read stay. Returns None after the last one. Records
+        stored after a batch was taken are found by a call without ``done``. A batch without records only says where to
+        go on. Workers are not handed over, nor dispatches: the destination dispatches anew.
         """
         ...
 
@@ -338,6 +380,14 @@ class Moving(Protocol):
 
         A batch that was taken over before is ignored, even if its tasks are not stored any more. Tasks behind a
         finished one follow it. Wakes workers that wait for tasks.
+        """
+        ...
+
+    async def put_back(self) -> PutBack | None:
+        """Store the records of the batch that is not done here again, by the rule of ``take_over``.
+
+        Its tasks come behind all that are stored here. The destination may have taken it over: nobody here can know.
+        Returns None if there is no such batch.
         """
         ...
 
@@ -353,7 +403,7 @@ class Joinable(Protocol):
         ...
 
 
-class Engine(Sender, Leasing, Controls, Schedules, Files, Workers, Moving, Joinable, Protocol):
+class Engine(Sender, Leasing, Dispatching, Controls, Schedules, Files, Workers, Moving, Joinable, Protocol):
     """A store of tasks."""
 
 

@@ -9,6 +9,7 @@ from random import Random
 from types import TracebackType
 from typing import Self
 
+from chaos.celery_fleet import CeleryWorker
 from chaos.server import POLL, Program, Server, Worker
 
 
@@ -16,11 +17,19 @@ class Hosts:
     """All processes of an application, each started again when it has ended, as systemd does."""
 
     def __init__(
-        self, app: str, *, folder: Path, workers: int, worker_only: bool, environment: Mapping[str, str]
+        self,
+        app: str,
+        *,
+        folder: Path,
+        workers: int,
+        worker_only: bool,
+        environment: Mapping[str, str],
+        fleet: int = 0,
     ) -> None:
         self._server = Server(app, folder=folder, workers=workers, environment=environment)
         self._workers = workers
         self._worker = Worker(app, folder=folder, environment=environment) if worker_only else None
+        self._fleet = [CeleryWorker(app, folder=folder, environment=environment) for _ in range(fleet)]
 
     @property
     def port(self) -> int:
@@ -38,7 +47,14 @@ class Hosts:
             program.__exit__(kind, error, traceback)
 
     def kill_one(self, random: Random) -> None:
-        """Kill the worker, the server with all its processes, or one of these, which uvicorn starts again."""
+        """Kill the worker, the server with all its processes, or one of these, which uvicorn starts again.
+
+        Of an application with a fleet, mostly one of the fleet's.
+        """
+        if self._fleet and random.random() < 0.85:
+            random.choice(self._fleet).kill_one(random)
+            self.revive()
+            return
         children = self._server.workers()
         if self._worker and random.random() < 0.4:
             self._worker.kill()
@@ -49,7 +65,9 @@ class Hosts:
         self.revive()
 
     def serving(self) -> set[int]:
-        """The processes that serve, started or starting. Empty while the server is being started."""
+        """The processes that serve and run tasks, started or starting. Empty while the server is being started."""
+        if self._fleet:
+            return {pid for worker in self._fleet if worker.running for pid in worker.children()}
         if not self._server.running:
             return set()
         return {self._server.pid} if self._workers == 1 else set(self._server.workers())
@@ -81,4 +99,4 @@ class Hosts:
 
     @property
     def _programs(self) -> list[Program]:
-        return [self._server, *([self._worker] if self._worker else [])]
+        return [self._server, *([self._worker] if self._worker else []), *self._fleet]

@@ -25,10 +25,11 @@ MOST_AT_A_TIME = 2000  # more requests than there are between two questions
 class Load:
     """Some clients, each in a thread."""
 
-    def __init__(self, port: int, *, seed: str, clients: int = 4) -> None:
+    def __init__(self, port: int, *, seed: str, clients: int = 4, pause: float = PAUSE) -> None:
         self.sent: list[Sent] = []
         self.acknowledged = 0
         self._port = port
+        self._pause = pause
         self._numbers = count()
         self._stopped = threading.Event()
         self._threads = [
@@ -61,7 +62,7 @@ class Load:
     def _send_forever(self, random: Random) -> None:
         while not self._stopped.is_set():
             self._send(next(self._numbers), random)
-            self._stopped.wait(random.uniform(0, PAUSE))
+            self._stopped.wait(random.uniform(0, self._pause))
 
     def _send(self, number: int, random: Random) -> None:
         """Send one request. A client that gives it a key repeats it until it is acknowledged."""

@@ -39,6 +39,11 @@ class Pulse:
             self._hosts.revive()
             time.sleep(POLL)
 
+    def promised(self, most: int) -> list[str]:
+        """Return the ids of tasks that were promised last."""
+        sent = self._load.sent[-most:]
+        return [id for one in sent for id in one.ids or ()][-most:]
+
     def goes_on(self, since: int | None = None) -> float:
         """Return the seconds until a request sent since then is acknowledged and a task of it has begun.
 

@@ -14,15 +14,18 @@ from afterwards.core.task import Task
 from afterwards.engine import Engine, Query
 from afterwards.engines import shared
 from afterwards.telemetry.worker import INTERNAL_ERROR
-from chaos import history
+from chaos import celery_fleet, history
 from chaos.checker import Evidence, Position, Recovery, Violation, check, given_up
 from chaos.hosts import Hosts
-from chaos.load import Load
+from chaos.load import PAUSE, Load
 from chaos.pulse import Pulse
 from chaos.stores import Store, open_store
 from chaos.troubles import Trouble, Troubles, cause
+from servers.process import ServerProcess
 
 PAGE = 1000
+FLEETS_WORKERS = 2  # Celery workers, with two processes each
+FLEETS_PAUSE = 0.6  # seconds at most between two requests of a client: each task has a message
 TIMEOUT = 240  # seconds that everything may take to finish after the last trouble
 OWN_ERRORS = (INTERNAL_ERROR, "never retrieved", "Exception in", "SystemError", "malformed")
 LONGEST_ANSWER = 30.0
@@ -40,6 +43,7 @@ class Plan:
     folder: Path
     hold: float | None = None  # seconds after which tasks start whose request never ended; None: as the library says
     lease: float | None = None  # seconds; None: as the library says
+    fleet: str | None = None  # celery+amqp or celery+redis: Celery workers run the tasks
     timed: bool = True  # whether it is a violation that work goes on late: not on a machine that is busy with others
 
 
@@ -68,7 +72,7 @@ class Report:
 
     def __str__(self) -> str:
         return (
-            f"{self.plan.engine}, {self.plan.troubles}, {self.plan.workers} server processes, seed {self.plan.seed}: "
+            f"{self._where}, {self.plan.troubles}, {self.plan.workers} server processes, seed {self.plan.seed}: "
             f"{self.requests} requests ({self.refused} answered 503, {self.unanswered} without an answer, slowest in "
             f"{self.longest_answer:.1f} s), {self.acknowledged} tasks acknowledged, {len(self.records)} on record, "
             f"{self.crashes} attempts lost, {len(given_up(self.records))} given up after three crashes; "
@@ -76,6 +80,10 @@ class Report:
             f"{len(self.violations)} broken promises{self._recoveries()}; "
             f"finished {self.settled_in:.1f} s after the last trouble"
         )
+
+    @property
+    def _where(self) -> str:
+        return ", ".join(filter(None, (self.plan.engine, self.plan.fleet)))
 
     def _recoveries(self) -> str:
         longest: dict[str, float] = {}
@@ -92,12 +100,16 @@ def run(plan: Plan, say: Callable[[str], None] = lambda line: None) -> Report:
     """Trouble as planned. Raises TimeoutError when work does not go on at all."""
     random = Random(plan.seed)
     recoveries: list[Recovery] = []
-    with open_store(plan.engine, plan.folder, plan.seed) as store, _hosts(plan, store) as hosts:
-        with Load(hosts.port, seed=str(plan.seed)) as load:
+    with (
+        open_store(plan.engine, plan.folder, plan.seed) as store,
+        celery_fleet.a_broker(plan.fleet) as broker,
+        _hosts(plan, store, broker) as hosts,
+    ):
+        with Load(hosts.port, seed=str(plan.seed), pause=FLEETS_PAUSE if plan.fleet else PAUSE) as load:
             load.wait_for_answers()
             pulse = Pulse(load, plan.folder / "history", hosts)
             for number, trouble in enumerate(plan.troubles.drawn(random), 1):
-                recoveries += _cause(plan, trouble, store, hosts, pulse, random)
+                recoveries += _cause(plan, trouble, store, broker, hosts, pulse, random)
                 if number % 20 == 0:
                     say(f"{number} of {plan.troubles.total}: {load.acknowledged} requests acknowledged")
             over_at = time.monotonic()
@@ -147,27 +159,38 @@ def _report(plan: Plan, evidence: Evidence, settled_in: float) -> Report:
     )
 
 
-def _cause(plan: Plan, trouble: Trouble, store: Store, hosts: Hosts, pulse: Pulse, random: Random) -> list[Recovery]:
+def _cause(
+    plan: Plan,
+    trouble: Trouble,
+    store: Store,
+    broker: ServerProcess | None,
+    hosts: Hosts,
+    pulse: Pulse,
+    random: Random,
+) -> list[Recovery]:
     """Cause one trouble, see it end, and see that work goes on without a hand."""
-    over = cause(trouble, store, hosts, pulse, random)
+    over = cause(trouble, store, broker, hosts, pulse, random)
     if over is None:
         return []
     at_most = trouble.patience if plan.timed else inf
     return [Recovery(after=trouble.value, seconds=pulse.goes_on(since=over), at_most=at_most)]
 
 
-def _hosts(plan: Plan, store: Store) -> Hosts:
+def _hosts(plan: Plan, store: Store, broker: ServerProcess | None) -> Hosts:
     environment = {"CHAOS_HISTORY": str(plan.folder / "history"), "AFTERWARDS_URL": store.url_through_proxy}
     if plan.hold is not None:
         environment["CHAOS_HOLD"] = str(plan.hold)
     if plan.lease is not None:
         environment["CHAOS_LEASE"] = str(plan.lease)
+    if broker is not None:
+        environment |= {"CHAOS_BROKER": broker.url, "C_FORCE_ROOT": "1"}
     return Hosts(
         "chaos.apps.orders:app",
         folder=plan.folder,
         workers=plan.workers,
-        worker_only=store.is_remote,
+        worker_only=store.is_remote and broker is None,
         environment=environment,
+        fleet=0 if broker is None else FLEETS_WORKERS,
     )
 
 

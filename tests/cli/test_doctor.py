@@ -57,6 +57,7 @@ def test_a_store_that_is_well_has_no_warning() -> None:
     [
         ({"workers": []}, "workers", Level.PROBLEM, "none is alive, and 3 tasks cannot run"),
         ({"workers": [replace(WORKER, has_left=True)]}, "workers", Level.PROBLEM, "none is alive"),
+        ({"workers": [replace(WORKER, slots=0)]}, "workers", Level.PROBLEM, "cannot run: start those of the fleet"),
         ({"workers": [], "stats": Stats(counts={}, oldest=None)}, "workers", Level.WARNING, "none is alive: start"),
         ({"workers": [WORKER, replace(WORKER, host="two")]}, "workers", Level.PROBLEM, "workers on 2 hosts (one, two)"),
         ({"workers": [WORKER, replace(WORKER, version="2.0")]}, "versions", Level.WARNING, "1.0 (1), 2.0 (1)"),

@@ -57,7 +57,7 @@ def test_a_table_fits_80_columns_and_says_what_went_wrong(shop: Path) -> None:
     assert all(len(line) <= 80 for line in done.stdout.splitlines()), done.stdout
     assert "ValueError: no such address: ada@example.org with [hidden]" in done.stdout
     assert "\x1b" not in done.stdout
-    assert done.stdout.count(" ago") == 6
+    assert len(re.findall(r"( ago| now)$", done.stdout, re.MULTILINE)) == 6
     assert re.search(r" in [1-5]?\d min", done.stdout)  # one waits for an hour; the folder was prepared a while ago
 
 

@@ -1,24 +1,20 @@
-"""The command `afterwards migrate`, as a program."""
+"""The command `afterwards migrate`."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from cli.commands import afterwards
 from servers.postgres import PASSWORD, PostgresServer
 
 pytestmark = pytest.mark.xdist_group("postgres_sessions")
 
 
 def migrate(*arguments: str, url: str | None = None) -> tuple[int, str, str]:
-    environment = {name: value for name, value in os.environ.items() if name != "AFTERWARDS_URL"}
-    environment |= {"AFTERWARDS_URL": url} if url else {}
-    command = [sys.executable, "-m", "afterwards", "migrate", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = afterwards(Path.cwd(), "migrate", *arguments, environment={"AFTERWARDS_URL": url} if url else {})
     assert PASSWORD not in done.stdout + done.stderr
     return done.returncode, done.stdout, done.stderr
 
@@ -60,12 +56,12 @@ def test_what_it_prints_makes_the_same_tables(url: str) -> None:
     assert migrate("--check", url=url)[0] == 0
 
 
-def test_what_cannot_be_migrated_has_an_exit_code_of_its_own(postgres: PostgresServer) -> None:
+def test_what_cannot_be_migrated_says_why_with_an_exit_code(postgres: PostgresServer) -> None:
     assert migrate("--sql", "--check", url=postgres.url())[0] == 2
     code, _, said = migrate("--url", "sqlite:///tasks.db")
     assert (code, "needs no migration by hand" in said) == (2, True)
     code, _, said = migrate("--url", "postgresql://me@127.0.0.1:1/db")
     assert (code, "cannot be reached" in said) == (3, True)
     code, _, said = migrate("--url", postgres.url("nowhere"))
-    assert (code, "no such database" in said) == (1, True)
+    assert (code, "no such database" in said) == (3, True)
     assert migrate("--url", "mysql://host/db")[0] == 2

@@ -1,6 +1,7 @@
 """What holds for every command: JSON on stdout, words on stderr, exit codes, and no secret, password or traceback."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -49,6 +50,12 @@ def with_id(folder: Path, arguments: list[str]) -> list[str]:
 
 def test_every_command_is_tested_here() -> None:
     assert READING.keys() | OTHERS >= COMMANDS.keys() >= READING.keys()
+
+
+def test_the_versions_are_one_line(tmp_path: Path) -> None:
+    done = afterwards(tmp_path, "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"afterwards \d\S*, FastAPI \d\S*, Python \d\S*\n", done.stdout)
 
 
 @pytest.mark.parametrize("command", READING)
@@ -109,7 +116,7 @@ def test_help_fits_80_columns(shop: Path, option: str) -> None:
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     assert {line.split()[0] for line in done.stdout.partition("Commands:")[2].splitlines() if line} == {*COMMANDS}
     one = afterwards(shop, "list", option)
-    assert "Exit codes: 0 done, 1 failed, 2 usage error, 3 the store cannot be reached." in one.stdout
+    assert "Exit codes: 0 done, 1 failed, 2 usage error, 3 the store is not reachable." in one.stdout
     without = afterwards(shop)
     assert (without.returncode, without.stdout) == (2, "")
     assert "Commands:" in without.stderr
@@ -157,7 +164,7 @@ def test_ctrl_c_shows_no_traceback(shop: Path) -> None:
     assert "Traceback" not in terminal.shown
 
 
-def test_100_000_tasks_are_listed_in_bounded_time_and_memory(shop: Path) -> None:
+def test_many_tasks_are_listed_in_bounded_time_and_memory(shop: Path) -> None:
     program = """
 import asyncio
 from datetime import timedelta
@@ -169,7 +176,7 @@ import os
 
 async def fill():
     async with SQLiteEngine(Path("many.db")) as engine:
-        for start in range(0, 100_000, 5000):
+        for start in range(0, 20_000, 5000):
             await engine.enqueue([
                 NewTask(id=task_id(datetime.now(UTC), os.urandom(10)), name="many", arguments='{"n": %d}' % number)
                 for number in range(start, start + 5000)
@@ -188,12 +195,12 @@ asyncio.run(fill())
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(code)"
     )
     sizes = []
-    for limit in ("1000", "100000"):
+    for limit in ("1000", "20000"):
         command = [sys.executable, "-c", measured, "list", "--url", url, "--limit", limit, "--json"]
         done = subprocess.run(command, cwd=shop, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
         assert len(json.loads(done.stdout)) == int(limit)
         sizes.append(int(done.stderr.split()[-1]))
-    assert sizes[1] - sizes[0] < 30_000, sizes  # kilobytes
+    assert sizes[1] - sizes[0] < 15_000, sizes  # kilobytes; all the records take more than twice that
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -25,6 +26,26 @@ async def store() -> None:
 
 asyncio.run(store())
 """
+
+
+FAILING_LIFESPAN = """
+import json
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from afterwards import Afterwards
+
+@asynccontextmanager
+async def lifespan(app):
+    {before}
+    yield
+    {after}
+
+app = FastAPI(lifespan=lifespan)
+Afterwards(app)
+"""
+
+
+HTTP = httpx.Client(verify=False, timeout=TIMEOUT)  # one for all: to read the certificates takes 20 ms
 
 
 @pytest.fixture
@@ -158,6 +179,24 @@ def test_what_does_not_end_is_given_back(application: Path, grace: list[str]) ->
     assert [(one["state"], one["failed"], one["crashed"]) for one in tasks] == [("queued", 0, 0)] * 3
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_one_signal_to_all_processes_lets_what_runs_end(application: Path, number: int) -> None:
+    """As systemd sends it to all processes of a service; the supervisor passes SIGTERM on."""
+    store(application, "wait_until_told")
+    with worker(application, "--processes", "2", "-c", "3") as working:
+        working.writes("a began", "b began", "c began")
+        all_processes = [working.process.pid, *children(working.process.pid)]
+        if number == signal.SIGTERM:
+            for pid in all_processes:
+                os.kill(pid, number)
+        else:
+            os.killpg(working.process.pid, number)  # a terminal: to its group
+        working.says("draining")
+        (application / "go").touch()
+        assert working.ends() == ExitCode.DONE
+    assert [one["state"] for one in record(application, "wait_until_told")] == ["succeeded"] * 3
+
+
 def test_a_process_that_dies_is_replaced_and_all_end_together(application: Path) -> None:
     with worker(application, "--processes", "2") as working:
         first = eventually(lambda: len(found := children(working.process.pid)) == 2 and found)
@@ -170,6 +209,18 @@ def test_a_process_that_dies_is_replaced_and_all_end_together(application: Path)
         working.signal(signal.SIGTERM)
         assert working.ends() == ExitCode.DONE
         assert not any(map(lives, {*first, *second}))
+
+
+def test_a_process_that_is_told_to_end_alone_is_replaced(application: Path) -> None:
+    with worker(application, "--processes", "2") as working:
+        eventually(lambda: working.output.count("worker here") == 2)
+        for told in children(working.process.pid):
+            os.kill(told, signal.SIGTERM)
+        eventually(lambda: working.output.count("ended with exit code 0; a new one starts") == 2)
+        eventually(lambda: working.output.count("worker here") == 4)
+        store(application)
+        working.writes("a", "b", "c")
+        working.stops()
 
 
 def test_processes_end_when_their_supervisor_is_killed(application: Path) -> None:
@@ -199,13 +250,14 @@ def test_a_change_of_the_code_starts_it_again(application: Path) -> None:
         working.stops()
 
 
-@pytest.mark.parametrize("wrong", ["def (", "import nothing_of_this_name", "del app", "Afterwards(app, concurrency=0)"])
-def test_a_change_that_cannot_be_loaded_is_told_and_the_next_one_is_waited_for(application: Path, wrong: str) -> None:
+def test_a_change_that_cannot_be_loaded_is_told_and_the_next_one_is_waited_for(application: Path) -> None:
     with worker(application, "--reload") as working:
         working.says("worker here")
-        write_application(application, "Afterwards(app)", wrong)
-        working.says("a new one starts after the next change")
-        assert sum(line.startswith("afterwards: ") for line in working.output.splitlines()) == 1
+        changes = ("def (", "import nothing_of_this_name", "del app", "Afterwards(app, concurrency=0)")
+        for number, wrong in enumerate(changes, 1):
+            write_application(application, "Afterwards(app)", wrong)
+            eventually(lambda n=number: working.output.count("a new one starts after the next change") == n)  # type: ignore[misc]
+            assert sum(line.startswith("afterwards: ") for line in working.output.splitlines()) == number
         write_application(application, "Afterwards(app)", "write('mended')")
         working.writes("mended")
         store(application)
@@ -244,7 +296,9 @@ def test_probes_are_answered(application: Path, processes: list[str]) -> None:
 
 def test_a_process_that_hangs_is_not_alive(application: Path) -> None:
     port = free_port()
-    with worker(application, "--health-port", str(port), "--processes", "2") as working:
+    impatient = "from afterwards.cli import main, supervisor; supervisor.SILENT_AFTER = 3.0; main.main()"
+    arguments = ["worker", "--health-port", str(port), "--processes", "2"]
+    with Program([sys.executable, "-c", impatient, *arguments], application) as working:
         eventually(lambda: (answer := ask(port, "/ready")) and answer.status_code == 200)
         [hanging, _] = children(working.process.pid)
         os.kill(hanging, signal.SIGSTOP)
@@ -261,6 +315,9 @@ def test_a_process_that_hangs_is_not_alive(application: Path) -> None:
         (["-q", ","], {}, ExitCode.USAGE, "names no queue"),
         (["-q", "a b"], {}, ExitCode.USAGE, "a b"),
         (["--reload", "--burst"], {}, ExitCode.USAGE, "exclude each other"),
+        (["--grace", "inf"], {}, ExitCode.USAGE, "--grace inf is no span of time"),
+        (["--grace", "nan"], {}, ExitCode.USAGE, "--grace"),
+        (["--grace", "1e300", "--processes", "2"], {}, ExitCode.USAGE, "--grace 1e+300 is no span of time"),
         ([], {"AFTERWARDS_URL": "memory://"}, ExitCode.USAGE, "memory:// are visible to one process"),
         ([], {"AFTERWARDS_URL": "sqlite:///missing/tasks.db"}, ExitCode.UNREACHABLE, "missing"),
         ([], {"AFTERWARDS_URL": "mysql://localhost/shop"}, ExitCode.USAGE, 'no engine for "mysql"'),
@@ -286,6 +343,19 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize("doing", ["starting", "ending"])
+def test_a_lifespan_that_fails_is_named_with_the_application_s_own_line(tmp_path: Path, doing: str) -> None:
+    connect, nothing = 'json.loads("{{")', "pass"
+    before, after = (connect, nothing) if doing == "starting" else (nothing, connect)
+    (tmp_path / "main.py").write_text(FAILING_LIFESPAN.format(before=before, after=after))
+    ended = ran(tmp_path, "--burst")
+    line = 9 if doing == "starting" else 11
+    assert ended.returncode == ExitCode.FAILED
+    assert f"{doing} the application failed: its lifespan raised JSONDecodeError: " in ended.stderr
+    assert f"({tmp_path / 'main.py'}, line {line})" in ended.stderr
+    assert "report this line" not in ended.stderr
+
+
 def test_an_application_without_an_installation_is_refused(tmp_path: Path) -> None:
     write_application(tmp_path)
     ended = ran(tmp_path)
@@ -294,8 +364,9 @@ def test_an_application_without_an_installation_is_refused(tmp_path: Path) -> No
 
 
 def ask(port: int, path: str) -> httpx.Response:
+    time.sleep(0.1)  # tests ask until the answer is the right one
     try:
-        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=TIMEOUT)
+        return HTTP.get(f"http://127.0.0.1:{port}{path}")
     except httpx.TransportError:
         return httpx.Response(599)
 

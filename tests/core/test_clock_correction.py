@@ -1,6 +1,6 @@
 """A clock that was put back."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -47,6 +47,14 @@ def test_expiry_and_leases_go_on_from_the_new_time() -> None:
     assert (right.created_at, right.expires_at, right.lease_until) == (NOW, NOW + MINUTE, NOW + MINUTE)
 
 
+@pytest.mark.parametrize("started_at", [NOW + DAY, NOW, None])
+def test_a_task_that_ended_while_the_clock_was_ahead_ended_now(started_at: datetime | None) -> None:
+    ended = task(state=State.SUCCEEDED, created_at=NOW + DAY, started_at=started_at, finished_at=NOW + DAY)
+    right = lifecycle.put_right(ended, None, NOW, MINUTE)
+    assert (right.created_at, right.started_at, right.finished_at) == (NOW, started_at and NOW, NOW)
+
+
 def test_what_the_clock_did_not_touch_stays() -> None:
-    for one in (task(run_at=NOW + DAY), task(state=State.SUCCEEDED, created_at=NOW + DAY, finished_at=NOW + DAY)):
+    ended = task(state=State.SUCCEEDED, started_at=NOW, finished_at=NOW + CORRECTION)
+    for one in (task(run_at=NOW + DAY), ended, task(state=State.FAILED)):
         assert lifecycle.put_right(one, one.created_at if one.run_at else None, NOW, MINUTE) == one

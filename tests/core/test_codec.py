@@ -454,13 +454,10 @@ class TestProperties:
 
     @unhurried
     @given(plain)
-    def test_plain_json_needs_no_annotation(self, value: Any) -> None:
-        assert UNTYPED.load(UNTYPED.dump((value,), {}))["value"] == value
-
-    @unhurried
-    @given(plain)
-    def test_what_is_written_is_json_for_everybody(self, value: Any) -> None:
-        assert json.loads(UNTYPED.dump((value,), {})) == {"value": value}
+    def test_plain_json_needs_no_annotation_and_is_json_for_everybody(self, value: Any) -> None:
+        written = UNTYPED.dump((value,), {})
+        assert UNTYPED.load(written)["value"] == value
+        assert json.loads(written) == {"value": value}
 
     @unhurried
     @given(st.text() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
@@ -1058,6 +1055,13 @@ class TestResults:
         assert codec.load(codec.dump({"a": [1, None]})) == {"a": [1, None]}
         with pytest.raises(UnstorableResult, match='task "count", result: found date: JSON alone does not give date'):
             codec.dump(date(2026, 1, 1))
+
+    def test_what_json_cannot_hold_is_named_wherever_it_is(self) -> None:
+        rows = [{"number": number} for number in range(5000)]
+        with pytest.raises(UnstorableResult, match=r"does not give dict back as it is; annotate it .the key 1 is"):
+            returning(Any).dump({"rows": [*rows, {1: "one"}]})
+        with pytest.raises(UnstorableResult, match="does not give date back as it is"):
+            returning(Any).dump({"rows": [*rows, {"day": date(2026, 1, 1)}]})
 
     def test_a_function_without_an_annotation_may_return_plain_json(self) -> None:
         codec = ResultCodec(lambda: None, name="count")

@@ -1,15 +1,17 @@
 """What can be set, and what is refused."""
 
+import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from afterwards.core.clock_correction import CORRECTION
 from afterwards.core.errors import AfterwardsError, InvalidOption, RefusedValue, UnstorableContext
 from afterwards.core.keys import Literal, Template
 from afterwards.core.keywords import RunIn, check_call_names, check_task_names
-from afterwards.core.options import Options, TaskOptions
+from afterwards.core.options import LONGEST_LEASE, Options, TaskOptions
 from afterwards.core.retry import Retry
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -143,9 +145,9 @@ def test_a_call_cannot_say_which_exceptions_are_retried() -> None:
         assert base.called_with({"retries": allowed, "priority": 5}).retries.times == 3
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, "5", True])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "5", True, 10**6, sys.maxsize, pytest.param(10**5000, id="huge")])
 @pytest.mark.parametrize("name", ["concurrency", "threads"])
-def test_an_installation_needs_room_for_one_task(name: str, value: Any) -> None:
+def test_an_installation_needs_room_for_one_task_and_has_room_for_so_many(name: str, value: Any) -> None:
     with pytest.raises(InvalidOption, match=name):
         Options(**{name: value})
 
@@ -159,6 +161,16 @@ def test_a_lease_leaves_time_for_three_heartbeats() -> None:
     assert Options(lease=timedelta(seconds=0.3))
     with pytest.raises(InvalidOption, match="lease"):
         Options(lease=timedelta(seconds=0.2))
+
+
+def test_a_lease_is_an_hour_long_at_most() -> None:
+    assert Options(lease=timedelta(hours=1))
+    with pytest.raises(InvalidOption, match="an hour at most; it is renewed while a task runs"):
+        Options(lease=timedelta(hours=1, microseconds=1))
+
+
+def test_no_lease_is_taken_for_that_of_a_clock_that_was_ahead() -> None:
+    assert LONGEST_LEASE < CORRECTION
 
 
 def test_a_worker_serves_one_queue_at_least() -> None:

@@ -25,6 +25,15 @@ def test_a_new_process_waits_for_a_moment_only() -> None:
     assert quiet_for(2).long_enough
 
 
+def test_those_with_longer_leases_have_the_time_to_notice_a_jump() -> None:
+    short = quiet_period.at_start(timedelta(seconds=1), START, 0.0)
+    jumped = quiet_for(1, quiet_for(60, short), ahead=DAY)
+    assert not quiet_for(1, jumped, ahead=DAY).long_enough
+    assert quiet_for(2, jumped, ahead=DAY).long_enough
+    assert not quiet_for(1, short).long_enough
+    assert quiet_for(2, short).long_enough
+
+
 def test_a_clock_put_forward_gives_the_living_time_to_renew() -> None:
     jumped = quiet_for(1, quiet_for(60), ahead=DAY)
     assert (jumped.jump, jumped.long_enough) == (DAY, False)

@@ -1,6 +1,7 @@
 """What hides secrets: by parameter, by key, and by their texts."""
 
 import json
+import re
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afterwards.core.redaction import HIDDEN, Redactor, redactor_of, says_secret
+from afterwards.core.redaction import HIDDEN, Redactor, _forms, _without_pieces, redactor_of, says_secret
 from afterwards.core.task import State, Task
 
 CANARY = "Kanarienvogel-7f3"
@@ -119,6 +120,29 @@ def test_a_very_long_secret_is_found_quickly_and_whole() -> None:
     assert (
         redactor(secret).text(f"a {secret} b {secret[:40]} c {secret[-40:]} d") == f"a {HIDDEN} b {HIDDEN} c {HIDDEN} d"
     )
+
+
+@pytest.mark.parametrize("size", [4, 11, 12, 39, 40, 41, 90])
+def test_of_thousands_of_secrets_each_is_found(size: int) -> None:
+    secrets = [f"{number:06d}".rjust(size, "x")[-size:] for number in range(1000, 1000 + 200_000 // size)]
+    hide = Redactor({"keys": secrets}, None, ["keys"])
+    shown = hide.text("; ".join(secrets[::7]))  # minutes, if each was looked for by itself
+    assert shown == "; ".join([HIDDEN] * len(secrets[::7]))
+    assert hide.arguments({"other": secrets}) == {"other": [HIDDEN] * len(secrets)}
+
+
+SOME = st.text('ab1 "\\\nä%', min_size=1, max_size=60)
+
+
+@given(secrets=st.lists(SOME, max_size=5), text=st.lists(SOME, max_size=5), data=st.data())
+def test_the_longest_form_that_begins_first_is_hidden(secrets: list[str], text: list[str], data: st.DataObject) -> None:
+    """The same as with one regular expression of all forms, before pieces are looked for."""
+    parts = data.draw(st.permutations([*secrets, *text]))
+    shown = Redactor({"keys": secrets}, None, ["keys"]).text("".join(parts))
+    forms = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
+    expected = re.sub("|".join(map(re.escape, forms)) or "(?!)", HIDDEN, "".join(parts))
+    pieces = {form[at : at + 12] for form in forms for at in range(len(form) - 11)}
+    assert shown == _without_pieces(expected, pieces)
 
 
 def test_no_text_takes_long_to_search_for_urls() -> None:

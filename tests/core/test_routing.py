@@ -1,5 +1,6 @@
 """Which tasks no worker would take."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -32,6 +33,7 @@ def test_a_route_is_served_when_one_worker_knows_the_name_and_serves_the_queue(w
     ("workers", "reason"),
     [
         ([], "no worker lives"),
+        ([replace(worker(), slots=0)], "no worker lives"),  # it dispatches to a fleet of which nobody lives
         ([worker("thank")], "no live worker knows it"),
         ([worker("thank", queues=frozenset({"default"}))], "no live worker knows it"),
         (

@@ -2,10 +2,13 @@
 
 from decimal import Decimal
 from pathlib import PurePath
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import AfterValidator, Field
 
+from afterwards.core.serialization.explain import schema_of
+from afterwards.core.serialization.json import Json
 from afterwards.core.serialization.sent import DEEP, may_be_sent
 
 
@@ -42,3 +45,38 @@ def test_a_value_that_contains_itself_was_made_by_code() -> None:
     value: list[Any] = []
     value.append(value)
     assert not may_be_sent(value)
+
+
+class Plain:
+    pass
+
+
+def double(number: int) -> int:
+    return number * 2
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Annotated[int, Field(gt=5)], 1),
+        (Annotated[list[int], Field(max_length=1)], [1, 2]),
+        (Literal["a", "b"], "c"),
+        (Annotated[str, Field(pattern="^a")], "b"),
+    ],
+)
+def test_contents_that_break_a_rule_are_told_from_another_type(annotation: Any, value: Any) -> None:
+    assert Json(schema_of(annotation)).breaks_rule(value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Annotated[int, Field(gt=5)], "six"),
+        (list[Annotated[int, Field(gt=5)]], [1, "six"]),
+        (Annotated[int, Field(gt=5)], 6),
+        (Annotated[int, AfterValidator(double)], 1),
+        (object, Plain()),
+    ],
+)
+def test_another_type_and_a_change_are_faults_of_the_code(annotation: Any, value: Any) -> None:
+    assert not Json(schema_of(annotation)).breaks_rule(value)

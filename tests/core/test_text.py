@@ -109,7 +109,13 @@ def a_group(members: int) -> Exception:
     return ExceptionGroup("all failed", [ValueError(f"number {number}") for number in range(members)])
 
 
-@pytest.mark.parametrize("make", [a_chain, a_group])
+def groups_that_share_members(members: int) -> Exception:
+    """As task groups that fail by one error: each formats it again."""
+    error = ValueError("number 1")
+    return ExceptionGroup("all failed", [ExceptionGroup("one failed", [error])] * (members // 2))
+
+
+@pytest.mark.parametrize("make", [a_chain, a_group, groups_that_share_members])
 def test_exceptions_that_are_too_many_to_be_formatted_are_left_out(make: Callable[[int], Exception]) -> None:
     error = make(MOST_EXCEPTIONS + 1)
     assert written(error, None).splitlines() == [f"{type(error).__name__}: {error}", LEFT_OUT]
@@ -125,3 +131,18 @@ def test_exceptions_that_refer_to_each_other_are_counted_once() -> None:
     error.__cause__, other.__cause__ = other, error
     assert printable(error)
     assert "ValueError: other" in written(error, None)
+
+
+def test_groups_in_groups_that_share_members_are_left_out() -> None:
+    error: Exception = ValueError("leaf")
+    for _ in range(14):  # Python would format the leaf 16,384 times
+        error = ExceptionGroup("both failed", [error, error])
+    assert LEFT_OUT in written(error, None)
+    assert not printable(error)
+
+
+def test_the_cause_that_members_share_is_counted_once() -> None:
+    cause, members = ValueError("the cause"), [ValueError(f"number {number}") for number in range(MOST_EXCEPTIONS - 2)]
+    for member in members:
+        member.__cause__ = cause
+    assert printable(ExceptionGroup("all failed", members))

@@ -62,7 +62,10 @@ class House:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> str:
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """The URL of a new store: a file, unless a test asks for a server."""
+    if getattr(request, "param", "sqlite") == "postgres":
+        return str(request.getfixturevalue("postgres_url"))
     return an_engine(tmp_path)
 
 

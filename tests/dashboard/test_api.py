@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from afterwards import Access, Afterwards, State
 from dashboard.fixtures import ACT, READ, House, add, break_down, give_up
-from face.serving import finished, serving
+from face.serving import finished, serving, until_async
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
@@ -61,6 +61,24 @@ async def test_a_list_continues_below_its_last_task(house: House) -> None:
             break
     assert [len(page) for page in pages] == [2, 2, 1]
     assert [id for page in pages for id in page] == [handle.id for handle in reversed(handles)]
+
+
+async def test_a_page_of_large_tasks_ends_early_and_continues(house: House) -> None:
+    stored = await house.tasks.enqueue_many([break_down.options(delay=3600).call("x" * 250_000) for _ in range(40)])
+    listed: list[str] = []
+    below: dict[str, str] = {}
+    while True:
+        answer = await house.http.get("/afterwards/api/tasks", params={"limit": "200", **below}, headers=READ)
+        assert len(answer.content) < 5_000_000
+        page = answer.json()
+        listed += [one["id"] for one in page["tasks"]]
+        if page["next"] is None:
+            break
+        below = {"before": page["next"]}
+    assert listed == [handle.id for handle in stored][::-1]
+    shown = await house.http.get("/afterwards/tasks", headers=READ)
+    assert len(shown.content) < 200_000
+    assert f"before={listed[15]}" in shown.text
 
 
 async def test_a_record_holds_values(house: House) -> None:
@@ -149,7 +167,10 @@ async def test_a_list_that_cannot_go_on_says_so(house: House) -> None:
 
 
 async def test_workers_are_listed(house: House) -> None:
-    [worker] = (await get(house.http, "workers"))["workers"]
+    async def announced() -> Any:
+        return (await get(house.http, "workers"))["workers"]
+
+    [worker] = await until_async(announced)
     assert worker["alive"] is True
     assert "add" in worker["names"]
 

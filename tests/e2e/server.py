@@ -7,7 +7,7 @@ import asyncio
 import json
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ from fastapi import BackgroundTasks, Depends, FastAPI, Header
 
 from afterwards import Access, Afterwards, engines, progress, task
 from afterwards.core.errors import EngineUnavailable
+from afterwards.core.routing import LiveWorker
 from afterwards.core.task import Task
 from afterwards.engine import Engine, Query
 from afterwards.engines.memory import MemoryEngine
@@ -63,8 +64,11 @@ def visitor(level: Annotated[str, Header()] = "act") -> Any:
 def application(setting: Setting, clock: Clock) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await sow(await tasks.client.open(), clock, setting.seed)
+        engine = await tasks.client.open()
+        workers = await sow(engine, clock, setting.seed)
+        living = asyncio.create_task(live(engine, workers))
         yield
+        living.cancel()
 
     app = FastAPI(lifespan=lifespan)
     tasks = Afterwards(
@@ -99,22 +103,25 @@ class MayBeAway(MemoryEngine):
 away = asyncio.Event()
 
 
-async def sow(engine: Engine, clock: Clock, seed: str) -> None:
-    match seed:
-        case "states":
-            await Sower(engine, clock).every_state()
-        case "payloads":
-            for payload in PAYLOADS:
-                await Sower(engine, clock, Texts.all_being(payload)).every_state()
-        case "picture":
-            sower = Sower(engine, clock)
+async def sow(engine: Engine, clock: Clock, seed: str) -> list[LiveWorker]:
+    """Store the tasks that a test asks for. Returns the workers that live."""
+    texts = [Texts.all_being(payload) for payload in PAYLOADS] if seed == "payloads" else [Texts()]
+    sowers = [Sower(engine, clock, one) for one in texts] if seed != "empty" else []
+    for sower in sowers:
+        if seed == "picture":
             await sower.history(24, 1500)
             await sower.history(1, 700)
-            await sower.every_state()
-        case "many":
-            sower = Sower(engine, clock)
+        if seed == "many":
             await sower.many(100_000)
-            await sower.every_state()
+        await sower.every_state()
+    return [sower.worker for sower in sowers]
+
+
+async def live(engine: Engine, workers: Sequence[LiveWorker]) -> None:
+    """Announce workers again and again, as they do: on a slow machine they would seem to be silent."""
+    while True:
+        await asyncio.sleep(5)
+        await engine.announce(workers)
 
 
 def main() -> None:

@@ -162,6 +162,7 @@ def test_keys_alone_are_enough(page: Page, own: House) -> None:
     page.keyboard.type("charge_card")  # a j is typed here, and moves nothing
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile("text=charge_card"))
+    page.wait_for_load_state()  # before that, nobody listens to keys
     page.keyboard.press("j")
     page.keyboard.press("j")
     expect(page.locator("[data-row]").nth(1).get_by_role("link")).to_be_focused()

@@ -61,7 +61,8 @@ def test_on_the_pages_of_many(page: Page, poisoned: House) -> None:
         older = page.get_by_role("link", name="Older")
         if not older.count():
             break
-        older.click()
+        with page.expect_navigation():
+            older.click()
 
 
 def test_in_a_live_page(page: Page, poisoned: House) -> None:

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,8 @@ from afterwards.core.retry import Retry
 from afterwards.core.settling import Settled, Succeeded, settle
 from afterwards.core.task import NewTask, Task, task_id
 from afterwards.engine import Claim
+from afterwards.engines.postgres.io import schema
+from servers.postgres import PostgresServer
 
 LEASE = timedelta(minutes=10)
 TIMEOUT = 30.0
@@ -33,6 +36,17 @@ def claim(limit: int = 10, **fields: Any) -> Claim:
 
 def end(task: Task, outcome: Any = None) -> Settled:
     return settle(task, outcome or Succeeded(), Retry(0), worker="w", now=datetime.now(UTC), random=0.5)
+
+
+@contextmanager
+def tables(postgres: PostgresServer) -> Iterator[psycopg.Connection[Any]]:
+    """Make a database with our tables for the block, and yield a connection to it."""
+    database = postgres.create_database()
+    with postgres.connect(database) as connection:
+        for statement in schema.statements(0, "public", create=False):
+            connection.execute(statement)  # type: ignore[call-overload]
+        yield connection
+    postgres.drop_database(database)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 
 from afterwards import Afterwards
-from afterwards.core import lifecycle
+from afterwards.core import dispatching, lifecycle
 from afterwards.core.claim import Paused
 from afterwards.core.errors import EngineError
 from afterwards.core.retry import Retry
@@ -86,10 +86,14 @@ class ScannedTasks(Tasks):
         served = (task for task in self.queued if not paused.stops(task) and replace(claim, ids=None).serves(task))
         return [*{Lane(task.queue, task.name, task.limit_key) for task in served}]
 
-    def first(self, lanes: Iterable[Lane], ids: Collection[str] | None) -> Iterator[Task]:
+    def first(self, lanes: Iterable[Lane], claim: Claim) -> Iterator[Task]:
         wanted = {*lanes}
-        found = (task for task in self.queued if Lane(task.queue, task.name, task.limit_key) in wanted)
-        return iter(sorted((t for t in found if ids is None or t.id in ids), key=lambda task: -task.priority))
+        found = [task for task in self.queued if Lane(task.queue, task.name, task.limit_key) in wanted]
+        if claim.ids is not None:
+            found = [task for task in found if task.id in claim.ids]
+        if claim.starts is not None:
+            found = [task for task in found if dispatching.dispatch_of(task).lease in claim.starts]
+        return iter(sorted(found, key=lambda task: -task.priority))
 
     @property
     def _all(self) -> list[Task]:

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
-from itertools import count
 
 import psycopg
 import pytest
@@ -18,14 +17,33 @@ from servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.xdist_group("postgres")
 
-_numbers = count(1)
+SCHEMA = "emptied"
+
+EMPTY = f"""
+    DO $$
+    DECLARE
+        name text;
+    BEGIN
+        SET LOCAL session_replication_role = replica;  -- without triggers, also those of foreign keys
+        FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = '{SCHEMA}' AND tablename <> 'afterwards_schema'
+        LOOP
+            EXECUTE format('DELETE FROM {SCHEMA}.%I', name);
+        END LOOP;
+    END
+    $$
+"""
 
 
 @pytest.fixture
-def url(postgres: PostgresServer) -> Iterator[str]:
-    """The URL of a schema of its own, which is made when it is opened."""
-    schema = f"test_{next(_numbers)}"
-    yield postgres.url(schema=schema)
+def url(postgres: PostgresServer) -> str:
+    """The URL of empty tables, which the first test makes: to make them takes ten times as long as to empty them."""
+    return emptied(postgres)
+
+
+def emptied(postgres: PostgresServer) -> str:
+    with postgres.connect() as connection:
+        connection.execute(EMPTY)
+    return postgres.url(schema=SCHEMA)
 
 
 class TestPostgresEngine(EngineConformance):
@@ -64,8 +82,5 @@ class TestPostgresGenerated(GeneratedConformance):
 
     @asynccontextmanager
     async def open(self, clock: FakeClock) -> AsyncIterator[Engine]:
-        schema = f"test_{next(_numbers)}"
-        async with PostgresEngine(self.postgres.url(schema=schema), clock=clock) as engine:
+        async with PostgresEngine(emptied(self.postgres), clock=clock) as engine:
             yield engine
-        with self.postgres.connect() as connection:
-            connection.execute(f"DROP SCHEMA {schema} CASCADE")

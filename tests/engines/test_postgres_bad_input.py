@@ -16,6 +16,7 @@ from afterwards.engine import Query
 from afterwards.engines import shared
 from afterwards.engines.postgres import PostgresEngine
 from afterwards.engines.postgres.io.errors import translated_at_connecting
+from afterwards.testing.conformance.joining import DriverTransaction
 from face.processes import run
 from face.serving import working
 from servers import old_postgres, refusing_postgres
@@ -161,6 +162,13 @@ async def test_a_standby(postgres: PostgresServer, postgres_url: str, known: boo
     assert re.search(r"standby.*address of the primary", said)
 
 
+async def test_a_transaction_on_a_standby_is_not_joined(postgres: PostgresServer, postgres_url: str) -> None:
+    """A standby's identity is that of its primary. Sessions that read from it have their tasks stored elsewhere."""
+    async with PostgresEngine(postgres_url) as engine:
+        with postgres.standby() as standby, standby.connect(the_database(postgres_url)) as connection:
+            assert engine.join(DriverTransaction("postgresql", connection)) is None
+
+
 @pytest.mark.parametrize("known", [False, True], ids=["without tables", "with tables"])
 async def test_a_database_that_is_only_read(postgres: PostgresServer, postgres_url: str, known: bool) -> None:
     if known:
@@ -200,9 +208,8 @@ async def test_who_may_only_use_the_tables_works(postgres: PostgresServer, postg
         pass
     with a_role(postgres, database := the_database(postgres_url)) as url:
         with postgres.connect(database) as connection:
-            grant = "GRANT {} ON ALL {} IN SCHEMA public TO limited_in_" + database
-            connection.execute(grant.format("SELECT, INSERT, UPDATE, DELETE", "TABLES"))
-            connection.execute(grant.format("USAGE", "SEQUENCES"))
+            rights = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public"
+            connection.execute(f"GRANT {rights} TO limited_in_{database}")
         async with working(url), shared(url) as engine:
             assert await engine.find(Query()) == []
 

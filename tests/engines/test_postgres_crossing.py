@@ -10,15 +10,17 @@ from typing import Any
 
 import psycopg
 import pytest
-from postgres_calls import LEASE, claim, end, new
+from postgres_calls import LEASE, claim, end, new, until
+from psycopg import IsolationLevel, sql
 
-from afterwards.core.errors import QueueFull
+from afterwards.core.errors import EngineUnavailable, QueueFull
 from afterwards.core.limits import Limit, Rate
 from afterwards.core.settling import Raised, Released, Succeeded
 from afterwards.core.tallies import KEPT, STEP, Ends, step_of
 from afterwards.core.task import NewTask, State
-from afterwards.engine import Fire, Heartbeat, Joined
+from afterwards.engine import Answer, Fire, Heartbeat, Joined
 from afterwards.engines.postgres import PostgresEngine, rows
+from afterwards.engines.postgres.io import schema
 from afterwards.engines.postgres.operations import tallying
 from afterwards.testing.conformance.joining import DriverTransaction
 from servers.postgres import PostgresServer
@@ -27,6 +29,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres_crossing")]
 
 HOSTS = 4
 DEADLOCK = "deadlock detected"
+WAITING_FOR_A_LOCK = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
 ONE, TWO = {"greet": Limit(max_concurrency=1)}, {"greet": Limit(max_concurrency=2)}
 
 
@@ -191,10 +196,63 @@ async def test_a_task_stored_behind_one_that_ends_meanwhile_is_decided_on(
     assert await states(engines[0], [one.id for one in behind]) == {"cancelled": len(behind)}
 
 
+STORE_BEHIND = """
+    INSERT INTO afterwards_tasks (id, name, arguments, created_at, state, queue, priority, after)
+    VALUES (%s, 'greet', '{}', 1, 'waiting', 'default', 0, %s)
+"""
+
+
+@pytest.mark.parametrize("pooled", ["false", "true"], ids=["direct", "pooled"])
+async def test_a_task_stored_behind_one_that_ends_is_decided_on_whatever_isolation_is_the_default(
+    postgres_url: str, pooled: str
+) -> None:
+    isolate(postgres_url)
+    async with PostgresEngine(f"{postgres_url}?pgbouncer={pooled}") as engine:
+        await engine.enqueue([new()])
+        [task] = await engine.claim(claim())
+        behind = new(after=task.id)
+        with psycopg.connect(postgres_url, autocommit=True) as looking, psycopg.connect(postgres_url) as storing:
+            storing.execute("SELECT 1 FROM afterwards_tasks WHERE id = %s FOR SHARE", [task.id])
+            ending = asyncio.create_task(engine.finish([end(task)]))
+            await until(lambda: looking.execute(WAITING_FOR_A_LOCK).fetchone() == (1,))
+            storing.execute(STORE_BEHIND, [behind.id, task.id])
+            storing.commit()
+            assert await ending == []
+        assert await states(engine, [task.id, behind.id]) == {"succeeded": 1, "queued": 1}
+
+
+@pytest.mark.parametrize("pooled", ["false", "true"], ids=["direct", "pooled"])
+async def test_engines_that_start_together_make_the_tables_once_whatever_isolation_is_the_default(
+    postgres_url: str, pooled: str
+) -> None:
+    isolate(postgres_url)
+    with psycopg.connect(postgres_url) as holding, psycopg.connect(postgres_url, autocommit=True) as looking:
+        holding.execute(schema.TAKE_TURNS)
+        both = [PostgresEngine(f"{postgres_url}?pgbouncer={pooled}") for _ in range(2)]
+        entering = [asyncio.create_task(engine.__aenter__()) for engine in both]
+        await until(lambda: looking.execute(WAITING_FOR_A_LOCK).fetchone() == (2,))
+        holding.rollback()
+        results = await asyncio.gather(*entering, return_exceptions=True)
+        for engine, result in zip(both, results, strict=True):
+            if not isinstance(result, BaseException):
+                await engine.__aexit__(None, None, None)
+    assert results == both
+
+
+def isolate(url: str) -> None:
+    """Let all transactions in a database that name no isolation level have one snapshot from beginning to end."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        database = sql.Identifier(connection.info.dbname)
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} SET default_transaction_isolation TO 'repeatable read'").format(database)
+        )
+
+
 @contextmanager
-def joined(engine: PostgresEngine, url: str) -> Iterator[Joined]:
+def joined(engine: PostgresEngine, url: str, level: IsolationLevel | None = None) -> Iterator[Joined]:
     """Join a transaction of the application, which commits at the end of the block."""
     with closing(psycopg.connect(url)) as connection:
+        connection.isolation_level = level
         found = engine.join(DriverTransaction("postgresql", connection))
         assert found
         yield found
@@ -218,6 +276,47 @@ async def test_an_open_transaction_of_the_application_keeps_no_worker_waiting(
     assert [task.state for task in await engines[0].get([behind.id])] == [wanted]
 
 
+async def test_an_engine_that_nobody_opens_joins_where_the_tables_are_made(postgres_url: str) -> None:
+    for _ in range(2):
+        with joined(PostgresEngine(postgres_url), postgres_url) as transaction:
+            transaction.enqueue([new()])
+    async with PostgresEngine(postgres_url) as engine:
+        assert sum((await engine.stats()).counts.values()) == 2
+
+
+async def test_a_snapshot_from_before_the_schema_was_made_sees_the_tables(postgres_url: str) -> None:
+    url = f"{postgres_url}?schema=it%27s"
+    with psycopg.connect(postgres_url) as connection:
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        connection.execute("SELECT 1")
+        async with PostgresEngine(url):
+            pass
+        joining = PostgresEngine(url).join(DriverTransaction("postgresql", connection))
+        assert joining
+        joining.enqueue([new()])
+    async with PostgresEngine(url) as engine:
+        assert sum((await engine.stats()).counts.values()) == 1
+
+
+@pytest.mark.parametrize("level", [None, IsolationLevel.REPEATABLE_READ])
+async def test_transactions_of_applications_that_come_first_together_make_the_tables_once(
+    postgres_url: str, level: IsolationLevel | None
+) -> None:
+    one, other = PostgresEngine(postgres_url), PostgresEngine(postgres_url)
+
+    def come_second() -> None:
+        with joined(other, postgres_url, level) as transaction:
+            transaction.enqueue([new()])
+
+    with joined(one, postgres_url) as transaction, psycopg.connect(postgres_url, autocommit=True) as looking:
+        transaction.enqueue([new()])
+        second = asyncio.create_task(asyncio.to_thread(come_second))
+        await until(lambda: looking.execute(WAITING_FOR_A_LOCK).fetchone() == (1,))
+    await second
+    async with one:
+        assert sum((await one.stats()).counts.values()) == 2
+
+
 async def test_an_open_transaction_of_the_application_closes_no_queue(
     engines: list[PostgresEngine], postgres_url: str
 ) -> None:
@@ -226,6 +325,32 @@ async def test_an_open_transaction_of_the_application_closes_no_queue(
         await engines[0].enqueue([new(max_queued=2)])
     with pytest.raises(QueueFull):
         await engines[0].enqueue([new(max_queued=2)])
+
+
+class CrossedTransaction(DriverTransaction):
+    """A transaction that another one crosses at every try: it has the key whenever this one inserts, and only then."""
+
+    def __init__(self, connection: Any, other: Any) -> None:
+        super().__init__("postgresql", connection)
+        self.other = other
+
+    def execute(self, statement: str, values: Sequence[Any] = (), /) -> Answer:
+        key = "u" if "INSERT INTO" in statement else None
+        self.other.execute("UPDATE afterwards_tasks SET unique_key = %s WHERE name = 'other'", [key])
+        return super().execute(statement, values)
+
+
+async def test_a_transaction_of_the_application_that_is_crossed_all_the_time_is_told_to_come_again(
+    engines: list[PostgresEngine], postgres_url: str
+) -> None:
+    await engines[0].enqueue([new(name="other")])
+    with psycopg.connect(postgres_url) as connection, psycopg.connect(postgres_url, autocommit=True) as other:
+        found = engines[0].join(CrossedTransaction(connection, other))
+        assert found
+        with pytest.raises(EngineUnavailable, match="store the same tasks or keys all the time"):
+            found.enqueue([new(unique_key="u")])
+        found.enqueue([new()])  # the transaction goes on
+    assert sum((await engines[0].stats()).counts.values()) == 2
 
 
 async def grow(engine: PostgresEngine, last: str) -> list[str]:

@@ -79,9 +79,9 @@ class TestAnAnswerIsCut(Conformance):
 
         def rounds() -> Iterator[Round]:
             for number in count():
-                made = proxy.cuts_made
+                taken = proxy.cuts_taken  # the engine's listener may have taken one, whose answer comes later
                 yield Round(proxy, number)
-                if proxy.cuts_made == made:
+                if proxy.cuts_taken == taken:
                     assert number > 0, "nothing was ever cut"
                     return
 
@@ -137,13 +137,42 @@ class TestAnAnswerIsCut(Conformance):
             assert [task.state for task in tasks] == [State.SUCCEEDED] * 3
             assert all(map(ended_once, tasks))
 
+    async def test_of_a_dispatch(self, engine: Engine, rounds: Iterator[Round]) -> None:
+        """If the answer was lost, the tasks may be on their way for all that the engine knows. They are sent again."""
+        for round in rounds:
+            new = [self.task(round.name) for _ in range(3)]
+            await engine.enqueue(new)
+            ahead, again = self.claim_for("dispatcher", names=[round.name]), timedelta(hours=1)
+            sent = (await round.repeat(engine.dispatch, ahead, again=again)).tasks
+            wanted = {Lease(task.id, 1) for task in new}
+            assert {one.lease for one in sent} in (wanted, set())
+            if sent:
+                assert (await engine.dispatch(ahead, again=again)).tasks == []
+            rest = await engine.dispatch(ahead, again=NOT_WAITING)
+            async with asyncio.timeout(TIMEOUT):
+                while rest.more and not rest.tasks:  # the call that was cut may have its turn for a moment
+                    rest = await engine.dispatch(ahead, again=NOT_WAITING)
+            assert {one.lease for one in rest.tasks} == wanted
+
+    async def test_of_a_claim_of_what_was_dispatched(self, engine: Engine, rounds: Iterator[Round]) -> None:
+        for round in rounds:
+            new = self.task(round.name)
+            await engine.enqueue([new])
+            ahead, again = self.claim_for("dispatcher", names=[round.name]), timedelta(hours=1)
+            await engine.dispatch(ahead, again=again)
+            claim = self.claim_for("fleet", names=[round.name], starts=[Lease(new.id, 1)], lease=SHORT)
+            await round.repeat(engine.claim, claim)
+            await self.run_all(engine, round.name)
+            [task] = await self.named(engine, round.name)
+            assert ended_once(task)
+
     async def run_all(self, engine: Engine, name: str) -> None:
         """Do the work of a worker, and take over what nobody holds any more."""
         deadline = time.monotonic() + TIMEOUT
         while not all(task.state.finished for task in await self.named(engine, name)):
             assert time.monotonic() < deadline, await self.named(engine, name)
             lost = [task for task in await engine.expired(100) if task.name == name]
-            assert await self.lose(engine, lost) == []
+            await self.lose(engine, lost)  # those that were given back meanwhile are refused
             await self.succeed(engine, *await self.claim(engine, names=[name], suspects=10))
 
     async def test_of_a_heartbeat(self, engine: Engine, rounds: Iterator[Round]) -> None:
@@ -275,6 +304,9 @@ class TestAnAnswerIsCut(Conformance):
             over = await self.ended(engine, name=round.name, retention=NOT_WAITING)
             kept = await self.ended(engine, name=round.name)
             await round.repeat(engine.prune, 100)
+            async with asyncio.timeout(TIMEOUT):
+                while await engine.get([over.id]):  # the call that was cut may hold it for a moment
+                    await engine.prune(100)
             assert ids(await self.named(engine, round.name)) == [kept.id] != [over.id]
 
     async def test_of_a_question(self, engine: Engine, rounds: Iterator[Round]) -> None:

@@ -6,17 +6,21 @@ from typing import Any
 
 import psycopg
 import pytest
+from postgres_calls import tables
 
 from afterwards.engines.postgres.io import schema
 from afterwards.engines.postgres.io.connections import SETTINGS
-from afterwards.engines.postgres.io.transactions import SERVER_NOW
+from afterwards.engines.postgres.io.transactions import SERVER_CLOCK, SERVER_NOW
 from afterwards.engines.postgres.operations import (
     candidates,
     claiming,
+    clock_correction,
+    dispatching,
     finishing,
     limiting,
     looking,
     pruning,
+    publishing,
     reading,
     registration,
     renewing,
@@ -24,6 +28,7 @@ from afterwards.engines.postgres.operations import (
     set_aside,
     storing,
     successors,
+    timing,
 )
 from afterwards.engines.postgres.rows import as_json
 from servers.postgres import PostgresServer
@@ -41,8 +46,14 @@ FILL = f"""
     SELECT gen_random_uuid(), 'greet', '{{}}', n, 'queued', 'default', 0, NULL, 0 FROM generate_series(1, {MANY}) AS n
 """
 
+SEND = f"""
+    INSERT INTO afterwards_dispatches (task, attempt, at, sent)
+    SELECT gen_random_uuid(), 1, {NOW} + n, 1 FROM generate_series(1, {MANY}) AS n
+"""
+
 ID = ["018f22e2-79b0-7000-8000-000000000000"]
 END = as_json([{"id": ID[0], "attempt": 1, "failed": 0, "crashed": 0}])
+MARK = as_json([{"id": ID[0], "attempt": 1, "sent": 1}])
 LANE = ["default"], ["greet"]
 LEASE = "w", NOW + 1, NOW
 ROUTE = as_json([{"name": "greet", "queue": "default"}])
@@ -57,14 +68,22 @@ IN_A_PIECE = f"t.state = 'queued' AND {searching.WITHIN} AND {searching.FOUND}"
 STATEMENTS: list[tuple[str, tuple[Any, ...]]] = [
     (looking.LOOK, ()),
     (looking.DUE_LANES, (NOW,)),
-    (claiming.TAKE_FIRST, (*LANE, NOW, 100, 100, *LEASE)),
-    (candidates.FIRST_QUEUED, (*LANE, NOW, 100, 100)),
-    (candidates.FIRST_SUSPECTS, (*LANE, NOW, 100, 100)),
-    (candidates.FIRST_LIMITED, (*LANE, NOW, 100, 100)),
-    (candidates.FIRST_OF_EACH_KEY, (*LANE, NOW, 100)),
+    (claiming.TAKE_FIRST, (*LANE, 100, 100, "w", 1)),
+    (candidates.TO_CLAIM.queued, (*LANE, NOW, 100, 100)),
+    (candidates.TO_CLAIM.suspects, (*LANE, NOW, 100, 100)),
+    (candidates.TO_CLAIM.limited, (*LANE, NOW, 100, 100)),
+    (candidates.TO_CLAIM.of_each_key, (*LANE, NOW, 100)),
+    (candidates.TO_DISPATCH.queued, (*LANE, NOW, 100, 100)),
+    (candidates.TO_DISPATCH.suspects, (*LANE, NOW, 100, 100)),
+    (candidates.TO_DISPATCH.limited, (*LANE, NOW, 100, 100)),
+    (candidates.TO_DISPATCH.of_each_key, (*LANE, NOW, 100)),
+    (dispatching.PUT_MARKS, (NOW, MARK)),
+    (dispatching.DELETE_ARRIVED, (END,)),
+    (dispatching.FORGET, (NOW,)),
+    (dispatching.FORGET_THOSE_AHEAD, (NOW + MANY,)),
     (candidates.BY_ID, (ID, NOW)),
     (claiming.TAKE, ([1], [0], *LEASE)),
-    (claiming.PROMOTE, (NOW, 100)),
+    (timing.PROMOTE, (NOW, 100)),
     (renewing.RENEW, (END, NOW)),
     (limiting.RUNNING, (["greet"],)),
     (storing.LOAD[False], (ID, ["u"], ["i"])),
@@ -72,8 +91,8 @@ STATEMENTS: list[tuple[str, tuple[Any, ...]]] = [
     (storing.LOAD_PREDECESSORS[False], (ID,)),
     (storing.LOAD_PREDECESSORS[True], (ID,)),
     (storing.ALIASES, (ID,)),
-    (storing.PUBLISH, (END, NOW)),
-    (finishing.SUCCEED, (END, NOW, NOW)),
+    (publishing.PUBLISH, (END,)),
+    (finishing.SUCCEED, (END,)),
     (finishing.LOCK_ENDING, (ID, ID)),
     (finishing.LOCK_STANDING, (ID, ID)),
     (finishing.LOCK_OVERDUE, (NOW, 100)),
@@ -99,6 +118,10 @@ STATEMENTS: list[tuple[str, tuple[Any, ...]]] = [
     (pruning.DELETE_TASKS, (NOW, 100)),
     (pruning.DELETE_FINISHED, (ID,)),
     (pruning.DELETE_FAILURES, (ID,)),
+    (clock_correction.WRONG, (NOW + MANY,) * 14),
+    (clock_correction.NEXT_PLACES, (0, 100)),
+    (clock_correction.PUT_FINISHED_RIGHT, (*(NOW + MANY,) * 5, 0, 100, NOW + MANY)),
+    (clock_correction.PUT_FILES_RIGHT, (NOW + MANY, NOW + MANY, 100)),
     (set_aside.LOST_TO_INDEXES, ()),
     (registration.DUE_ROUTES, (NOW,)),
 ]
@@ -107,25 +130,23 @@ STATEMENTS: list[tuple[str, tuple[Any, ...]]] = [
 @pytest.fixture(scope="module")
 def connection(postgres: PostgresServer) -> Iterator[psycopg.Connection[Any]]:
     """A large table that autovacuum has not seen, and the settings of the engine's connections."""
-    database = postgres.create_database()
-    with postgres.connect(database) as connection:
-        for statement in schema.statements(0, "public", create=False):
-            connection.execute(statement)  # type: ignore[call-overload]
+    with tables(postgres) as connection:
         connection.execute("ALTER TABLE afterwards_tasks SET (autovacuum_enabled = false)")
+        connection.execute("ALTER TABLE afterwards_dispatches SET (autovacuum_enabled = false)")
         connection.execute(FILL)
+        connection.execute(SEND)
         connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in SETTINGS.items()))
         yield connection
-    postgres.drop_database(database)
 
 
 @pytest.mark.parametrize(("statement", "values"), STATEMENTS)
 def test_it_reads_few_rows(connection: psycopg.Connection[Any], statement: str, values: tuple[Any, ...]) -> None:
-    text = schema.qualified(statement, "public").replace("{now}", SERVER_NOW)
+    text = schema.qualified(statement, "public").replace("{now}", SERVER_NOW).replace("{clock}", SERVER_CLOCK)
     with connection.transaction(force_rollback=True):
         [(explained,)] = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", values or None).fetchall()  # type: ignore[call-overload]
     plan = explained if isinstance(explained, list) else json.loads(explained)
     for node in nodes(plan[0]["Plan"]):
-        if str(node.get("Relation Name", "")) == "afterwards_tasks":
+        if node.get("Relation Name") in ("afterwards_tasks", "afterwards_dispatches"):
             read = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
             assert read <= 300, f"{node['Node Type']} by {node.get('Index Name')} reads {read} rows"
 

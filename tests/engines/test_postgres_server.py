@@ -1,6 +1,8 @@
 """The engine and its server: addresses, errors at start, poolers, restarts, hints between processes."""
 
 import asyncio
+import os
+import re
 import subprocess
 import sys
 import time
@@ -82,6 +84,36 @@ async def test_the_tables_are_in_the_schema_that_the_url_names(postgres: Postgre
             assert found.fetchall() == [("jobs",), ("public",)]
 
 
+async def test_a_batch_is_put_back_in_a_schema_whose_name_has_a_quote(postgres_url: str) -> None:
+    async with PostgresEngine(f"{postgres_url}?schema=it%27s") as engine:
+        await comes_back(engine)
+
+
+async def test_who_may_only_use_the_tables_puts_a_batch_back(postgres_url: str) -> None:
+    async with PostgresEngine(postgres_url):
+        pass
+    role = f"mover_of_{postgres_url.rpartition('/')[2]}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+        connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
+        async with PostgresEngine(re.sub("//[^:]+", f"//{role}", postgres_url)) as engine:
+            await comes_back(engine)
+        connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def comes_back(engine: PostgresEngine) -> None:
+    """Hand tasks over, put them back, and see that they come behind one stored meanwhile, in their order."""
+    moved, later = [new() for _ in range(3)], new()
+    await engine.enqueue(moved)
+    batch = await engine.hand_over("gone", limit=10)
+    while batch is not None and not batch.tasks:
+        batch = await engine.hand_over("gone", limit=10, done=batch)
+    await engine.enqueue([later])
+    put = await engine.put_back()
+    assert put is not None and len(put.arrived.stored) == 3
+    assert [task.id for task in await engine.claim(claim())] == [one.id for one in (later, *moved)]
+
+
 @pytest.mark.afterwards(real=True)
 def test_a_process_has_one_engine_for_a_url(postgres_url: str) -> None:
     assert isinstance(shared(postgres_url), PostgresEngine)
@@ -100,7 +132,9 @@ async def refused(url: str) -> str:
     return str(raised.value)
 
 
-@pytest.mark.parametrize("ending", ["127.0.0.1:port/db", "127.0.0.1:1/db?sslmode=maybe"])
+@pytest.mark.parametrize(
+    "ending", ["127.0.0.1:port/db", "127.0.0.1:1/db?sslmode=maybe", "127.0.0.1:1/db?connect_timeout=abc"]
+)
 async def test_an_address_that_makes_no_sense(ending: str) -> None:
     assert "correct the URL" in await refused(f"postgresql://me:hunter2@{ending}")
 
@@ -302,6 +336,8 @@ asyncio.run(main())
 
 
 def test_a_forked_process_connects_by_itself(postgres_url: str) -> None:
+    here = Path(__file__).parent
     command = [sys.executable, "-W", "ignore", "-c", FORKED, postgres_url]
-    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=60)
+    environment = os.environ | {"PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.stdout == "3\n", done.stderr

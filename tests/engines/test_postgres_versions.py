@@ -11,6 +11,7 @@ from postgres_calls import claim, end, until
 
 from afterwards.core.settling import Raised
 from afterwards.core.tallies import KEPT, STEP, Ends
+from afterwards.core.task import Lease
 from afterwards.engine import Query
 from afterwards.engines.postgres import PostgresEngine
 from afterwards.engines.postgres.io import schema
@@ -58,6 +59,14 @@ async def test_tables_of_the_version_before_are_migrated_and_still_serve_it(post
             [worker] = await engine.workers(timedelta(minutes=1))
             assert (worker.id, worker.lag, worker.version, worker.running) == ("w", None, "", ())
             assert [tally.ends for tally in await engine.tallies(KEPT, STEP * 60)] == [Ends(1, 1, 0)]
+
+
+async def test_what_the_version_before_stores_is_dispatched(postgres_url: str) -> None:
+    with made_by_version(postgres_url, 3) as old:
+        async with PostgresEngine(postgres_url) as engine:
+            [id] = old.execute(OLD_TASK).fetchone() or ()
+            found = await engine.dispatch(claim(), again=timedelta(minutes=1))
+            assert [one.lease for one in found.tasks] == [Lease(id, 1)]
 
 
 async def test_the_version_before_works_on_while_a_migration_waits_for_a_table(postgres_url: str) -> None:

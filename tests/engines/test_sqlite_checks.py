@@ -84,6 +84,18 @@ def test_a_network_file_system_is_refused_by_name(tmp_path: Path, monkeypatch: p
         check_place(tmp_path / "tasks.db")
 
 
+@pytest.mark.parametrize("kind", ["tmpfs", "ramfs", "ext4"])
+def test_a_file_in_memory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"{kind} {tmp_path} {kind} rw 0 0\n")
+    monkeypatch.setattr(checks, "MOUNTS", mounts)
+    for _ in range(2):
+        check_place(tmp_path / "tasks.db")
+    assert caplog.text.count(f"is on {tmp_path}, a {kind} file system, which is memory") == (kind != "ext4")
+
+
 def test_where_the_kernel_does_not_tell_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "MOUNTS", tmp_path / "nothing")
     check_place(tmp_path / "tasks.db")
@@ -135,3 +147,9 @@ def test_a_symbolic_link_is_no_second_name(tmp_path: Path) -> None:
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="is a folder"):
         check_place(tmp_path)
+
+
+@pytest.mark.parametrize("length", [248, 300])
+def test_a_name_that_leaves_no_room_for_the_files_beside_it_is_refused(tmp_path: Path, length: int) -> None:
+    with pytest.raises(EngineError, match="is too long: give a shorter one"):
+        check_place(tmp_path / ("y" * length))

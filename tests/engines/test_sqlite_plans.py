@@ -18,6 +18,7 @@ from afterwards.engines.sqlite.operations import (
     changing,
     claiming,
     clock_correction,
+    dispatching,
     files,
     handing_over,
     pausing,
@@ -40,7 +41,7 @@ BY_INDEX = {
     "skip_scan.NEXT_LIMIT_KEY": "afterwards_limited (suspect=? AND queue=? AND name=? AND limit_key>?)",
     "skip_scan.LIMITED_LANE": "afterwards_limited (suspect=? AND queue=? AND name=? AND limit_key=?)",
     "skip_scan.BUNDLE": "afterwards_limited_first (suspect=? AND queue=? AND name=?)",
-    "registration.LIMITED_BACKLOG": "afterwards_limited (suspect=? AND queue=? AND name=?)",
+    "registration.LIMITED_BACKLOG": "afterwards_limited_first (suspect=? AND queue=? AND name=?)",
     "limiting.STARTS": "afterwards_started (name=? AND limit_key=? AND at>?)",
     "pruning.DELETE_STARTS": "afterwards_start_over (until<?)",
     "claiming.PROMOTE": "afterwards_scheduled (run_at<?)",
@@ -48,8 +49,11 @@ BY_INDEX = {
     "reading.EXPIRED": "afterwards_running (lease_until<?)",
     "pruning.ANY_OVER": "afterwards_over (<expr><?)",
     "pruning.OVER": "afterwards_over (<expr><?)",
-    "reading.OLDEST": "afterwards_queued_since",
-    "clock_correction.WRONG": "afterwards_queued_since (<expr>>?)",
+    "reading.OLDEST": "afterwards_queued",
+    "clock_correction.WRONG": "afterwards_queued",
+    "clock_correction.NEXT_PLACES": "INTEGER PRIMARY KEY (rowid>?)",
+    "clock_correction.PUT_FINISHED_RIGHT": "INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+    "clock_correction.PUT_FILES_RIGHT": "afterwards_files_over (until>?)",
     "registration.DUE_BACKLOG": "afterwards_scheduled (run_at<?)",
     "registration.BACKLOG": "afterwards_queued (suspect=? AND queue=? AND name=?)",
     "files.CHUNKS": "afterwards_chunk (file=? AND number>? AND number<?)",
@@ -59,6 +63,8 @@ BY_INDEX = {
     "handing_over.NEWEST": "INTEGER PRIMARY KEY (rowid<?)",
     "pruning.ANY_OLD_TALLY": "INTEGER PRIMARY KEY (rowid<?)",
     "pruning.DELETE_TALLIES": "INTEGER PRIMARY KEY (rowid<?)",
+    "pruning.ANY_OLD_DISPATCH": "afterwards_dispatched (at<?)",
+    "pruning.DELETE_DISPATCHES": "afterwards_dispatched (at<?)",
 }
 
 
@@ -81,6 +87,8 @@ FOR_MANY = {
     renewing.SET_PROGRESS: "afterwards_id (id=?)",
     renewing.END_LEASES: "afterwards_running (lease_until>?)",
     claiming.QUEUED_BY_ID: "afterwards_id (id=?)",
+    dispatching.MARKED: "PRIMARY KEY (task=? AND attempt=?)",
+    dispatching.ARRIVED: "PRIMARY KEY (task=? AND attempt=?)",
     changing.UPDATE_ALL: "afterwards_id (id=?)",
     changing.COUNT_LEFT_OUT: "afterwards_failed (task=?)",
     changing.TRIM_FAILURES: "afterwards_failed (task=?)",
@@ -204,6 +212,13 @@ def test_a_look_is_some_short_ones(connection: Connection) -> None:
     found = plan(connection, LOOK).splitlines()
     for index in ("scheduled (run_at<?)", "expiring (expires_at>? AND expires_at<?)", "queued", "limited", "waiting"):
         assert any(f"INDEX afterwards_{index}" in step for step in found)
+    assert not any(step.startswith("SCAN afterwards_tasks") and "INDEX" not in step for step in found)
+
+
+def test_a_look_for_times_of_a_wrong_clock_reads_one_finished_task(connection: Connection) -> None:
+    found = plan(connection, clock_correction.WRONG).splitlines()
+    assert "SCAN afterwards_tasks USING INDEX afterwards_over" in found  # backwards: the first one is enough
+    assert any("INDEX afterwards_files_over (until>?)" in step for step in found)
     assert not any(step.startswith("SCAN afterwards_tasks") and "INDEX" not in step for step in found)
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,18 @@ async def take_all(engine: SQLiteEngine, worker: str) -> None:
     while tasks := await engine.claim(claim(worker, limit=7)):
         for task in tasks:
             say(task.id)
+
+
+async def send_all(engine: SQLiteEngine, worker: str) -> None:
+    """Dispatch until nothing is left to send; say what was sent."""
+    say("ready")
+    sys.stdin.readline()
+    while found := await engine.dispatch(claim(worker, limit=7), again=LONG):
+        for one in found.tasks:
+            say(one.lease.task_id)
+        if not found.more:
+            return
+        await engine.claim(replace(claim(worker), starts=frozenset(one.lease for one in found.tasks)))
 
 
 async def take_one(engine: SQLiteEngine, worker: str) -> None:
@@ -212,6 +225,18 @@ async def test_processes_never_claim_the_same_task(engine: SQLiteEngine, start: 
         process.go()
     taken = [id for process in processes for id in process.end()]
     assert sorted(taken) == sorted(task.id for task in tasks)
+
+
+async def test_processes_never_dispatch_the_same_task(engine: SQLiteEngine, start: Callable[..., Process]) -> None:
+    tasks = [new() for _ in range(300)]
+    await engine.enqueue(tasks)
+    processes = [start(send_all, f"dispatcher {number}") for number in range(3)]
+    for process in processes:
+        assert process.says() == "ready"
+    for process in processes:
+        process.go()
+    sent = [id for process in processes for id in process.end()]
+    assert sorted(sent) == sorted(task.id for task in tasks)
 
 
 async def test_the_tasks_of_a_killed_process_are_free_at_once(

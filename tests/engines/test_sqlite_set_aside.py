@@ -143,6 +143,24 @@ async def test_a_row_that_cannot_be_read_is_set_aside_and_all_others_go_on(
     assert await engine.unroutable(timedelta()) == []
 
 
+@pytest.mark.parametrize("how", DAMAGES)
+async def test_a_row_that_cannot_be_read_is_not_dispatched_and_all_others_are(
+    engine: SQLiteEngine, path: Path, clock: FakeClock, how: str
+) -> None:
+    odd, *others = [new(priority=5), new(), new(name="thank"), new(queue="z"), new(wait=LEASE)]
+    await engine.enqueue([odd, *others])
+    damage(path, odd, how)
+    clock.advance(LEASE)
+    sent = list[str]()
+    for _ in range(5):
+        found = await engine.dispatch(claim(limit=1), again=MINUTE)
+        sent += [one.lease.task_id for one in found.tasks]
+        await engine.claim(claim(starts=frozenset(one.lease for one in found.tasks)))
+    assert sorted(sent) == sorted(task.id for task in others)
+    await engine.prune(10)  # finds those that have no place in the order
+    assert len(await engine.find(Query(set_aside=True))) == 1
+
+
 @pytest.mark.parametrize("state", ["'paused'", "x'ff'"])
 async def test_a_row_in_a_state_of_a_later_version_is_listed_and_left_alone(
     engine: SQLiteEngine, path: Path, state: str
@@ -474,6 +492,7 @@ async def test_a_file_of_the_version_before_is_brought_to_this_one(path: Path) -
     async with SQLiteEngine(path) as engine:
         await engine.enqueue([task := new()])
     for statement in (
+        "DROP TABLE afterwards_dispatches",
         "DROP TRIGGER afterwards_logs_over",
         "DROP TABLE afterwards_logs",
         "DROP TABLE afterwards_tallies",
@@ -486,7 +505,6 @@ async def test_a_file_of_the_version_before_is_brought_to_this_one(path: Path) -
         "ALTER TABLE afterwards_tasks DROP COLUMN failures_left_out",
         "ALTER TABLE afterwards_tasks DROP COLUMN losses",
         "DROP TABLE afterwards_behind",
-        "DROP INDEX afterwards_queued_since",
         "DROP TABLE afterwards_outgoing",
         "DROP TABLE afterwards_taken_over",
         "UPDATE afterwards_schema SET version = 1001",
@@ -494,3 +512,17 @@ async def test_a_file_of_the_version_before_is_brought_to_this_one(path: Path) -
         change(path, statement)
     async with SQLiteEngine(path) as engine:
         assert ids(await engine.claim(claim())) == [task.id]
+
+
+@pytest.mark.parametrize("end", ["'soon'", "x'ff'"])
+async def test_a_clock_is_corrected_beside_a_record_that_does_not_say_when_it_ended(
+    engine: SQLiteEngine, path: Path, clock: FakeClock, end: str
+) -> None:
+    await engine.enqueue([odd := new(), well := new()])
+    await engine.cancel([odd.id, well.id], "not wanted")
+    damage(path, odd, f"finished_at = {end}")
+    clock.advance(timedelta(days=-1))
+    assert await engine.put_right(LEASE)
+    assert not await engine.put_right(LEASE)
+    [corrected] = await engine.get([well.id])
+    assert corrected.finished_at == clock()

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import TypeVar
@@ -61,6 +62,14 @@ class File:
         while self.do(successors.go_on):
             transactions += 1
         return transactions
+
+    def counting(self, change: Callable[[], object]) -> int:
+        """Do something; how many hundreds of steps the machine of SQLite took for it."""
+        taken = count()
+        self.connection.set_progress_handler(lambda: next(taken) < 0, 100)
+        change()
+        self.connection.set_progress_handler(None, 0)
+        return next(taken)
 
     def states(self, tasks: Sequence[NewTask]) -> list[State]:
         return self.do(lambda connection: [task.state for task in reading.get(connection, [one.id for one in tasks])])
@@ -136,6 +145,26 @@ def test_a_requeue_amid_the_pieces_brings_all_back(file: File, shape: Callable[[
     file.do(lambda connection: finishing.requeue(connection, [tasks[0].id]))
     file.go_on()
     assert file.states(tasks) == [State.QUEUED] + [State.WAITING] * (MANY - 1)
+
+
+def steps_behind(path: Path, width: int) -> dict[str, float]:
+    """The steps for each task that is left behind one that fails, is requeued, and succeeds."""
+    with closing(connect(path / f"{width}.db", patience=timedelta(seconds=5))) as connection:
+        file, tasks = File(connection), fan(width)
+        broken(file, tasks)
+        failed = file.counting(file.go_on)
+        file.do(lambda connection: finishing.requeue(connection, [tasks[0].id]))
+        requeued = file.counting(file.go_on)
+        file.finish(file.claim(), State.SUCCEEDED)
+        succeeded = file.counting(file.go_on)
+        assert file.states(tasks) == [State.SUCCEEDED] + [State.QUEUED] * (width - 1)
+    left = width - successors.MOST_DECIDED
+    return {"failed": failed / left, "requeued": requeued / left, "succeeded": succeeded / left}
+
+
+def test_ten_times_as_many_behind_a_task_take_ten_times_as_many_steps(tmp_path: Path) -> None:
+    few, many = steps_behind(tmp_path, MANY), steps_behind(tmp_path, 10 * MANY)
+    assert {change for change, steps in many.items() if steps > 1.15 * few[change]} == set()
 
 
 @pytest.mark.parametrize("end", [State.SUCCEEDED, State.FAILED])

@@ -462,11 +462,11 @@ async def test_nobody_waits_for_a_dead_thread(path: Path, caplog: pytest.LogCapt
 
 async def test_nobody_waits_for_a_thread_that_is_stuck(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "WATCH", timedelta(milliseconds=10))
-    disk_works_again = threading.Event()
+    began, disk_works_again = threading.Event(), threading.Event()
     async with SQLiteEngine(path) as engine:
         monkeypatch.setattr(thread, "LONGEST_CALL", 0.05)  # from now on: to open the file may take longer
-        stuck = asyncio.create_task(on_the_writer(engine, lambda connection: disk_works_again.wait()))
-        await asyncio.sleep(0.01)
+        stuck = asyncio.create_task(on_the_writer(engine, lambda connection: (began.set(), disk_works_again.wait())))
+        assert await asyncio.to_thread(began.wait, TIMEOUT)  # the calls below would share its transaction before
         waiting = [asyncio.create_task(engine.enqueue([new()])) for _ in range(3)]
         async with asyncio.timeout(TIMEOUT):
             answers = await asyncio.gather(stuck, *waiting, return_exceptions=True)

@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from afterwards.core import settling
 from afterwards.core.limits import Limit, Rate
 from afterwards.core.retry import Retry
 from afterwards.core.settling import Cancelled, Raised, Released, Snoozed, Succeeded
-from afterwards.core.task import NewTask, State, Task, task_id
+from afterwards.core.task import Lease, NewTask, State, Task, task_id
 from afterwards.engine import Claim, Engine, Fire, Paused
 from afterwards.engines.memory import MemoryEngine
 from afterwards.engines.postgres import PostgresEngine
@@ -29,6 +30,7 @@ from servers.postgres import PostgresServer
 
 SECOND = timedelta(seconds=1)
 LEASE = 30 * SECOND
+AGAIN = 15 * SECOND
 NAMES = frozenset({"free", "two", "rated"})
 LIMITS = {"two": Limit(max_concurrency=2), "rated": Limit(max_concurrency=3, rate=Rate(2, 20 * SECOND))}
 USERS = st.sampled_from(["*", "ada", "eve"])
@@ -60,6 +62,9 @@ class Promises(RuleBasedStateMachine):
         self.by_hand: set[str] = set()  # requeued, whatever the one before it is
         self.released: set[str] = set()  # could start before the one before it was requeued
         self.fired: list[datetime] = []
+        self.sent: dict[Lease, datetime] = {}  # what is on its way to a fleet, and since when
+        self.received: list[Lease] = []  # may arrive at any time, and more than once
+        self.started: set[Lease] = set()
         self.paused = Paused()
 
     def open(self) -> AbstractAsyncContextManager[Engine]:
@@ -93,7 +98,8 @@ class Promises(RuleBasedStateMachine):
             tasks.append(self.new(name, after=after, first=not tasks, **asked))
         claim = self.claim_of(slots) if slots else None
         stored = self.run(self.engine.enqueue(tasks, claim=claim))
-        self.began(task for task in stored if task.state is State.RUNNING and task.id in {new.id for new in tasks})
+        own = [task for new, task in zip(tasks, stored, strict=True) if task.id == new.id]  # else another one's answer
+        self.began(task for task in own if task.state is State.RUNNING)
 
     def new(
         self,
@@ -128,8 +134,31 @@ class Promises(RuleBasedStateMachine):
     def claim_of(self, limit: int, suspects: int = 1) -> Claim:
         return Claim(worker="w", limit=limit, lease=LEASE, names=NAMES, suspects=suspects, limits=LIMITS)
 
+    @rule(limit=st.integers(1, 3))
+    def dispatch(self, limit: int) -> None:
+        """One of several dispatchers."""
+        found = self.run(self.engine.dispatch(self.claim_of(limit), again=AGAIN))
+        queued = {task.id: task for task in self.run(self.engine.get(self.ids)) if task.state is State.QUEUED}
+        for lease in (one.lease for one in found.tasks):
+            assert queued[lease.task_id].attempt + 1 == lease.attempt
+            assert not self.paused.stops(queued[lease.task_id])
+            assert lease not in self.sent or self.sent[lease] <= self.clock() - AGAIN
+            self.sent[lease] = self.clock()
+            self.received.append(lease)
+
+    @rule(data=st.data(), slots=st.integers(0, 2))
+    def arrive(self, data: st.DataObject, slots: int) -> None:
+        if self.received:
+            lease = data.draw(st.sampled_from(self.received))
+            taken = self.run(self.engine.claim(replace(self.claim_of(slots), starts=frozenset({lease}))))
+            assert [task.lease for task in taken] in ([], [lease])
+            self.sent.pop(lease, None)
+            self.began(taken)
+
     def began(self, tasks: Iterable[Task]) -> None:
         for task in tasks:
+            assert task.lease not in self.started
+            self.started.add(task.lease)
             assert not self.paused.stops(task)
             assert task.expires_at is None or task.expires_at > self.clock()
             if task.after is not None and task.id not in self.by_hand | self.released:

@@ -163,6 +163,20 @@ async def test_tasks_are_claimed(engine: Engine) -> None:
         assert len(await engine.claim(claim)) == MANY
 
 
+async def test_tasks_are_dispatched_and_arrive(engine: Engine) -> None:
+    ahead = Claim(worker="d", limit=MANY, lease=LEASE, names=NAMES, limits={"greet": Limit(rate=Rate(1000, LEASE))})
+    await engine.enqueue([*several(limit_key="ada"), *several()])
+    with few(2 * MOST):  # SQLite looks first without a transaction
+        sent = (await engine.dispatch(ahead, again=LEASE)).tasks
+    with few():
+        assert await engine.dispatch(ahead, again=LEASE) == ([], True)
+    starts = frozenset(one.lease for one in sent)
+    with few():
+        assert len(await engine.claim(replace(ahead, worker="w", starts=starts))) == len(sent) == MANY
+    with few():
+        assert await engine.claim(replace(ahead, worker="w", starts=starts)) == []
+
+
 async def test_what_has_expired_is_cancelled(engine: Engine, clock: FakeClock) -> None:
     stored = several(expires=LEASE)
     await engine.enqueue([*stored, *(new(after=task.id) for task in stored)])
@@ -345,6 +359,9 @@ async def test_workers_are_announced(engine: Engine) -> None:
 
 
 async def test_a_clock_that_was_put_back_is_put_right(engine: Engine, clock: FakeClock) -> None:
+    ended = several()
+    await engine.enqueue(ended)
+    await engine.cancel([task.id for task in ended], "not wanted")
     await taken(engine)
     clock.advance(-timedelta(days=1))
     with few():

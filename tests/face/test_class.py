@@ -1,5 +1,7 @@
 """``BackgroundTasks`` as the class that it looks like: constructed, subclassed, given to a response by hand."""
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -11,8 +13,9 @@ import starlette.background
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from afterwards import Afterwards, BackgroundTasks
+from afterwards import Afterwards, BackgroundTasks, task
 from face.diary import note, note_in_thread, plain, plain_in_thread
+from face.diary import said as the_diary
 from face.processes import output
 from face.serving import serving, until
 
@@ -250,6 +253,54 @@ async def test_one_made_outside_a_request_uses_the_only_installation(app: FastAP
         handle = tasks.add_task(note, "hello")
         await tasks()
         assert await handle.result(timeout=5) == "hello"
+
+
+@pytest.mark.parametrize(("environment", "level"), [("production", logging.WARNING), ("development", logging.ERROR)])
+async def test_one_made_outside_the_request_that_answers_with_it_is_told_of_once(
+    app: FastAPI,
+    said: list[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: str,
+    level: int,
+) -> None:
+    monkeypatch.setenv("FASTAPI_ENV", environment)
+
+    @task(name=f"told-of-in-{environment}")
+    async def later(text: str) -> None:
+        the_diary.append(text)
+
+    def answer() -> Response:
+        tasks = BackgroundTasks()
+        tasks.add_task(later, "run")
+        return JSONResponse({}, background=tasks)
+
+    @app.get("/")
+    async def handler() -> Response:
+        return await asyncio.get_running_loop().run_in_executor(None, answer)
+
+    async with serving(app) as http:
+        await http.get("/")
+        await http.get("/")
+        await until(lambda: said == ["run", "run"])
+    [line] = [one for one in caplog.records if "was made outside the request" in one.getMessage()]
+    assert line.levelno == level
+    assert later.name in line.getMessage()
+
+
+async def test_one_made_in_the_handler_is_not_told_of(
+    app: FastAPI, said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.get("/")
+    async def handler() -> Response:
+        tasks = BackgroundTasks()
+        tasks.add_task(note, "run")
+        return JSONResponse({}, background=tasks)
+
+    async with serving(app) as http:
+        await http.get("/")
+        await until(lambda: said == ["run"])
+    assert "was made outside the request" not in caplog.text
 
 
 async def test_a_list_with_a_task_function_inside_is_stored(app: FastAPI, said: list[str]) -> None:

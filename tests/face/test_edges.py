@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import httpx
 import pytest
 from fastapi import APIRouter, Body, FastAPI, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 
 from afterwards import Afterwards, BackgroundTasks, InvalidOption, Retry, State, TaskHandle, UnknownTask, task
@@ -56,6 +56,22 @@ async def keep_by_number(counts: dict[float, int]) -> None: ...
 async def keep_a_path(path: Path) -> None: ...
 
 
+@task
+async def keep_from_six(number: Annotated[int, Field(gt=5)]) -> None: ...
+
+
+@task
+async def keep_one_of_two(text: Literal["a", "b"]) -> None: ...
+
+
+class Order(BaseModel):
+    number: Annotated[int, Field(gt=5)]
+
+
+@task
+async def keep_an_order(order: Order) -> None: ...
+
+
 asked_by: ContextVar[Any] = ContextVar("asked_by")
 
 
@@ -91,6 +107,27 @@ router = APIRouter()
 @router.post("/keep")
 async def add(background_tasks: BackgroundTasks, value: Annotated[Any, Body()]) -> None:
     background_tasks.add_task(keep_at_the_edge, value)
+
+
+@router.post("/six")
+async def from_six(background_tasks: BackgroundTasks, value: Annotated[int, Body()]) -> None:
+    background_tasks.add_task(keep_from_six, value)
+
+
+@router.post("/two")
+async def one_of_two(value: Annotated[Any, Body()]) -> None:
+    await keep_one_of_two.enqueue(value)
+
+
+@router.post("/built")
+async def built(value: Annotated[int, Body()]) -> None:
+    await keep_an_order.enqueue(Order.model_construct(number=value))
+
+
+@router.post("/request-key")
+async def with_request_key(background_tasks: BackgroundTasks, value: Annotated[str, Body()]) -> None:
+    background_tasks.configure(idempotency_key=value)
+    background_tasks.add_task(keep_at_the_edge, 1)
 
 
 @router.post("/at")
@@ -177,6 +214,16 @@ async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
     async def pause(value: Annotated[str, Body()]) -> None:
         await tasks.pause(queue=value)
 
+    @app.post("/list")
+    async def listed(which: dict[str, Any]) -> None:
+        if "since" in which:
+            which["since"] = datetime.fromisoformat(which["since"])
+        await tasks.list(**which)
+
+    @app.post("/requeue")
+    async def requeue(state: Annotated[Any, Body()]) -> None:
+        await tasks.requeue(state=state)
+
     @app.post("/result")
     async def result(value: Annotated[float, Body()]) -> None:
         handle = TaskHandle(NOBODY, tasks.client, json.loads)
@@ -240,8 +287,17 @@ async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
         ("/order", "{}", "idempotency_key"),
         ("/order", '{"id": ""}', "idempotency_key"),
         ("/turn", '" "', "concurrency_key"),
+        ("/six", "1", "number"),
+        ("/two", '"c"', "text"),
+        ("/built", "1", "order"),
+        ("/request-key", '""', "idempotency_key"),
         ("/pause", '"my queue"', "queue"),
         ("/result", "-1", "timeout"),
+        ("/list", '{"limit": 0}', "limit"),
+        ("/list", '{"limit": 100000}', "limit"),
+        ("/list", '{"state": "done"}', "state"),
+        ("/list", '{"since": "2026-01-01T00:00:00"}', "since"),
+        ("/requeue", '["failed", "done"]', "state"),
     ],
 )
 async def test_a_value_that_cannot_be_stored_is_answered_with_422_and_its_parameter(
@@ -289,6 +345,10 @@ async def test_an_error_of_the_code_is_none_of_the_client(url: str) -> None:
     async def argument(background_tasks: BackgroundTasks, number: int) -> None:
         background_tasks.add_task(keep_at_the_edge, wrong[number])
 
+    @app.post("/type")
+    async def another_type(background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(keep_from_six, "six")  # type: ignore[arg-type]
+
     @app.post("/option")
     async def option(background_tasks: BackgroundTasks) -> None:
         background_tasks.add_task(keep_at_the_edge.options(priority="high"))  # type: ignore[typeddict-item]
@@ -300,6 +360,7 @@ async def test_an_error_of_the_code_is_none_of_the_client(url: str) -> None:
     async with serving(app) as http:
         for number in range(len(wrong)):
             assert (await http.post(f"/argument/{number}")).status_code == 500
+        assert (await http.post("/type")).status_code == 500
         assert (await http.post("/option")).status_code == 500
         assert (await http.post("/key")).status_code == 500
 

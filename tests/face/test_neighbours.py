@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import fastapi
+import httpx
 import pytest
 import trio
 from fastapi import FastAPI
@@ -51,6 +53,73 @@ async def test_opentelemetry_instruments_the_application_in_either_order(
     assert "GET /things" in [span.name for span in spans.get_finished_spans()]
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR and "Skipping" in r.message]
     FastAPIInstrumentor.uninstrument_app(app)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("everywhere", [False, True])
+async def test_ending_opentelemetrys_instrumentation_leaves_tasks_durable(
+    url: str, said: list[str], caplog: pytest.LogCaptureFixture, everywhere: bool
+) -> None:
+    if everywhere:
+        FastAPIInstrumentor().instrument()
+    app = fastapi.FastAPI()
+    if not everywhere:
+        FastAPIInstrumentor.instrument_app(app)
+    Afterwards(app, url)
+    added: list[object] = []
+
+    @app.get("/")
+    async def handler(tasks: BackgroundTasks) -> None:
+        added.append(tasks.add_task(note, "run"))
+
+    if everywhere:
+        FastAPIInstrumentor().uninstrument()
+    else:
+        FastAPIInstrumentor.uninstrument_app(app)
+    async with serving(app) as http:
+        assert (await http.get("/")).status_code == 200
+        await until(lambda: said == ["run"])
+    assert added != [None]
+    assert "afterwards has" not in caplog.text.lower()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_a_boundary_that_is_dropped_while_the_application_serves_is_put_back(
+    url: str, said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = FastAPI()
+    FastAPIInstrumentor.instrument_app(app)
+    Afterwards(app, url)
+
+    @app.get("/")
+    async def handler(tasks: BackgroundTasks) -> None:
+        tasks.add_task(note, "run")
+
+    async with serving(app) as http:
+        FastAPIInstrumentor.uninstrument_app(app)
+        assert (await http.get("/")).status_code == 503
+        assert "put itself back" in caplog.text
+        assert (await http.get("/")).status_code == 200
+        await until(lambda: said == ["run"])
+
+
+async def test_a_build_function_that_is_restored_is_wrapped_again_where_nothing_is_built_yet(
+    url: str, said: list[str]
+) -> None:
+    app = FastAPI()
+    saved = app.build_middleware_stack
+    Afterwards(app, url)
+    app.build_middleware_stack = saved  # type: ignore[method-assign]
+
+    @app.get("/")
+    async def handler(tasks: BackgroundTasks) -> None:
+        assert tasks.add_task(note, "run") is not None
+
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            assert (await http.get("/")).status_code == 200
+        await until(lambda: said == ["run"])
 
 
 @pytest.mark.parametrize("lifespan", [True, False])

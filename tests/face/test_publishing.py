@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from time import monotonic
 from typing import Annotated, Any
 
 import pytest
@@ -11,11 +13,25 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from afterwards import Afterwards, BackgroundTasks, State
+from afterwards.client.client import HeldBack
+from afterwards.core.task import Lease
+from afterwards.testing.clock import START
 from face.diary import note, take
 from face.diary import said as the_diary
 from face.serving import serving, until, until_async
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
+
+
+def test_a_clock_that_is_put_right_meanwhile_makes_no_delay_longer() -> None:
+    day, ten = timedelta(days=1), timedelta(seconds=10)
+    held = HeldBack(Lease("one", 1), run_at=START + day + ten, due=monotonic() + 10)
+    assert held.start(START + day) == held.run_at
+    left = held.start(START)
+    assert isinstance(left, timedelta)
+    assert timedelta() <= left <= ten
+    chosen = HeldBack(Lease("two", 1), run_at=START + day)
+    assert chosen.start(START) == chosen.run_at
 
 
 async def passing_on(request: Any, call_next: Any) -> Any:

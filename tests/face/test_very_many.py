@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
 from afterwards import Afterwards, BackgroundTasks, State, task
-from afterwards.web import stored_call
+from afterwards.web import durable_calls
 from face.serving import records, serving, until_async
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
@@ -137,8 +137,8 @@ async def test_those_that_threads_add_after_the_response_began_are_all_stored(ur
 
 
 async def test_the_event_loop_goes_on_while_they_are_made_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored_call, "AT_ONCE", 10)
-    making = asyncio.create_task(stored_call._in_turns(range(100), 100))
+    monkeypatch.setattr(durable_calls, "AT_ONCE", 10)
+    making = asyncio.create_task(durable_calls._in_turns(range(100), 100))
     turns = 0
     while not making.done():
         await asyncio.sleep(0)
@@ -148,7 +148,7 @@ async def test_the_event_loop_goes_on_while_they_are_made_ready(monkeypatch: pyt
 
 
 async def test_what_is_made_ready_in_several_turns_is_one_chain(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored_call, "AT_ONCE", 10)
+    monkeypatch.setattr(durable_calls, "AT_ONCE", 10)
     app, tasks = an_application(url, worker=False)
     async with serving(app) as http:
         assert (await http.post("/35")).status_code == 200

@@ -1,21 +1,26 @@
 """Decorators above ``@task``: their call would not be stored, which is said at once."""
 
+import asyncio
 import functools
 import itertools
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
+from types import MethodType
 from typing import Any
 from unittest.mock import create_autospec
 
+import anyio.to_thread
 import fastapi
 import pytest
 import wrapt  # type: ignore[import-untyped, unused-ignore]
 from asgiref.sync import async_to_sync, sync_to_async
 from fastapi import FastAPI
 from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
 
-from afterwards import Afterwards, BackgroundTasks, InvalidOption, task
-from afterwards.core.errors import NativeBackgroundTasks, WrappedTaskFunction
+from afterwards import Afterwards, BackgroundTasks, InvalidOption, chain, task
+from afterwards.core.errors import NativeBackgroundTasks, NotAFunction, WrappedTaskFunction
 from face.diary import note, note_in_thread
 from face.diary import said as the_diary
 from face.serving import serving, until
@@ -83,6 +88,9 @@ WRAPPED = {
     "async_to_sync": async_to_sync(note),
     "enqueue": note.enqueue,
     "enqueue_sync": note.enqueue_sync,
+    "a partial of enqueue": partial(note.enqueue, "text"),
+    "a wrapper of enqueue": logged(note.enqueue),
+    "bound to an object": MethodType(note, "text"),
 }
 
 
@@ -108,6 +116,34 @@ async def test_a_wrapped_task_function_is_refused_when_it_is_added(
     async with serving(app) as http:
         assert (await http.get("/")).json() in ("note", "note_in_thread")
     assert said == []
+
+
+@pytest.mark.parametrize(
+    ("added", "instead"),
+    [
+        (lambda tasks: chain, "await chain("),
+        (lambda tasks: tasks.enqueue, "add_task(f, "),
+        (lambda tasks: partial(tasks.enqueue, note), "add_task(f, "),
+        (lambda tasks: tasks.enqueue_many, "await tasks.enqueue_many("),
+        (lambda tasks: tasks.enqueue_many_sync, "tasks.enqueue_many_sync("),
+        (lambda tasks: logged(tasks.enqueue), "add_task(f, "),
+    ],
+    ids=["chain", "enqueue", "a partial", "enqueue_many", "enqueue_many_sync", "a wrapper"],
+)
+async def test_functions_that_store_tasks_are_refused_with_what_to_write_instead(
+    url: str, added: Callable[[Afterwards], Callable[..., Any]], instead: str
+) -> None:
+    app = FastAPI()
+    function = added(Afterwards(app, url))
+
+    @app.get("/")
+    async def handler(tasks: BackgroundTasks) -> str:
+        with pytest.raises(NotAFunction) as raised:
+            tasks.add_task(function, note.call("text"))
+        return str(raised.value)
+
+    async with serving(app) as http:
+        assert instead in (await http.get("/")).json()
 
 
 async def test_one_put_into_the_list_by_hand_is_refused_before_the_response(app: FastAPI, said: list[str]) -> None:
@@ -226,6 +262,46 @@ async def test_a_wrapper_that_does_not_say_what_it_wraps_is_told_when_it_runs(
     @app.get("/")
     async def handler(tasks: BackgroundTasks) -> None:
         tasks.add_task(wrap(function), "text")
+
+    async with serving(app) as http:
+        assert (await http.get("/")).status_code == 200
+        await until(lambda: said == ["text"])
+    assert f"task function {function.name!r} was called by" in caplog.text
+
+
+def with_a_default(function: Any) -> Callable[[str], Any]:
+    def calls(text: str, function: Any = function) -> Any:
+        return function(text)
+
+    return calls
+
+
+def given(first: Any, *given: Any) -> Callable[[Any], tuple[Any, ...]]:
+    return lambda function: (first, *given, function)
+
+
+RUNNERS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
+    "starlette": given(run_in_threadpool),
+    "asyncio": given(asyncio.to_thread),
+    "anyio": given(anyio.to_thread.run_sync),
+    "a context": given(copy_context().run),
+    "an executor": lambda function: (asyncio.get_running_loop().run_in_executor, None, function),
+    "a default": lambda function: (with_a_default(function),),
+    "a partial": lambda function: (partial(run_in_threadpool, function),),
+}
+
+
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+async def test_a_function_that_calls_a_given_task_function_is_told_when_it_runs(
+    app: FastAPI, said: list[str], caplog: pytest.LogCaptureFixture, runner: Callable[[Any], tuple[Any, ...]]
+) -> None:
+    @task(name=f"given-{next(_numbers)}")
+    def function(text: str) -> None:
+        the_diary.append(text)
+
+    @app.get("/")
+    async def handler(tasks: BackgroundTasks) -> None:
+        tasks.add_task(*runner(function), "text")
 
     async with serving(app) as http:
         assert (await http.get("/")).status_code == 200

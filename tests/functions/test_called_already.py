@@ -1,5 +1,6 @@
 """``add_task(f(1))`` instead of ``add_task(f, 1)``: f ran already, and what it returned is no function."""
 
+import asyncio
 import gc
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from afterwards import Afterwards, BackgroundTasks, chain, task
-from afterwards.core.errors import AfterwardsError
+from afterwards.core.errors import AfterwardsError, NotAFunction
 from afterwards.testing import assert_not_enqueued
 
 
@@ -81,6 +82,22 @@ def given_to(add: Callable[[Any], object]) -> str:
 )
 def test_what_is_no_function_is_refused_with_what_to_write(call: Callable[[], Any], told: str) -> None:
     assert told in given_to(lambda tasks: tasks.add_task(call()))
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: send(1), "`tasks.enqueue(send(1))` called send already: write `tasks.enqueue(send, 1)`"),
+        (lambda: count(1), "With `tasks.enqueue(f(1))` f ran already: write `tasks.enqueue(f, 1)`"),
+        (lambda: send.call(1), "send.call(...) is for `chain`: write `tasks.enqueue(send, ...)`"),
+        (lambda: plain, "a plain function would not survive: write @task above it"),
+    ],
+)
+def test_the_same_is_said_by_tasks_enqueue(call: Callable[[], Any], told: str) -> None:
+    enqueue: Any = Afterwards(FastAPI(), "memory://").enqueue
+    with pytest.raises(NotAFunction) as raised:
+        asyncio.run(enqueue(call(), 1))
+    assert told in str(raised.value)
 
 
 def test_the_same_is_said_of_starlettes_tasks_and_lists() -> None:

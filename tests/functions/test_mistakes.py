@@ -1,7 +1,8 @@
 """What a careless user is told about a misspelt or mistyped option."""
 
+import asyncio
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -10,7 +11,17 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from afterwards import Afterwards, BackgroundTasks, InvalidOption, InvalidTaskFunction, Retry, RetryAfter, Snooze, task
+from afterwards import (
+    Afterwards,
+    BackgroundTasks,
+    InvalidOption,
+    InvalidTaskFunction,
+    Retry,
+    RetryAfter,
+    Snooze,
+    progress,
+    task,
+)
 
 declare: Any = task
 retry: Any = Retry
@@ -34,6 +45,19 @@ def takes_two(task: object, failed: object) -> None: ...
 one_call: Any = mistaken.options
 install: Any = Afterwards
 tasks: Any = BackgroundTasks
+wrong: Any = "x"
+
+
+def desk() -> Any:
+    return Afterwards(FastAPI(), "memory://")
+
+
+def router(**settings: Any) -> object:
+    return desk().router(mistaken, **settings)
+
+
+def run(asked: Coroutine[Any, Any, object]) -> object:
+    return asyncio.run(asked)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +84,8 @@ tasks: Any = BackgroundTasks
         (lambda: install(workers=3), r"did you mean concurrency\?"),
         (lambda: install(lease=0), r"^lease=0: three heartbeats"),
         (lambda: install(lease=timedelta(0)), r"^lease=datetime\.timedelta\(0\): three heartbeats"),
+        (lambda: install(lease=86400), r"^lease=86400: an hour at most; it is renewed while a task runs"),
+        (lambda: install(lease=timedelta(days=1)), r"^lease=datetime\.timedelta\(days=1\): an hour at most"),
         (lambda: install(max_file_size=None), r"max_file_size=None: give a whole number"),
         (lambda: install(threads=None), r"threads=None: give a whole number"),
         (lambda: install(url=5), r"url=5: give a text, as 'sqlite:///tasks\.db'"),
@@ -76,6 +102,23 @@ tasks: Any = BackgroundTasks
         ),
         (lambda: declare(on_failure=takes_two), r"on_failure=takes_two .*write `def tell\(failed: FailedTask\)`"),
         (lambda: declare(on_failure=lambda *, failed: None), r"on_failure=<lambda> cannot be called with one argument"),
+        (lambda: declare(cron="0 3 * * *", timezone="UTC"), r"did you mean tz\?"),
+        (lambda: declare(rate="10/m"), r"did you mean rate_limit\?"),
+        (lambda: install(path="tasks.db"), r"did you mean url\?"),
+        (lambda: install(broker="redis://"), r"did you mean url\?"),
+        (lambda: progress([1], total=wrong), r"^progress\(total='x'\): give a number"),
+        (lambda: progress(initial=wrong), r"^progress\(initial='x'\): give a number"),
+        (lambda: router(owner=bool, result=5), r"^router\(result=5\): give a type"),
+        (lambda: router(owner=bool, errors="yes"), r"^router\(errors='yes'\): give True or False"),
+        (lambda: run(desk().get(key="a", function=takes_two)), r"^tasks\.get\(function=.*give a task function"),
+        (
+            lambda: run(desk().requeue(mistaken)),
+            r"^tasks\.requeue\(.*without a keyword: write tasks\.requeue\(name=mis",
+        ),
+        (lambda: run(desk().cancel("an-id")), r"^tasks\.cancel\('an-id'\).*give state=.*await tasks\.get\(id\)"),
+        (lambda: run(desk().start_now(mistaken)), r"^tasks\.start_now\(.*write tasks\.start_now\(name=mistaken\)"),
+        (lambda: run(desk().delete(mistaken)), r"^tasks\.delete\(.*write tasks\.delete\(name=mistaken\)"),
+        (lambda: run(desk().list(mistaken)), r"^tasks\.list\(.*write tasks\.list\(name=mistaken\)"),
     ],
 )
 def test_a_mistake_is_named_with_what_to_write(mistake: Callable[[], object], told: str) -> None:
@@ -103,6 +146,19 @@ def test_waits_may_be_given_as_timedeltas() -> None:
     assert given == Retry(3, wait=2, max_wait=60, on=(ValueError,))
     assert replace(given, times=4).wait == 2
     assert pickle.loads(pickle.dumps(given)) == given
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (mistaken, "it is a task function already: decorate a `def`"),
+        (mistaken_too, "it is a task function already"),
+        (task, "it is the decorator itself"),
+    ],
+)
+def test_what_task_cannot_decorate_is_named(given: Any, told: str) -> None:
+    with pytest.raises(InvalidTaskFunction, match=told):
+        declare(given)
 
 
 def test_none_is_no_function_to_be_decorated() -> None:

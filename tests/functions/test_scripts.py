@@ -56,6 +56,14 @@ def script(folder: Path, calls: str, **environment: str) -> str:
                 await tasks.flush()
         asyncio.run(main())
         """,
+        """
+        from sqlalchemy import create_engine
+        from sqlalchemy.orm import Session
+        with Session(create_engine("sqlite:///afterwards.db")) as session:
+            for text in "ab":
+                note.options(session=session).enqueue_sync(text)
+                session.commit()
+        """,
     ],
 )
 def test_a_script_in_another_folder_is_told_once_of_the_file_that_it_made(tmp_path: Path, calls: str) -> None:

@@ -30,6 +30,11 @@ async def test_at_its_timeout_it_is_killed(url: str, tmp_path: Path) -> None:
     assert "timeout of 0.3 s" in failure.message
 
 
+async def test_a_timeout_may_be_longer_than_the_system_waits_at_once(url: str) -> None:
+    async with working(url):
+        assert await (await functions.add.options(timeout=timedelta(days=60)).enqueue(1)).result(timeout=20) == 3
+
+
 async def test_at_its_timeout_it_is_killed_even_if_it_holds_the_gil(url: str, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     async with working(url):

@@ -1,5 +1,7 @@
 """The processes themselves: kept as long as they are needed, and no longer."""
 
+import os
+import signal
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +9,10 @@ import pytest
 from afterwards import State, TaskContext
 from afterwards.core.errors import ProcessDied
 from afterwards.core.settling import Outcome, Raised, Succeeded
+from afterwards.core.shortage import LongShortage, Shortage
 from afterwards.core.task import FailureKind, Task
+from afterwards.execution import process_handle
+from afterwards.execution.process_handle import Main
 from afterwards.execution.process_messages import Pipe
 from afterwards.execution.process_pool import ProcessPool
 from afterwards.tasks.process_main import main
@@ -34,6 +39,21 @@ def leave_at_once(pipe: Pipe) -> None:
     raise SystemExit(7)
 
 
+def be_killed_at_once(pipe: Pipe) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def be_ready_and_killed(pipe: Pipe) -> None:
+    """As when memory runs out while the function's module is imported."""
+    pipe.send_bytes(b'{"ready": true}')
+    pipe.recv_bytes()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def never_begin(pipe: Pipe) -> None:
+    pipe.recv_bytes()
+
+
 async def test_one_that_was_idle_for_a_while_ends() -> None:
     processes = ProcessPool(1, main, idle=timedelta(seconds=0.2))
     first = await pid_of(processes)
@@ -52,8 +72,38 @@ async def test_one_that_is_not_idle_for_so_long_stays() -> None:
     await until(lambda: not lives(first))
 
 
-async def test_one_that_does_not_begin_is_a_crash() -> None:
+async def test_one_that_ends_by_itself_before_it_begins_is_refused() -> None:
     outcome = await asked(ProcessPool(1, leave_at_once))
     assert isinstance(outcome, Raised) and isinstance(outcome.error, ProcessDied)
-    assert outcome.kind is FailureKind.CRASHED
+    assert outcome.kind is FailureKind.REFUSED
     assert "exit status 7" in str(outcome.error)
+
+
+@pytest.mark.parametrize("dying", [be_killed_at_once, be_ready_and_killed])
+async def test_one_that_is_killed_before_it_begins_is_a_shortage(dying: Main) -> None:
+    with pytest.raises(Shortage, match="its process was killed by SIGKILL"):
+        await asked(ProcessPool(1, dying))
+
+
+async def test_one_that_is_killed_between_two_calls_is_replaced() -> None:
+    processes = ProcessPool(1, main)
+    first = await pid_of(processes)
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: not lives(first))
+    with pytest.raises(Shortage):
+        await asked(processes)
+    assert await pid_of(processes) != first
+    processes.close()
+
+
+async def test_one_that_does_not_begin_for_long_is_a_long_shortage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_handle, "BEGINNING", 0.1)
+    with pytest.raises(LongShortage, match=r"did not begin it within 0.1 s"):
+        await asked(ProcessPool(1, never_begin))
+
+
+async def test_one_may_take_longer_than_the_system_waits_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_handle, "LONGEST_POLL", 0.001)
+    processes = ProcessPool(1, main)
+    await pid_of(processes)
+    processes.close()

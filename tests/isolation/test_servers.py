@@ -118,7 +118,7 @@ def test_a_program_that_serves_when_it_is_imported_is_told_what_to_write(tmp_pat
         server.post("/leave/pid")
         server.says('put the call that starts it, such as uvicorn.run.* under `if __name__ == "__main__":`')
         eventually(lambda: record(tmp_path, "isolated")[0]["state"] == "failed")
-        assert record(tmp_path, "isolated")[0]["kinds"] == ["crashed"]
+        assert record(tmp_path, "isolated")[0]["kinds"] == ["refused"]
 
 
 def test_a_task_may_be_enqueued_there(tmp_path: Path) -> None:

@@ -14,21 +14,22 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Depends
 
-from afterwards import State, task
+from afterwards import State, TaskHandle, TaskRecord, task
 from afterwards.core.errors import EngineUnavailable
 from afterwards.core.shortage import NO_THREAD
-from afterwards.core.task import Lease
+from afterwards.core.task import FailureKind, Lease
 from afterwards.engine import Held
 from afterwards.engines.memory import MemoryEngine
 from afterwards.engines.postgres import PostgresEngine
 from afterwards.engines.postgres.io.errors import translated_at_connecting
 from afterwards.engines.sqlite import SQLiteEngine
+from afterwards.execution import attempt
 from afterwards.execution.health import Health
 from afterwards.worker.heartbeat import HeartbeatThread
 from face.diary import note
 from face.diary import said as the_diary
-from face.serving import finished, until, working
-from isolation import functions
+from face.serving import finished, until, until_async, working
+from isolation import functions, killed_at_import
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
@@ -126,6 +127,38 @@ async def test_a_process_that_cannot_be_started_is_started_later(
             await waits(caplog)
         record = await finished(handle)
     assert (record.state, record.attempt, record.failures) == (State.SUCCEEDED, 1, ())
+
+
+async def test_a_process_that_is_killed_at_its_import_charges_nothing(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function never ran, so it is no crash: ``rerun_after_crash=False`` would end the task."""
+    (tmp_path / "kills").write_text("2")
+    monkeypatch.setenv(killed_at_import.KILLS, str(tmp_path / "kills"))
+    async with working(url):
+        record = await finished(await killed_at_import.survive.enqueue())
+    assert (record.state, record.attempt, record.failures) == (State.SUCCEEDED, 1, ())
+    assert (tmp_path / "kills").read_text() == "0"
+
+
+async def test_a_task_whose_processes_are_all_killed_is_given_back_and_that_is_told(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "kills").write_text("1000")
+    monkeypatch.setenv(killed_at_import.KILLS, str(tmp_path / "kills"))
+    monkeypatch.setattr(attempt, "LONGEST_PAUSE", 0.0)
+    async with working(url):
+        handle = await killed_at_import.survive.enqueue()
+        await waits(caplog)
+        record = await until_async(lambda: _given_back(handle))
+    assert (record.state, record.failures[0].kind) == (State.SCHEDULED, FailureKind.RELEASED)
+    assert "its process was killed by SIGKILL" in caplog.text
+    assert "it could not start: its process was killed by SIGKILL" in record.failures[0].message
+
+
+async def _given_back(handle: TaskHandle[Any]) -> TaskRecord | None:
+    record = await handle.status()
+    return record if record.failures else None
 
 
 @pytest.mark.parametrize("kind", ["file", pytest.param("server", marks=pytest.mark.xdist_group("postgres"))])

@@ -1,14 +1,17 @@
 """``unique`` and ``idempotency_key``: the task that is there answers."""
 
 import copy
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, UploadFile
+from fastapi import FastAPI, Request, UploadFile
 
-from afterwards import Afterwards, BackgroundTasks, InvalidKey, InvalidOption, State, UnknownTask, task
+from afterwards import Afterwards, BackgroundTasks, InvalidKey, InvalidOption, State, UnknownTask, chain, task
 from afterwards.client.client import current
 from face.serving import an_engine, finished, records, serving, until, until_async, working
 
@@ -47,6 +50,12 @@ async def pay(order: int) -> int:
 async def one_step(text: str) -> str:
     said.append(text)
     return text
+
+
+@task(unique="{name}")
+async def keep(file: UploadFile, name: str) -> str:
+    await until(lambda: gate)
+    return (await file.read()).decode()
 
 
 @pytest.fixture
@@ -177,6 +186,61 @@ async def test_a_repeated_request_stores_nothing_anew(app: FastAPI) -> None:
         assert once == again
         assert len({*once, *other, *without}) == 6
         await until(lambda: sorted(said) == ["one"] * 3 + ["two"] * 3)
+
+
+async def add_to_the_request(file: UploadFile, background_tasks: BackgroundTasks) -> None:
+    background_tasks.add_task(one_step, "another task")
+    background_tasks.add_task(keep, file, "a")
+
+
+async def enqueue(file: UploadFile) -> None:
+    await keep.enqueue(file, "a")
+
+
+async def enqueue_many(file: UploadFile, request: Request) -> None:
+    calls = [keep.call(file, "a"), one_step.call("another task"), keep.call(file, "a")]
+    await request.app.state.tasks.enqueue_many(calls)
+
+
+async def enqueue_chain(file: UploadFile) -> None:
+    await chain(keep.call(file, "a"), one_step.call("another task"))
+
+
+@pytest.mark.parametrize("way", [add_to_the_request, enqueue, enqueue_many, enqueue_chain])
+async def test_the_files_of_a_repeated_call_are_deleted_at_once(
+    app: FastAPI, tmp_path: Path, way: Callable[..., Awaitable[None]]
+) -> None:
+    app.post("/")(way)
+    async with serving(app) as http:
+        for content in (b"first", b"second", b"third"):
+            assert (await http.post("/", files={"file": content})).status_code == 200
+            assert contents_in(tmp_path / "tasks.db") == [b"first"]
+        gate.append("open")
+        [kept] = [one for one in await records(app.state.tasks) if one.name == "keep"]
+        assert await (await app.state.tasks.get(kept.id)).result(timeout=10) == "first"
+
+
+async def test_the_files_of_a_repeated_request_are_deleted_at_once(app: FastAPI, tmp_path: Path) -> None:
+    @app.post("/")
+    async def handler(file: UploadFile, background_tasks: BackgroundTasks) -> None:
+        background_tasks.configure(idempotency_key=True)
+        for name in ("a", "b"):
+            background_tasks.add_task(keep, file, name)
+
+    async with serving(app) as http:
+        for content in (b"first", b"second", b"third"):
+            sent = await http.post("/", files={"file": content}, headers={"Idempotency-Key": "abc"})
+            assert sent.status_code == 200
+            assert contents_in(tmp_path / "tasks.db") == [b"first", b"first"]
+        gate.append("open")
+
+
+def contents_in(path: Path) -> list[bytes]:
+    """The content of each file in a store."""
+    with closing(sqlite3.connect(path)) as connection:
+        files = connection.execute("SELECT id FROM afterwards_files ORDER BY id").fetchall()
+        chunks = "SELECT content FROM afterwards_chunks WHERE file = ? ORDER BY number"
+        return [b"".join(content for [content] in connection.execute(chunks, file)) for file in files]
 
 
 async def test_a_request_may_say_whose_key_it_is_and_a_task_s_own_key_stays(app: FastAPI) -> None:

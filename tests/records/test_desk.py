@@ -237,20 +237,34 @@ async def test_many_are_cancelled_started_and_deleted_by_a_filter(tasks: Afterwa
     assert await tasks.list() == []
 
 
-async def test_a_change_goes_on_below_a_task_that_was_deleted_meanwhile(
-    tasks: Afterwards, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("deleted", [[3], [4, 3]], ids=["the last", "all"])
+async def test_a_change_goes_on_below_tasks_that_were_deleted_meanwhile(
+    tasks: Afterwards, monkeypatch: pytest.MonkeyPatch, deleted: list[int]
 ) -> None:
-    """Retention deletes the last task of a page while the rest is still looked for."""
+    """Retention deletes the last task of a page, or all of them, while the rest is still looked for."""
     monkeypatch.setattr(steering, "MOST_LISTED", 2)
     handles = [await LATER.enqueue(str(number)) for number in range(5)]
-    await handles[3].cancel()
+    for number in deleted:
+        await handles[number].cancel()
     engine = await tasks.client.open()
     found = steering.pages(engine, Query(limit=2))
     first = [task.id for task in await anext(found)]
     assert first == [handles[4].id, handles[3].id]
-    await engine.delete([handles[3].id])
+    await engine.delete([handles[number].id for number in deleted])
     assert [task.id async for page in found for task in page] == [handles[number].id for number in (2, 1, 0)]
-    assert await tasks.cancel(all=True) == 4
+    assert await tasks.cancel(all=True) == 5 - len(deleted)
+
+
+async def test_a_change_goes_on_below_a_page_of_which_nothing_is_left(tasks: Afterwards) -> None:
+    handles = [await LATER.enqueue(str(number)) for number in range(6)]
+    for handle in handles[2:4]:
+        await handle.cancel()
+    engine = await tasks.client.open()
+    found = steering.pages(engine, Query(limit=2))
+    await anext(found)
+    assert [task.id for task in await anext(found)] == [handles[3].id, handles[2].id]
+    await engine.delete([handles[3].id, handles[2].id])
+    assert [task.id async for page in found for task in page] == [handles[1].id, handles[0].id]
 
 
 Act = Callable[..., Any]

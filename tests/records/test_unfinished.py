@@ -1,13 +1,18 @@
 """A result that is not there in time says why, and a worker says at its start what it could not run."""
 
 import logging
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from afterwards import Afterwards, NotFinished, Retry, TaskHandle, engines, task
 from afterwards.client.ids import randomness
+from afterwards.core.problems import ProblemKind
 from afterwards.core.routing import LiveWorker
 from afterwards.core.task import NewTask, task_id
 from afterwards.engine import Query
@@ -127,7 +132,8 @@ async def test_what_another_living_worker_knows_is_not_told(
 async def test_the_check_at_start_looks_at_a_bounded_number_of_tasks(
     url: str, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compatibility, "MOST_CHECKED", 300)
+    monkeypatch.setattr(compatibility, "MOST_CHECKED", 2 * compatibility.PAGE)
+    monkeypatch.setattr(compatibility, "PAUSE", 0)
     limits: list[int] = []
 
     class Counting(MemoryEngine):
@@ -136,11 +142,24 @@ async def test_the_check_at_start_looks_at_a_bounded_number_of_tasks(
             return await super().find(query)
 
     engine = Counting()
-    await engine.enqueue([call("gone") for _ in range(1000)])
+    await engine.enqueue([call("gone") for _ in range(3 * compatibility.PAGE)])
     async with working(url, worker=False) as tasks:
         monkeypatch.setattr(tasks.client, "open", lambda: _opened(engine))
         await compatibility.check_at_start(tasks.client)
-    assert limits == [compatibility.PIECE] * 3
+    assert limits == [compatibility.PAGE] * 2
+
+
+async def test_records_without_a_readable_id_are_each_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compatibility, "UNFINISHED", replace(compatibility.UNFINISHED, limit=3))
+    async with working(f"sqlite:///{tmp_path}/tasks.db", worker=False) as tasks:
+        engine = await tasks.client.open()
+        await engine.enqueue([call("gone") for _ in range(9)])
+        with closing(sqlite3.connect(tmp_path / "tasks.db")) as connection, connection:
+            connection.execute("UPDATE afterwards_tasks SET id = 'x' || seq WHERE seq IN (1, 4, 5, 9)")
+        found = {problem.what: problem.count for problem in await tasks.check()}
+    assert found == {ProblemKind.NAME: 5, ProblemKind.RECORD: 4}
 
 
 async def _opened(engine: MemoryEngine) -> MemoryEngine:

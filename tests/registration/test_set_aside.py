@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from afterwards.core.task import Task
 from afterwards.engine import Query
 from afterwards.engines.sqlite import SQLiteEngine
@@ -25,13 +23,20 @@ OLD = """
     tasks = Afterwards(app)
     """
 NEW = {
-    "a parameter is missing": "async def greet(user: str) -> None:",
-    "a parameter is unknown": "async def greet() -> None:",
-    "a parameter is new": "async def greet(name: str, title: str) -> None:",
-    "a value is of another type": "async def greet(name: int) -> None:",
-    "a value no longer validates": "async def greet(name: Annotated[str, AfterValidator(refuse)]) -> None:",
-    "a validator breaks": "async def greet(name: Annotated[str, AfterValidator(break_down)]) -> None:",
+    "a_parameter_is_missing": "user: str",
+    "a_parameter_is_unknown": "",
+    "a_parameter_is_new": "name: str, title: str",
+    "a_value_is_of_another_type": "name: int",
+    "a_value_no_longer_validates": "name: Annotated[str, AfterValidator(refuse)]",
+    "a_validator_breaks": "name: Annotated[str, AfterValidator(break_down)]",
 }
+"""The new parameters of task functions that took a name, by what is wrong then."""
+
+FUNCTION = """
+@task
+async def {function}({parameters}) -> None:
+    write("{version} {function}")
+"""
 AROUND = """
     from typing import Annotated
     from pydantic import AfterValidator
@@ -44,10 +49,10 @@ AROUND = """
     """
 
 
-def stored(folder: Path, name: str = "greet") -> list[Task]:
+def stored(folder: Path, *names: str) -> list[Task]:
     async def ask() -> list[Task]:
         async with SQLiteEngine(folder / "afterwards.db") as engine:
-            return await engine.find(Query(names=frozenset({name})))
+            return await engine.find(Query(names=frozenset(names or ["greet"])))
 
     return asyncio.run(ask())
 
@@ -76,30 +81,43 @@ def still_works(server: Program) -> None:
     server.writes("still here")
 
 
-@pytest.mark.parametrize("how", NEW)
-def test_what_a_new_version_cannot_read_waits_and_runs_after_the_rollback(tmp_path: Path, how: str) -> None:
-    after = (AROUND, f"@task\n{NEW[how]}\n    write('new greets')", "tasks = Afterwards(app)")
-    [old, new], url = versions(tmp_path, (OLD,), after)
-    store_and_stop(old, **url)
+def test_what_a_new_version_cannot_read_waits_and_runs_after_the_rollback(tmp_path: Path) -> None:
+    before = [FUNCTION.format(function=one, parameters="name: str", version="old") for one in NEW]
+    after = [FUNCTION.format(function=one, parameters=NEW[one], version="new") for one in NEW]
+    adding = f"""
+        @app.post("/all/{{name}}")
+        async def add_all(name: str, tasks: BackgroundTasks) -> None:
+            tasks.configure(ordered=False)
+            for function in ({", ".join(NEW)}):
+                tasks.add_task(function, name)
+        """
+    [old, new], url = versions(tmp_path, (OLD, *before, adding), (AROUND, *after, "tasks = Afterwards(app)"))
+    with uvicorn(old, AFTERWARDS_WORKER="off", **url) as server:
+        server.post("/all/hunter2")
+        server.stops()
     with uvicorn(new, **url) as server:
-        eventually(is_set_aside(tmp_path))
+        eventually(lambda: all(task.set_aside for task in stored(tmp_path, *NEW)))
         still_works(server)
-        assert server.output.count("task set aside: greet") == 1
+        assert {one: server.output.count(f"task set aside: {one}") for one in NEW} == dict.fromkeys(NEW, 1)
         assert "hunter2" not in server.output
         server.stops()
-    [task] = stored(tmp_path)
-    assert (task.state, task.attempt, task.failed, task.failures) == ("queued", 1, 0, ())
+    tasks = stored(tmp_path, *NEW)
+    assert [(one.state, one.attempt, one.failed, one.failures) for one in tasks] == [("queued", 1, 0, ())] * len(NEW)
     with uvicorn(new, **url) as again:
-        again.says("task set aside: greet")
+        for one in NEW:
+            again.says(f"task set aside: {one}")
         still_works(again)
         again.stops()
-    assert [one.attempt for one in stored(tmp_path)] == [1]  # the same code does not claim it again
+    assert {task.attempt for task in stored(tmp_path, *NEW)} == {1}  # the same code does not claim it again
     with uvicorn(old, **url) as server:
-        server.writes("old greets hunter2")
+        server.writes(*(f"old {one}" for one in NEW))
 
 
 def test_an_old_server_runs_what_a_new_one_beside_it_cannot_read(tmp_path: Path) -> None:
-    after = (f"@task\n{NEW['a parameter is new']}\n    write('new greets')", "tasks = Afterwards(app)")
+    after = (
+        FUNCTION.format(function="greet", parameters="name: str, title: str", version="new"),
+        "tasks = Afterwards(app)",
+    )
     [old, new], url = versions(tmp_path, (OLD,), after)
     store_and_stop(old, **url)
     with uvicorn(new, **url):

@@ -8,7 +8,6 @@ import pytest
 
 from afterwards import engines
 from afterwards.core.errors import EngineUnavailable
-from afterwards.core.options import Options
 from afterwards.core.routing import LiveWorker
 from afterwards.core.task import NewTask
 from afterwards.engine import Paused, Query
@@ -101,8 +100,15 @@ async def test_what_is_paused_is_not_unroutable(engine: MemoryEngine, clock: Fak
 async def test_a_worker_warns_once_and_again_when_it_comes_back(
     engine: MemoryEngine, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lateness, plain_runs = Lateness(), PlainRuns()
-    attendance = Registration(engine, "w", registry, Options(), clock=clock, lateness=lateness, plain_runs=plain_runs)
+    attendance = Registration(
+        *(engine, "w"),
+        names=lambda: registry.names,
+        queues=None,
+        slots=1,
+        clock=clock,
+        lateness=Lateness(),
+        plain_runs=PlainRuns(),
+    )
     stored = await engine.enqueue([NewTask(id="1", name="f", arguments="{}")])
     clock.advance(MINUTE * 20)
     await attendance.register()

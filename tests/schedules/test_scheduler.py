@@ -18,7 +18,7 @@ from afterwards.core.task import NewTask, Task, task_id
 from afterwards.engine import Fire, Paused, Query
 from afterwards.engines.memory import MemoryEngine
 from afterwards.testing.clock import START, FakeClock
-from afterwards.web import embedded_worker
+from afterwards.web import embedded_worker, runners
 from afterwards.worker.parts import SCHEDULING
 from afterwards.worker.scheduler import Scheduled, Scheduler
 from face.serving import records, until, until_async, working
@@ -236,7 +236,7 @@ async def test_a_draining_worker_fires_no_more(url: str) -> None:
 
 
 def drain() -> None:
-    for runner in embedded_worker.everyone():  # tests before this one may have left some that run nothing
+    for runner in runners.everyone():  # tests before this one may have left some that run nothing
         runner.drain()
 
 
@@ -249,3 +249,18 @@ async def test_a_worker_without_a_schedule_starts_nothing_for_them(url: str, mon
     monkeypatch.setattr(embedded_worker, "timetable", lambda client: tuple)
     async with working(url, grace=0):
         assert schedulers() == []
+
+
+@pytest.mark.parametrize("kind", [ValueError, GeneratorExit, SystemExit, asyncio.CancelledError])
+async def test_a_call_that_cannot_be_made_keeps_no_other_schedule_waiting(kind: type[BaseException]) -> None:
+    def cannot_be_made() -> NewTask:
+        raise kind("from the function of a key")
+
+    clock = FakeClock(START + HOUR / 2)
+    engine = MemoryEngine(clock=clock)
+    both = [replace(HOURLY, name="broken", call=cannot_be_made), HOURLY]
+    scheduler = Scheduler(engine, lambda: both, clock=clock)
+    await scheduler.fire()
+    clock.advance(HOUR)
+    await scheduler.fire()
+    assert len(engine.tasks) == 1

@@ -24,6 +24,9 @@ from psycopg import sql
 OLDEST = 13
 """The oldest version that the engine supports."""
 
+FOLDER = "AFTERWARDS_TEST_POSTGRES"
+"""The environment variable with the folder of the server's programs, to run the tests on another version."""
+
 USER, PASSWORD = "owner", "s3cret"
 TIMEOUT = 60.0  # seconds that a start or an end may take on a busy machine
 POLL = 0.05
@@ -31,12 +34,13 @@ POLL = 0.05
 CAREFUL: Mapping[str, str] = {"fsync": "on"}
 """What was committed survives a power cut: PostgreSQL's own defaults."""
 
-FAST: Mapping[str, str] = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+FAST: Mapping[str, str] = {"fsync": "off", "full_page_writes": "off"}
 """What was committed survives the end of the server's processes, or nearly all of it: for tests that kill nothing."""
 
 ALWAYS: Mapping[str, str] = {
     "listen_addresses": "'127.0.0.1'",
     "max_connections": "200",
+    "max_prepared_transactions": "20",
     "shared_buffers": "'32MB'",
     "logging_collector": "off",
     "log_min_messages": "log",
@@ -61,12 +65,13 @@ class Programs:
 
 @cache
 def programs() -> Programs:
-    """Return the newest server that is installed. Raises NotInstalled."""
+    """Return the server in the folder that FOLDER names, else the newest that is installed. Raises NotInstalled."""
     found = [Programs(folder, version) for folder in _folders() if (version := _version(folder / "postgres"))]
     newest = max(found, key=lambda one: one.version, default=None)
     if newest is None:
         raise NotInstalled(
-            "no PostgreSQL server is installed (initdb and postgres; Debian: apt-get install postgresql)"
+            f"no PostgreSQL server is installed (initdb and postgres; Debian: apt-get install postgresql), or {FOLDER} "
+            "names a folder without one"
         )
     if newest.version < OLDEST:
         raise NotInstalled(
@@ -290,17 +295,22 @@ STILL_THERE = ("is still in use", "is another postmaster", "Address already in u
 
 
 def _folders() -> Iterator[Path]:
-    """Yield the folders that have a server."""
-    candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    candidates += sorted(Path("/opt/homebrew/opt").glob("postgresql*/bin"))
-    if config := shutil.which("pg_config"):
-        said = subprocess.run([config, "--bindir"], capture_output=True, text=True)
-        candidates.append(Path(said.stdout.strip()))
-    if initdb := shutil.which("initdb"):
-        candidates.append(Path(initdb).resolve().parent)
-    for folder in dict.fromkeys(candidates):
+    """Yield the folders that have a server; only the chosen one, if one is chosen."""
+    chosen = os.environ.get(FOLDER)
+    for folder in [Path(chosen)] if chosen else dict.fromkeys(_installed()):
         if all((folder / name).is_file() for name in ("initdb", "postgres", "pg_ctl")):
             yield folder
+
+
+def _installed() -> Iterator[Path]:
+    """Yield the folders in which systems keep servers."""
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    yield from sorted(Path("/opt/homebrew/opt").glob("postgresql*/bin"))
+    if config := shutil.which("pg_config"):
+        said = subprocess.run([config, "--bindir"], capture_output=True, text=True)
+        yield Path(said.stdout.strip())
+    if initdb := shutil.which("initdb"):
+        yield Path(initdb).resolve().parent
 
 
 def _version(postgres: Path) -> int | None:

@@ -67,6 +67,7 @@ class Proxy:
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._cuts: list[Cut] = []
+        self.cuts_taken = 0  # by pieces whose answers may be still to come
         self.cuts_made = 0
         self._loop = asyncio.new_event_loop()
         self._moving = asyncio.Event()
@@ -150,6 +151,7 @@ class Proxy:
     def cut_for(self, asked: bytes) -> Cut | None:
         """Take the next cut, if it is to be made in the answer to this."""
         if self._cuts and self._cuts[0].asked(asked):
+            self.cuts_taken += 1
             return self._cuts.pop(0)
         return None
 

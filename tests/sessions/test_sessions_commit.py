@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import pytest
+import sqlalchemy.event
 import sqlalchemy.exc
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import StreamingResponse
@@ -62,6 +64,39 @@ async def test_on_the_same_database_the_commit_stores_the_task(same: FastAPI, da
     async with serving(same) as http:
         assert (await http.post("/")).status_code == 200
     assert seen == [(False, 0), (True, 1)]
+
+
+@pytest.mark.parametrize("before", [[], ["before"]], ids=["the first one", "another one"])
+async def test_a_task_that_is_added_in_the_flush_of_the_commit_is_in_its_transaction(
+    same: FastAPI, database: Database, before: list[str]
+) -> None:
+    seen = []
+
+    def count(connection: sqlalchemy.Connection) -> None:
+        seen.append(connection.exec_driver_sql("SELECT count(*) FROM afterwards_tasks").scalar())
+
+    @same.post("/")
+    async def handler(tasks: BackgroundTasks) -> None:
+        def add(mapper: object, connection: object, person: Person) -> None:
+            tasks.add_task(greet.options(session=session), person.name)
+
+        async with database.session() as session:
+            for name in before:
+                tasks.add_task(greet.options(session=session), name)
+            session.add(Person(name="ada"))
+            with listening(Person, "after_insert", add), listening(database.async_engine.sync_engine, "commit", count):
+                await session.commit()
+
+    async with serving(same) as http:
+        assert (await http.post("/")).status_code == 200
+    assert seen == [len(before) + 1]
+
+
+@contextmanager
+def listening(target: Any, name: str, heard: Callable[..., None]) -> Iterator[None]:
+    sqlalchemy.event.listen(target, name, heard)
+    yield
+    sqlalchemy.event.remove(target, name, heard)
 
 
 async def test_on_another_database_it_is_stored_between_the_commit_and_the_response(

@@ -296,6 +296,33 @@ async def test_the_file_of_a_call_that_is_rolled_back_is_deleted(
         await until(lambda: files_in(path if path.exists() else database.path) == 0)
 
 
+@task(unique="{name}")
+async def keep_once(file: UploadFile, name: str) -> None: ...
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+async def test_the_file_of_a_call_that_another_task_answers_is_deleted(
+    app: FastAPI, database: Database, tmp_path: Path, threaded: bool
+) -> None:
+    def in_a_thread(file: UploadFile) -> None:
+        with database.sync_session() as session:
+            keep_once.options(session=session, delay=60).enqueue_sync(file, "a")
+            session.commit()
+
+    async def on_the_loop(file: UploadFile) -> None:
+        async with database.session() as session:
+            await keep_once.options(session=session, delay=60).enqueue(file, "a")
+            await session.commit()
+
+    app.post("/")(in_a_thread if threaded else on_the_loop)
+    async with serving(app) as http:
+        path = tmp_path / "tasks.db"
+        for _ in range(2):
+            assert (await http.post("/", files={"file": b"abc"})).status_code == 200
+            await until(lambda: files_in(path if path.exists() else database.path) == 1)
+        assert len(await stored(app)) == 1
+
+
 def files_in(path: Path) -> int:
     with closing(sqlite3.connect(path)) as connection:
         [count] = connection.execute("SELECT count(*) FROM afterwards_files").fetchone()

@@ -7,6 +7,7 @@ import pytest
 from fastapi import Depends, FastAPI, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from afterwards import BackgroundTasks
 from face.serving import serving, until
@@ -91,3 +92,20 @@ async def test_a_commit_in_the_endpoint_is_no_trouble(
         await http.post("/")
         await until(lambda: said)
     assert warnings(caplog) == []
+
+
+@pytest.mark.parametrize("outer", [True, False])
+async def test_a_session_within_the_transaction_of_its_connection_decides_nothing(
+    app: FastAPI, database: Database, caplog: pytest.LogCaptureFixture, outer: bool
+) -> None:
+    with database.engine.connect() as connection:
+        transaction = connection.begin() if outer else None
+        with Session(connection) as session:
+            session.add(Person(name="ann"))
+            await greet.options(session=session).enqueue("ann")
+            session.commit()
+        if transaction is not None:
+            transaction.rollback()
+    told = [record.message for record in caplog.records if "whose own transaction goes on" in record.message]
+    assert len(told) == int(outer)
+    assert all("'greet'" in line for line in told)

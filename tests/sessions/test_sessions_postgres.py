@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from afterwards import Afterwards, BackgroundTasks, InvalidOption
+from afterwards.engines.postgres.migrating import migrate
 from face.serving import until
 from sessions.sessions_support import Base, Person, greet, stored
 
@@ -85,6 +86,51 @@ async def test_before_anybody_has_opened_the_engine_a_session_makes_the_tables(p
     with Session(engine) as session:
         await greet.options(session=session).enqueue("ada")
         session.execute(sqlalchemy.text("SELECT 1"))
+        session.commit()
+    engine.dispose()
+    with psycopg.connect(postgres_url) as connection:
+        assert connection.execute("SELECT name, state FROM afterwards_tasks").fetchall() == [("greet", "queued")]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+async def test_a_task_commits_with_the_rows_of_a_session_that_commits_in_two_phases(
+    app: FastAPI, postgres_url: str, driver: str, said: list[str]
+) -> None:
+    engine = sqlalchemy.create_engine(with_driver(postgres_url, driver))
+    with Session(engine, twophase=True) as session:
+        session.add(Person(name="ada"))
+        await greet.options(session=session).enqueue("ada")
+        session.prepare()
+        assert await stored(app) == []
+        session.commit()
+    engine.dispose()
+    await until(lambda: said == ["hello ada"])
+    assert people(postgres_url) == ["ada"]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+@pytest.mark.parametrize("option", [{}, {"unique": "one"}], ids=["plain", "unique"])
+async def test_a_session_that_commits_each_statement_has_its_task_stored_after_its_commit(
+    app: FastAPI, postgres_url: str, driver: str, option: dict[str, Any], said: list[str]
+) -> None:
+    engine = create_async_engine(with_driver(postgres_url, driver), isolation_level="AUTOCOMMIT")
+    async with AsyncSession(engine) as session:
+        session.add(Person(name="ada"))
+        await greet.options(session=session, **option).enqueue("ada")
+        await session.commit()
+    await engine.dispose()
+    await until(lambda: said == ["hello ada"])
+    assert people(postgres_url) == ["ada"]
+
+
+async def test_a_session_with_a_snapshot_from_before_the_tables_stores_its_task(postgres_url: str) -> None:
+    installed = FastAPI()
+    installed.state.tasks = Afterwards(installed, postgres_url)
+    engine = sqlalchemy.create_engine(with_driver(postgres_url, "psycopg"), isolation_level="REPEATABLE READ")
+    with Session(engine) as session:
+        session.execute(sqlalchemy.text("SELECT 1"))
+        assert await migrate(postgres_url)
+        await greet.options(session=session).enqueue("ada")
         session.commit()
     engine.dispose()
     with psycopg.connect(postgres_url) as connection:
@@ -172,3 +218,26 @@ async def test_what_is_no_connection_is_refused(postgres_url: str) -> None:
     async with await psycopg.AsyncConnection.connect(postgres_url) as connection:
         with pytest.raises(InvalidOption, match="only `await` can use it"):
             BackgroundTasks().configure(connection=connection)
+
+
+# What a commit promises.
+
+
+@pytest.mark.parametrize("level", ["off", "local", "on"])
+async def test_a_connection_that_may_lose_its_last_commits_is_named(
+    app: FastAPI, postgres_url: str, caplog: pytest.LogCaptureFixture, level: str
+) -> None:
+    with psycopg.connect(postgres_url, options=f"-c synchronous_commit={level}") as connection:
+        for name in ("ada", "bob"):
+            await greet.options(connection=connection).enqueue(name)
+    assert caplog.text.count("synchronous_commit is off") == (level == "off")
+
+
+async def test_a_server_that_may_lose_its_last_commits_is_named(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = FastAPI()
+    Afterwards(app, f"{postgres_url}?options=-c%20synchronous_commit%3Doff")
+    async with app.router.lifespan_context(app):
+        await (await greet.enqueue("ada")).result(timeout=20)
+    assert caplog.text.count("synchronous_commit is off") == 1

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from afterwards import Afterwards, task
 from afterwards.core import verdict
 from afterwards.core.errors import EngineUnavailable
-from afterwards.core.verdict import EXTREME_LAG, SILENT_AFTER, Vitals, liveness
+from afterwards.core.verdict import EXTREME_LAG, SILENT_AFTER, Role, Vitals, liveness
 from afterwards.web.exposition import Gauge, Sample, exposed
 from face.serving import finished, serving, until_async
 
@@ -163,3 +163,15 @@ def test_labels_with_any_text_are_read_again() -> None:
 )
 def test_the_rule_of_liveness(vitals: Vitals, well: bool) -> None:
     assert liveness(vitals).well is well
+
+
+@pytest.mark.parametrize(
+    ("role", "runs", "neglects"),
+    [
+        (Role.WORKER, "the worker runs", "the worker has not claimed tasks for 61 s"),
+        (Role.DISPATCHER, "the dispatcher runs", "the dispatcher has not sent tasks for 61 s"),
+    ],
+)
+def test_a_probe_says_what_the_process_is(role: Role, runs: str, neglects: str) -> None:
+    assert liveness(Vitals(role=role)).reason == runs
+    assert liveness(Vitals(role=role, silent=timedelta(seconds=61))).reason == neglects

@@ -236,6 +236,44 @@ run(main)
     assert sent["attributes"]["error.type"] == "afterwards.core.errors.EngineUnavailable"
 
 
+@pytest.mark.parametrize("error", ["SystemExit", "GeneratorExit", "asyncio.CancelledError"])
+def test_whatever_an_instrument_or_a_sampler_raises_the_task_has_its_end(tmp_path: Path, error: str) -> None:
+    said = output(
+        SETUP
+        + f"""
+app = FastAPI()
+tasks = Afterwards(app)
+
+class Broken:
+    def __getattr__(self, name):
+        raise {error}
+
+class BrokenProvider(metrics.MeterProvider):
+    def get_meter(self, *args, **kwargs):
+        return Broken()
+
+class BrokenTracers(trace.TracerProvider):
+    def get_tracer(self, *args, **kwargs):
+        return Broken()
+
+metrics._internal._METER_PROVIDER = BrokenProvider()
+trace._TRACER_PROVIDER = BrokenTracers()
+
+@task
+async def work() -> str:
+    return "done"
+
+async def main() -> None:
+    async with app.router.lifespan_context(app):
+        print("RESULT", await (await work.enqueue()).result(timeout=20), tasks.healthy)
+
+asyncio.run(main())
+""",
+        tmp_path,
+    )
+    assert "RESULT done True" in said
+
+
 def test_without_providers_nothing_is_stored_with_a_task(tmp_path: Path) -> None:
     said = output(
         """

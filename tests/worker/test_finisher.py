@@ -12,7 +12,6 @@ from afterwards.core.task import NewTask, State
 from afterwards.engine import Claim
 from afterwards.engines.memory import MemoryEngine
 from afterwards.execution.health import Health
-from afterwards.worker import finisher
 from afterwards.worker.finisher import Finisher
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
@@ -26,7 +25,7 @@ class Stored:
     def __init__(self, engine: MemoryEngine) -> None:
         self.batches: list[Sequence[Settled]] = []
         self.any = asyncio.Event()
-        self.finisher = Finisher(engine, self, Health())
+        self.finisher = Finisher(engine, self, Health(), linger=1e9)  # seconds: what lingers is never stored
 
     def stored(self, batch: Sequence[Settled]) -> None:
         self.batches.append(batch)
@@ -46,10 +45,7 @@ async def leased(engine: MemoryEngine, count: int) -> list[Settled]:
     return [Settled(lease=task.lease, state=State.SUCCEEDED) for task in await engine.claim(claim)]
 
 
-async def test_an_end_that_something_waits_for_does_not_linger(
-    engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(finisher, "LINGER", 1e9)  # seconds: what lingers is never stored
+async def test_an_end_that_something_waits_for_does_not_linger(engine: MemoryEngine) -> None:
     one, two = await leased(engine, 2)
     stored = Stored(engine)
     running = asyncio.create_task(stored.finisher.run())
@@ -63,8 +59,7 @@ async def test_an_end_that_something_waits_for_does_not_linger(
     running.cancel()
 
 
-async def test_the_hurry_is_over_with_what_it_was_for(engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finisher, "LINGER", 1e9)
+async def test_the_hurry_is_over_with_what_it_was_for(engine: MemoryEngine) -> None:
     one, two = await leased(engine, 2)
     stored = Stored(engine)
     running = asyncio.create_task(stored.finisher.run())

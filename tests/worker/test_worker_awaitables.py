@@ -1,12 +1,16 @@
 """An awaitable that a function returns is awaited, and a generator is no success."""
 
 import asyncio
-import functools
-from collections import deque
+import sqlite3
+from collections import ChainMap, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import starmap
+from functools import partial
+from io import StringIO
+from itertools import count, islice, starmap
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,6 +18,7 @@ from fastapi import Depends, FastAPI
 
 from afterwards import Afterwards, BackgroundTasks, FailedTask, State, task
 from afterwards.core.task import FailureKind
+from afterwards.execution import awaitables
 from face.diary import said as the_diary
 from face.serving import finished, serving, until, working
 
@@ -149,7 +154,45 @@ MANY: dict[str, Callable[[str], Any]] = {
     "queue": lambda text: deque([say(text)]),
     "named tuple": lambda text: Mail(say(text)),
     "dataclass": lambda text: Letter(say(text)),
+    "very many": lambda text: [(number, say(text)) for number in range(5000)],
+    "very many in a dict": lambda text: {"sent": [{"to": number, "mail": say(text)} for number in range(5000)]},
+    "very many that are the same": lambda text: [[]] * 5000 + [[Reply(text)]],
+    "key": lambda text: {Reply(text): "mail"},
+    "keys of a dict": lambda text: {Reply(text): "mail"}.keys(),
+    "items of a dict": lambda text: {"mail": say(text)}.items(),
+    "namespace": lambda text: SimpleNamespace(mail=say(text)),
+    "chain of dicts": lambda text: ChainMap({}, {"mail": say(text)}),
+    "read-only dict": lambda text: MappingProxyType({"mail": say(text)}),
+    "zip": lambda text: zip(map(the_diary.append, [text]), strict=True),
+    "enumerate": lambda text: enumerate(map(the_diary.append, [text])),
+    "slice": lambda text: islice(map(the_diary.append, [text]), 1),
+    "calls until": lambda text: iter(partial(the_diary.append, text), None),
+    "iterator": lambda text: Mails(text),
+    "async iterator": lambda text: AsyncMails(text),
+    "list with an iterator": lambda text: [Mails(text)],
 }
+
+
+class Mails:
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __iter__(self) -> "Mails":
+        return self
+
+    def __next__(self) -> None:
+        the_diary.append(self._text)
+
+
+class AsyncMails:
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __aiter__(self) -> "AsyncMails":
+        return self
+
+    async def __anext__(self) -> None:
+        the_diary.append(self._text)
 
 
 class Mail(NamedTuple):
@@ -175,6 +218,51 @@ async def test_awaitables_in_a_container_are_a_failure(url: str, said: list[str]
 
 
 @task
+def return_a_file() -> Any:
+    return StringIO("a mail")
+
+
+@task
+def return_a_cursor() -> Any:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        return connection.execute("CREATE TABLE mails (id)")
+
+
+@task
+def return_a_counter() -> Any:
+    return Letter(count())
+
+
+@pytest.mark.parametrize("function", [return_a_file, return_a_cursor, return_a_counter], ids=lambda one: one.name)
+async def test_iterators_that_do_no_work_leave_nothing_to_do(url: str, function: Any) -> None:
+    async with working(url):
+        record = await finished(await function.enqueue())
+    assert (record.state, record.result) == (State.SUCCEEDED, None)
+
+
+@task
+def return_lists(number: int, text: str, *, storable: bool) -> Any:
+    return [[text] if storable else (text,) for _ in range(number)]
+
+
+async def test_a_result_of_too_many_parts_to_look_at_is_a_failure(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows whether its work is done, so it is no success."""
+    monkeypatch.setattr(awaitables, "MOST_PARTS", 100)
+    async with working(url):
+        assert (await finished(await return_lists.enqueue(99, "text", storable=False))).state is State.SUCCEEDED
+        record = await finished(await return_lists.enqueue(100, "text", storable=False))
+    assert (record.state, record.failures[0].type) == (State.FAILED, "TypeError")
+    assert "return less" in record.failures[0].message
+
+
+async def test_a_result_that_is_only_too_large_leaves_nothing_to_do(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(awaitables, "MOST_PARTS", 100)
+    async with working(url):
+        record = await finished(await return_lists.enqueue(200, "text" * 200, storable=True))
+    assert (record.state, record.result) == (State.SUCCEEDED, None)
+
+
+@task
 async def return_futures_that_have_ended() -> Any:
     ended, _ = await asyncio.wait([asyncio.ensure_future(say("said"))])
     return list(ended)
@@ -193,7 +281,7 @@ async def test_what_a_plain_function_returns_is_awaited(url: str, said: list[str
 
     @app.get("/")
     async def handler(background_tasks: BackgroundTasks) -> None:
-        background_tasks.add_task(functools.partial(WAYS[way], "said"))
+        background_tasks.add_task(partial(WAYS[way], "said"))
         background_tasks.add_task(the_diary.append, "next")
 
     async with serving(app) as http:

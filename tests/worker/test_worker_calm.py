@@ -1,5 +1,6 @@
 """A living worker is not taken for dead, whatever the clock says and however long the store was away."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from afterwards import State
+from afterwards.core.clock_correction import CORRECTION
 from afterwards.core.errors import EngineUnavailable
 from afterwards.core.options import Options
 from afterwards.core.task import Lease, NewTask, Task, task_id
@@ -17,6 +19,7 @@ from afterwards.execution.process_wide import process_wide
 from afterwards.tasks.registry import registry
 from afterwards.testing.clock import START, FakeClock
 from afterwards.worker.maintenance import Maintenance
+from face.serving import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
@@ -131,14 +134,31 @@ async def test_a_silent_worker_is_lost_at_the_end_of_its_lease_in_calm_times(pro
     assert await process.state(task) is State.QUEUED
 
 
-async def test_a_correction_of_the_clock_is_put_right(process: Process) -> None:
+@pytest.mark.parametrize("steps", [[-DAY], [-DAY / 9] * 8], ids=["at once", "in small steps"])
+async def test_a_correction_of_the_clock_is_put_right(
+    process: Process, caplog: pytest.LogCaptureFixture, steps: list[timedelta]
+) -> None:
     await process.look(seconds=1)
     process.clock.advance(DAY)
     await process.look(seconds=1)
     new = NewTask(id=task_id(START, os.urandom(10)), name="f", arguments="{}", wait=timedelta(seconds=10))
     await process.engine.enqueue([new])
-    process.clock.advance(-DAY)
-    await process.look(seconds=1)
+    caplog.clear()
+    for step in steps:
+        process.clock.advance(step)
+        await process.look(seconds=1)
     [stored] = await process.engine.get([new.id])
     assert stored.run_at is not None
-    assert stored.run_at <= process.clock() + timedelta(seconds=10)
+    assert stored.run_at <= process.clock() + CORRECTION + timedelta(seconds=10)
+    assert "it was ahead by more than three hours" in caplog.text
+
+
+async def test_a_correction_while_no_worker_ran_is_told(process: Process, caplog: pytest.LogCaptureFixture) -> None:
+    process.clock.advance(DAY)
+    new = NewTask(id=task_id(START, os.urandom(10)), name="f", arguments="{}", wait=timedelta(seconds=10))
+    await process.engine.enqueue([new])
+    process.clock.advance(-DAY)
+    later = Process(process.engine, process.clock)
+    running = asyncio.create_task(later.maintenance.run())
+    await until(lambda: "it was ahead by more than three hours" in caplog.text)
+    running.cancel()

@@ -1,15 +1,23 @@
 """Each attempt begins in the context of the worker's start, with nothing in it that another attempt has changed."""
 
+import asyncio
 import decimal
+import re
 import threading
+from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict, deque
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 import sentry_sdk
+from pydantic import AnyUrl, BaseModel, PrivateAttr
 
 from afterwards import State, task
 from afterwards.execution.fresh_context import FreshContexts
@@ -80,6 +88,87 @@ class Plain:
         self.items: list[str] = []
 
 
+@dataclass(frozen=True, slots=True)
+class Slotted:
+    items: list[str] = field(default_factory=list)
+    never_set: str = field(init=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Wider(Slotted):  # type: ignore[misc]
+    more: int = 1
+
+
+class Colour(Enum):
+    RED = 1
+
+
+class TenantId(str):
+    __slots__ = ()
+
+
+@dataclass
+class Ticket(Bag):
+    """A dataclass with immutable values of classes that are no built-in."""
+
+    id: UUID = field(default_factory=uuid4)
+    path: Path = Path("a")
+    colour: Colour = Colour.RED
+    pattern: re.Pattern[str] = re.compile("a")
+    tenant: TenantId = field(default_factory=lambda: TenantId("acme"))
+    zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+
+
+class Model(BaseModel):
+    items: list[str] = []
+
+
+class Private(BaseModel):
+    site: AnyUrl = AnyUrl("https://example.org")
+    _items: list[str] = PrivateAttr(default_factory=list)
+
+
+class Named(NamedTuple):
+    n: int
+    items: list[str]
+
+
+class Folder(dict[str, list[str]]):
+    """A subclass with attributes."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.items_of_folder: list[str] = []
+
+
+class Frozen(dict[str, list[str]]):
+    def __setitem__(self, *_: Any) -> None:
+        raise ValueError
+
+
+class Pile(list[list[str]]): ...
+
+
+class Registry(dict[str, Any]):
+    """More than data: a dictionary with its lock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class Owner:
+    """More than data: it ends what it owns."""
+
+    ended: ClassVar[list[int]] = []
+
+    def __init__(self) -> None:
+        self.descriptor = 7
+
+    def __del__(self) -> None:
+        self.ended.append(self.descriptor)
+
+
 class Pool:
     """More than data, as what is connected to something."""
 
@@ -97,6 +186,24 @@ MUTABLE: dict[str, tuple[Any, Any]] = {
     "dataclass": (Bag, lambda value: value.items),
     "object": (Plain, lambda value: value.items),
     "namespace": (lambda: SimpleNamespace(items=[]), lambda value: value.items),
+    "ordered": (lambda: OrderedDict(items=[]), lambda value: value["items"]),
+    "counter": (lambda: Counter(items=[]), lambda value: value["items"]),  # type: ignore[arg-type]
+    "defaultdict": (lambda: defaultdict(lambda: 0, items=[]), lambda value: value["items"]),  # type: ignore[arg-type]
+    "deque": (lambda: deque([[]], maxlen=1), lambda value: value[0]),
+    "user dictionary": (lambda: UserDict(items=[]), lambda value: value["items"]),
+    "chain": (lambda: ChainMap({}, {"items": []}), lambda value: value["items"]),
+    "named tuple": (lambda: Named(1, []), lambda value: value.items),
+    "subclass of dict": (lambda: Folder({"items": []}), lambda value: value["items"]),
+    "subclass of dict without changes": (lambda: Frozen({"items": []}), lambda value: value["items"]),
+    "attribute of a dict": (Folder, lambda value: value.items_of_folder),
+    "subclass of list": (lambda: Pile([[]]), lambda value: value[0]),
+    "slots": (Slotted, lambda value: value.items),
+    "more slots": (Wider, lambda value: value.items),
+    "immutable values": (Ticket, lambda value: value.items),
+    "model": (Model, lambda value: value.items),
+    "private": (Private, lambda value: value._items),
+    "model in a dataclass": (lambda: Bag(Model()), lambda value: value.items.items),  # type: ignore[arg-type]
+    "factory in a dataclass": (lambda: Bag(defaultdict(lambda: 0, a=[])), lambda value: value.items["a"]),  # type: ignore[arg-type]
 }
 
 
@@ -151,6 +258,41 @@ def test_what_is_more_than_data_is_shared() -> None:
     bag.set(circle)
     found = FreshContexts().fresh()[bag]
     assert found is not circle and found[0] is pool and found[1] is found
+
+
+@pytest.mark.parametrize("kind", [Registry, asyncio.Event, asyncio.Queue, threading.Condition])
+def test_so_is_what_has_a_lock_or_is_one(kind: Any) -> None:
+    value = kind()
+    bag.set([value])
+    assert FreshContexts().fresh()[bag][0] is value
+
+
+def test_so_is_what_ends_something_when_it_is_deleted() -> None:
+    value = Owner()
+    bag.set([value])
+    assert FreshContexts().fresh()[bag][0] is value
+    assert Owner.ended == []
+
+
+def test_a_copy_is_of_the_same_kind_and_equal() -> None:
+    folder = Folder({"a": ["b"]})
+    values = [
+        folder,
+        deque([1, 2], maxlen=2),
+        defaultdict(list, a=[1]),
+        Named(1, [2]),
+        Wider(["a"], more=3),
+        Ticket(["b"]),
+    ]
+    bag.set(values)
+    found = FreshContexts().fresh()[bag]
+    assert found == values and [type(one) for one in found] == [type(one) for one in values]
+    assert found[1].maxlen == 2 and found[2].default_factory is list
+
+
+def test_what_cannot_change_is_not_copied() -> None:
+    bag.set((Named(1, ()), Colour.RED, Path("a"), TenantId("acme")))  # type: ignore[arg-type]
+    assert FreshContexts().fresh()[bag] is bag.get()
 
 
 @task

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Iterator
+from contextvars import ContextVar
 from fractions import Fraction
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, model_serializer
+from pydantic import BaseModel, model_serializer, model_validator
 
 from afterwards import (
     Cancel,
@@ -24,7 +25,9 @@ from afterwards import (
 )
 from afterwards.core.retry import Retry as CoreRetry
 from afterwards.core.settling import Raised
+from afterwards.execution.health import Health
 from afterwards.execution.outcomes import outcome_of_function
+from afterwards.execution.retrying import keep_running
 from face.diary import note
 from face.diary import said as the_diary
 from face.serving import finished, until, until_async, working
@@ -435,3 +438,63 @@ async def test_who_is_told_of_a_failure_may_raise_anything(
             assert await (await note.enqueue("next")).result(timeout=10) == "next"
     finally:
         logging.disable(logging.NOTSET)
+
+
+class Refusing(BaseModel):
+    """An argument whose validator ends programs when it reads what is stored."""
+
+    kind: str
+
+    @model_validator(mode="after")
+    def refuse(self) -> "Refusing":
+        if not making.get():
+            raise HOSTILE[self.kind]()
+        return self
+
+
+making: ContextVar[bool] = ContextVar("making", default=False)
+
+
+@task
+async def take_refusing(argument: Refusing) -> None: ...
+
+
+@pytest.mark.parametrize("which", ["KeyboardInterrupt", "GeneratorExit", "CancelledError"])
+async def test_a_validator_may_raise_anything_when_an_argument_is_read(
+    url: str, caplog: pytest.LogCaptureFixture, which: str
+) -> None:
+    async with working(url, worker=False):
+        token = making.set(True)
+        await take_refusing.enqueue(Refusing(kind=which))
+        making.reset(token)
+    async with working(url) as tasks:
+        await until(lambda: any("cannot run with this code" in one.getMessage() for one in caplog.records))
+        assert await (await note.enqueue("next")).result(timeout=10) == "next"
+        assert [one.state for one in await tasks.list(name=take_refusing)] == [State.QUEUED]
+        assert tasks.healthy
+
+
+class Fails:
+    """A part of a worker that fails once in some way, and then does its work."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.errors = [error]
+
+    async def run(self) -> None:
+        if self.errors:
+            raise self.errors.pop()
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit, asyncio.CancelledError])
+async def test_a_part_of_the_worker_is_started_again_whatever_it_raised(kind: type[BaseException]) -> None:
+    health, part = Health(), Fails(kind("from somewhere"))
+    await asyncio.wait_for(keep_running("do its work", part.run, health), 10)
+    assert part.errors == []
+
+
+async def test_a_part_of_the_worker_that_is_cancelled_ends() -> None:
+    part = asyncio.create_task(keep_running("wait", asyncio.Event().wait, Health()))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    part.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(part, 10)

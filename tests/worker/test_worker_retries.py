@@ -1,9 +1,10 @@
 """What becomes of a task whose function raises."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from fastapi import Depends
 
 from afterwards import Cancel, Retry, RetryAfter, Snooze, State, TaskHandle, task
 from afterwards.core.task import FailureKind
@@ -32,6 +33,23 @@ def fail_always_in_thread(text: str) -> None:
 async def fail_with(name: str) -> None:
     the_diary.append(name)
     raise {"OSError": OSError, "PermissionError": PermissionError, "ValueError": ValueError}[name](name)
+
+
+def take_from_nothing() -> None:
+    the_diary.append("taken")
+    next(iter(()))
+
+
+ON_STOP_ITERATION = Retry(2, wait=0, on=StopIteration)
+
+
+@task(retries=ON_STOP_ITERATION)
+def stop_iterating() -> None:
+    take_from_nothing()
+
+
+@task(retries=ON_STOP_ITERATION)
+async def depend_on_nothing(taken: Annotated[None, Depends(take_from_nothing)]) -> None: ...
 
 
 @task(retries=1)
@@ -92,6 +110,17 @@ async def test_only_the_exceptions_that_were_named_are_retried(
     async with working(url):
         assert (await finished(await fail_with.enqueue(name))).state is State.FAILED
     assert len(said) == times
+
+
+@pytest.mark.parametrize("function", [stop_iterating, depend_on_nothing])
+async def test_a_thread_that_raises_stop_iteration_fails_with_it(url: str, said: list[str], function: Any) -> None:
+    """No coroutine can raise it: Python makes a RuntimeError of it there."""
+    async with working(url):
+        failures = (await finished(await function.enqueue())).failures
+    assert said == ["taken"] * 3
+    assert [(failure.kind, failure.type) for failure in failures] == [(FailureKind.RAISED, "StopIteration")] * 3
+    assert "RuntimeError" not in failures[0].traceback
+    assert "in take_from_nothing" in failures[0].traceback
 
 
 async def test_a_function_may_say_when_to_try_again(url: str, said: list[str]) -> None:

@@ -177,7 +177,7 @@ async def test_tasks_see_no_context_of_the_request_and_none_of_each_other(url: s
     [
         (exit_in_thread, "SystemExit"),
         (exit_in_coroutine, "SystemExit"),
-        (stop_iterating, "RuntimeError"),
+        (stop_iterating, "StopIteration"),
         (cancel_itself, "CancelledError"),
         (raise_cancelled_in_thread, "CancelledError"),
         (cancel_the_current_task, "CancelledError"),

@@ -2,8 +2,11 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
 
 import pytest
+from fastapi import Depends
 
 from afterwards import Afterwards, Retry, State, TaskHandle, task
 from afterwards.client.client import current
@@ -36,6 +39,50 @@ def hang_in_thread() -> str:
 def hang_in_thread_and_raise() -> None:
     time.sleep(0.1)
     raise LookupError("the reason")
+
+
+async def never_there() -> None:
+    try:
+        await asyncio.sleep(60)
+    finally:
+        the_diary.append("cleaned up")
+
+
+async def never_closed() -> AsyncIterator[None]:
+    yield
+    await never_there()
+
+
+@task(timeout=0.05)
+def depend_on_what_is_never_there(never: Annotated[None, Depends(never_there)]) -> None:
+    the_diary.append("began")
+
+
+@task(timeout=0.05)
+def depend_on_what_is_never_closed(never: Annotated[None, Depends(never_closed)]) -> None: ...
+
+
+async def there_at_once() -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        the_diary.append("closed")
+
+
+@task(timeout=0.05)
+def hang_in_thread_with_a_dependency(there: Annotated[None, Depends(there_at_once)]) -> None:
+    time.sleep(0.3)
+    the_diary.append("ended")
+
+
+@task(timeout=1)
+def wait_for_a_thread(there: Annotated[None, Depends(there_at_once)]) -> Any:
+    return there_soon()
+
+
+async def there_soon() -> str:
+    await asyncio.sleep(0.01)
+    return "in time"
 
 
 @task(timeout=60)
@@ -94,6 +141,33 @@ async def test_a_thread_that_raises_too_late_has_timed_out_and_its_error_is_kept
         [failure] = (await finished(await hang_in_thread_and_raise.enqueue())).failures
     assert failure.kind is FailureKind.TIMED_OUT
     assert "LookupError: the reason" in failure.traceback
+
+
+@pytest.mark.parametrize(
+    "function",
+    [depend_on_what_is_never_there, depend_on_what_is_never_closed],
+    ids=lambda function: function.name,
+)
+async def test_the_timeout_of_a_def_function_covers_its_dependencies(url: str, said: list[str], function: Any) -> None:
+    async with working(url):
+        [failure] = (await finished(await function.enqueue())).failures
+    assert (failure.kind, said) == (FailureKind.TIMED_OUT, ["cleaned up"])
+    assert "timeout of 0.05 s" in failure.message
+
+
+async def test_a_dependency_is_not_closed_while_a_thread_still_uses_it(url: str, said: list[str]) -> None:
+    async with working(url):
+        [failure] = (await finished(await hang_in_thread_with_a_dependency.enqueue())).failures
+    assert (failure.kind, said) == (FailureKind.TIMED_OUT, ["ended", "closed"])
+
+
+async def test_the_time_of_a_def_function_stands_still_while_it_waits_for_a_thread(url: str, said: list[str]) -> None:
+    async with working(url, concurrency=2, threads=1):
+        before = await take_in_thread.enqueue(2, "before")
+        await until(lambda: said == ["before began"])
+        assert await (await wait_for_a_thread.enqueue()).result(timeout=10) == "in time"
+        assert (await finished(before)).state is State.SUCCEEDED
+    assert said == ["before began", "before ended", "closed"]
 
 
 async def test_a_timeout_error_of_the_functions_own_is_no_timeout(url: str) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import sysconfig
 import tomllib
 import traceback
 from pathlib import Path
@@ -18,6 +19,13 @@ DEFAULTS = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api
 """Files that ``fastapi run`` tries when no application is named."""
 
 USUAL_NAMES = ("app", "api")
+
+LIBRARIES = (
+    *{sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")},
+    str(Path(__file__).parents[1]),
+    "<frozen ",  # the import system
+)
+"""The beginnings of the names of files whose code is not the application's own."""
 
 
 class Location(NamedTuple):
@@ -113,9 +121,20 @@ def _import(name: str) -> ModuleType:
 
 
 def _import_failed(name: str, error: Exception) -> UsageError:
-    frames = traceback.extract_tb(error.__traceback__)
+    return UsageError(f"importing {name!r} failed: {described(error)}")
+
+
+def described(error: Exception) -> str:
+    """Return an exception of the application's code in one line, with the last line of that code which led to it."""
+    frames = own_frames(error) or traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return UsageError(f"importing {name!r} failed: {type(error).__name__}: {error}{place}")
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+
+
+def own_frames(error: Exception) -> list[traceback.FrameSummary]:
+    """Return the lines of the application's own code that led to an exception, the last one at the end."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame for frame in frames if not frame.filename.startswith(LIBRARIES)]
 
 
 def _attribute(module: ModuleType, name: str) -> FastAPI:

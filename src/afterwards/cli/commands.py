@@ -1,6 +1,9 @@
 """The typer application with all commands."""
 
+import platform
 from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -28,7 +31,7 @@ from afterwards.cli.tail import tail
 from afterwards.cli.worker import worker
 from afterwards.cli.workers import workers
 
-EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 usage error, 3 the store cannot be reached."
+EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 usage error, 3 the store is not reachable."
 
 commands = typer.Typer(
     pretty_exceptions_enable=False,
@@ -65,8 +68,20 @@ for name, command in COMMANDS.items():
     commands.command(name, cls=Command, epilog=EXIT_CODES)(command)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        ours, fastapi = version("afterwards"), version("fastapi")
+        typer.echo(f"afterwards {ours}, FastAPI {fastapi}, Python {platform.python_version()}")
+        raise typer.Exit(ExitCode.DONE)
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the versions, and exit.")
+]
+
+
 @commands.callback(invoke_without_command=True)
-def _several(context: typer.Context) -> None:
+def _several(context: typer.Context, version: Version = False) -> None:
     """See, steer and run the background tasks of FastAPI applications.
 
     One store is meant: --url, else AFTERWARDS_URL, else that of the application in this folder (or --app, or just

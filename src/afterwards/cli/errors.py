@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+from afterwards.core.errors import EngineError, EngineUnavailable, UnsupportedEngine
+
 
 class ExitCode(IntEnum):
     """The exit code of a command."""
@@ -9,7 +11,8 @@ class ExitCode(IntEnum):
     DONE = 0
     FAILED = 1
     USAGE = 2  # an invalid option, or an application that cannot be imported: a restart does not help
-    UNREACHABLE = 3  # the store cannot be opened now
+    UNREACHABLE = 3  # the store is away or refuses, such as for a wrong password
+    REFUSED = 4  # only from a process to its supervisor: the store refuses, so a new process would end in the same way
     INTERRUPTED = 130  # by Ctrl-C, as a shell has it
 
 
@@ -30,6 +33,23 @@ class NoApplication(UsageError):
 
 
 class StoreUnreachable(CommandError):
-    """The store cannot be opened now: a restart may help."""
+    """The store is away: a restart may help."""
 
     code = ExitCode.UNREACHABLE
+
+
+class StoreRefused(CommandError):
+    """The store refuses: a restart does not help."""
+
+    code = ExitCode.UNREACHABLE
+
+
+def store_error(error: EngineError, said: str) -> CommandError:
+    """Return the error of a command for an engine's error, whose class says if a restart may help."""
+    match error:
+        case UnsupportedEngine():
+            return UsageError(said)
+        case EngineUnavailable():
+            return StoreUnreachable(said)
+        case _:
+            return StoreRefused(said)

@@ -45,7 +45,7 @@ class Read:
 
     stats: Stats
     paused: Paused
-    workers: Sequence[LiveWorker]  # of the last minute
+    workers: Sequence[LiveWorker]  # that live
     unroutable: Sequence[Unroutable]
     set_aside: int
     failed_lately: int  # within the last day
@@ -85,13 +85,19 @@ def of_store(read: Read, now: datetime, *, in_a_file: bool) -> Iterator[Finding]
 
 def _of_workers(living: Sequence[LiveWorker], read: Read, *, in_a_file: bool) -> Iterator[Finding]:
     unfinished = sum(number for (_, state), number in read.stats.counts.items() if not state.finished)
-    if not living:
+    workers = [one for one in living if not one.dispatches]
+    dispatchers = len(living) - len(workers)
+    if not workers:
         level = Level.PROBLEM if unfinished else Level.WARNING
         waits = f", and {counted(unfinished, 'task')} cannot run" if unfinished else ""
-        yield Finding("workers", level, f"none is alive{waits}: start the application, or `afterwards worker`")
-        return
-    slots = sum(one.slots for one in living)
-    yield Finding("workers", Level.OK, f"{counted(len(living), 'worker')} alive, {counted(slots, 'task')} at once")
+        start = "start those of the fleet" if dispatchers else "start the application, or `afterwards worker`"
+        yield Finding("workers", level, f"none is alive{waits}: {start}")
+    else:
+        slots = sum(one.slots for one in workers)
+        yield Finding("workers", Level.OK, f"{counted(len(workers), 'worker')} alive, {counted(slots, 'task')} at once")
+    if dispatchers:
+        found = f"{dispatchers} {'process' if dispatchers == 1 else 'processes'}"
+        yield Finding("dispatchers", Level.OK, f"{found} to send tasks to a fleet")
     hosts = sorted({one.host for one in living})
     if in_a_file and len(hosts) > 1:
         yield Finding(
@@ -148,7 +154,7 @@ def _of_wait(stats: Stats) -> Finding:
 def of_file(file: FileDiagnosis) -> Iterator[Finding]:
     """Yield the findings about a SQLite file and its place."""
     if file.has_wal_reset_bug and not file.takes_turns:
-        text = f"{file.version} can damage a file that two processes write: install 3.51.3, or use one process only"
+        text = f"install 3.51.3, or use one process only: {file.version} can damage a file that two processes write"
         yield Finding("sqlite", Level.WARNING, text)
     else:
         yield Finding("sqlite", Level.OK, file.version + ("; writers take turns" if file.has_wal_reset_bug else ""))

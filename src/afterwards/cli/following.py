@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from afterwards.cli import times
-from afterwards.client.steering import MOST_LISTED, Filter, listed
+from afterwards.client.steering import MOST_LISTED, Filter, listed, pages
 from afterwards.core.routing import ALIVE
 from afterwards.core.task import FINISHED, State, Task
 from afterwards.engine import Engine
@@ -58,15 +58,8 @@ class Following:
     async def _ends(self) -> list[Task]:
         """Return the tasks that have ended since the last call, in the order of their ends."""
         found: list[Task] = []
-        before: str | None = None
-        while True:
-            page = await listed(
-                self._engine, replace(self._ended_tasks, since=self._since), limit=MOST_LISTED, before=before
-            )
-            found += page.tasks
-            before = page.next
-            if before is None:
-                break
+        async for page in pages(self._engine, replace(self._ended_tasks, since=self._since).query(limit=MOST_LISTED)):
+            found += page
         ends = sorted(((task.finished_at or self._since), task.id, task) for task in found)
         new = [task for _, _, task in ends if (task.id, task.attempt) not in self._known]
         if ends:

@@ -11,7 +11,7 @@ from afterwards.cli import output, times
 from afterwards.cli.filters import Wanted, identified
 from afterwards.cli.options import App, AsJson, Names, Queues, Since, States, TextPart, Url
 from afterwards.cli.store import named, run
-from afterwards.client.steering import MOST_LISTED, Filter, Page, listed
+from afterwards.client.steering import PAGE, Filter, Page, pages
 from afterwards.core.record import TaskRecord
 from afterwards.core.task import State
 from afterwards.engine import Engine
@@ -49,28 +49,28 @@ def list_tasks(
 
     async def print_all(engine: Engine) -> None:
         below = None if before is None else (await identified(engine, [before]))[0].id
-        pages = _pages(engine, chosen, limit, below)
-        await (_print_json(pages) if as_json else _print_rows(pages, chosen))
+        found = _pages(engine, chosen, limit, below)
+        await (_print_json(found) if as_json else _print_rows(found, chosen))
 
     run(store, print_all)
 
 
 async def _pages(engine: Engine, chosen: Filter, limit: int, before: str | None) -> AsyncIterator[Page]:
     """Yield pages until so many tasks are listed. Only one page is in memory."""
-    left = limit
-    while left:
-        page = await listed(engine, chosen, limit=min(left, MOST_LISTED), before=before)
-        yield page
-        left -= len(page.tasks)
-        before = page.next
-        if before is None:
+    left, last = limit, before
+    async for tasks in pages(engine, chosen.query(limit=min(limit + 1, PAGE), before=before)):
+        if left:
+            last = tasks[:left][-1].id
+        yield Page(list(tasks[:left]), last if len(tasks) > left else None)
+        if len(tasks) > left:
             break
+        left -= len(tasks)
 
 
-async def _print_json(pages: AsyncIterator[Page]) -> None:
+async def _print_json(found: AsyncIterator[Page]) -> None:
     output.write("[")
     between, more = "\n", None
-    async for page in pages:
+    async for page in found:
         for task in page.tasks:
             output.write(f"{between}{json.dumps(TaskRecord.of(task).as_json())}")
             between = ",\n"
@@ -81,11 +81,11 @@ async def _print_json(pages: AsyncIterator[Page]) -> None:
         output.say(f"there are more: --before {more}, or a higher --limit")
 
 
-async def _print_rows(pages: AsyncIterator[Page], chosen: Filter) -> None:
+async def _print_rows(found: AsyncIterator[Page], chosen: Filter) -> None:
     console = output.console()
     width = min(console.width, 160)
     number, more = 0, None
-    async for page in pages:
+    async for page in found:
         if page.tasks and not number:
             output.show(Text(_row(("id", "name", "queue", "state", "att.", "when"), width), style="bold"))
         output.flush()

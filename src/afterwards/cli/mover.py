@@ -61,7 +61,8 @@ async def move(
             if batch.to != to:
                 raise UsageError(
                     f"a move to {batch.to} was interrupted, and some tasks may be there already: finish it first, with "
-                    f"`afterwards move SOURCE {batch.to}`"
+                    f"`afterwards move SOURCE {batch.to}`. If that store is gone for good, `afterwards move --put-back "
+                    "SOURCE` stores the tasks that were on their way in the source again"
                 )
             moved.add(batch, await destination.take_over(batch))
             report(moved)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from afterwards import engines, environment
 from afterwards.cli.application import installation, load
-from afterwards.cli.errors import CommandError, NoApplication, StoreUnreachable, UsageError
+from afterwards.cli.errors import CommandError, NoApplication, StoreUnreachable, UsageError, store_error
 from afterwards.client.client import Client
 from afterwards.core.errors import AfterwardsError, EngineError, EngineUnavailable, UnsupportedEngine
 from afterwards.core.urls import parse
@@ -85,8 +85,9 @@ def waited_for(store: Store, call: Coroutine[Any, Any, R]) -> R:
     """Run a call of a store to its end. Raises CommandError as ``run`` does."""
     try:
         return asyncio.run(call)
-    except EngineUnavailable as error:
-        raise StoreUnreachable(_said_of(store.shown, "does not answer", error)) from error
+    except EngineError as error:
+        what = "does not answer" if isinstance(error, EngineUnavailable) else "refuses"
+        raise store_error(error, _said_of(store.shown, what, error)) from error
     except AfterwardsError as error:
         raise CommandError(str(error)) from error
 
@@ -100,14 +101,15 @@ def _said_of(shown: str, what: str, error: EngineError) -> str:
 async def opened(url: str, *, create: bool = False) -> AsyncIterator[Engine]:
     """Open the store at a URL. A missing file is only made with ``create``.
 
-    Raises UsageError for a URL that names no store for a command, StoreUnreachable if it cannot be opened.
+    Raises UsageError for a URL that names no store for a command, StoreUnreachable or StoreRefused if it cannot be
+    opened.
     """
     check(url, create=create)
     try:
         engine = engines.shared(url)
         await engine.__aenter__()
     except EngineError as error:
-        raise StoreUnreachable(_said_of(engines.shown(url), "cannot be opened", error)) from error
+        raise store_error(error, _said_of(engines.shown(url), "cannot be opened", error)) from error
     try:
         yield engine
     finally:

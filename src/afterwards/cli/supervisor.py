@@ -28,16 +28,24 @@ REPORTS_TO = "AFTERWARDS_WORKER_REPORTS_TO"
 """The environment variable with the file descriptor for a process's health reports."""
 
 
-def supervise(arguments: Sequence[str], *, processes: int, reload: bool, health: tuple[str, int] | None) -> ExitCode:
+def is_supervised() -> bool:
+    """Return whether this process reports to a supervisor."""
+    return REPORTS_TO in os.environ
+
+
+def supervise(
+    arguments: Sequence[str], *, processes: int, burst: bool, reload: bool, health: tuple[str, int] | None
+) -> ExitCode:
     """Run ``afterwards worker`` in several processes until a signal, or until all have ended. Returns an exit code."""
     make_visible()
-    return asyncio.run(_Supervisor(arguments, processes).run(reload=reload, address=health))
+    return asyncio.run(_Supervisor(arguments, processes, burst=burst).run(reload=reload, address=health))
 
 
 class _Supervisor:
-    def __init__(self, arguments: Sequence[str], processes: int) -> None:
+    def __init__(self, arguments: Sequence[str], processes: int, *, burst: bool) -> None:
         self._command = [sys.executable, "-m", "afterwards", "worker", *arguments]
         self._processes = [_Supervised(number) for number in range(processes)]
+        self._burst = burst
         self._ending = asyncio.Event()
         self._code = ExitCode.DONE
 
@@ -62,9 +70,9 @@ class _Supervisor:
             one.signal(number)
 
     async def _keep(self, one: "_Supervised", *, reload: bool) -> None:
-        """Run a process and its replacements, until all are told to end, or it ends with DONE or USAGE.
+        """Run a process and its replacements, until all are told to end, or a new one would end in the same way.
 
-        With ``reload``, USAGE is not final: the next change of a file may be the one that mends the application.
+        With ``reload``, a change of a file may be the one that mends the application or the URL of its store.
         """
         pause = FIRST_PAUSE
         while not self._ending.is_set():
@@ -72,16 +80,25 @@ class _Supervisor:
             code = await one.run(self._command)
             if one.restarting.is_set() or self._ending.is_set():
                 continue
-            if code == ExitCode.USAGE and reload:
+            if reload and self._is_final(code):
                 log.error(f"worker process {one.number + 1} could not start; a new one starts after the next change")
                 await self._wait(one, None)
                 continue
-            if code in (ExitCode.DONE, ExitCode.USAGE):  # a new one would end in the same way
-                self._code = max(self._code, ExitCode(code))
+            if self._is_final(code):
+                self._code = max(self._code, ExitCode.UNREACHABLE if code == ExitCode.REFUSED else ExitCode(code))
+                one.stays_ended(code)
                 return
             pause = FIRST_PAUSE if monotonic() - began > LONG_ENOUGH else min(2 * pause, LONGEST_PAUSE)
             log.error(f"worker process {one.number + 1} {_ended(code)}; a new one starts in {pause:g} s")
             await self._wait(one, pause)
+
+    def _is_final(self, code: int) -> bool:
+        """Return True if a new process would end in the same way."""
+        if code == ExitCode.REFUSED:  # a store that has let a process in may do so again
+            return not any(one.has_been_ready for one in self._processes)
+        if code == ExitCode.DONE:  # without a burst, somebody has told this process alone to end
+            return self._burst
+        return code == ExitCode.USAGE
 
     async def _wait(self, one: "_Supervised", pause: float | None) -> None:
         """Wait for a change of a file or for the end, at most ``pause`` seconds."""
@@ -118,6 +135,7 @@ class _Supervised:
         self._to_send: int | None = None  # a signal that arrived while the process was being started
         self._reported_at = monotonic()
         self._report = {"live": True, "ready": False, "reason": "starting"}
+        self.has_been_ready = False  # this process, or one before it
 
     async def run(self, command: Sequence[str]) -> int:
         """Run one process to its end. Returns its exit code, or the negative number of the signal that killed it."""
@@ -146,6 +164,9 @@ class _Supervised:
             self._process = None
             self._report = {"live": True, "ready": False, "reason": "ended, and will be restarted"}
 
+    def stays_ended(self, code: int) -> None:
+        self._report = {"live": True, "ready": False, "reason": f"{_ended(code)}, and is not replaced"}
+
     def restart(self) -> None:
         """Terminate the process; a new one replaces it at once."""
         self.restarting.set()
@@ -159,7 +180,7 @@ class _Supervised:
 
     def live(self) -> Verdict:
         silent = monotonic() - self._reported_at
-        if silent > SILENT_AFTER:
+        if self._process is not None and silent > SILENT_AFTER:
             return Verdict(False, f"process {self.number + 1}: silent for {silent:.0f} s")
         return self._verdict("live")
 
@@ -176,6 +197,7 @@ class _Supervised:
             self._reported_at = monotonic()
             with suppress(ValueError):  # the rest of a long line arrives with the next read
                 self._report = json.loads(lines[-1])
+                self.has_been_ready |= bool(self._report["ready"])
 
 
 async def report(health: Health) -> None:

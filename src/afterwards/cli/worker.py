@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -32,7 +33,9 @@ Processes = Annotated[
     int, typer.Option("--processes", min=1, help="The number of processes; one that dies is replaced.")
 ]
 Burst = Annotated[bool, typer.Option("--burst", help="Exit when no task is left that can start now.")]
-Reload = Annotated[bool, typer.Option("--reload", help="Restart when a Python file below this folder changes.")]
+Reload = Annotated[
+    bool, typer.Option("--reload", help="Restart when a Python file below this folder changes. Implies --grace 1.")
+]
 Grace = Annotated[
     float | None, typer.Option("--grace", min=0, metavar="SECONDS", help="Time for running tasks at shutdown.")
 ]
@@ -41,6 +44,9 @@ HealthPort = Annotated[
     typer.Option("--health-port", min=1, max=65535, help="Answer GET /live and GET /ready on this port."),
 ]
 HealthHost = Annotated[str, typer.Option("--health-host", help="The address for --health-port.")]
+
+GRACE_IN_DEVELOPMENT = 1.0
+"""Seconds for running tasks before a process is replaced, because a file has changed."""
 
 
 def worker(
@@ -57,7 +63,10 @@ def worker(
     """Run an application's tasks without serving requests.
 
     The application's lifespan runs, so tasks can use its state. On SIGTERM or Ctrl-C, running tasks have the grace
-    period to end. A second signal releases them at once.
+    period to end. A second Ctrl-C, or a signal two seconds later, releases them at once.
+
+    If the application dispatches its tasks to a fleet, this process dispatches, and runs none: for a fleet's tasks that
+    become due while no server runs.
     """
     if reload and importlib.util.find_spec("watchfiles") is None:
         raise UsageError("--reload needs watchfiles: pip install 'afterwards[cli]'")
@@ -65,10 +74,13 @@ def worker(
         raise UsageError(
             "--reload and --burst exclude each other: --burst ends when no task is left, --reload never ends"
         )
-    overrides = Overrides(queues=_names(queues), concurrency=concurrency, grace=grace, burst=burst)
+    if reload and grace is None:
+        grace = GRACE_IN_DEVELOPMENT
+    overrides = Overrides(queues=_names(queues), concurrency=concurrency, grace=_seconds(grace), burst=burst)
     if processes > 1 or reload:
         arguments = _arguments(app, queues, concurrency, burst, grace)
-        code = supervise(arguments, processes=processes, reload=reload, health=_address(health_host, health_port))
+        address = _address(health_host, health_port)
+        code = supervise(arguments, processes=processes, burst=burst, reload=reload, health=address)
     else:
         code = run(load(app), overrides, _address(health_host, health_port))
     raise typer.Exit(code)
@@ -102,6 +114,13 @@ def _names(queues: str | None) -> frozenset[str] | None:
     if not names:
         raise UsageError(f"-q {queues!r} names no queue: give names, such as -q high,default")
     return names
+
+
+def _seconds(grace: float | None) -> timedelta | None:
+    try:
+        return None if grace is None else timedelta(seconds=grace)
+    except (OverflowError, ValueError) as error:  # infinite, or no number
+        raise UsageError(f"--grace {grace:g} is no span of time: give seconds, such as --grace 20") from error
 
 
 def _address(host: str, port: int | None) -> tuple[str, int] | None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -12,15 +12,17 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from afterwards.cli.application import installation
-from afterwards.cli.errors import ExitCode, StoreUnreachable, UsageError
+from afterwards.cli.application import described, installation, own_frames
+from afterwards.cli.errors import CommandError, ExitCode, StoreRefused, UsageError, store_error
 from afterwards.cli.health import Check, Health
-from afterwards.cli.supervisor import report
+from afterwards.cli.supervisor import is_supervised, report
 from afterwards.client import probes
 from afterwards.client.client import Client
 from afterwards.core.errors import AfterwardsError, EngineError, InvalidOption, UnsupportedEngine
 from afterwards.core.verdict import Verdict
-from afterwards.web.embedded_worker import Embedded, serving
+from afterwards.dispatch.fleet import name_of
+from afterwards.web.embedded import Embedded
+from afterwards.web.runners import fleet_of, serving
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class Overrides:
 
     queues: frozenset[str] | None = None
     concurrency: int | None = None
-    grace: float | None = None  # seconds
+    grace: timedelta | None = None
     burst: bool = False
 
 
@@ -42,13 +44,16 @@ async def work(app: FastAPI, overrides: Overrides, health: Health) -> ExitCode:
         with _stop_on_signals() as stop:
             # As the first call of a server does, so that the lifespan is complete.
             app.middleware_stack = app.build_middleware_stack()
-            async with app.router.lifespan_context(app):
+            async with _lifespan(app):
                 health.live, health.ready = _checks(client)
                 await _until_done(app, client, stop, burst=overrides.burst)
     except UnsupportedEngine as error:
         raise UsageError(str(error)) from error
     except EngineError as error:
-        raise StoreUnreachable(f"the store cannot be opened: {error}") from error
+        failed = store_error(error, f"the store cannot be opened: {error}")
+        if isinstance(failed, StoreRefused) and is_supervised():
+            failed.code = ExitCode.REFUSED
+        raise failed from error
     except AfterwardsError as error:
         raise UsageError(str(error)) from error
     finally:
@@ -56,15 +61,49 @@ async def work(app: FastAPI, overrides: Overrides, health: Health) -> ExitCode:
     return ExitCode.FAILED if client.health.trouble else ExitCode.DONE
 
 
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Run the application's lifespan. Raises CommandError if the application's own code fails in it."""
+    lifespan = app.router.lifespan_context(app)
+    with _failing("starting"):
+        await lifespan.__aenter__()
+    try:
+        yield
+    except BaseException as error:
+        with _failing("ending", beside=error):
+            await lifespan.__aexit__(type(error), error, error.__traceback__)
+        raise
+    with _failing("ending"):
+        await lifespan.__aexit__(None, None, None)
+
+
+@contextmanager
+def _failing(doing: str, *, beside: BaseException | None = None) -> Iterator[None]:
+    """Raise CommandError for an exception of the application's own code. ``beside`` is one that is known already."""
+    try:
+        yield
+    except AfterwardsError:
+        raise
+    except Exception as error:
+        if error is beside or not own_frames(error):
+            raise
+        raise CommandError(f"{doing} the application failed: its lifespan raised {described(error)}") from error
+
+
 def _apply(overrides: Overrides, client: Client) -> None:
     options = client.options
+    if overrides.concurrency is not None and (fleet := fleet_of(client)) is not None:
+        raise UsageError(
+            f"-c: the tasks of this application run on a fleet (dispatch={name_of(fleet)}), and this process only "
+            "dispatches them: set how many run at once in the fleet"
+        )
     try:
         client.options = replace(
             options,
             worker=True,
             queues=options.queues if overrides.queues is None else overrides.queues,
             concurrency=options.concurrency if overrides.concurrency is None else overrides.concurrency,
-            grace=options.grace if overrides.grace is None else timedelta(seconds=overrides.grace),
+            grace=options.grace if overrides.grace is None else overrides.grace,
         )
     except InvalidOption as error:
         raise UsageError(str(error)) from error

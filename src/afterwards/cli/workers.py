@@ -29,7 +29,7 @@ class Team(NamedTuple):
 
 
 def workers(gone: All = False, as_json: AsJson = False, url: Url = None, app: App = None) -> None:
-    """List the live workers, and how much each of them runs.
+    """List the live workers, and how much each of them runs; and the processes that dispatch tasks to a fleet.
 
     The lag is how late its event loop was since its last sign of life.
     """
@@ -67,10 +67,22 @@ def _row(worker: LiveWorker, tasks: Sequence[Task], now: datetime) -> Sequence[s
         times.ago(worker.started_at, now),
         times.ago(worker.seen_at, now),
         "all" if worker.queues is None else ",".join(sorted(worker.queues)),
-        f"{len(tasks) + len(worker.running)}/{worker.slots}",
+        _load(worker, tasks),
         "" if worker.lag is None else f"{worker.lag.total_seconds() * 1000:.0f} ms",
-        "has left" if worker.has_left else "",
+        _standing(worker),
     ]
+
+
+def _load(worker: LiveWorker, tasks: Sequence[Task]) -> str:
+    """Return how much it runs, of how much it may: plain functions, too."""
+    runs = len(tasks) + len(worker.running)
+    return str(runs) if worker.dispatches else f"{runs}/{worker.slots}"
+
+
+def _standing(worker: LiveWorker) -> str:
+    if worker.has_left:
+        return "has left"
+    return "dispatches" if worker.dispatches else ""
 
 
 def _json(worker: LiveWorker, tasks: Sequence[Task]) -> dict[str, Any]:
@@ -85,6 +97,7 @@ def _json(worker: LiveWorker, tasks: Sequence[Task]) -> dict[str, Any]:
         "queues": None if worker.queues is None else sorted(worker.queues),
         "names": sorted(worker.names),
         "slots": worker.slots,
+        "dispatches": worker.dispatches,
         "lag": None if worker.lag is None else worker.lag.total_seconds(),
         "tasks": [{"id": task.id, "name": task.name, "started_at": times.iso(task.started_at)} for task in tasks],
         "plain": [

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import ref
 
@@ -12,8 +13,9 @@ from afterwards import engines, telemetry
 from afterwards.client.ids import randomness
 from afterwards.client.unawaited import UnawaitedWrites
 from afterwards.client.unfinished import not_finished
+from afterwards.core.clock_correction import put_back
 from afterwards.core.errors import EngineError, NotAsyncio, UnknownTask, WorkerUnfit
-from afterwards.core.lifecycle import HOLD
+from afterwards.core.lifecycle import HOLD, Start, start_at
 from afterwards.core.options import Options
 from afterwards.core.spans import LONGEST_SPAN
 from afterwards.core.task import Lease, NewTask, State, Task, task_id
@@ -71,7 +73,15 @@ class HeldBack(NamedTuple):
     """A stored task that waits for the end of its request, and then possibly for its ``run_at``."""
 
     lease: Lease
-    run_at: datetime | None
+    run_at: datetime | None = None
+    due: float | None = None  # the monotonic time of ``run_at``, if the caller asked for a delay
+
+    def start(self, now: datetime) -> Start:
+        """Return when it starts: a span if the clock was put back meanwhile, which made the delay longer."""
+        if self.run_at is None or self.due is None:
+            return self.run_at
+        left = timedelta(seconds=max(0.0, self.due - monotonic()))
+        return left if put_back(self.run_at - left, now) else self.run_at
 
 
 class Holding(Protocol):
@@ -97,6 +107,7 @@ class Client:
         self.health = Health()  # the worker's health
         self.plain_runs = PlainRuns()  # the plain functions that run for its requests
         self.application: ref[Any] | None = None  # the application that adds the tasks
+        self.context = copy_context()  # the installation's, in which attempts begin if no lifespan runs
         self.holding: set[Holding] = set()  # requests that currently hold tasks back
         self.unawaited = UnawaitedWrites()
         self._clock = clock
@@ -144,21 +155,23 @@ class Client:
         if engine is not None:
             await engine.__aexit__(None, None, None)
 
-    async def enqueue(self, tasks: Sequence[NewTask]) -> list[Task]:
-        """Store tasks, all or none. Tasks stored as leased to this process are held by its worker."""
+    async def enqueue(self, tasks: Sequence[NewTask], *, leased: bool = True) -> list[Task]:
+        """Store tasks, all or none. Tasks stored as leased to this process are held by its worker.
+
+        Not ``leased``: none of them is, so a cancel is sure to come before its start.
+        """
         running_loop()
         with telemetry.sending(tasks) as sent:
-            return await self._enqueue(sent)
+            return await self._enqueue(sent, self._local if leased else None)
 
-    async def _enqueue(self, tasks: Sequence[NewTask]) -> list[Task]:
+    async def _enqueue(self, tasks: Sequence[NewTask], worker: LocalWorker | None) -> list[Task]:
         engine = engines.shared(self.url)
         if self._entered is not engine:
             engine = await self.open()
-        worker = self._local
         if worker is None:
             stored = await engine.enqueue(tasks)
-            if not (self._looked or self.served):
-                await self._look_for_workers(engine)
+            if self.is_new_to_a_script:
+                await self.look_for_workers()
             return stored
         claim = worker.offer(len(tasks))
         leased: list[Task] = []
@@ -200,12 +213,13 @@ class Client:
         engine = await self.open()
         if (at_once := sum(one.run_at is None for one in held)) and (worker := self._local) is not None:
             worker.expect(at_once)
-        await engine.publish([(one.lease, one.run_at) for one in held])
+        now = self._clock()
+        await engine.publish([(one.lease, one.start(now)) for one in held])
 
     async def keep_back(self, held: Sequence[HeldBack]) -> None:
         """Hold tasks for another minute: their request has not ended."""
-        soon = self._clock() + HOLD
-        kept = [(one.lease, HOLD) for one in held if one.run_at is None or one.run_at < soon]
+        now = self._clock()
+        kept = [(one.lease, HOLD) for one in held if (start_at(one.start(now), now) or now) < now + HOLD]
         if kept:
             await (await self.open()).publish(kept)
 
@@ -227,14 +241,20 @@ class Client:
             return task
         raise UnknownTask(id)
 
-    async def _look_for_workers(self, engine: Engine) -> None:
-        """Log once if a script stores tasks where no worker has ever looked."""
+    @property
+    def is_new_to_a_script(self) -> bool:
+        """Return whether nobody has asked yet if the store ever had a worker, and no application says so."""
+        return not (self._looked or self.served)
+
+    async def look_for_workers(self) -> None:
+        """Log once if a script has stored tasks where no worker has ever looked. Never raises EngineError."""
         self._looked = True
         if not engines.is_shared(self.url):
             return
         with suppress(EngineError):  # the tasks are stored
-            if not await engine.workers(LONGEST_SPAN) and not await engine.find(WORKED_OFF):
-                telemetry.no_worker(engines.shown(self.url), in_a_file=engines.is_file(self.url))
+            async with engines.shared(self.url) as engine:
+                if not await engine.workers(LONGEST_SPAN) and not await engine.find(WORKED_OFF):
+                    telemetry.no_worker(engines.shown(self.url), in_a_file=engines.is_file(self.url))
 
     @property
     def _local(self) -> LocalWorker | None:

@@ -2,15 +2,13 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, Generic, NoReturn, TypeVar
-
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from typing import Generic, NoReturn, TypeVar
 
 from afterwards import telemetry
 from afterwards.client import steering
 from afterwards.client.client import Client
 from afterwards.client.steering import Filter
+from afterwards.client.waiting import run_awaited
 from afterwards.core.errors import (
     WAITS_FOR_THE_HANDLER,
     InvalidOption,
@@ -23,6 +21,7 @@ from afterwards.core.errors import (
 )
 from afterwards.core.record import TaskRecord
 from afterwards.core.redaction import redactor_of
+from afterwards.core.shown_as_id import ShownAsId
 from afterwards.core.spans import as_span
 from afterwards.core.task import State, Task
 from afterwards.core.text import is_unicode, shortened, shown
@@ -39,7 +38,7 @@ LONG = timedelta(seconds=5)
 """Time after which a warning is logged if a task waits for one that has not begun."""
 
 
-class TaskHandle(Generic[R]):
+class TaskHandle(ShownAsId, Generic[R]):
     """A task that was added: ask for its record, wait for its result, cancel it or run it again.
 
     It may be used in any process and event loop. Before the task is stored every method raises NotStored.
@@ -65,16 +64,19 @@ class TaskHandle(Generic[R]):
         """Wait for the function's result, and return it; ``timeout`` in seconds.
 
         Raises TaskFailed when the task failed or was cancelled, NotFinished on timeout. A task that waits here for
-        another one takes no slot meanwhile. Raises WaitsForItself if two tasks of this process wait for each other.
+        another one takes no slot meanwhile, but for functions with ``run_in="process"``. Raises WaitsForItself if two
+        tasks of this process wait for each other.
         """
         id, span = self._stored_id(), None if timeout is None else as_span(timeout, "timeout")
         waiting = current.get()
         if waiting is None:
+            await run_awaited(self._client, id, with_timeout=span is not None)
             task = await self._client.finished(id, span)
         else:
             with waiting.lending(), awaiting(waiting.context.id, id) as never_ends:
                 if never_ends:
                     await self._refuse_to_wait(id, waiting)
+                await run_awaited(self._client, id, with_timeout=span is not None)
                 task = await self._finished(id, span, waiting)
         if task.state is not State.SUCCEEDED:
             raise TaskFailed(redactor_of(task).text(_why_no_result(task)))
@@ -100,31 +102,6 @@ class TaskHandle(Generic[R]):
         id = self._stored_id()
         if not await steering.delete(await self._client.open(), Filter(ids=(id,))):
             raise WrongState(id, (await self._client.get(id)).state, "only a finished task can be deleted")
-
-    def as_json(self) -> dict[str, str]:
-        """Return what a path operation answers with when it returns the handle: ``{"id": ...}``."""
-        return {"id": self.id}
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Let a path operation return a handle, also within a model. It is written only, never read."""
-        return core_schema.custom_error_schema(
-            core_schema.is_instance_schema(cls),
-            custom_error_type="task_handle",
-            custom_error_message=(
-                "a TaskHandle cannot be read: take the id of the task as text, and ask with `await tasks.get(id)`"
-            ),
-            serialization=core_schema.plain_serializer_function_ser_schema(cls.as_json),
-        )
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {
-            "title": "TaskHandle",
-            "type": "object",
-            "properties": {"id": {"title": "Id", "type": "string", "format": "uuid"}},
-            "required": ["id"],
-        }
 
     @property
     def client(self) -> Client:

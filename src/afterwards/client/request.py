@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from afterwards import telemetry
@@ -75,8 +76,7 @@ class RequestTasks:
             if not new.held:
                 self.client.start(task)
             elif task.state is not State.WAITING:
-                asked = asked_for(new, task.created_at) if new.run_at or new.wait else None
-                held.append(HeldBack(task.lease, asked if asked and asked > task.created_at else None))
+                held.append(_held_back(new, task))
         if held and self.holds:
             self.held += held
             self.client.holding.add(self)
@@ -159,9 +159,22 @@ class RequestTasks:
             telemetry.engine_trouble("publish a request's tasks, which start within a minute", error, timedelta())
 
 
-def in_line(calls: Iterable[UnstoredCall], request: RequestTasks) -> Iterator[NewTask]:
-    """Make the tasks of calls. Each is the successor of the one before it, except for calls outside the chain."""
-    last, held = request.last, request.holds
+def _held_back(new: NewTask, task: Task) -> HeldBack:
+    if not (new.run_at or new.wait):  # the usual case
+        return HeldBack(task.lease)
+    asked = asked_for(new, task.created_at)
+    if asked <= task.created_at:
+        return HeldBack(task.lease)
+    due = None if new.run_at or new.wait is None else monotonic() + new.wait.total_seconds()
+    return HeldBack(task.lease, asked, due)
+
+
+def in_line(calls: Iterable[UnstoredCall], request: RequestTasks, *, held: bool | None = None) -> Iterator[NewTask]:
+    """Make the tasks of calls. Each is the successor of the one before it, except for calls outside the chain.
+
+    ``held`` says whether they wait until they are published; by default as the request does.
+    """
+    last, held = request.last, request.holds if held is None else held
     for call in calls:
         after = last if call.chained else None
         yield call.new_task(request.client, origin=request.origin, after=after, held=held, answered=request.answered)

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,10 @@ from afterwards.client.client import Client
 from afterwards.client.handle import TaskHandle
 from afterwards.client.request import RequestTasks, in_line
 from afterwards.client.session_call import Joining, Standing
-from afterwards.core.errors import EngineError, InvalidOption, QueueFull
+from afterwards.client.unawaited import Write
+from afterwards.core.errors import EngineError, EngineUnavailable, InvalidOption, QueueFull
 from afterwards.core.task import NewTask, Task
-from afterwards.engine import Answer
+from afterwards.engine import Answer, CommitMode
 from afterwards.engine import Joined as JoinedEngine
 
 if TYPE_CHECKING:  # SQLAlchemy is optional; with a session it is loaded already
@@ -53,11 +55,11 @@ def join(session: Any, joining: Joining, request: RequestTasks) -> None:
     _attach(found).add(request, joining)
 
 
-def join_alone(session: Any, new: NewTask, handle: TaskHandle[Any], request: RequestTasks) -> Joining:
+def join_alone(session: Any, alone: "Alone") -> Joining:
     """Register a call that belongs to no request: the session's commit stores it."""
-    alone = Alone(new, handle, request)
     joining = Joining(alone, alone.released, independent=True)
-    join(session, joining, request)
+    joining.clean_up = alone.clean_up
+    join(session, joining, alone.request)
     return joining
 
 
@@ -66,10 +68,13 @@ class Alone:
 
     chained = False
 
-    def __init__(self, new: NewTask, handle: TaskHandle[Any], request: RequestTasks) -> None:
+    def __init__(
+        self, new: NewTask, handle: TaskHandle[Any], request: RequestTasks, clean_up: Write | None = None
+    ) -> None:
+        self.request = request
+        self.clean_up = clean_up  # deletes the files written for it, if it makes no task
         self._new = new
         self._handle = handle
-        self._request = request
         self.id = new.id
         self.name = new.name
         self.mark_stored = handle.mark_stored
@@ -79,16 +84,18 @@ class Alone:
         return self._new
 
     def released(self) -> None:
-        self._request.start_write(self._store)
+        self.request.start_write(self._store)
 
     async def _store(self) -> None:
         try:
-            [stored] = await self._request.client.enqueue([self._new])
+            [stored] = await self.request.client.enqueue([self._new])
         except (EngineError, QueueFull) as error:
             telemetry.lost_after_commit(error, [self.name])
         else:
-            self._request.stored([self._new], [stored])
+            self.request.stored([self._new], [stored])
             self.mark_stored(stored.id)
+            if self.clean_up and stored.id != self.id:  # another task stands for it
+                await self.clean_up()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,14 @@ class Inserted:
             one.become(Standing.STORED)
         self.request.stored(self.tasks, self.stored)
         self.joined.committed()
+        client = self.request.client
+        if client.is_new_to_a_script:
+            with suppress(EngineUnavailable):  # the commit has succeeded
+                self.request.start_write(client.look_for_workers)
+        for one, task in zip(self.joining, self.stored, strict=True):
+            if one.clean_up and task.id != one.call.id:  # another task stands for it
+                with suppress(EngineUnavailable):  # the commit has succeeded
+                    self.request.start_write(one.clean_up)
 
 
 class Attached:
@@ -113,6 +128,7 @@ class Attached:
 
     def __init__(self, session: "Session") -> None:
         self.session = ref(session)  # a weak reference: the session refers to this
+        self.heard_of_flushes = False  # it was not attached within the flush that goes on
         self._waiting: dict[RequestTasks, list[Joining]] = {}
         self._inserted: list[Inserted] = []
 
@@ -145,6 +161,10 @@ class Attached:
             one.become(Standing.RELEASED)
         for tell in dict.fromkeys(one.released for one in released):
             tell()
+
+    def say_who_decides(self) -> None:
+        """Log that the transaction of the session's connection decides on the tasks, and not this commit."""
+        telemetry.committed_by_another([one.call.name for one in self._all() if one.waits])
 
     def rolled_back(self) -> None:
         _become(Standing.ROLLED_BACK, self._take())
@@ -187,6 +207,16 @@ class BoundTransaction:
         except UnboundExecutionError:  # each of its tables has its own database
             return ""
 
+    @property
+    def commit_mode(self) -> CommitMode:
+        from sqlalchemy import TwoPhaseTransaction  # with a session it is loaded already
+
+        connection = self._session.connection()
+        if getattr(connection.connection.dbapi_connection, "autocommit", None) is True:  # of sqlite3 it is a number
+            return CommitMode.ONE_BY_ONE
+        is_prepared = isinstance(connection.get_transaction(), TwoPhaseTransaction)
+        return CommitMode.IN_TWO_PHASES if is_prepared else CommitMode.TOGETHER
+
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> Answer:
         connection = self._session.connection()
         if connection.dialect.paramstyle == "numeric_dollar":  # asyncpg's; engines write %s for PostgreSQL's drivers
@@ -220,8 +250,26 @@ def _listen(session: "Session") -> None:
         event.listen(session, name, told)
 
 
+def _before_flush(session: "Session", *_: Any) -> None:
+    if attached := _attached(session):
+        attached.heard_of_flushes = True
+
+
+def _after_flush(session: "Session", *_: Any) -> None:
+    """Insert calls that were the first ones of their session and were added in a flush: it may be the commit's own."""
+    if (attached := _attached(session)) and not attached.heard_of_flushes:
+        attached.heard_of_flushes = True
+        _insert(session, attached)
+
+
 def _before_commit(session: "Session") -> None:
-    if (attached := _attached(session)) and not session.in_nested_transaction():
+    if attached := _attached(session):
+        session.flush()  # as the commit does next: events of this flush may add tasks
+        _insert(session, attached)
+
+
+def _insert(session: "Session", attached: Attached) -> None:
+    if not session.in_nested_transaction():
         attached.insert(session)
 
 
@@ -229,6 +277,8 @@ def _after_commit(session: "Session") -> None:
     if attached := _attached(session):
         nested = session.get_nested_transaction()
         if nested is None:
+            if _is_part_of_another_transaction(session):
+                attached.say_who_decides()
             attached.committed()
         else:
             attached.savepoint_released(id(nested), _savepoint_around(nested))
@@ -248,11 +298,21 @@ def _after_transaction_end(session: "Session", transaction: "SessionTransaction"
 
 
 _TOLD: Mapping[str, Callable[..., None]] = {
+    "before_flush": _before_flush,
+    "after_flush_postexec": _after_flush,
     "before_commit": _before_commit,
     "after_commit": _after_commit,
     "after_rollback": _after_rollback,
     "after_transaction_end": _after_transaction_end,
 }
+
+
+def _is_part_of_another_transaction(session: "Session") -> bool:
+    """Return True if a session that has committed is bound to a connection whose own transaction goes on."""
+    from sqlalchemy import Connection  # with a session it is loaded already
+
+    bind = session.bind
+    return isinstance(bind, Connection) and bind.in_transaction()
 
 
 def _savepoint_around(nested: "SessionTransaction") -> int | None:

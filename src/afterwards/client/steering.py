@@ -6,6 +6,7 @@ The command line, the dashboard and ``Afterwards`` use the same functions, on an
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import dropwhile
 from typing import NamedTuple, TypeVar
 
 from afterwards.core.errors import UnknownTask
@@ -19,6 +20,9 @@ PAGE = 100
 
 MOST_LISTED = 1000
 """The most tasks in one page."""
+
+MOST_CHARACTERS = 4_000_000
+"""Characters of stored values after which a page ends: a hundred tasks may have thirty megabytes."""
 
 MOST_COUNTED = 100_000
 """Matching tasks are counted up to this number, and as many are changed by one call."""
@@ -73,12 +77,36 @@ async def listed(engine: Engine, wanted: Filter, *, limit: int = PAGE, before: s
 async def continued(engine: Engine, wanted: Filter, *, limit: int = PAGE, before: str | None = None) -> Page:
     """Return a page as ``listed``, for somebody who may ask for it much later than for the page before.
 
-    Raises UnknownTask if the task to continue below was deleted meanwhile, because the list would seem to end there.
+    It ends early, after one task at least, when its tasks are large. Raises UnknownTask if the task to continue below
+    was deleted meanwhile, because the list would seem to end there.
     """
-    page = await listed(engine, wanted, limit=limit, before=before)
+    page = await _within_characters(engine, wanted, limit, before)
     if before is not None and not page.tasks and all(task.id != before for task in await engine.get([before])):
         raise UnknownTask(before)
     return page
+
+
+async def _within_characters(engine: Engine, wanted: Filter, limit: int, before: str | None) -> Page:
+    tasks: list[Task] = []
+    size = 0
+    while True:
+        page = await listed(engine, wanted, limit=min(limit - len(tasks), PAGE), before=before)
+        for task in page.tasks:
+            tasks.append(task)
+            size += _size(task)
+            if size >= MOST_CHARACTERS:
+                return Page(tasks, page.next if task is page.tasks[-1] else task.id)
+        if page.next is None and not page.tasks and tasks:
+            return Page(tasks, before)  # the last one was deleted meanwhile: whoever continues is told
+        if page.next is None or len(tasks) >= limit:
+            return Page(tasks, page.next)
+        before = page.next
+
+
+def _size(task: Task) -> int:
+    """Return the characters of what may be large in a list."""
+    texts = (task.arguments, task.result, task.context, *(failure.message for failure in task.failures))
+    return sum(len(text) for text in texts if text)
 
 
 async def counted(engine: Engine, wanted: Filter, *, most: int = MOST_COUNTED) -> int:
@@ -130,20 +158,44 @@ async def _ids(engine: Engine, wanted: Filter) -> list[str]:
 
 
 async def pages(engine: Engine, query: Query) -> AsyncIterator[Sequence[Task]]:
-    """Yield all tasks that match, ``query.limit`` at a time, also while others delete some of them."""
+    """Yield all tasks that match, ``query.limit`` at a time, also while others delete some or all of those yielded.
+
+    A record whose id cannot be read has none, and so tells no place to go on. After a page without any id, it ends.
+    """
+    yielded: list[str] = []
     page = await engine.find(query)
     while page:
         yield page
-        page = await _below(engine, query, page)
+        named = [task.id for task in page if task.id]
+        if not named:
+            return
+        yielded += named
+        below = await _below(engine, query, yielded)
+        page = below if page[-1].id else [*dropwhile(lambda task: not task.id, below)]  # those were yielded, too
 
 
-async def _below(engine: Engine, query: Query, page: Sequence[Task]) -> list[Task]:
-    """Return the page after this one. If its last task was deleted meanwhile, continue after an earlier one."""
-    for last in reversed(page):
-        found = await engine.find(replace(query, before=last.id))
-        if found or await engine.get([last.id]):
+async def _below(engine: Engine, query: Query, yielded: Sequence[str]) -> list[Task]:
+    """Return the page after these tasks. If the last one was deleted meanwhile, continue below the last that is left.
+
+    If none is left, everything that matches is still to come.
+    """
+    last: str | None = yielded[-1]
+    while last is not None:
+        found = await engine.find(replace(query, before=last))
+        if found or await engine.get([last]):
             return found
-    return []
+        last = await _last_left(engine, yielded)
+    return await engine.find(query)
+
+
+async def _last_left(engine: Engine, ids: Sequence[str]) -> str | None:
+    for end in range(len(ids), 0, -_PIECE):
+        piece = ids[max(0, end - _PIECE) : end]
+        left = {task.id for task in await engine.get(piece)}
+        for id in reversed(piece):
+            if id in left:
+                return id
+    return None
 
 
 def _pieces(ids: Sequence[str]) -> Iterator[Sequence[str]]:

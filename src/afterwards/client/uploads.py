@@ -14,7 +14,7 @@ from afterwards.client.client import Client
 from afterwards.client.request import request_tasks
 from afterwards.core.errors import EngineError, FileTooLarge, TooLarge, UnstorableArgument
 from afterwards.core.serialization.files import CHUNK, CHUNKS_AT_ONCE, StoredFile
-from afterwards.core.task import NewTask
+from afterwards.core.task import NewTask, Task
 from afterwards.engine import Chunk
 
 UNSTORABLE = (TooLarge, UnstorableArgument)
@@ -60,8 +60,16 @@ async def files_stored(tasks: Sequence[NewTask], uploads: Sequence["Uploads"], c
         raise
 
 
+async def delete_unused(uploads: Sequence["Uploads"], stored: Sequence[Task], client: Client) -> None:
+    """Delete the files of calls that other tasks answered: nothing reads them."""
+    kept = {task.id for task in stored} if uploads else ()
+    if unused := [one for one in uploads if one.task not in kept]:
+        with CancelScope(shield=True):
+            await delete_files(unused, client)
+
+
 async def delete_files(uploads: Iterable["Uploads"], client: Client) -> None:
-    """Delete the files of calls that were not stored. Files that cannot be deleted now are deleted after a day."""
+    """Delete the files of calls that made no task. Files that cannot be deleted now are deleted after a day."""
     with suppress(EngineError):
         engine = await client.open()
         await engine.delete_files([one.forget() for one in uploads])
@@ -81,8 +89,8 @@ class Uploads:
 
     def __init__(self, name: str, task: str, client: Client) -> None:
         self.failed = False  # they can never be stored: retrying is useless
+        self.task = task  # the id with which its call is to be stored
         self._name = name
-        self._task = task
         self._client = client
         self._limit = client.options.max_file_size
         self._files: list[Named] = []
@@ -117,9 +125,9 @@ class Uploads:
             raise
 
     def forget(self) -> str:
-        """Mark the files of a refused call as not stored. Return the id of the task whose files can be deleted."""
+        """Mark the files of a call that made no task as not stored. Return the id under which they can be deleted."""
         self._stored = 0
-        return self._task
+        return self.task
 
     async def _store(self, named: Named) -> None:
         engine = await self._client.open()
@@ -130,7 +138,7 @@ class Uploads:
                 self._check_size(named.parameter, size)  # whatever was declared of it, or written to it, before
                 await engine.write_chunks(
                     [
-                        Chunk(file=named.stored.id, task=self._task, number=at, content=content)
+                        Chunk(file=named.stored.id, task=self.task, number=at, content=content)
                         for at, content in enumerate(contents, number)
                     ]
                 )

@@ -7,7 +7,7 @@ from typing import Self
 
 from afterwards.core.limits import Limit
 from afterwards.core.routing import Route
-from afterwards.core.task import NewTask, Task
+from afterwards.core.task import Lease, NewTask, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,7 @@ class Claim:
     suspects: int = 1  # the most suspects to take: tasks that may have been running when a worker was lost
     limits: Mapping[str, Limit] = field(default_factory=dict)  # of those task functions that have any
     ids: frozenset[str] | None = None  # only these tasks; those of them that are set aside are brought back first
+    starts: frozenset[Lease] | None = None  # only these attempts, which were dispatched; they are on their way no more
 
     def serves(self, task: NewTask | Task) -> bool:
         """Return whether the worker may take this task."""

@@ -52,7 +52,7 @@ class WrappedTaskFunction(AfterwardsError, TypeError):
 
 
 class NotAFunction(AfterwardsError, TypeError):
-    """Something other than a function was added, such as the result of calling one."""
+    """Something was added that is no function to run later, such as the result of calling one, or ``chain``."""
 
 
 class DuplicateName(AfterwardsError, ValueError):
@@ -117,7 +117,7 @@ class UnstorableArgument(AfterwardsError, TypeError):
 
 
 class RefusedArgument(UnstorableArgument):
-    """An argument that a client may have sent holds what JSON cannot. In a request it is answered with 422."""
+    """An argument that a client may have sent holds what JSON cannot, or breaks a rule. A request gets 422."""
 
 
 class UnstorableContext(AfterwardsError, TypeError):
@@ -325,6 +325,30 @@ class EngineError(AfterwardsError):
 
 class EngineUnavailable(EngineError):
     """The engine is unavailable. It is unknown whether the operation took effect; a retry may succeed."""
+
+
+class BrokerUnavailable(AfterwardsError, ConnectionError):
+    """Celery's broker did not accept the call of a Celery task. In a request it is answered with 503.
+
+    It is unknown whether a broker that did not answer in time has accepted the call.
+    """
+
+    def __init__(self, task: str, broker: str, reason: str) -> None:
+        super().__init__(
+            f'Celery task "{task}" was not sent: the broker {broker} did not accept it ({reason}). Send it again when '
+            "the broker answers"
+        )
+        self.task = task
+        self.broker = broker  # without its password
+        self.reason = reason
+
+
+class NoResultBackend(AfterwardsError, RuntimeError):
+    """A Celery task keeps neither state nor result, so its handle cannot be asked for them."""
+
+    def __init__(self, task: str, problem: str) -> None:
+        super().__init__(f'Celery task "{task}" {problem}')
+        self.task = task
 
 
 class WorkerUnfit(EngineError):

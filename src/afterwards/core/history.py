@@ -43,12 +43,13 @@ def with_logs(task: Task, logs: Sequence[LogLine]) -> Task:
 def late(task: Task, settled: Settled, now: datetime) -> Failure | None:
     """Return the record of a refused end, None if it needs none.
 
-    It needs one if the attempt was recorded as crashed meanwhile. Any other refused end was stored before, by a call
-    that was repeated because its answer was lost. So was that of an attempt whose worker says itself that it crashed.
+    It needs one if the attempt had begun and was recorded as crashed meanwhile. Any other refused end was stored
+    before, by a call that was repeated because its answer was lost. So was that of an attempt whose worker says itself
+    that it crashed.
     """
     kinds = {failure.kind: failure for failure in task.failures if failure.attempt == settled.lease.attempt}
     is_crash = settled.failure is not None and settled.failure.kind is FailureKind.CRASHED
-    if FailureKind.CRASHED not in kinds or FailureKind.LATE in kinds or settled.lost or is_crash:
+    if FailureKind.CRASHED not in kinds or FailureKind.LATE in kinds or settled.lost or is_crash or not settled.begun:
         return None
     return Failure(
         attempt=settled.lease.attempt,

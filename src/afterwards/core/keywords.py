@@ -36,7 +36,8 @@ class CallSettings(TypedDict, total=False):
     retries: int | Retry
     """The number of additional runs after failures. ``Retry(...)`` also sets the waits and the exceptions."""
     timeout: float | timedelta | None
-    """Seconds that one attempt may take. A ``def`` function in a thread cannot be stopped: it times out on return."""
+    """Seconds that one attempt may take, with its dependencies. A ``def`` function in a thread cannot be stopped: it
+    times out on return, and its dependencies and a coroutine that it returns have as many seconds for themselves."""
     retention: float | timedelta | None
     """Seconds that the record is kept after the task has finished."""
     expires: float | timedelta | None

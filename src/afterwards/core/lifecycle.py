@@ -193,11 +193,12 @@ def put_right(task: Task, since: datetime | None, now: datetime, lease: timedelt
     """Return the task after a correction of the clock. Its waits start now.
 
     ``since`` is when the wait for its ``run_at`` began; it is None for a task that waits for an instant that the
-    caller chose. A lease ends as if it were renewed now for the span ``lease``.
+    caller chose. A lease ends as if it were renewed now for the span ``lease``. A task that ended later than now ended
+    now.
     """
     run_at, expires_at, lease_until = task.run_at, task.expires_at, task.lease_until
     if task.state.finished:
-        return task
+        return _ended_no_later(task, now)
     if task.state in (State.SCHEDULED, State.WAITING) and run_at and since and put_back(since, now):
         run_at -= since - now
     if expires_at and put_back(task.created_at, now):
@@ -240,6 +241,13 @@ def _recorded(task: Task, failure: Failure, now: datetime) -> Task:
         finished_at=now,
         failures=(failure,),
     )
+
+
+def _ended_no_later(task: Task, now: datetime) -> Task:
+    if task.finished_at is None or not put_back(task.finished_at, now):
+        return task
+    started_at = task.started_at and corrected(task.started_at, now)  # an attempt ends no earlier than it began
+    return replace(task, created_at=corrected(task.created_at, now), started_at=started_at, finished_at=now)
 
 
 def _due(task: Task, now: datetime) -> Task:

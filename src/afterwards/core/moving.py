@@ -18,6 +18,7 @@ from afterwards.core.limits import Start
 from afterwards.core.progress import Progress
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.storing import Key, KeyKind, Loaded, keys_of
+from afterwards.core.tallies import Tally
 from afterwards.core.task import State, Task
 
 MOST_BYTES: Final = 4 * 1024 * 1024
@@ -66,6 +67,7 @@ class Batch:
     paused: Paused = NOTHING_PAUSED  # without schedules, whose pauses they contain
     schedules: tuple[StoredSchedule, ...] = ()
     starts: tuple[Start, ...] = ()
+    tallies: tuple[Tally, ...] = ()  # a minute may be in several batches: its counts are added
     chunks: tuple[MovedChunk, ...] = ()
     tasks: tuple[MovedTask, ...] = ()  # newest first
     beyond: str = ""  # where the engine goes on; only it knows the meaning
@@ -73,7 +75,8 @@ class Batch:
     @property
     def is_empty(self) -> bool:
         """Return True if it has no records: it only says where the engine goes on."""
-        return not (self.tasks or self.chunks or self.starts or self.schedules or self.paused != NOTHING_PAUSED)
+        some = self.tasks or self.chunks or self.starts or self.tallies or self.schedules
+        return not some and self.paused == NOTHING_PAUSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,14 @@ class Arrived:
     stored: Sequence[MovedTask] = ()
     known: Sequence[str] = ()  # the ids of those that it has already, which are left unchanged
     without_keys: Sequence[str] = ()  # the ids of those whose unique or idempotency key another task has
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutBack:
+    """A batch that is stored again where it came from."""
+
+    batch: Batch
+    arrived: Arrived
 
 
 def needed_ids(tasks: Iterable[MovedTask]) -> list[str]:

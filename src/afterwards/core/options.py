@@ -1,6 +1,7 @@
 """Options of an installation, of a task function and of one call, and their validation."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -20,6 +21,17 @@ from afterwards.core.spelling import check_known
 from afterwards.core.text import shown
 
 MOST_PRIORITY = 100
+
+MOST_AT_ONCE = 100_000
+"""Most tasks that one process may be told to run at once: room is made for each."""
+
+LONGEST_LEASE = timedelta(hours=1)
+"""The longest time without renewal for which a lease may hold.
+
+Leases are renewed while a task runs, so a long task needs no long one. A worker that starts cannot know the others'
+``lease``: it takes leases that end more than three hours after its own would for those of a clock that was ahead
+(``lifecycle.put_right``). With this maximum, no lease of a clock that was right ends so late.
+"""
 
 NO_RETRY = Retry()
 
@@ -154,8 +166,9 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.concurrency is not None:
-            _check_count("concurrency", self.concurrency)
-        for name in ("threads", "max_file_size", "max_streams"):
+            _check_count("concurrency", self.concurrency, MOST_AT_ONCE)
+        _check_count("threads", self.threads, MOST_AT_ONCE)
+        for name in ("max_file_size", "max_streams"):
             _check_count(name, getattr(self, name))
         _check_most_queued(self.max_queued)
         for variable in self.propagate:
@@ -184,6 +197,10 @@ def lease_of(value: float | timedelta) -> timedelta:
     lease = as_span(value, "lease")
     if lease < timedelta(seconds=0.3):
         raise InvalidOption(f"lease={value!r}: three heartbeats must fit into it; 0.3 seconds at least")
+    if lease > LONGEST_LEASE:
+        raise InvalidOption(
+            f"lease={value!r}: an hour at most; it is renewed while a task runs, so a long task needs no long lease"
+        )
     return lease
 
 
@@ -195,9 +212,11 @@ def _check_most_queued(most: int | Mapping[str, int] | None) -> None:
             _check_count("max_queued", count)
 
 
-def _check_count(name: str, value: object) -> None:
+def _check_count(name: str, value: object, most: int = sys.maxsize) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidOption(f"{name}={value!r}: give a whole number, at least 1")
+        raise InvalidOption(f"{name}={shown(value)}: give a whole number, at least 1")
+    if value > most:
+        raise InvalidOption(f"{name}={shown(value)}: give a whole number from 1 to {most:,}")
 
 
 def optional_span(value: float | timedelta | None, name: str) -> timedelta | None:

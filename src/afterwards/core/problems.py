@@ -16,6 +16,7 @@ class ProblemKind(StrEnum):
     ARGUMENTS = "arguments"
     OPTIONS = "options"  # those that the call set for itself
     CONTEXT = "context"  # the values of context variables
+    WORKER = "worker"  # of a fleet: none that lives would take it
     RECORD = "record"  # the whole row: a later version wrote it, or it is damaged
 
 

@@ -13,8 +13,11 @@ LEAST_JUMP = timedelta(seconds=1)
 LEAST_PAUSE = timedelta(seconds=5)
 """The shortest time without an observation that counts as a pause of this process, however short the lease."""
 
-STARTUP_WAIT = timedelta(seconds=2)
-"""The wait of a new process before it reclaims. Other workers notice an outage, and renew, within a second."""
+TIME_TO_NOTICE = timedelta(seconds=2)
+"""The time that every worker has to notice a clock jump or an outage, and to renew: they look once a second.
+
+A new process waits as long before it reclaims.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,7 @@ class QuietPeriod:
 
 def at_start(lease: timedelta, now: datetime, steady: float) -> QuietPeriod:
     """Return the state of a process that has just started."""
-    since = steady - max(0.0, _required(lease) - STARTUP_WAIT.total_seconds())
+    since = steady - (_required(lease) - TIME_TO_NOTICE.total_seconds())
     return QuietPeriod(lease=lease, since=since, steady=steady, offset=now.timestamp() - steady)
 
 
@@ -55,5 +58,8 @@ def interrupted(before: QuietPeriod, steady: float) -> QuietPeriod:
 
 
 def _required(lease: timedelta) -> float:
-    """Return the required length in seconds: half a lease, which a live worker renews three times in its span."""
-    return lease.total_seconds() / 2
+    """Return the required length in seconds: half a lease, which a live worker renews three times in its span.
+
+    Others may have longer leases, and renew them at once only after they have noticed the jump or the outage.
+    """
+    return max(lease / 2, TIME_TO_NOTICE).total_seconds()

@@ -8,9 +8,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
+from afterwards.core.literals import Literals
 from afterwards.core.task import Failure, Task
+from afterwards.core.urls import without_passwords
 
 HIDDEN: Final = "[hidden]"
 """The text in place of a secret."""
@@ -45,11 +47,17 @@ class Redactor:
             *(text for name, value in arguments.items() for text in self._texts(name, value)),
             *self._texts(RETURN, result),
         ]
-        self._forms = sorted({form for text in found for form in _forms(text)}, key=len, reverse=True)
-        self._long = [form for form in self._forms if len(form) > _MOST_COMPILED]
-        short = self._forms[len(self._long) :]
-        self._short = re.compile("|".join(map(re.escape, short))) if short else None
-        self._pieces = {piece for form in self._forms for piece in _pieces(form)}
+        self._forms = frozenset(form for text in found for form in _forms(text))
+        self._short = Literals((form for form in self._forms if len(form) <= _SHORT), HIDDEN)
+        self._long: dict[str, list[str]] = {}  # by their ends: keys of one kind often begin alike
+        for form in self._forms:
+            if len(form) > _SHORT:
+                self._long.setdefault(form[-_PIECE:], []).append(form)
+        self._pieces = {piece for form in self._forms for piece in _pieces(form, _PIECE)}
+        self._tiny = [form for form in self._forms if len(form) < _PIECE]
+        self._is_small = len(self._tiny) <= _FEW and len(self._pieces) <= _MANY
+        large = (form for form in self._forms if self._is_small and len(form) >= _PIECE)
+        self._grams = {gram for form in large for gram in _pieces(form, _GRAM)}
 
     def arguments(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return arguments by parameter, with every secret hidden."""
@@ -61,12 +69,11 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return a text without the texts of the secrets, parts of long ones, and passwords in URLs."""
-        shown = text
-        if found := [re.escape(form) for form in self._long if form in text]:
-            shown = re.sub("|".join(found), HIDDEN, shown)
-        if self._short is not None:
-            shown = self._short.sub(HIDDEN, shown)
-        return _in_urls(_without_pieces(shown, self._pieces) if self._pieces else shown)
+        if not self._may_be_in(text):
+            return without_passwords(text, HIDDEN)
+        shown = Literals(self._long_in(text), HIDDEN).replaced(text) if self._long else text
+        shown = self._short.replaced(shown)
+        return without_passwords(_without_pieces(shown, self._pieces) if self._pieces else shown, HIDDEN)
 
     def failure(self, failure: Failure) -> Failure:
         """Return a failure without the texts of the secrets."""
@@ -82,6 +89,22 @@ class Redactor:
             case dict():
                 return {self.text(key): self.value(part) for key, part in value.items()}
         return HIDDEN if type(value) in (int, float) and str(value) in self._forms else value
+
+    def _may_be_in(self, text: str) -> bool:
+        """Return False if a text certainly has no secret, as nearly all have none. It is known quickly."""
+        if not self._forms:
+            return False
+        if not self._is_small or any(form in text for form in self._tiny):
+            return True
+        # Wherever a piece stands, one of these grams is within it.
+        places = range(0, len(text) - _GRAM + 1, _PIECE - _GRAM + 1)
+        return any(text[at : at + _GRAM] in self._grams for at in places)
+
+    def _long_in(self, text: str) -> list[str]:
+        """Return the long forms that a text contains."""
+        pieces = (text[at : at + _PIECE] for at in range(_SHORT + 1 - _PIECE, len(text) - _PIECE + 1))
+        ends = {piece for piece in pieces if piece in self._long}
+        return [form for end in ends for form in self._long[end] if form in text]
 
     def _part(self, place: str, value: Any) -> Any:
         if place in self._secrets or (place != RETURN and says_secret(place)):
@@ -162,12 +185,19 @@ def _leaves(value: Any) -> Iterator[str]:
 
 def _forms(text: str) -> Iterator[str]:
     """Yield the forms in which messages, logs and tracebacks show a text, each with some characters at least."""
-    shown = [text, text.strip(), *(line.strip() for line in text.splitlines()), *_decoded(text)]
-    for one in shown:
-        escaped = (repr(one)[1:-1], json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1])
-        for form in (one, *escaped, quote(one, safe="", errors="replace"), quote_plus(one, errors="replace")):
-            if len(form) >= SHORTEST:
-                yield form
+    for one in {text, text.strip(), *(line.strip() for line in text.splitlines()), *_decoded(text)}:
+        yield from (form for form in _shown(one) if len(form) >= SHORTEST)
+
+
+def _shown(text: str) -> Collection[str]:
+    """Return a text as it is, in Python, in JSON, and in a URL."""
+    if _IS_SAME_EVERYWHERE.fullmatch(text):
+        return (text,)
+    in_url = quote(text, safe="", errors="replace")
+    in_form = in_url.replace("%20", "+")
+    if _IS_SAME_IN_CODE.fullmatch(text):
+        return (text, in_url, in_form)
+    return (text, repr(text)[1:-1], _JSON.encode(text)[1:-1], _UNICODE_JSON.encode(text)[1:-1], in_url, in_form)
 
 
 def _decoded(text: str) -> Iterable[str]:
@@ -179,12 +209,12 @@ def _decoded(text: str) -> Iterable[str]:
         return ()
 
 
-def _pieces(form: str) -> Iterator[str]:
+def _pieces(form: str, size: int) -> Iterator[str]:
     """Yield all pieces of a long secret: libraries shorten long values, and some wrap them."""
     ends = (form,) if len(form) <= 2 * _MOST_INDEXED else (form[:_MOST_INDEXED], form[-_MOST_INDEXED:])
     for end in ends:
-        for start in range(len(end) - _PIECE + 1):
-            yield end[start : start + _PIECE]
+        for start in range(len(end) - size + 1):
+            yield end[start : start + size]
 
 
 def _without_pieces(text: str, pieces: Collection[str]) -> str:
@@ -203,34 +233,28 @@ def _without_pieces(text: str, pieces: Collection[str]) -> str:
     return "".join([*shown, text[done:]])
 
 
-def _in_urls(text: str) -> str:
-    """Hide passwords and secret parameters in the URLs of a text."""
-    if "=" not in text and "@" not in text:
-        return text
-    return _in_parameters(_URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text))
-
-
-def _in_parameters(text: str) -> str:
-    """Hide the values of secret parameters. It takes time in proportion to the text, whatever somebody has written."""
-    shown: list[str] = []
-    done = 0
-    for name in _URL_PARAMETER.finditer(text):
-        if name.start() >= done and _SECRET_PARAMETER.search(name[0]):
-            shown += [text[done : name.end()], HIDDEN]
-            done = _URL_VALUE.match(text, name.end()).end()  # type: ignore[union-attr]  # it may be empty
-    return "".join([*shown, text[done:]])
-
-
-_MOST_COMPILED: Final = 40
-"""Characters of a form that is always compiled. All forms of a long secret take a hundred times as long to compile as
-to look for in a text, where they rarely are."""
+_SHORT: Final = 40
+"""Characters of a form that is always looked for. A longer one is only looked for if a text has its end."""
 
 _PIECE: Final = 12
 """Characters of a secret that are hidden, wherever they stand together."""
 
+_GRAM: Final = 6
+"""Characters that are enough to tell that a text has no piece."""
+
+_FEW: Final = 50
+"""Forms that are looked for one after the other."""
+
+_MANY: Final = 20_000
+"""Pieces, with more of which it takes longer to prepare a quick look than it saves: other values are small then."""
+
 _MOST_INDEXED: Final = 4096
 """Characters at the beginning and at the end of a very long secret whose pieces are looked for."""
 
+_JSON: Final = json.JSONEncoder()
+_UNICODE_JSON: Final = json.JSONEncoder(ensure_ascii=False)
+_IS_SAME_EVERYWHERE: Final = re.compile(r"[A-Za-z0-9_.~-]*")
+_IS_SAME_IN_CODE: Final = re.compile(r"[ !#-&(-\[\]-~]*")  # printable ASCII without quotes and backslash
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SECRET: Final = frozenset(
     (
@@ -255,7 +279,3 @@ _SECRET: Final = frozenset(
         "cookies",
     )
 )
-_URL_PASSWORD: Final = re.compile(r"(://[^\s/?#:@\"<>]*):[^\s/?#\"<>]*@")
-_URL_PARAMETER: Final = re.compile(r"[?&][^=&?\s\"'<>]*=")
-_URL_VALUE: Final = re.compile(r"[^&#\s\"'<>]*")
-_SECRET_PARAMETER: Final = re.compile(r"password|passwd|secret|token|api_?key", re.IGNORECASE)

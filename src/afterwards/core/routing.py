@@ -34,12 +34,17 @@ class LiveWorker:
     started_at: datetime
     names: frozenset[str]  # the task functions that it knows
     queues: frozenset[str] | None = None  # those that it serves; None: all
-    slots: int = 1  # tasks that it runs at once
+    slots: int = 1  # tasks that it runs at once; 0: it runs none, and dispatches those of its queues to a fleet
     seen_at: datetime | None = None  # by the engine's clock; None in an announcement
     lag: timedelta | None = None  # how late its event loop was at most since its last sign of life
     version: str = ""  # of this package
     running: tuple[PlainRun, ...] = ()  # the plain functions that run in its process
     has_left: bool = False  # it shut down in good order: it still holds only tasks that it could not stop
+
+    @property
+    def dispatches(self) -> bool:
+        """Return whether it runs no tasks, and sends them to a fleet."""
+        return self.slots == 0
 
 
 class Route(NamedTuple):
@@ -90,6 +95,7 @@ def unroutable(backlog: Sequence[Backlog], reasons: dict[Route, str]) -> list[Un
 
 
 def _reason(route: Route, workers: Sequence[LiveWorker]) -> str | None:
+    workers = [worker for worker in workers if not worker.dispatches]
     if not workers:
         return "no worker lives"
     knowing = [worker for worker in workers if route.name in worker.names]

@@ -93,6 +93,7 @@ class Settled:
     failure: Failure | None = None
     progress: Progress | None = None  # the last one; None leaves the stored one
     lost: bool = False  # decided by another worker: applies only while the lease is still expired
+    begun: bool = True  # the function may have done something
     logs: tuple[LogLine, ...] = ()  # what the attempt logged, oldest first
     then: NewTask | None = None  # stored in the same transaction, unless the lease is refused; has no `max_queued`
 
@@ -110,15 +111,17 @@ def settle(task: Task, outcome: Outcome, retry: Retry, *, worker: str, now: date
             return settled(state=State.CANCELLED, reason=shortened(reason))
         case Snoozed(delay, called):
             suspect, losses = (False, 0) if called else (task.suspect, task.losses)
-            return settled(state=State.SCHEDULED, wait=delay, suspect=suspect, losses=losses)
+            return settled(state=State.SCHEDULED, wait=delay, suspect=suspect, losses=losses, begun=called)
         case Released(reason, begun, wait):
             failure = _failure(task, worker, now, FailureKind.RELEASED, shortened(reason))
             if begun and not task.rerun_after_crash:
                 return settled(state=State.FAILED, failure=failure)
             state = State.SCHEDULED if wait > NOW else State.QUEUED
-            return settled(state=state, wait=wait, suspect=task.suspect, losses=task.losses, failure=failure)
+            same = partial(settled, suspect=task.suspect, losses=task.losses, begun=begun)
+            return same(state=state, wait=wait, failure=failure)
         case SetAside(reason):
-            return settled(state=State.QUEUED, suspect=task.suspect, losses=task.losses, set_aside=shortened(reason))
+            same = partial(settled, suspect=task.suspect, losses=task.losses, begun=False)
+            return same(state=State.QUEUED, set_aside=shortened(reason))
         case Raised():  # pragma: no branch (there is no other outcome)
             return _raised(task, outcome, retry, worker=worker, now=now, random=random)
 

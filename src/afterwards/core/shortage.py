@@ -34,6 +34,10 @@ class Shortage(AfterwardsError, OSError):
     """A system resource was exhausted before a task function could start. It may start later."""
 
 
+class LongShortage(Shortage):
+    """A shortage that was waited for so long that the task is given back without another try here."""
+
+
 def is_shortage(error: BaseException | None) -> bool:
     """Return True if an error, or one of its causes, means that a system resource is exhausted."""
     for _ in range(DEEPEST):

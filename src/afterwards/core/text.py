@@ -31,7 +31,7 @@ def shown(value: object) -> str:
     """Return the first 100 characters of a value's repr, or its type if that raises (an int of 5,000 digits)."""
     try:
         text = repr(value)
-    except Exception:  # the user's code
+    except BaseException:  # the user's code
         return f"({type(value).__name__})"
     return text if len(text) <= 100 else f"{text[:97]}..."
 
@@ -79,18 +79,22 @@ def is_one_of_many(error: BaseException) -> bool:
     """Return True if so many exceptions belong to this one that formatting them would block for seconds.
 
     The time to format a chain grows with the square of its length. A loop in an ``except`` block makes long chains, a
-    task group with many failures a large group.
+    task group with many failures a large group. Groups that share members may have any number of them.
     """
     seen = {id(error)}
     found = [error]
-    while found and len(seen) <= MOST_EXCEPTIONS:
+    formatted = 0
+    while found and formatted + len(found) <= MOST_EXCEPTIONS:
         one = found.pop()
-        members = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
-        for other in (one.__cause__, one.__context__, *members[:MOST_EXCEPTIONS]):
+        formatted += 1
+        for other in (one.__cause__, one.__context__):
             if other is not None and id(other) not in seen:
                 seen.add(id(other))
                 found.append(other)
-    return len(seen) > MOST_EXCEPTIONS
+        if isinstance(one, BaseExceptionGroup):  # a member is formatted in each group that has it
+            seen.update(map(id, one.exceptions[:MOST_EXCEPTIONS]))
+            found.extend(one.exceptions[:MOST_EXCEPTIONS])
+    return formatted + len(found) > MOST_EXCEPTIONS
 
 
 def frames_of(error: BaseException) -> TracebackType | None:

@@ -12,10 +12,11 @@ _FORMS = (
 )
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9.-]*)(?:\+[A-Za-z0-9_.-]+)?:(.*)", re.DOTALL)
 _PASSWORD = re.compile(r"(//[^/?#:@]*):.*@", re.DOTALL)
-_PASSWORD_IN_TEXT = re.compile(r"(//[^/?#:@\s]*):\S*@")
-_SECRET_IN_TEXT = re.compile(
-    r"((?:^|[?&\s'\"])[^=&?\s]*(?:password|passwd|secret|token)[^=&\s]*=)[^&#\s]*", re.IGNORECASE
-)
+_WORD_IN_TEXT = re.compile(r"[^\s\"<>]+")
+_USER_IN_TEXT = re.compile(r"//[^/?#:@]*:(?!\d+(?:[/?#]|$))")  # not a host with its port, before a path with an @
+_NAME_IN_TEXT = re.compile(r"(?:[?&]|(?<![^\s'\"])(?=passw))[^=&?\s\"'<>]*=")  # of a URL, or libpq's password=...
+_VALUE_IN_TEXT = re.compile(r"[^&#\s\"'<>]*")
+_SECRET_NAME = re.compile(r"password|passwd|secret|token|api_?key", re.IGNORECASE)
 _SECRET = re.compile(r"((?:^|[?&])[^=&?]*(?:password|passwd|secret|token)[^=&]*=)[^&#]*", re.IGNORECASE)
 
 
@@ -63,9 +64,30 @@ def without_password(url: str) -> str:
     return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url))
 
 
-def without_passwords(text: str) -> str:
-    """Return a text with ``***`` in place of the passwords of the URLs in it. A URL ends with a space."""
-    return _SECRET_IN_TEXT.sub(r"\1***", _PASSWORD_IN_TEXT.sub(r"\1:***@", text))
+def without_passwords(text: str, hidden: str = "***") -> str:
+    """Return a text without the passwords and the secret parameters of the URLs in it.
+
+    It takes time in proportion to the text, whatever somebody has written.
+    """
+    shown = _WORD_IN_TEXT.sub(lambda word: _without_password(word[0], hidden), text) if "@" in text else text
+    return _without_parameters(shown, hidden) if "=" in shown else shown
+
+
+def _without_password(word: str, hidden: str) -> str:
+    """Hide a password that ends before the last @ of a word: it may have any character but a space."""
+    end = word.rfind("@")
+    user = _USER_IN_TEXT.search(word, 0, end) if end > 0 else None
+    return word if user is None else f"{word[: user.end()]}{hidden}{word[end:]}"
+
+
+def _without_parameters(text: str, hidden: str) -> str:
+    shown: list[str] = []
+    done = 0
+    for name in _NAME_IN_TEXT.finditer(text):
+        if name.start() >= done and _SECRET_NAME.search(name[0]):
+            shown += [text[done : name.end()], hidden]
+            done = _VALUE_IN_TEXT.match(text, name.end()).end()  # type: ignore[union-attr]  # it may be empty
+    return "".join([*shown, text[done:]])
 
 
 def _postgres(text: str, shown: str, rest: str) -> EngineURL:
@@ -75,9 +97,11 @@ def _postgres(text: str, shown: str, rest: str) -> EngineURL:
         raise UnsupportedEngine(f"{shown!r} has too few slashes: give postgresql://user:password@host/database")
     if "#" in rest:
         raise UnsupportedEngine(f"{shown!r} has a #: in a password it is written %23")
-    given: dict[str, list[str]] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        given.setdefault(name, []).append(value)
+    if delimiter := _in_password(rest):
+        raise UnsupportedEngine(
+            f"{shown!r} has a {delimiter} before the @: in a password it is written {quote(delimiter, safe='')}"
+        )
+    given = _parameters(shown, query)
     schema = given.pop("schema", [None])[-1]
     pooled = given.pop("pgbouncer", [None])[-1]
     # Who has switched prepared statements off has a pooler.
@@ -85,9 +109,13 @@ def _postgres(text: str, shown: str, rest: str) -> EngineURL:
     for name, translated in _ASYNCPG.items():
         if name in given:
             given.setdefault(translated, [_SSL.get(value, value) for value in given.pop(name)])
-    if schema is not None and not 1 <= len(schema.encode()) <= 63:
-        raise UnsupportedEngine(f"{shown!r}: schema={schema!r} is no name of a schema: give one of 1 to 63 bytes")
-    parameters = urlencode({name: ",".join(values) for name, values in given.items()}, quote_via=quote, safe="/,")
+    if schema is not None and not _names_a_schema(schema):
+        raise UnsupportedEngine(
+            f"{shown!r}: schema={schema!r} is no name of a schema: give 1 to 63 bytes, printable and without %, {{ "
+            "and }"
+        )
+    listed = {name: ",".join(values) for name, values in _with_ports_apart(given).items()}
+    parameters = urlencode(listed, quote_via=quote, safe="/,")
     return EngineURL(
         kind="postgresql",
         server=f"postgresql:{address}{'?' * bool(parameters)}{parameters}",
@@ -98,6 +126,49 @@ def _postgres(text: str, shown: str, rest: str) -> EngineURL:
     )
 
 
+def _in_password(rest: str) -> str | None:
+    """Return the character that ends the address inside a password, where it is not escaped; None for no such one."""
+    found = re.match(r"//([^/?@]*)([/?]).*@", rest, re.DOTALL)
+    if found is None:
+        return None
+    ports = (host.rpartition(":")[2] for host in found[1].split(",") if ":" in host and not host.endswith("]"))
+    return None if all(port == "" or port.isdigit() for port in ports) else found[2]
+
+
+def _parameters(shown: str, query: str) -> dict[str, list[str]]:
+    """Return the parameters of a URL. Only SQLAlchemy's ``host`` may be given several times."""
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError as error:
+        raise UnsupportedEngine(_not_utf8(shown)) from error
+    given: dict[str, list[str]] = {}
+    for name, value in pairs:
+        given.setdefault(name, []).append(value)
+    for name, values in given.items():
+        if len(values) > 1 and name not in _REPEATABLE:
+            raise UnsupportedEngine(f"{shown!r}: {name} is given {len(values)} times: give it once")
+    return given
+
+
+def _names_a_schema(name: str) -> bool:
+    """Return whether a name fits in PostgreSQL, and has none of the characters with a meaning in our statements."""
+    return 1 <= len(name.encode()) <= 63 and name.isprintable() and not set("%{}") & set(name)
+
+
+def _with_ports_apart(given: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return the parameters with SQLAlchemy's ``host=name:port`` as libpq has it, in two lists."""
+    hosts = given.get("host", [])
+    named = [_HOST_AND_PORT.fullmatch(host) for host in hosts]
+    if "port" in given or not any(named):
+        return given
+    return given | {
+        "host": [found[1] if found else host for host, found in zip(hosts, named, strict=True)],
+        "port": [found[2] if found else "" for found in named],
+    }
+
+
+_REPEATABLE = ("host", "port")
+_HOST_AND_PORT = re.compile(r"([^/:,]+):(\d+)")
 _ASYNCPG = {"ssl": "sslmode"}
 _SSL = {"true": "require", "True": "require", "1": "require", "false": "disable", "False": "disable", "0": "disable"}
 _CACHE_SIZES = ("prepared_statement_cache_size", "statement_cache_size")
@@ -122,7 +193,10 @@ def _file(shown: str, rest: str) -> str:
         raise UnsupportedEngine(f"{shown!r} has too few slashes: {_for_path(path)}")
     if not path.startswith("///") and path not in ("//", "//:memory:"):
         raise UnsupportedEngine(f"{shown!r} has too few slashes, and names a host: {_for_path(path[2:])}")
-    file = unquote(path[3:])
+    try:
+        file = unquote(path[3:], errors="strict")
+    except UnicodeDecodeError as error:
+        raise UnsupportedEngine(_not_utf8(shown)) from error
     if file in ("", "/", ":memory:", "/:memory:") or path == "//:memory:":
         raise UnsupportedEngine(f"{shown!r} names no file: {_FORMS}")
     if file.endswith("/"):
@@ -132,9 +206,15 @@ def _file(shown: str, rest: str) -> str:
     return file
 
 
+def _not_utf8(shown: str) -> str:
+    return f"{shown!r}: what its % signs say is not UTF-8, in which é is %C3%A9 (a % sign itself is written %25)"
+
+
 def _for_path(path: str) -> str:
     """Return a hint how to write a path as a URL."""
     if not path or "@" in path or "://" in path:
         return _FORMS
+    if path.lstrip("/") == ":memory:":
+        return "give memory://"
     kind = "absolute" if path.startswith("/") else "relative"
     return f"give sqlite:///{path} ({kind})"

@@ -61,7 +61,7 @@ def refuses_none(call: Callable[..., Any] | None) -> bool:
     """Return True if a dependency says by its annotation that it returns somebody or None: then None is nobody."""
     try:
         returned = get_type_hints(call if isfunction(call) else type(call).__call__).get("return")
-    except Exception:  # the user's annotations
+    except BaseException:  # the user's annotations
         return False
     return type(None) in get_args(returned)
 
@@ -100,5 +100,5 @@ def _name(user: object) -> str | None:
 def _attribute(user: object, name: str) -> Any:
     try:
         return getattr(user, name, None)
-    except Exception:  # the user's code: an ORM's object may raise when its session is closed
+    except BaseException:  # the user's code: an ORM's object may raise when its session is closed
         return None

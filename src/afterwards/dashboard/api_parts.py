@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException
 
-from afterwards.client.workers import live_workers
+from afterwards.client.workers import live_processes
 from afterwards.core.errors import UnknownFunction
 from afterwards.core.routing import FORGOTTEN_AFTER, LiveWorker
 from afterwards.dashboard import actions, numbers, schedules, shapes
@@ -110,8 +110,8 @@ async def resume_schedule(site: Acting, name: Name) -> shapes.PausedNow:
 async def list_workers(site: Visited) -> Any:
     """List the workers that were seen within the last day."""
     engine = await site.engine()
-    alive = {one.id for one in await live_workers(engine)}
-    seen = await engine.workers(FORGOTTEN_AFTER)
+    seen = await engine.workers(FORGOTTEN_AFTER)  # first: one that comes now is not in it, and is not shown as gone
+    alive = {one.id for one in await live_processes(engine)}
     return shapes.Workers(workers=[_worker(one, alive) for one in seen])
 
 

@@ -1,7 +1,7 @@
 """Run a task's function once, and return the outcome."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from afterwards import telemetry
 from afterwards.core.keywords import RunIn
 from afterwards.core.settling import SUCCEEDED, Outcome, Raised, Released, SetAside, Succeeded
-from afterwards.core.shortage import Shortage, beginning
+from afterwards.core.shortage import LongShortage, Shortage, beginning
 from afterwards.core.task import FailureKind, Task
 from afterwards.execution.awaitables import awaited, done, refuse_undone
 from afterwards.execution.cancellation import is_being_cancelled
@@ -22,7 +22,7 @@ from afterwards.execution.outcomes import outcome_of_attempt
 from afterwards.execution.propagation import restored
 from afterwards.execution.surroundings import Surroundings
 from afterwards.execution.threads import Threads
-from afterwards.execution.timeouts import judged, within
+from afterwards.execution.timeouts import Deadline, judged
 from afterwards.execution.tracebacks import users_traceback
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
@@ -77,13 +77,11 @@ async def _attempt(
     try:
         if function.run_in is RunIn.PROCESS and surroundings.processes is not None:
             return await surroundings.processes.run(function, attempting.context)
-        timeout = settings.timeout
-        call = _call(function, values, surroundings, attempting, timeout)
-        result = await (call if timeout is None or not function.is_async else within(timeout, call))
+        result = await _timed_call(function, values, surroundings, attempting, settings.timeout)
         if result is None:
             return SUCCEEDED
         if not done(result):
-            result = await _finally(result, function, timeout)
+            result = await awaited(result)
         return SUCCEEDED if result is None else Succeeded(_stored_result(function, task, result))
     except Shortage as error:
         short = error
@@ -96,10 +94,24 @@ async def _attempt(
     finally:
         current.reset(before)
     telemetry.short("start a task", short)
-    if pause > LONGEST_PAUSE:
+    if pause > LONGEST_PAUSE or isinstance(short, LongShortage):
         return Released(f"it could not start: {short}", begun=False, wait=WAIT_ELSEWHERE)
     await asyncio.sleep(pause)
     return await _attempt(function, task, surroundings, attempting, pause=2 * pause)
+
+
+def _timed_call(
+    function: Runnable,
+    values: dict[str, Any],
+    surroundings: Surroundings,
+    attempting: Attempting,
+    timeout: timedelta | None,
+) -> Coroutine[Any, Any, Any]:
+    if timeout is None:
+        return _call(function, values, surroundings, attempting, None)
+    deadline = Deadline(timeout)
+    attempting.must_end_by(deadline)
+    return deadline.within(_call(function, values, surroundings, attempting, deadline))
 
 
 def _call(
@@ -107,13 +119,13 @@ def _call(
     values: dict[str, Any],
     surroundings: Surroundings,
     attempting: Attempting,
-    timeout: timedelta | None,
+    deadline: Deadline | None,
 ) -> Coroutine[Any, Any, Any]:
     if function.codec.files:
-        return _resolved_with_files(function, values, surroundings, attempting, timeout)
+        return _resolved_with_files(function, values, surroundings, attempting, deadline)
     if function.plan.injected:
-        return _resolved(function, values, surroundings, attempting, timeout)
-    return _called(function, values, surroundings.threads, timeout)  # the usual case
+        return _resolved(function, values, surroundings, attempting, deadline)
+    return _called(function, values, surroundings.threads, deadline)  # the usual case
 
 
 async def _resolved_with_files(
@@ -121,14 +133,14 @@ async def _resolved_with_files(
     values: dict[str, Any],
     surroundings: Surroundings,
     attempting: Attempting,
-    timeout: timedelta | None,
+    deadline: Deadline | None,
 ) -> Any:
     """Call the function with its files open. They are closed after its dependencies."""
     files, limiter = surroundings.files, surroundings.resolver.limiter
     codec = function.codec
     async with opened(values, codec.files, task=codec.task, files=files, limiter=limiter) as with_files:
-        result = await _resolved(function, with_files, surroundings, attempting, timeout)
-        return result if done(result) else await _finally(result, function, timeout)
+        result = await _resolved(function, with_files, surroundings, attempting, deadline)
+        return result if done(result) else await awaited(result)
 
 
 async def _resolved(
@@ -136,36 +148,37 @@ async def _resolved(
     values: dict[str, Any],
     surroundings: Surroundings,
     attempting: Attempting,
-    timeout: timedelta | None,
+    deadline: Deadline | None,
 ) -> Any:
     """Call the function with its arguments and dependencies. The dependencies are closed after it."""
     for name in function.plan.contexts:
         values[name] = attempting.context
     if not function.plan.parameters:
-        return await _called(function, values, surroundings.threads, timeout)
+        return await _called(function, values, surroundings.threads, deadline)
     async with Cleanup() as cleanup:
         with beginning("resolve its dependencies"):
             injected = await surroundings.resolver.solve(function.plan, cleanup, attempting)
-        result = await _called(function, values | injected, surroundings.threads, timeout)
-        return result if done(result) else await _finally(result, function, timeout)
+        result = await _called(function, values | injected, surroundings.threads, deadline)
+        return result if done(result) else await awaited(result)
 
 
 def _called(
-    function: Runnable, values: dict[str, Any], threads: Threads, timeout: timedelta | None
+    function: Runnable, values: dict[str, Any], threads: Threads, deadline: Deadline | None
 ) -> Coroutine[Any, Any, Any]:
     args, kwargs = function.codec.spread(values)
     if function.is_async:
         coroutine: Coroutine[Any, Any, Any] = function.function(*args, **kwargs)
         return coroutine
     call = partial(function.function, *args, **kwargs)
-    return threads.run(call if timeout is None else partial(judged, timeout, call), give_up_after=LONGEST_PAUSE)
+    if deadline is not None:
+        return _in_thread_within(deadline, call, threads)
+    return threads.run(call, give_up_after=LONGEST_PAUSE)
 
 
-async def _finally(result: Any, function: Runnable, timeout: timedelta | None) -> Any:
-    """Return the function's result. An awaitable result is awaited: a thread's timeout did not cover it."""
-    if function.is_async or timeout is None:
-        return await awaited(result)
-    return await within(timeout, awaited(result))
+async def _in_thread_within(deadline: Deadline, call: Callable[[], Any], threads: Threads) -> Any:
+    """Call a function in a thread, whose time is counted in the thread: it may wait for one, and cannot be stopped."""
+    with deadline.standing_still():
+        return await threads.run(partial(judged, deadline.timeout, call), give_up_after=LONGEST_PAUSE)
 
 
 def _stored_result(function: Runnable, task: Task, result: Any) -> str | None:
@@ -176,6 +189,6 @@ def _stored_result(function: Runnable, task: Task, result: Any) -> str | None:
     try:
         return function.results.dump(result)
     except BaseException as error:  # UnstorableResult, TooLarge, or what the user's serialiser raises
-        refuse_undone(result)
+        refuse_undone(result, error)
         telemetry.result_not_stored(task, error)
         return None

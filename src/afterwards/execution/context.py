@@ -13,6 +13,7 @@ from afterwards.core.task import Lease, Task
 from afterwards.execution.attempt_log import AttemptLog
 from afterwards.execution.dependency_plan import AttemptContext
 from afterwards.execution.function import Runnable, options_of
+from afterwards.execution.timeouts import Deadline
 
 
 class TaskContext(AttemptContext):
@@ -93,6 +94,9 @@ class TaskContext(AttemptContext):
     def lending(self) -> AbstractContextManager[None]:
         return nullcontext()  # a process of its own has no slot to lend
 
+    def must_end_by(self, deadline: Deadline) -> None:
+        """Do nothing: no worker watches this attempt."""
+
     def show(self, shown: "Shown") -> bool:
         """Make ``shown`` the source of progress, unless another one is active. Return whether it is the source."""
         if self._shown is None or self._shown.closed:
@@ -135,6 +139,10 @@ class Attempting(Protocol):
 
     def lending(self) -> AbstractContextManager[None]:
         """Lend its slot inside the block, while it only waits for another task."""
+        ...
+
+    def must_end_by(self, deadline: Deadline) -> None:
+        """Note when it must have ended."""
         ...
 
 

@@ -27,7 +27,7 @@ def read_arguments(function: Runnable, task: Task) -> dict[str, Any]:
         return function.codec.load(task.arguments)
     except Unreadable as error:
         raise Misfit(ProblemKind.ARGUMENTS, unfit(error.__cause__)) from error
-    except Exception as error:  # validators of the application's types may raise anything
+    except BaseException as error:  # validators of the application's types may raise anything
         raise Misfit(ProblemKind.ARGUMENTS, unfit(error)) from error
 
 

@@ -1,6 +1,5 @@
 """Notify the ``on_failure`` of a task function that a task has failed for good."""
 
-import asyncio
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +10,7 @@ from afterwards.core.redaction import redactor_of
 from afterwards.core.settling import Settled
 from afterwards.core.task import FailedTask, NewTask, State, Task
 from afterwards.execution.awaitables import awaited
-from afterwards.execution.cancellation import is_being_cancelled
+from afterwards.execution.cancellation import is_own_cancellation
 from afterwards.execution.function import Runnable
 from afterwards.execution.threads import Threads
 
@@ -36,6 +35,12 @@ def with_notice(
 
 async def call_on_failure(function: Runnable, failed: FailedTask, threads: Threads) -> None:
     """Call a plain ``on_failure``. An exception is only logged: the task's failure is already stored."""
+    if error := await error_of_on_failure(function, failed, threads):
+        telemetry.notice_failed(failed.name, failed.id, error)
+
+
+async def error_of_on_failure(function: Runnable, failed: FailedTask, threads: Threads) -> BaseException | None:
+    """Call a plain ``on_failure``, and return its exception."""
     told = function.on_failure
     assert told is not None
     try:
@@ -44,6 +49,7 @@ async def call_on_failure(function: Runnable, failed: FailedTask, threads: Threa
         else:
             await awaited(await threads.run(partial(told, failed)))
     except BaseException as error:  # user code
-        if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+        if is_own_cancellation(error):
             raise
-        telemetry.notice_failed(failed.name, failed.id, error)
+        return error
+    return None

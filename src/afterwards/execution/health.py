@@ -4,7 +4,7 @@ from datetime import timedelta
 from time import monotonic
 
 from afterwards import telemetry
-from afterwards.core.verdict import Vitals
+from afterwards.core.verdict import Role, Vitals
 from afterwards.execution.lateness import Lateness
 
 TOO_OFTEN = 3
@@ -20,7 +20,7 @@ class Health:
         self.trouble: str | None = None
         """Reason why tasks added now would not run; None if they would."""
         self.lateness = Lateness()
-        self._works = False
+        self._role = Role.SENDER
         self._claimed_at: float | None = None
 
     def failed(self, doing: str, error: BaseException) -> None:
@@ -39,9 +39,9 @@ class Health:
         self._gone = reason
         self._judge()
 
-    def begin(self, *, works: bool = True) -> None:
-        """Reset for a process that starts: failures of the previous worker do not count. ``works``: one runs here."""
-        self._works = works
+    def begin(self, *, role: Role = Role.WORKER) -> None:
+        """Reset for a process that starts: failures of the previous worker do not count."""
+        self._role = role
         self._claimed_at = None
         self.lateness = Lateness()
         self._failures.clear()
@@ -49,17 +49,17 @@ class Health:
         self.trouble = None
 
     def claims(self) -> None:
-        """Record that the worker claims tasks now."""
+        """Record that the worker claims tasks now, or that the dispatcher asks for some or sends them."""
         self._claimed_at = monotonic()
 
     def rests(self) -> None:
-        """Record that the worker need not claim: it has no free slot, or it drains."""
+        """Record that it need not do so: the worker has no free slot, or it drains."""
         self._claimed_at = None
 
     def vitals(self) -> Vitals:
         """Return what a probe needs to know."""
         silent = None if self._claimed_at is None else timedelta(seconds=monotonic() - self._claimed_at)
-        return Vitals(trouble=self.trouble, works=self._works, silent=silent, lag=self.lateness.longest())
+        return Vitals(trouble=self.trouble, role=self._role, silent=silent, lag=self.lateness.longest())
 
     def _judge(self) -> None:
         broken = sorted(doing for doing, times in self._failures.copy().items() if times >= TOO_OFTEN)

@@ -6,6 +6,7 @@ from afterwards.core.settling import Cancelled, Outcome, Raised, Snoozed
 from afterwards.core.spans import as_span
 from afterwards.core.task import FailureKind
 from afterwards.core.text import text_of
+from afterwards.execution.threads import StopIterationRaised
 from afterwards.execution.timeouts import TimedOut
 from afterwards.execution.tracebacks import users_traceback
 
@@ -18,6 +19,8 @@ def outcome_of_attempt(error: BaseException) -> Outcome:
         timed_out = TimeoutError(*error.args).with_traceback(error.__traceback__)
         cause = timed_out if error.__cause__ is None else error.__cause__
         return Raised(error=timed_out, kind=FailureKind.TIMED_OUT, traceback=users_traceback(cause))
+    if issubclass(type(error), StopIterationRaised) and error.__cause__ is not None:
+        return outcome_of_function(error.__cause__)
     return outcome_of_function(error)
 
 

@@ -159,7 +159,7 @@ def _stored(function: Runnable, result: Any) -> tuple[Succeeded, str | None]:
     try:
         return Succeeded(function.results.dump(result)), None
     except BaseException as error:  # UnstorableResult, TooLarge, or what the user's serialiser raises
-        refuse_undone(result)
+        refuse_undone(result, error)
         return Succeeded(), said_by(error)
 
 

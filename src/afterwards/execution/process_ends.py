@@ -26,6 +26,11 @@ def kill_programs(process: "SpawnProcess") -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
+def ended_by_itself(exitcode: int | None) -> bool:
+    """Return whether a process ended with a status of its own, such as that of an import that failed."""
+    return exitcode is not None and exitcode >= 0
+
+
 def how_it_ended(exitcode: int | None) -> str:
     """Return how a process ended, as the end of a sentence."""
     if exitcode is None:  # other code has already collected the exit status, which the system reports once

@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING, Protocol
 from afterwards import telemetry
 from afterwards.core.errors import AfterwardsError, ProcessDied
 from afterwards.core.settling import Outcome, Raised
-from afterwards.core.shortage import Shortage, is_shortage
+from afterwards.core.shortage import LongShortage, Shortage, is_shortage
 from afterwards.core.task import FailureKind
 from afterwards.execution import process_messages
 from afterwards.execution.process_call import ProcessCall
-from afterwards.execution.process_ends import ENDING, how_it_ended, kill, kill_programs, signals_held_back
+from afterwards.execution.process_ends import (
+    ENDING,
+    ended_by_itself,
+    how_it_ended,
+    kill,
+    kill_programs,
+    signals_held_back,
+)
 from afterwards.execution.process_messages import Message, Pipe
 from afterwards.execution.process_wide import process_wide
 
@@ -26,6 +33,9 @@ if TYPE_CHECKING:  # no cycle: not loaded unless a function needs it
 
 BEGINNING = 60.0
 """Seconds that a process may take to begin the function: it imports the application first."""
+
+LONGEST_POLL = 86_400.0
+"""Seconds: the system refuses to wait for a pipe for more than 24 days."""
 
 NAME = "afterwards-process-"
 
@@ -48,10 +58,6 @@ class HandleOwner(Protocol):
 class _TooLate(Exception):
     """The process did not answer in time."""
 
-    def __init__(self, begun: bool) -> None:
-        super().__init__()
-        self.begun = begun  # whether the function had begun
-
 
 class ProcessHandle:
     """A process, and the thread that starts it, talks to it and sees it end."""
@@ -59,6 +65,7 @@ class ProcessHandle:
     def __init__(self, main: Main, idle: timedelta, owner: HandleOwner) -> None:
         self.over = False  # it takes no further call
         self._busy = False
+        self._begun = False  # the function of the last call
         self._main = main
         self._idle = idle.total_seconds()
         self._owner = owner
@@ -125,23 +132,34 @@ class ProcessHandle:
                     return None
 
     def _outcome(self, call: ProcessCall) -> Outcome:
+        self._begun = False
         try:
             if self._process is None:
                 self._start()
             return self._talk(call)
-        except _TooLate as late:
+        except _TooLate:
             self.kill()
-            return _too_late(call) if late.begun else _crashed(f"did not start within {BEGINNING:g} s")
+            late = LongShortage(f"its process did not begin it within {BEGINNING:g} s")
+            return _too_late(call) if self._begun else Raised(error=late)
         except (EOFError, OSError) as error:
-            self.over = True
-            how = self._close(crashed=True)
-            if isinstance(error, Shortage) or (how is None and _is_short(error)):
-                return Raised(error=Shortage(f"no process could be started: {error}"))
-            return _crashed(how or f"could not be started: {error}")
+            return self._died(error)
         except BaseException as error:  # an unanswered call would keep its slot for ever
             self.kill()
             short = self._process is None and _is_short(error)
-            return Raised(error=Shortage(f"no process could be started: {error}") if short else error)
+            return Raised(error=_none_started(error) if short else error)
+
+    def _died(self, error: EOFError | OSError) -> Raised:
+        """Return the outcome of a call whose process has ended or could not be started."""
+        killed, self.over = self.over, True  # killed: by us
+        how = self._close(crashed=True)
+        if isinstance(error, Shortage) or (how is None and _is_short(error)):
+            return Raised(error=_none_started(error))
+        died = ProcessDied(f"the process of the function {how or f'could not be started: {error}'}")
+        if self._begun or killed:
+            return Raised(error=died, kind=FailureKind.CRASHED)
+        if self._process is None or ended_by_itself(self._process.exitcode):
+            return Raised(error=died, kind=FailureKind.REFUSED)
+        return Raised(error=Shortage(f"its process {how}"))
 
     def _start(self) -> None:
         from multiprocessing import get_context
@@ -160,27 +178,27 @@ class ProcessHandle:
         process_wide.processes.add(self)
         atexit.unregister(_end_all)
         atexit.register(_end_all, os.getpid())
-        ready = self._receive(monotonic() + BEGINNING, begun=False)
+        ready = self._receive(monotonic() + BEGINNING)
         if "short" in ready:
             raise Shortage(ready["short"])
 
     def _talk(self, call: ProcessCall) -> Outcome:
         self._write(call.message)
-        begun = False
         until: float | None = monotonic() + BEGINNING
         while True:
-            message = self._receive(until, begun=begun)
+            message = self._receive(until)
             if "began" in message:
-                begun, until = True, _end_of(call.timeout)
+                self._begun, until = True, _end_of(call.timeout)
             call.show(message)
             if "ended" in message:
                 if message.get("lost"):
                     telemetry.result_not_stored(call.task, AfterwardsError(message["lost"]))
                 return process_messages.outcome(message)
 
-    def _receive(self, until: float | None, *, begun: bool) -> Message:
-        if not self._pipe.poll(None if until is None else max(0.0, until - monotonic())):
-            raise _TooLate(begun)
+    def _receive(self, until: float | None) -> Message:
+        while not self._pipe.poll(left := _left(until)):
+            if left == 0:
+                raise _TooLate
         return process_messages.unpacked(self._pipe.recv_bytes())
 
     def _write(self, message: Message) -> None:
@@ -214,6 +232,10 @@ def _end_of(timeout: timedelta | None) -> float | None:
     return None if timeout is None else monotonic() + timeout.total_seconds()
 
 
+def _left(until: float | None) -> float | None:
+    return None if until is None else min(max(0.0, until - monotonic()), LONGEST_POLL)
+
+
 def _too_late(call: ProcessCall) -> Raised:
     assert call.timeout is not None
     seconds = call.timeout.total_seconds()
@@ -226,8 +248,8 @@ def _is_short(error: BaseException) -> bool:
     return isinstance(error, BlockingIOError) or is_shortage(error)
 
 
-def _crashed(how: str) -> Raised:
-    return Raised(error=ProcessDied(f"the process of the function {how}"), kind=FailureKind.CRASHED)
+def _none_started(error: BaseException) -> Shortage:
+    return Shortage(f"no process could be started: {error}")
 
 
 def _end_all(pid: int) -> None:

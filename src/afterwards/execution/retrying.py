@@ -9,6 +9,7 @@ from typing import TypeVar
 from afterwards import telemetry
 from afterwards.core.errors import EngineUnavailable
 from afterwards.core.retry import Retry
+from afterwards.execution.cancellation import is_the_end
 from afterwards.execution.health import Health
 
 T = TypeVar("T")
@@ -39,7 +40,9 @@ async def keep_doing(
     while True:
         try:
             await persist(doing, operation)
-        except Exception as error:  # a worker must never stop doing it because of a bug
+        except BaseException as error:  # a worker must never stop doing it because of a bug
+            if is_the_end(error):
+                raise
             _report(doing, error, health)
         else:
             if health is not None:
@@ -54,13 +57,15 @@ async def keep_running(doing: str, run: Callable[[], Awaitable[None]], health: H
         try:
             await run()
             return
-        except Exception as error:  # as above
+        except BaseException as error:  # as above
+            if is_the_end(error):
+                raise
             failed += 1
             health.failed(doing, error)
         await asyncio.sleep(BACK_OFF.delay(failed, 1).total_seconds())
 
 
-def _report(doing: str, error: Exception, health: Health | None) -> None:
+def _report(doing: str, error: BaseException, health: Health | None) -> None:
     if health is None:
         telemetry.loop_broken(doing, error)
     else:

@@ -30,6 +30,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two tries to start a thread when the system has none left: first pause, and limit of doubling."""
 
 
+class StopIterationRaised(RuntimeError):
+    """Carries the ``StopIteration`` of a function as its cause: Python lets no coroutine raise that itself."""
+
+
 class OnCancel(Enum):
     """The effect of a cancelled caller on its call, once a thread runs it."""
 
@@ -204,6 +208,8 @@ def _returned(outcome: Ended[T]) -> T:
     if error is None:
         return result  # type: ignore[return-value]  # one of the two is there
     try:
+        if issubclass(type(error), StopIteration):
+            raise StopIterationRaised(f"the function raised {type(error).__name__}") from error
         raise error
     finally:
         del outcome, error  # both hold this frame through the traceback

@@ -7,8 +7,10 @@ from afterwards.client.installations import the_client
 from afterwards.core.errors import InvalidOption
 from afterwards.tasks.function import Call
 from afterwards.tasks.several import SeveralCalls, check_calls
+from afterwards.tasks.wrapped import enqueues
 
 
+@enqueues("await chain(...)")
 async def chain(*calls: Call[Any]) -> list[TaskHandle[Any]]:
     """Store calls, all or none: ``await chain(resize.call(photo), publish.call(photo))``. Return handles in this order.
 

@@ -16,10 +16,16 @@ from afterwards.execution.decoding import misfits
 from afterwards.tasks.registry import registry
 
 PAGE = 1000
+"""Tasks that are read at once: each page costs a look at all queued ones, of which it has the newest."""
+
 UNFINISHED = Query(states=frozenset(State) - FINISHED, limit=PAGE)
 
 PIECE = 100
 """Tasks that a worker checks in one turn of its event loop: no request waits long for it."""
+
+PAUSE = 0.05
+"""Seconds between two pieces. A worker that starts with many tasks waiting runs them meanwhile, at almost full speed:
+what has run before it is reached is not read."""
 
 MOST_CHECKED = 10_000
 """The newest unfinished tasks, which a worker checks when it starts."""
@@ -40,14 +46,16 @@ async def check_at_start(client: Client) -> None:
     Functions that another live worker knows are left out: several applications may share a store.
     """
     engine, tally, checked = await client.open(), Tally(), 0
-    query = replace(UNFINISHED, queues=client.options.queues, limit=PIECE)
-    async for page in pages(engine, query):
-        for task in page:
-            tally.add(_problems(task))
-        checked += len(page)
+    async for page in pages(engine, replace(UNFINISHED, queues=client.options.queues)):
+        for begin in range(0, len(page), PIECE):
+            if checked:
+                await asyncio.sleep(PAUSE)
+            some = page[begin : begin + PIECE]
+            for task in some:
+                tally.add(_problems(task))
+            checked += len(some)
         if checked >= MOST_CHECKED:
             break
-        await asyncio.sleep(0)
     for problem in await _left_to_nobody(engine, tally.problems):
         telemetry.cannot_run(problem)
 

@@ -154,6 +154,10 @@ def _check_callable(function: Callable[..., Any]) -> None:
 def _unstorable(function: Any) -> str | None:
     if inspect.ismethod(function) or isinstance(function, (staticmethod, classmethod)) or _in_a_class(function):
         return "it is a method, and its object is not stored: write a function at module level, and pass what it needs"
+    if is_task_function(function):
+        return "it is a task function already: decorate a `def` or `async def`, and once"
+    if function is task:
+        return "it is the decorator itself: write @task above a `def` or `async def`"
     if not inspect.isfunction(function):
         return f"found {type(function).__name__} instead of a function: decorate a `def` or `async def`"
     if function.__name__ == "<lambda>":

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Unpack
+from typing import Any, Never, Unpack
 
 from afterwards.client import steering
 from afterwards.client.client import Client
@@ -17,7 +17,7 @@ from afterwards.core.names import check_name
 from afterwards.core.record import TaskRecord
 from afterwards.core.task import State, Task
 from afterwards.core.text import shown
-from afterwards.tasks.filters import Which, WhichOrAll, checked_limit, filter_of, filter_to_change
+from afterwards.tasks.filters import Which, WhichOrAll, check_unnamed, checked_limit, filter_of, filter_to_change
 from afterwards.tasks.function import TaskFunction
 from afterwards.tasks.registry import registry
 
@@ -48,13 +48,16 @@ class TaskDesk:
 
     client: Client
 
-    async def list(self, *, limit: int = steering.PAGE, before: str | None = None, **which: Unpack[Which]) -> TaskPage:
+    async def list(
+        self, *unnamed: Never, limit: int = steering.PAGE, before: str | None = None, **which: Unpack[Which]
+    ) -> TaskPage:
         """List tasks, newest first: ``await tasks.list(state="failed", since=timedelta(hours=1))``.
 
         A page has at most ``limit`` tasks (1 to 1000); ``before=page.next`` continues it. Records in a list have no
         logs, and their failures no tracebacks: ``await (await tasks.get(id)).status()`` returns all.
         Raises InvalidOption, and UnknownTask if the task of ``before`` was deleted: then begin again without it.
         """
+        check_unnamed("tasks.list", unnamed)
         wanted = filter_of("tasks.list", which, self.client.now())
         checked_limit("tasks.list", limit)
         if not isinstance(before, str | None):
@@ -70,28 +73,32 @@ class TaskDesk:
         workers = len(await live_workers(engine))
         return TaskStats(states=states, queues=stats.by_queue, oldest=stats.oldest, workers=workers)
 
-    async def requeue(self, **which: Unpack[WhichOrAll]) -> int:
+    async def requeue(self, *unnamed: Never, **which: Unpack[WhichOrAll]) -> int:
         """Run finished tasks again: ``await tasks.requeue(state="failed", since=timedelta(hours=1))``.
 
         Tasks cancelled because of them come back, too. Failures of plain functions are left out, and tasks whose
         unique key another task has meanwhile. Returns how many were queued. One call changes at most 100,000 tasks.
         Raises InvalidOption if nothing says which tasks are meant: ``all=True`` means all.
         """
+        check_unnamed("tasks.requeue", unnamed)
         wanted = filter_to_change("tasks.requeue", which, self.client.now())
         return await steering.requeue(await self.client.open(), wanted)
 
-    async def cancel(self, *, reason: str = CANCELLED_BY_APPLICATION, **which: Unpack[WhichOrAll]) -> int:
+    async def cancel(self, *unnamed: Never, reason: str = CANCELLED_BY_APPLICATION, **which: Unpack[WhichOrAll]) -> int:
         """Cancel unfinished tasks and those behind them; ask running ones to stop. Returns how many, as ``requeue``."""
+        check_unnamed("tasks.cancel", unnamed)
         wanted = filter_to_change("tasks.cancel", which, self.client.now())
         return await steering.cancel(await self.client.open(), wanted, checked_reason(reason))
 
-    async def start_now(self, **which: Unpack[WhichOrAll]) -> int:
+    async def start_now(self, *unnamed: Never, **which: Unpack[WhichOrAll]) -> int:
         """Queue tasks whose time has not come: delayed, retried and snoozed ones. Returns how many, as ``requeue``."""
+        check_unnamed("tasks.start_now", unnamed)
         wanted = filter_to_change("tasks.start_now", which, self.client.now())
         return await steering.start_now(await self.client.open(), wanted)
 
-    async def delete(self, **which: Unpack[WhichOrAll]) -> int:
+    async def delete(self, *unnamed: Never, **which: Unpack[WhichOrAll]) -> int:
         """Delete the records of finished tasks, and their files. Returns how many, as ``requeue``."""
+        check_unnamed("tasks.delete", unnamed)
         wanted = filter_to_change("tasks.delete", which, self.client.now())
         return await steering.delete(await self.client.open(), wanted)
 
@@ -105,6 +112,8 @@ class TaskDesk:
         """
         if (id is None) == (key is None) or not isinstance(id if key is None else key, str):
             raise InvalidOption(f"tasks.get(id={shown(id)}, key={shown(key)}): give one of them, as text")
+        if not isinstance(function, TaskFunction | None):
+            raise InvalidOption(f"tasks.get(function={shown(function)}): give a task function that @task made")
         task = await (self.client.get(id) if id is not None else self._with_key(key or "", function))
         try:
             return registry.get(task.name).handle(task.id, self.client)

@@ -1,11 +1,11 @@
 """The keywords that say which tasks somebody means."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, TypeVar
 
 from afterwards.client.steering import MOST_LISTED, Filter
-from afterwards.core.errors import InvalidOption
+from afterwards.core.errors import InvalidOption, RefusedValue, UnknownOption
 from afterwards.core.names import check_name
 from afterwards.core.spans import as_span
 from afterwards.core.spelling import check_known
@@ -43,7 +43,10 @@ class WhichOrAll(Which, total=False):
 
 
 def filter_of(method: str, which: Mapping[str, Any], now: datetime) -> Filter:
-    """Return the filter for keywords of ``Which``; None means the same as no keyword. Raises InvalidOption."""
+    """Return the filter for keywords of ``Which``; None means the same as no keyword.
+
+    Raises InvalidOption, and RefusedValue for a value that a client may have sent.
+    """
     for name in which:
         check_known(method, name, _LISTED)
     given = {name: value for name, value in which.items() if value is not None}
@@ -76,10 +79,25 @@ def filter_to_change(method: str, which: Mapping[str, Any], now: datetime) -> Fi
     return wanted
 
 
+def check_unnamed(method: str, given: Sequence[object]) -> None:
+    """Raise UnknownOption for arguments without a keyword: nothing says whether they are names, queues or ids."""
+    if not given:
+        return
+    first = given[0]
+    if isinstance(first, TaskFunction):
+        hint = f"write {method}(name={first.name})"
+    else:
+        hint = f"give {', '.join(one + '=' for one in _LISTED)} before it; of one task: await tasks.get(id)"
+    raise UnknownOption(f"{method}({shown(first)}): found an argument without a keyword: {hint}")
+
+
 def checked_limit(method: str, limit: int) -> int:
-    """Return the size of a page. Raises InvalidOption."""
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_LISTED:
-        raise InvalidOption(f"{method}(limit={shown(limit)}): give 1 to {MOST_LISTED:,}, and continue with before=")
+    """Return the size of a page. Raises InvalidOption, and for a number RefusedValue."""
+    problem = f"={shown(limit)}: give 1 to {MOST_LISTED:,}, and continue with before="
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise InvalidOption(f"{method}(limit{problem})")
+    if not 1 <= limit <= MOST_LISTED:
+        raise RefusedValue("limit", problem)
     return limit
 
 
@@ -108,7 +126,8 @@ def _state(state: Any) -> State:
     try:
         return State(state)
     except ValueError:
-        raise InvalidOption(f"state={shown(state)}: give one of {', '.join(State)}, or several") from None
+        problem = f"={shown(state)}: give one of {', '.join(State)}, or several"
+        raise RefusedValue("state", problem) if isinstance(state, str) else InvalidOption(f"state{problem}") from None
 
 
 def _since(method: str, since: Any, now: datetime) -> datetime:
@@ -117,6 +136,8 @@ def _since(method: str, since: Any, now: datetime) -> datetime:
             return now - as_span(since, "since")
         case datetime() if since.tzinfo is not None:
             return since
+        case datetime():
+            raise RefusedValue("since", f"={shown(since)} has no time zone: give an aware datetime")
     raise InvalidOption(f"{method}(since={shown(since)}): give an aware datetime, or a timedelta until now")
 
 

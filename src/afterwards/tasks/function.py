@@ -18,7 +18,7 @@ from afterwards.client.handle import TaskHandle
 from afterwards.client.installations import the_client
 from afterwards.client.request import origin, request_tasks
 from afterwards.client.sqlalchemy import check_session
-from afterwards.client.uploads import files_stored
+from afterwards.client.uploads import delete_unused, files_stored
 from afterwards.core.errors import InvalidOption, InvalidTaskFunction, NotInjected
 from afterwards.core.injected import INJECTED
 from afterwards.core.keywords import (
@@ -86,7 +86,7 @@ class TaskFunction(Generic[P, T, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         refuse_native(self, self.name, here())
-        tell_of_wrapper(self.name, args, kwargs)
+        tell_of_wrapper(self, self.name, args, kwargs)
         if self._injected:
             self._refuse_unfilled(args, kwargs)
         return self.function(*args, **kwargs)
@@ -151,16 +151,21 @@ class TaskFunction(Generic[P, T, R]):
         It belongs to no request: it waits for no call added before and for no request to end. With
         ``options(session=...)`` it is stored by the next commit of that session instead, and with
         ``options(connection=...)`` in the open transaction of that connection: both commit or roll back together.
+        A call on a connection that is cancelled, as by a timeout, leaves a transaction that can only be rolled back.
         Raises NotInstalled, EngineUnavailable, UnstorableArgument, TooLarge.
         """
-        client = the_client(f"task {self.name!r}")
+        return await self.enqueue_in(the_client(f"task {self.name!r}"), args, kwargs)
+
+    async def enqueue_in(self, client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHandle[R]:
+        """Store a call now, in this installation."""
         asked_by = request_tasks.get()
         if asked_by and not asked_by.answered:
             client.must_work()
         calls, id = self.calls, client.new_id()
         written = calls.write(args, kwargs, id, client)
         new = calls.new_task(client, written, id=id, after=calls.stored_after(), origin=origin())
-        async with files_stored([new], [written.uploads] if written.uploads else [], client):
+        uploads = [written.uploads] if written.uploads else []
+        async with files_stored([new], uploads, client):
             if self.has_session:
                 handle = self.handle(id, client, stored=False)
                 join_session(self.session, calls, written, handle, client, loop=asyncio.get_running_loop())
@@ -169,6 +174,7 @@ class TaskFunction(Generic[P, T, R]):
                 asked_by.used = True
             inserted = await store_async(self.connection, [new], client) if self.has_connection else None
             [stored] = await client.enqueue_now([new]) if inserted is None else inserted
+        await delete_unused(uploads, [stored], client)
         return self.handle(stored.id, client)
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
@@ -247,7 +253,7 @@ class AsyncTaskFunction(TaskFunction[P, Coroutine[Any, Any, R], R]):
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         refuse_native(self, self.name, here())
-        tell_of_wrapper(self.name, args, kwargs)
+        tell_of_wrapper(self, self.name, args, kwargs)
         if self._injected:
             self._refuse_unfilled(args, kwargs)
         return await self.function(*args, **kwargs)

@@ -5,8 +5,9 @@ from sys import maxsize
 from types import TracebackType
 from typing import Any, Generic, Never, Self, TypeVar, overload
 
+from afterwards.core.errors import InvalidOption
 from afterwards.core.progress import Progress, as_number
-from afterwards.core.text import text_of
+from afterwards.core.text import shown, text_of
 from afterwards.execution.context import TaskContext, current
 
 T = TypeVar("T")
@@ -43,8 +44,15 @@ def _length(iterable: Any) -> int | None:
     """Return the number of items, if the iterable has a length."""
     try:
         return len(iterable) if isinstance(iterable, Sized) else None
-    except Exception:  # user code: showing progress must not fail because of it
+    except BaseException:  # user code: showing progress must not fail because of it
         return None
+
+
+def _number(name: str, value: Any) -> Any:
+    try:
+        return as_number(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidOption(f"progress({name}={shown(value)}): give a number") from error
 
 
 class ProgressBar(Generic[T]):
@@ -59,8 +67,8 @@ class ProgressBar(Generic[T]):
         unit: str = "",
         initial: float = 0,
     ) -> None:
-        self.n: float = as_number(initial)
-        self.total: float | None = as_number(total)
+        self.n: float = _number("initial", initial)
+        self.total: float | None = _number("total", total)
         self.desc = text_of(desc)
         self.unit = text_of(unit)
         self.closed = False

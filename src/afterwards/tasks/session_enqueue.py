@@ -7,7 +7,7 @@ from typing import Any
 from afterwards.client.client import Client
 from afterwards.client.handle import TaskHandle
 from afterwards.client.request import RequestTasks, origin, request_tasks
-from afterwards.client.sqlalchemy import join_alone
+from afterwards.client.sqlalchemy import Alone, join_alone
 from afterwards.client.uploads import delete_files, files_stored
 from afterwards.tasks.call import CallBuilder, WrittenCall
 
@@ -25,9 +25,8 @@ def join_session(
     asked_by = request_tasks.get()
     request = RequestTasks(client, origin=origin(), at_once=True, loop=loop)
     new = calls.new_task(client, written, id=handle.id, after=calls.stored_after(), origin=request.origin)
-    joining = join_alone(session, new, handle, request)
-    if written.uploads:
-        joining.clean_up = partial(delete_files, [written.uploads], client)
+    clean_up = partial(delete_files, [written.uploads], client) if written.uploads else None
+    joining = join_alone(session, Alone(new, handle, request, clean_up))
     if asked_by:
         asked_by.used = True
         asked_by.watch(joining)

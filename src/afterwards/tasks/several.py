@@ -7,11 +7,12 @@ from typing import Any
 from afterwards.client.client import Client
 from afterwards.client.handle import TaskHandle
 from afterwards.client.request import origin, request_tasks
-from afterwards.client.uploads import Uploads, files_stored
+from afterwards.client.uploads import Uploads, delete_unused, files_stored
 from afterwards.core.already_called import called_already
 from afterwards.core.errors import InvalidOption
 from afterwards.core.task import NewTask
 from afterwards.core.text import shown
+from afterwards.dispatch.celery.calls import celery_task
 from afterwards.tasks.function import Call, TaskFunction
 
 ENCODED_AT_ONCE = 200
@@ -47,6 +48,7 @@ class SeveralCalls:
             asked_by.used = True
         async with files_stored(self.tasks, self._uploads, self._client):
             stored = await self._client.enqueue_now(self.tasks)
+        await delete_unused(self._uploads, stored, self._client)
         return [call.function.handle(task.id, self._client) for call, task in zip(self._calls, stored, strict=True)]
 
 
@@ -89,6 +91,11 @@ def _no_call(given: object, place: str) -> str:
         return (
             f"{place.format(shown(given))}: found a task that is stored already. To run a call after it, write "
             "f.options(after=handle).call(x)"
+        )
+    if celery_task(given) is not None:
+        return (
+            f"{place.format(shown(given))}: found a Celery task, which is sent to Celery and not stored: "
+            "write `await tasks.enqueue(celery_task, 1)` for each call; it cannot be part of a chain"
         )
     return f"{place.format(shown(given))}: give calls, such as f.call(x): " + called_already(
         given, place.format("{}(1)"), place.format("{}.call(1)"), wanted="call"

@@ -7,7 +7,7 @@ wrapper of the task function.
 import asyncio
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
@@ -51,31 +51,50 @@ class PlainCall(NamedTuple):
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
 
+    def opened(self) -> "PlainCall":
+        """Return the call of a partial as a call of what is inside."""
+        func: Any = self.func
+        args, kwargs = self.args, self.kwargs
+        while isinstance(func, partial):
+            func, args, kwargs = func.func, (*func.args, *args), {**func.keywords, **kwargs}
+        return PlainCall(func, args, kwargs)
+
 
 plain_call: ContextVar[PlainCall | None] = ContextVar("afterwards_plain_call", default=None)
 """The plain background task that is running."""
 
 
-def tell_of_wrapper(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Warn once if a plain background task only passes its arguments on to a task function."""
+def tell_of_wrapper(function: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Warn once if a plain background task only passes its arguments on to a task function, or was given it to call."""
     plain = plain_call.get()
-    if plain is None or not _passes_on(plain, args, kwargs):
-        return
-    wrapper = getattr(plain.func, "__qualname__", None) or type(plain.func).__qualname__
+    if plain is not None and (_was_given(plain, function) or _passes_on(plain, args, kwargs)):
+        tell_of_call(name, plain.func)
+
+
+def tell_of_call(name: str, wrapper: Any) -> None:
+    """Warn once of a wrapper, or another function that calls what it is given, that calls a task function."""
+    wrapper = getattr(wrapper, "__qualname__", None) or type(wrapper).__qualname__
     telemetry.once(
         f"wrapped {name}",
         logging.WARNING,
-        f"task function {name!r} was called by its wrapper {wrapper}, so the call is not stored, and is lost if the "
-        f"process dies: write `background_tasks.add_task({name}, ...)`, and @task above all other decorators",
+        f"task function {name!r} was called by {wrapper}, which was added as a plain function, so the call is not "
+        f"stored, and is lost if the process dies: write `background_tasks.add_task({name}, ...)`, and @task above "
+        "all other decorators",
     )
+
+
+def _was_given(plain: PlainCall, function: Any) -> bool:
+    """Return whether a task function is an argument of a plain call, or a default."""
+    func, given, named = plain.opened()
+    defaults: Iterable[Any] = ()
+    if isinstance(func, FunctionType):
+        defaults = (*(func.__defaults__ or ()), *(func.__kwdefaults__ or {}).values())
+    return any(one is function for one in (*given, *named.values(), *defaults))
 
 
 def _passes_on(plain: PlainCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Return whether a wrapper passes on its own arguments. A named function may call anything it wants."""
-    func: Any = plain.func
-    given, named = plain.args, plain.kwargs
-    while isinstance(func, partial):
-        func, given, named = func.func, (*func.args, *given), {**func.keywords, **named}
+    func, given, named = plain.opened()
     if isinstance(func, FunctionType) and not func.__closure__:
         return func.__name__ == "<lambda>"
     same = len(given) == len(args) and all(one is other for one, other in zip(given, args, strict=True))

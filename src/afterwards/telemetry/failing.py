@@ -13,7 +13,7 @@ def recording() -> Iterator[None]:
     """Log the error of a sampler, processor, exporter or reader, once for each type, and go on."""
     try:
         yield
-    except Exception as error:  # the user's code
+    except BaseException as error:  # the user's code may raise anything, and nothing here can be cancelled
         not_traced(error)
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from afterwards.core.text import text_of
 from afterwards.telemetry import writing
-from afterwards.telemetry.writing import REQUESTS
+from afterwards.telemetry.writing import REQUESTS, unless_away
 
 once = partial(writing.once, logger=REQUESTS)
 write = partial(writing.write, logger=REQUESTS)
@@ -52,6 +52,15 @@ def injected_everywhere(version: str) -> None:
     )
 
 
+def boundary_restored(*, refused: str) -> None:
+    write(
+        logging.ERROR,
+        f"afterwards: other code has replaced the application's middleware_stack while it served (OpenTelemetry's "
+        f"uninstrument_app does), so that {refused} could not store tasks and is answered with 503. Afterwards has put "
+        "itself back: the next requests are stored again",
+    )
+
+
 def committed_late(origin: str | None, names: Collection[str]) -> None:
     for name in dict.fromkeys(names):
         once(
@@ -63,10 +72,48 @@ def committed_late(origin: str | None, names: Collection[str]) -> None:
         )
 
 
+def committed_by_another(names: Collection[str]) -> None:
+    for name in dict.fromkeys(names):
+        once(
+            f"committed by another {name}",
+            logging.WARNING,
+            f"the session of task {name!r} has committed, but is bound to a connection whose own transaction goes on: "
+            "that one decides whether the rows are stored. It may end after the response, or be rolled back although "
+            "the task runs. Bind the session to the engine, so that its commit is the commit",
+        )
+
+
 def not_stored(error: BaseException, names: Iterable[str], *, answered: bool) -> None:
     """Log that a request's tasks could not be stored. ``answered``: its response had already started."""
     how = "after the response had started: they are lost" if answered else "so the request is answered with 503"
-    write(logging.ERROR, f"tasks could not be stored ({', '.join(names)}), {how}: {text_of(error)}", exc_info=error)
+    write(
+        logging.ERROR,
+        f"tasks could not be stored ({', '.join(names)}), {how}: {text_of(error)}",
+        exc_info=unless_away(error),
+    )
+
+
+def not_taken_back(ids: Iterable[str], error: BaseException) -> None:
+    """Log that a refused request's tasks could not be cancelled: they run within a minute."""
+    write(
+        logging.ERROR,
+        f"a request was refused because a Celery task could not be sent, and its stored tasks ({', '.join(ids)}) could "
+        f"not be cancelled: they will run: {text_of(error)}",
+        exc_info=unless_away(error),
+    )
+
+
+def stored_after_response(origin: str | None, names: Iterable[str], *, development: bool) -> None:
+    """Log tasks that were added to an object which its request did not know."""
+    for name in dict.fromkeys(names):
+        once(
+            f"stored after response {name}",
+            logging.ERROR if development else logging.WARNING,
+            f"the response of {origin or 'a request'} was sent before task {name!r} is stored, because its "
+            "BackgroundTasks() was made outside the request, as in a thread, an executor or at module level. If the "
+            "process dies in between, the task is lost after a 2xx. Make the object in the handler, or take it as a "
+            "parameter",
+        )
 
 
 def never_committed(origin: str | None, names: Iterable[str]) -> None:
@@ -89,13 +136,15 @@ def lost_after_commit(error: BaseException, names: Iterable[str]) -> None:
         logging.ERROR,
         f"tasks could not be stored ({', '.join(names)}) after the commit of their session, which is in another "
         f"database: they are lost: {text_of(error)}",
-        exc_info=error,
+        exc_info=unless_away(error),
     )
 
 
 def refused_request(request: str, error: BaseException) -> None:
     write(
-        logging.ERROR, f"{request} needs the task store, so it is answered with 503: {text_of(error)}", exc_info=error
+        logging.ERROR,
+        f"{request} needs the task store, so it is answered with 503: {text_of(error)}",
+        exc_info=unless_away(error),
     )
 
 

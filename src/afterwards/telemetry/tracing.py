@@ -24,7 +24,7 @@ def trace_carrier() -> dict[str, str]:
         return {}
     try:
         return _carrier()
-    except Exception as error:  # a propagator of the user's
+    except BaseException as error:  # a propagator of the user's may raise anything
         not_traced(error)
         return {}
 

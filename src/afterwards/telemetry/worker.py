@@ -1,17 +1,17 @@
 """Log lines about the worker of this process, its engine and its schedules."""
 
 import logging
-from collections.abc import Collection
 from datetime import datetime, timedelta
 from functools import partial
 
-from afterwards.core.clock_correction import CORRECTION
+from afterwards.core.options import Options
 from afterwards.core.problems import Problem
 from afterwards.core.routing import Unroutable
 from afterwards.core.schedule import Missed
 from afterwards.core.text import text_of
+from afterwards.core.verdict import Role
 from afterwards.telemetry import writing
-from afterwards.telemetry.writing import WORKER, described
+from afterwards.telemetry.writing import WORKER, described, unless_away
 
 now_and_then = partial(writing.now_and_then, logger=WORKER)
 once = partial(writing.once, logger=WORKER)
@@ -27,17 +27,41 @@ PROBED_EVERY = 60.0
 """The least seconds between two lines about probes that fail."""
 
 
-def started(
-    engine: str, *, concurrency: int, threads: int, worker: bool, queues: Collection[str] | None = None
-) -> None:
-    where = f"worker here, {concurrency} tasks and {threads} threads at once" if worker else "no worker in this process"
-    if worker and queues is not None:
-        where += f", only of the queues {', '.join(sorted(queues))}"
+def started(engine: str, options: Options, role: Role, fleet: str | None = None) -> None:
+    """Log what a process does for its tasks."""
     write(
         logging.INFO,
-        f"afterwards: {engine}, {where}",
-        extra={"engine": engine, "concurrency": concurrency, "worker": worker},
+        f"afterwards: {engine}, {_described(options, role, fleet)}",
+        extra={"engine": engine, "concurrency": options.slots, "worker": role is Role.WORKER, "role": str(role)},
     )
+
+
+def _described(options: Options, role: Role, fleet: str | None) -> str:
+    queues = "" if options.queues is None else f", only of the queues {', '.join(sorted(options.queues))}"
+    match role:
+        case Role.WORKER:
+            return f"worker here, {options.slots} tasks and {options.threads} threads at once{queues}"
+        case Role.DISPATCHER:
+            return f"dispatcher here, tasks run on the fleet of {fleet}{queues}"
+        case Role.FLEET_WORKER:
+            return f"worker of the fleet of {fleet} here, {options.slots} at a time{queues}"
+        case Role.SENDER:
+            return "no worker in this process"
+
+
+def fleet_silent(fleet: str, reason: str, unsent: int) -> None:
+    """Log that tasks cannot be sent. Called once, until they can be."""
+    waits = "1 task waits" if unsent == 1 else f"{unsent} tasks wait"
+    write(
+        logging.WARNING,
+        f"dispatcher: {fleet} could not send tasks: {reason}; {waits}, and nothing is lost; next tries every few "
+        "seconds",
+        extra={"fleet": fleet, "unsent": unsent},
+    )
+
+
+def fleet_accepts(fleet: str) -> None:
+    write(logging.WARNING, f"dispatcher: {fleet} sends tasks again", extra={"fleet": fleet})
 
 
 def cannot_run(problem: Problem) -> None:
@@ -101,10 +125,11 @@ def ended_early(doing: str) -> None:
 
 
 def engine_trouble(doing: str, error: BaseException, wait: timedelta) -> None:
+    """Log a call of the engine that failed."""
     write(
         logging.WARNING,
         f"engine: could not {doing}: {text_of(error)}; next try in {wait.total_seconds():.1f} s",
-        exc_info=error,
+        exc_info=unless_away(error),
     )
 
 
@@ -126,15 +151,18 @@ def short(doing: str, error: BaseException) -> None:
 def clock_jumped(jump: timedelta) -> None:
     """Log that the wall clock was set, or that the machine slept."""
     way = "forward" if jump > timedelta() else "back"
-    if jump < -CORRECTION:
-        write(
-            logging.WARNING,
-            "clock: this is a correction: schedules, delays, rates and leases continue from the new time",
-        )
     write(
         logging.WARNING,
         f"clock: it jumped {way} by {abs(jump.total_seconds()):,.0f} s; no worker is considered dead before it has had "
         "time to renew its leases",
+    )
+
+
+def clock_corrected() -> None:
+    """Log that stored instants lay in the future, because the clock was ahead when they were written."""
+    write(
+        logging.WARNING,
+        "clock: it was ahead by more than three hours: schedules, delays, rates and leases continue from the new time",
     )
 
 

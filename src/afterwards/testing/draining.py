@@ -6,7 +6,7 @@ from datetime import datetime
 from afterwards.client.installations import the_client
 from afterwards.core.task import State
 from afterwards.testing.inline import Inline, InMemory, memory
-from afterwards.web import embedded_worker
+from afterwards.web import runners
 
 MOST_ATTEMPTS = 200
 """Attempts of one task after which ``drain`` raises, as for a task that always snoozes."""
@@ -64,7 +64,7 @@ def _refuse_loop(name: str) -> None:
 
 
 async def _run_all(kept: InMemory) -> list[BaseException]:
-    embedded_worker.everyone()  # also applications that had no request in this test
+    runners.everyone()  # also applications that had no request in this test
     return [failure for inline in kept.inlines for failure in await inline.run()]
 
 
@@ -74,10 +74,10 @@ def _waits(kept: InMemory) -> list[datetime]:
 
 async def _used(kept: InMemory) -> list[Inline]:
     """Return the applications that this test has used, else the only one in the process. Raises NotInstalled."""
-    embedded_worker.everyone()  # also applications whose lifespans began in an earlier test
+    runners.everyone()  # also applications whose lifespans began in an earlier test
     if used := [inline for inline in kept.inlines if inline.used]:
         return used
     client = the_client("what schedules fire")
     await client.open()
-    embedded_worker.everyone()
+    runners.everyone()
     return [inline for inline in kept.inlines if inline.client is client]

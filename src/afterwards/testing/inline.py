@@ -1,28 +1,50 @@
 """Test mode of an application: its tasks are kept in memory, and run in the request that added them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import FastAPI
 
 from afterwards import engines
-from afterwards.client.client import Client, current
+from afterwards.client import waiting
+from afterwards.client.client import FIRST_LOOK, Client, current
+from afterwards.client.request import origin, request_tasks
 from afterwards.core.options import Options
 from afterwards.core.process_state import ProcessState
 from afterwards.core.task import Task
+from afterwards.execution.context import current as attempting
+from afterwards.execution.fresh_context import FreshContexts
 from afterwards.execution.log_capture import capturing
 from afterwards.tasks.failure_notice import notice_maker
 from afterwards.tasks.registry import registry
 from afterwards.tasks.timetable import timetable
 from afterwards.testing.clock import FakeClock
 from afterwards.testing.engine import EngineOfATest
-from afterwards.testing.inline_worker import CrashesAt, CrashPoint, run_due
-from afterwards.web import embedded_worker
-from afterwards.web.embedded_worker import surroundings
+from afterwards.testing.inline_worker import CrashesAt, CrashPoint, InlineWorker
+from afterwards.web import runners
+from afterwards.web.attempts import surroundings
 from afterwards.worker.scheduler import Scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A worker as it has begun: with what the lifespan yielded, and in which context."""
+
+    state: Mapping[str, Any]
+    contexts: FreshContexts
+
+
+def begun_here(client: Client) -> FreshContexts:
+    """Return the contexts for the attempts of a worker that begins here."""
+    before = current.set(client)
+    try:
+        return FreshContexts()
+    finally:
+        current.reset(before)
 
 
 class Inline:
@@ -34,12 +56,17 @@ class Inline:
 
     started = True  # with each request
 
-    def __init__(self, app: FastAPI, client: Client, options: Options, clock: FakeClock) -> None:
+    def __init__(
+        self, app: FastAPI, client: Client, options: Options, clock: FakeClock, failures: list[BaseException]
+    ) -> None:
         self.client = client
         self._app = app
         self._options = options
         self._clock = clock
+        self._running: set[str] = set()
+        self._failures = failures  # of tasks that ran because a result was awaited; not raised yet
         self._used = False
+        self._alone = Begun({}, client.context.copy().run(begun_here, client))  # without a lifespan
 
     @property
     def used(self) -> bool:
@@ -50,7 +77,7 @@ class Inline:
     async def working(self, state: Mapping[str, Any]) -> AsyncIterator[None]:
         self._used = True
         around = under_test.lifespans.get(self.client)  # fixtures of different scopes nest lifespans
-        under_test.lifespans[self.client] = state
+        under_test.lifespans[self.client] = Begun(state, begun_here(self.client))
         try:
             yield
         finally:
@@ -62,6 +89,9 @@ class Inline:
     def drain(self) -> None:
         """Do nothing: no task runs between requests."""
 
+    async def released(self) -> None:
+        """Do nothing: no task runs between requests."""
+
     async def request_ended(self) -> None:
         """Run the tasks that are due. Raises the first exception of an attempt, as for a plain function."""
         self._used = True
@@ -69,21 +99,59 @@ class Inline:
             raise failure
 
     async def run(self) -> list[BaseException]:
+        """Run the tasks that are due. Returns the exceptions to be raised into the test."""
+        failures = await self._run()
+        return self._taken() + failures
+
+    async def finish(self, id: str, *, patient: bool) -> None:
+        """Run due tasks until one has finished, because its result is awaited.
+
+        Raises RuntimeError if it is not due, unless the caller is ``patient``, because of a timeout. What other tasks
+        raise is raised at the end of the request.
+        """
+        self._used = True
+        asking = request_tasks.get()
+        if asking is not None:
+            asking.used = True
+        self._failures += await self._run(until=id)
+        while (task := await self.client.get(id)).id in self._running and not patient:
+            await asyncio.sleep(FIRST_LOOK)
+            self._failures += await self._run(until=id)  # another request ran it
+        if asking is None and attempting.get() is None:
+            for failure in self._taken():
+                raise failure
+        if not task.state.finished and not patient:
+            raise RuntimeError(
+                f"{_asking()} waits for the result of {task.name} ({task.id}), which is {task.state}: in a test "
+                "nothing runs it meanwhile. Give result() a timeout, or ask for the result after the test's drain() or "
+                "drain(scheduled=True)"
+            )
+
+    def _taken(self) -> list[BaseException]:
+        """Return what was not raised yet. It will be raised by the caller."""
+        taken = self._failures.copy()
+        self._failures.clear()
+        return taken
+
+    async def _run(self, until: str | None = None) -> list[BaseException]:
         engine = await self.client.open()
         before = current.set(self.client)
-        state = under_test.lifespans.get(self.client, {})
-        around = replace(surroundings(self._app, self._options, state, engine), processes=None)
+        begun = under_test.lifespans.get(self.client, self._alone)
+        around = replace(surroundings(self._app, self._options, begun.state, engine), processes=None)
+        worker = InlineWorker(
+            engine,
+            registry,
+            around,
+            begun.contexts,
+            running=self._running,
+            make_notice=notice_maker(self.client),
+            clock=self._clock,
+            crashes=_crashes,
+            allow_retries=under_test.allowing_retries > 0,
+        )
         try:
             with capturing():
-                return await run_due(
-                    engine,
-                    registry,
-                    around,
-                    make_notice=notice_maker(self.client),
-                    clock=self._clock,
-                    crashes=_crashes,
-                    allow_retries=under_test.allowing_retries > 0,
-                )
+                return await worker.run_due(until)
         finally:
             around.close()
             current.reset(before)
@@ -101,6 +169,7 @@ class InMemory:
     def __init__(self) -> None:
         self.clock = FakeClock(datetime.now(UTC))
         self.inlines: list[Inline] = []
+        self._failures: list[BaseException] = []
         self._begun = self.clock()
         self._engines: list[EngineOfATest] = []
 
@@ -119,7 +188,8 @@ class InMemory:
         """Inside the block, use memory and this mode for every installation, whatever its URL."""
         with ExitStack() as stack:
             stack.enter_context(engines.replaced(self._engine))
-            stack.enter_context(embedded_worker.replaced(self._inline))
+            stack.enter_context(runners.replaced(self._inline))
+            stack.enter_context(waiting.running(self._finish))
             stack.callback(under_test.active.remove, self)
             under_test.active.append(self)
             yield
@@ -128,8 +198,15 @@ class InMemory:
         self._engines.append(EngineOfATest(clock=self.clock, begun=self._begun))
         return self._engines[-1]
 
+    async def _finish(self, client: Client, id: str, patient: bool) -> None:
+        await client.open()
+        runners.everyone()  # also applications that had no request in this test
+        for inline in self.inlines:
+            if inline.client is client:
+                await inline.finish(id, patient=patient)
+
     def _inline(self, app: FastAPI, client: Client, options: Options) -> Inline:
-        self.inlines.append(Inline(app, client, options, self.clock))
+        self.inlines.append(Inline(app, client, options, self.clock, self._failures))
         return self.inlines[-1]
 
 
@@ -138,7 +215,7 @@ class UnderTest(ProcessState):
 
     def __init__(self) -> None:
         self.active: list[InMemory] = []
-        self.lifespans: dict[Client, Mapping[str, Any]] = {}  # the state that each active lifespan has yielded
+        self.lifespans: dict[Client, Begun] = {}  # the worker of each active lifespan
         self.crashes: list[CrashesAt] = []  # the active blocks of `crash_at` and `run_twice`
         self.allowing_retries = 0  # active blocks of ``allow_retries``
 
@@ -174,3 +251,10 @@ def clock() -> FakeClock:
 
 def _crashes(point: CrashPoint) -> bool:
     return any(crashes(point) for crashes in reversed(under_test.crashes))  # the innermost first
+
+
+def _asking() -> str:
+    """Return who awaits a result: a task, a request, or the test."""
+    if attempt := attempting.get():
+        return f"{attempt.context.name} ({attempt.context.id})"
+    return origin() or "the test"

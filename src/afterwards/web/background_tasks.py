@@ -10,24 +10,26 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 from typing_extensions import ParamSpec
 
-from afterwards import telemetry
+from afterwards import environment, telemetry
 from afterwards.client.connections import check_sync_connection
 from afterwards.client.handle import TaskHandle
 from afterwards.client.request import RequestTasks, request_tasks
 from afterwards.client.sqlalchemy import check_session
 from afterwards.client.uploads import UNSTORABLE
-from afterwards.core.errors import EngineError, InvalidOption, QueueFull
+from afterwards.core.errors import InvalidOption, QueueFull
 from afterwards.core.keywords import AS_CONFIGURED, AsConfigured, DatabaseConnection, DatabaseSession
 from afterwards.core.spelling import check_names
+from afterwards.dispatch.celery.calls import CeleryTask
+from afterwards.dispatch.celery.handle import CeleryHandle
 from afterwards.tasks.function import TaskFunction
 from afterwards.web.accepted import Accepted
 from afterwards.web.buffer import Buffer, drop, flush
+from afterwards.web.durable_calls import DurableCall, StoredCall
 from afterwards.web.exit_stacks import ExitStacks
 from afterwards.web.idempotency import key_from_header, own_key
 from afterwards.web.phase import Phase
 from afterwards.web.plain_tasks import PlainTask
-from afterwards.web.refusals import RETRY_AFTER, RETRY_LATER, UNAVAILABLE, UNPROCESSABLE
-from afterwards.web.stored_call import StoredCall
+from afterwards.web.refusals import RETRY_AFTER, RETRY_LATER, UNAVAILABLE, UNPROCESSABLE, away
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,8 +65,10 @@ class BackgroundTasks(Buffer):
         self, func: TaskFunction[P, Any, R], *args: P.args, **kwargs: P.kwargs
     ) -> TaskHandle[R]: ...
     @overload
+    def add_task(self, func: CeleryTask[P, R], *args: P.args, **kwargs: P.kwargs) -> CeleryHandle[R]: ...
+    @overload
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None: ...
-    def add_task(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> TaskHandle[Any] | None:
+    def add_task(self, func: Any, *args: Any, **kwargs: Any) -> TaskHandle[Any] | CeleryHandle[Any] | None:
         """Add a call, to run after the response.
 
         A ``@task`` function's arguments are checked here, and its handle is returned; it can be asked once the task is
@@ -73,12 +77,16 @@ class BackgroundTasks(Buffer):
         WrappedTaskFunction for a decorator round a task function, which would run it without storing it, NotAFunction
         for ``add_task(f(1))``.
         A call added after the response began (streams, the exit of dependencies) is stored at once.
+
+        A Celery task, or a signature of one, is sent to Celery's broker when the ``@task`` calls are stored; its
+        arguments are checked here, too, and a ``CeleryHandle`` is returned. If the broker does not accept it, the
+        request is answered with 503, and what was stored with it is cancelled.
         """
         if fastapi.BackgroundTasks.add_task is not FASTAPIS_ADD_TASK:
             return super().add_task(func, *args, **kwargs)
         task = self._make(func, args, kwargs)
         self._append(task)
-        return task.handle if isinstance(task, StoredCall) else None
+        return task.handle if isinstance(task, DurableCall) else None
 
     def configure(
         self,
@@ -151,9 +159,10 @@ class BackgroundTasks(Buffer):
     async def __call__(self) -> None:
         """Store the durable tasks, unless that was done when the handler ended, and run the plain ones."""
         if self._phase is Phase.HANDLING:
+            self._tell_if_late()
             await self.flush()
         for task in self.tasks:
-            if not isinstance(task, StoredCall):
+            if not isinstance(task, DurableCall):
                 await task()
 
     def serve(self, request: RequestTasks, connection: HTTPConnection) -> None:
@@ -185,10 +194,10 @@ class BackgroundTasks(Buffer):
             # This includes objects created by hand, which Starlette calls only after the response. If it is
             # cancelled, all or nothing is stored, and stored tasks become due by themselves.
             await flush(self._request_tasks.buffers, self._request_tasks)
-        except EngineError as error:
-            telemetry.not_stored(error, [call.func.name for call in self.waiting()], answered=False)
+        except UNAVAILABLE as error:
+            telemetry.not_stored(error, [call.name for call in self.waiting()], answered=False)
             self._refuse(self._request_tasks)
-            raise HTTPException(503, UNAVAILABLE, headers=RETRY_AFTER) from error
+            raise HTTPException(503, away(error), headers=RETRY_AFTER) from error
         except QueueFull as error:
             self._refuse(self._request_tasks)
             raise HTTPException(429, str(error), headers=RETRY_LATER) from error
@@ -197,7 +206,7 @@ class BackgroundTasks(Buffer):
             raise
         conversed, self._phase = self._phase is Phase.CONVERSING, Phase.RETURNED
         self.flushed_length = len(self.tasks)
-        if plain := [task for task in self.tasks if not isinstance(task, StoredCall)]:
+        if plain := [task for task in self.tasks if not isinstance(task, DurableCall)]:
             await self._run_plain(conversed=conversed, mixed=len(plain) < len(self.tasks))
 
     async def _run_plain(self, *, conversed: bool, mixed: bool) -> None:
@@ -216,6 +225,14 @@ class BackgroundTasks(Buffer):
             for task in self.tasks:
                 if isinstance(task, PlainTask) and not task.started:
                     await task()
+
+    def _tell_if_late(self) -> None:
+        """Log calls that are stored after a response which did not know them: this was made outside its request."""
+        answering = request_tasks.get()
+        if answering and answering.answered and self._request_tasks is not answering:
+            telemetry.stored_after_response(
+                answering.origin, [call.name for call in self.waiting()], development=environment.development()
+            )
 
     def _refuse(self, request: RequestTasks) -> None:
         """Drop all calls added so far. Calls that a dependency's exit adds later are stored."""
@@ -236,7 +253,7 @@ class BackgroundTasks(Buffer):
         self.tasks.append(task)
         if self._phase is Phase.HANDLING:
             return
-        if isinstance(task, StoredCall):
+        if isinstance(task, DurableCall):
             self._store_soon()
             if task.uploads and self._stacks:  # FastAPI closes the files of a request later than this
                 self._stacks.after_everything(self._settle)

@@ -16,15 +16,16 @@ from afterwards.client.session_call import Joining
 from afterwards.client.sqlalchemy import join
 from afterwards.client.uploads import UNSTORABLE
 from afterwards.core.already_called import called_already
-from afterwards.core.errors import EngineError, InvalidOption, NotAFunction, NotStored, QueueFull
+from afterwards.core.errors import InvalidOption, NotAFunction, NotStored, QueueFull
 from afterwards.core.keywords import AS_CONFIGURED, DatabaseConnection, DatabaseSession, Stored
+from afterwards.dispatch.celery.calls import celery_call, celery_task
 from afterwards.tasks.function import Call, TaskFunction
-from afterwards.tasks.wrapped import is_call, is_task_function, leads_to_call, refuse_wrapped
+from afterwards.tasks.wrapped import is_bare, is_call, is_task_function, leads_to_call, refuse_enqueuing, refuse_wrapped
+from afterwards.web.durable_calls import DurableCall, SentCall, StoredCall, store
 from afterwards.web.idempotency import task_key
 from afterwards.web.phase import Phase
 from afterwards.web.plain_tasks import PlainTask
-from afterwards.web.refusals import UNPROCESSABLE
-from afterwards.web.stored_call import StoredCall, store
+from afterwards.web.refusals import UNAVAILABLE, UNPROCESSABLE
 
 
 class Buffer(fastapi.BackgroundTasks):
@@ -42,38 +43,43 @@ class Buffer(fastapi.BackgroundTasks):
     flushed_length = -1
     """Length of ``tasks`` at the flush at the handler's end; -1 before it."""
 
-    def waiting(self) -> list[StoredCall]:
-        """Return the calls that are not stored yet, in the order added."""
-        waiting: list[StoredCall] = []
+    def waiting(self) -> list[DurableCall]:
+        """Return the calls that are not stored or sent yet, in the order added."""
+        waiting: list[DurableCall] = []
         for place, added in enumerate(self.tasks):
             task = added
-            if not isinstance(task, StoredCall):
+            if not isinstance(task, DurableCall):
                 task = self.tasks[place] = self._converted(task)  # user code may have appended it directly
-            if isinstance(task, StoredCall) and task.waits_for_flush:
+            if isinstance(task, DurableCall) and task.waits_for_flush:
                 waiting.append(task)
         return waiting if len(waiting) < 2 else list(dict.fromkeys(waiting))  # a list may hold one twice
 
     def _make(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BackgroundTask:
-        """Return a call of a task function or of a plain function. An existing call is returned as it is."""
+        """Return a call of a task function, a Celery task or a plain function. An existing call is returned."""
         if is_task_function(func):
             return self._stored_call(func, args, kwargs)
-        if isinstance(func, partial) and leads_to_call(func.func):
+        if (celerys := celery_task(func)) is not None:
+            return self._sent_call(celerys, args, kwargs)
+        if isinstance(func, partial) and (leads_to_call(func.func) or celery_task(func.func) is not None):
             return self._make(func.func, (*func.args, *args), func.keywords | kwargs)
         if is_call(func):
             return self._make(func.__self__, args, kwargs)
         if isinstance(func, BackgroundTask) and not (args or kwargs):
             return self._converted(func)
-        refuse_wrapped(func)
-        _check_function(func)
+        if not is_bare(func):
+            refuse_enqueuing(func)
+            refuse_wrapped(func)
+            _check_function(func)
         return PlainTask(func, *args, **kwargs)
 
     def _converted(self, task: BackgroundTask) -> BackgroundTask:
         """Convert a call made with Starlette's class to one of ours."""
-        if isinstance(task, (StoredCall, PlainTask)):
+        if isinstance(task, (DurableCall, PlainTask)):
             return task
         func = getattr(task, "func", None)
         if type(task) is BackgroundTask or is_task_function(func):
             return self._make(func, task.args, task.kwargs)
+        refuse_enqueuing(func)
         refuse_wrapped(func)
         _check_function(task)
         return PlainTask(task)  # a subclass may do anything: it is run unchanged
@@ -81,9 +87,8 @@ class Buffer(fastapi.BackgroundTasks):
     def _stored_call(
         self, func: TaskFunction[Any, Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> StoredCall:
-        if self._request_tasks is None:  # outside a request, so nothing is held until its end
-            self._request_tasks = RequestTasks(the_client(f"task {func.name!r}"), at_once=True)
-        client = self._request_tasks.client
+        request = self._stored_by(f"task {func.name!r}")
+        client = request.client
         ordered = client.options.ordered if self._ordered is None else self._ordered
         chained = ordered and not func.settings.apart
         session = self._session if func.session is AS_CONFIGURED else func.session
@@ -91,7 +96,7 @@ class Buffer(fastapi.BackgroundTasks):
             self._check_after(func, func.settings.after, joins=session is not None)
         key = None if self._key is None else self._next_key(self._key)
         late = self._phase is not Phase.HANDLING
-        call = StoredCall(func, args, kwargs, self._request_tasks, chained=chained, late=late, key=key)
+        call = StoredCall(func, args, kwargs, request, chained=chained, late=late, key=key)
         connection = self._connection if func.connection is AS_CONFIGURED else func.connection
         if session is not None:
             self._check_uploads(call, "session")
@@ -101,6 +106,21 @@ class Buffer(fastapi.BackgroundTasks):
             check_sync_connection(connection, f"await {func.name}.options(connection=...).enqueue(...)")
             self._store_in(call, connection)
         return call
+
+    def _sent_call(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SentCall:
+        call = celery_call(task, args, kwargs)
+        if (transaction := self._session or self._connection) is not None:
+            what = "session" if transaction is self._session else "connection"
+            raise InvalidOption(
+                f"Celery task {call.name!r}: no transaction of a {what} can contain a Celery message, which would be "
+                f"sent even after a rollback: add it after configure({what}=None), or make it a @task of Afterwards"
+            )
+        return SentCall(task, args, kwargs, call, self._stored_by(f"Celery task {call.name!r}"))
+
+    def _stored_by(self, what: str) -> RequestTasks:
+        if self._request_tasks is None:  # outside a request, so nothing is held until its end
+            self._request_tasks = RequestTasks(the_client(what), at_once=True)
+        return self._request_tasks
 
     def _check_uploads(self, call: StoredCall, with_what: str) -> None:
         if call.uploads and call.uploads.any:
@@ -167,11 +187,11 @@ class Buffer(fastapi.BackgroundTasks):
         self._flush_planned = False  # what is added from now on needs another one
         try:
             await flush([self], self._request_tasks)
-        except (EngineError, QueueFull) as error:
-            telemetry.not_stored(error, [call.func.name for call in self.waiting()], answered=True)
+        except (*UNAVAILABLE, QueueFull) as error:
+            telemetry.not_stored(error, [call.name for call in self.waiting()], answered=True)
         except UNSTORABLE as error:
             failed = [call for call in self.waiting() if call.uploads and call.uploads.failed]
-            telemetry.not_stored(error, [call.func.name for call in failed], answered=True)
+            telemetry.not_stored(error, [call.name for call in failed], answered=True)
             self.tasks[:] = [task for task in self.tasks if task not in failed]
             await self._flush_late()
 
@@ -193,14 +213,14 @@ def anything_to_store(request: RequestTasks) -> bool:
 async def flush_before_response(request: RequestTasks) -> None:
     """Store the calls of objects that were not injected: Starlette runs those objects only after the response.
 
-    If they cannot be stored, all added calls are dropped, and the request is refused. Raises EngineError, QueueFull,
-    and the errors of ``UNPROCESSABLE`` and ``UNSTORABLE``.
+    If they cannot be stored, all added calls are dropped, and the request is refused. Raises QueueFull, and the errors
+    of ``UNAVAILABLE``, ``UNPROCESSABLE`` and ``UNSTORABLE``.
     """
     try:
         await flush(request.buffers, request)
-    except (EngineError, QueueFull, *UNSTORABLE, *UNPROCESSABLE) as error:
-        if isinstance(error, EngineError):
-            waiting = [call.func.name for buffer in request.buffers for call in buffer.waiting()]
+    except (*UNAVAILABLE, QueueFull, *UNSTORABLE, *UNPROCESSABLE) as error:
+        if isinstance(error, UNAVAILABLE):
+            waiting = [call.name for buffer in request.buffers for call in buffer.waiting()]
             telemetry.not_stored(error, waiting, answered=False)
         drop(request)
         request.discard()
@@ -214,7 +234,7 @@ def drop(request: RequestTasks) -> None:
         buffer.tasks.clear()
 
 
-def _waiting_in(buffers: Sequence[Buffer]) -> list[StoredCall]:
+def _waiting_in(buffers: Sequence[Buffer]) -> list[DurableCall]:
     waiting = {call: None for buffer in buffers for call in buffer.waiting()}  # two lists may hold the same call
     return sorted(waiting, key=lambda call: call.number)
 

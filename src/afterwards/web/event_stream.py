@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from afterwards.web.exit_stacks import ExitStacks
 from afterwards.web.live import TooManyWatchers
-from afterwards.web.refusals import RETRY_LATER, UNAVAILABLE
+from afterwards.web.refusals import RETRY_LATER, STORE_UNAVAILABLE
 from afterwards.web.watcher import Latest, Quiet, StoreAway, Watcher
 
 T = TypeVar("T")
@@ -114,7 +114,7 @@ class EventStream(StreamingResponse, Generic[T]):
                         if not goes_on:
                             return
                     case StoreAway():
-                        yield comment(UNAVAILABLE)
+                        yield comment(STORE_UNAVAILABLE)
                     case Quiet():
                         yield comment("still here")
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from afterwards import telemetry
 from afterwards.client import probes
 from afterwards.client.client import Client
-from afterwards.client.workers import live_workers
+from afterwards.client.workers import live_processes
 from afterwards.core.claim import Paused
 from afterwards.core.errors import EngineError
 from afterwards.core.routing import LiveWorker
@@ -62,7 +62,7 @@ def router(client: Client) -> APIRouter:
 async def metrics_text(engine: Engine) -> str:
     """Return the metrics of a store as Prometheus' text. All processes that share the store have the same ones."""
     stats = await engine.stats()
-    workers = await live_workers(engine)
+    workers = await live_processes(engine)
     ended = {label: await engine.tallies(span, STEP) for label, span in WINDOWS.items()}
     return exposed(
         [
@@ -73,7 +73,16 @@ async def metrics_text(engine: Engine) -> str:
                 [Sample(stats.oldest.total_seconds() if stats.oldest else 0)],
             ),
             Gauge("afterwards_attempts_ended", "Attempts that ended within this time.", _ends(ended)),
-            Gauge("afterwards_workers", "Workers seen within the last 30 seconds.", [Sample(len(workers))]),
+            Gauge(
+                "afterwards_workers",
+                "Workers seen within the last 30 seconds.",
+                [Sample(sum(not worker.dispatches for worker in workers))],
+            ),
+            Gauge(
+                "afterwards_dispatchers",
+                "Processes seen within the last 30 seconds that send tasks to a fleet.",
+                [Sample(sum(worker.dispatches for worker in workers))],
+            ),
             Gauge(
                 "afterwards_worker_slots",
                 "Tasks that all live workers can run at once.",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from afterwards.core.errors import InvalidOption
+from afterwards.core.errors import InvalidOption, RefusedValue
 from afterwards.core.keys import as_key
 
 
@@ -12,12 +12,14 @@ def task_key(key: str, number: int) -> str:
 
 
 def own_key(key: object) -> str | None:
-    """Return the key that a handler gives; None for none. Raises InvalidOption."""
+    """Return the key that a handler gives; None for none. Raises InvalidOption, RefusedValue for an empty text."""
     if not isinstance(key, str | bool):
         raise InvalidOption(
             f"configure(idempotency_key={key!r}): give the key as text, or True for the request's header"
         )
-    return key or None if isinstance(key, str) else None
+    if key == "":
+        raise RefusedValue("idempotency_key", "='': give text, or True for the request's header")
+    return key if isinstance(key, str) else None
 
 
 def key_from_header(headers: Sequence[tuple[bytes, bytes]]) -> str | None:

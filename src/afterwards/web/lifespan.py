@@ -11,8 +11,8 @@ from afterwards.tasks.decorator import prepare
 from afterwards.tasks.process_main import refuse_to_serve
 from afterwards.tasks.registry import registry
 from afterwards.web import live
-from afterwards.web.embedded_worker import Serving
 from afterwards.web.opening import open_patiently
+from afterwards.web.runners import Serving
 from afterwards.web.signals import Signals
 from afterwards.web.without_lifespan import WithoutLifespan
 
@@ -26,7 +26,9 @@ class Lifespan:
         client: Client,
         serving: Callable[[], Serving],
         alone: WithoutLifespan,
+        restore_boundary: Callable[[], object],
     ) -> None:
+        self._restore_boundary = restore_boundary
         self._alone = alone
         self._serve = serve
         self._client = client
@@ -44,6 +46,7 @@ class Lifespan:
     async def _work(self, app: Any) -> AsyncIterator[Any]:
         refuse_to_serve()
         running_loop()
+        self._restore_boundary()
         self._alone.leave_to_lifespan()
         self._client.served = True
         live.begin(self._client)
@@ -54,11 +57,12 @@ class Lifespan:
         try:
             await open_patiently(self._client)
             async with self._serve(app) as state:
-                with Signals(partial(self._drain, runner)):  # until the worker has ended
+                with Signals(partial(self._drain, runner), runner.released) as signals:  # until the worker has ended
                     async with runner.working(state or {}):
                         try:
                             yield state
                         finally:  # without a signal, this is the first that is heard of the end
+                            signals.leave_to_server()
                             live.end(self._client)
         finally:
             await self._client.close()

@@ -8,12 +8,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from afterwards.client.client import Client, current, running_loop
 from afterwards.client.request import RequestTasks, request_tasks
 from afterwards.core.client_fault import is_client_fault
-from afterwards.core.errors import EngineError, QueueFull, TooLarge
+from afterwards.core.errors import QueueFull, TooLarge
 from afterwards.core.text import is_unicode, shortened
 from afterwards.web.buffer import anything_to_store, flush_before_response
-from afterwards.web.embedded_worker import Serving
 from afterwards.web.injection import Injection
-from afterwards.web.refusals import UNPROCESSABLE, input_too_large, too_many, unavailable, unprocessable
+from afterwards.web.refusals import UNAVAILABLE, UNPROCESSABLE, input_too_large, too_many, unavailable, unprocessable
+from afterwards.web.runners import Serving
 from afterwards.web.without_lifespan import WithoutLifespan
 
 
@@ -89,8 +89,8 @@ class Outgoing:
     async def _flush(self) -> None:
         try:
             await flush_before_response(self._request)
-        except EngineError:  # if it propagated, Starlette would treat it as raised in the middle of a response
-            await self._refuse(unavailable())
+        except UNAVAILABLE as error:  # if it propagated, Starlette would treat it as raised in the middle of a response
+            await self._refuse(unavailable(error))
         except QueueFull as error:
             await self._refuse(too_many(error))
         except UNPROCESSABLE as error:

@@ -1,11 +1,14 @@
 """Run plain functions in this process after the response, as FastAPI does, but not in the endpoints' threads."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import AsyncExitStack
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from datetime import UTC, datetime
 from functools import partial
 from inspect import signature
+from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any
 
 import anyio.to_thread
@@ -26,7 +29,8 @@ from afterwards.core.routing import PlainRun
 from afterwards.core.task import Failure, FailureKind, NewTask
 from afterwards.core.text import frames_of, said_by, shortened, type_name, written
 from afterwards.execution.awaitables import awaited, done, left_undone, undone_within
-from afterwards.tasks.wrong_import import PlainCall, plain_call
+from afterwards.tasks.wrapped import is_task_function
+from afterwards.tasks.wrong_import import PlainCall, plain_call, tell_of_call
 
 P = ParamSpec("P")
 
@@ -67,7 +71,10 @@ class PlainTask(BackgroundTask):
         return PlainRun(_name(self.func), client.now(), origin)
 
     async def _run(self, threads: CapacityLimiter) -> None:
-        before = plain_call.set(PlainCall(self.func, self.args, self.kwargs))
+        call = PlainCall(self.func, self.args, self.kwargs)
+        if type(self.func) is not FunctionType:  # a function belongs to no runner
+            _tell_of_runner(call)
+        before = plain_call.set(call)
         try:
             if self.is_async:
                 result = await self.func(*self.args, **self.kwargs)
@@ -84,6 +91,17 @@ class PlainTask(BackgroundTask):
             await awaited(result)
         elif (left := left_undone(result) or undone_within(result)) is not None:
             telemetry.left_undone(_name(self.func), left)
+
+
+_RUNNERS = (Context, asyncio.AbstractEventLoop, Executor)
+
+
+def _tell_of_runner(call: PlainCall) -> None:
+    """Warn of a method that calls a given task function in another context, where the task function cannot notice."""
+    func, args, _ = call.opened()
+    if isinstance(func, (MethodType, BuiltinMethodType)) and isinstance(func.__self__, _RUNNERS):
+        for one in filter(is_task_function, args):
+            tell_of_call(one.name, func)
 
 
 class Limits:

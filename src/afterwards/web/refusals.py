@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from afterwards import telemetry
 from afterwards.core.client_fault import is_client_fault
 from afterwards.core.errors import (
+    BrokerUnavailable,
     EngineError,
     QueueFull,
     RefusedArgument,
@@ -20,7 +21,10 @@ from afterwards.core.errors import (
 )
 from afterwards.core.text import shortened
 
-UNAVAILABLE = "The task store is unavailable"
+STORE_UNAVAILABLE, BROKER_UNAVAILABLE = "The task store is unavailable", "The message broker is unavailable"
+
+UNAVAILABLE = (EngineError, BrokerUnavailable)
+"""The errors of stores and brokers: a client should try again."""
 
 RETRY_AFTER = {"Retry-After": "1"}
 """Seconds after which a client should try again when its tasks could not be stored."""
@@ -36,7 +40,7 @@ UNPROCESSABLE = (RefusedValue, RefusedArgument, RefusedKey, RefusedContext)
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
     """Answer for a handler that could not enqueue."""
     telemetry.refused_request(f"{request.method} {request.url.path}", error)
-    return unavailable()
+    return unavailable(error)
 
 
 async def _full(request: Request, error: Exception) -> JSONResponse:
@@ -70,7 +74,7 @@ def input_too_large(error: TooLarge) -> JSONResponse:
 
 
 REFUSALS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[JSONResponse]]] = {
-    EngineError: _unavailable,
+    **dict.fromkeys(UNAVAILABLE, _unavailable),
     QueueFull: _full,
     TooLarge: _too_large,
     **dict.fromkeys(UNPROCESSABLE, _unprocessable),
@@ -90,5 +94,10 @@ def too_many(error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, status_code=429, headers=RETRY_LATER)
 
 
-def unavailable() -> JSONResponse:
-    return JSONResponse({"detail": UNAVAILABLE}, status_code=503, headers=RETRY_AFTER)
+def unavailable(error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": away(error)}, status_code=503, headers=RETRY_AFTER)
+
+
+def away(error: Exception) -> str:
+    """Return what a client is told of an error of ``UNAVAILABLE``."""
+    return BROKER_UNAVAILABLE if isinstance(error, BrokerUnavailable) else STORE_UNAVAILABLE

@@ -17,6 +17,7 @@ from afterwards.core.redaction import RETURN, json_value, redactor_of
 from afterwards.core.serialization.explain import UNUSABLE, schema_of
 from afterwards.core.serialization.signature import resolved
 from afterwards.core.task import State, Task
+from afterwards.core.text import shown
 from afterwards.tasks.function import TaskFunction
 from afterwards.tasks.registry import registry
 from afterwards.web import live
@@ -47,6 +48,10 @@ def make_router(
     for function in functions:
         if not isinstance(function, TaskFunction):
             raise InvalidOption(f"router({function!r}): it is not a task function: give one that @task made")
+    if not isinstance(errors, bool):
+        raise InvalidOption(f"router(errors={shown(errors)}): give True or False")
+    if result is not FROM_ANNOTATION:
+        _check_type(result)
     names = frozenset(name for one in functions for name in (one.name, *one.aliases))
     answers = Answers(client, names, errors=errors)
     model = _result_model(functions) if result is FROM_ANNOTATION else result
@@ -180,6 +185,13 @@ def _result_model(functions: Sequence[TaskFunction[Any, Any, Any]]) -> Any:
     """Return the type of the functions' results: any of their return annotations. Raises InvalidOption."""
     found = tuple(map(_returned, functions))
     return Union[found] if found and Any not in found else Any  # noqa: UP007  # a tuple
+
+
+def _check_type(result: Any) -> None:
+    try:
+        schema_of(result)
+    except UNUSABLE as error:
+        raise InvalidOption(f"router(result={shown(result)}): give a type, as int, or a pydantic model") from error
 
 
 def _returned(function: TaskFunction[Any, Any, Any]) -> Any:

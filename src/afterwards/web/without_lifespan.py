@@ -5,7 +5,6 @@ import atexit
 import signal
 import threading
 from collections.abc import Callable
-from contextvars import copy_context
 
 from afterwards import engines, telemetry
 from afterwards.client.client import Client
@@ -14,7 +13,7 @@ from afterwards.tasks.decorator import prepare
 from afterwards.tasks.process_main import refuse_to_serve
 from afterwards.tasks.registry import registry
 from afterwards.web import live
-from afterwards.web.embedded_worker import Serving
+from afterwards.web.runners import Serving
 from afterwards.web.signals import HeldSignals
 
 
@@ -30,7 +29,6 @@ class WithoutLifespan:
         self.loop: asyncio.AbstractEventLoop | None = None  # the last one that was checked
         self._client = client
         self._serving = serving
-        self._context = copy_context()  # the installation's: attempts must not see the context of the first request
         self._working: asyncio.Task[None] | None = None
 
     def leave_to_lifespan(self) -> None:
@@ -46,7 +44,8 @@ class WithoutLifespan:
         if serving.started or (self._working and not self._working.done()):
             return
         self._client.health.begin()  # before this request, the first of its loop, checks the health
-        self._working = loop.create_task(self._work(serving), context=self._context.copy())
+        # Attempts must not see the context of the first request.
+        self._working = loop.create_task(self._work(serving), context=self._client.context.copy())
 
     async def _work(self, serving: Serving) -> None:
         try:
@@ -65,7 +64,7 @@ class WithoutLifespan:
             live.end(self._client)
             told.set()
 
-        signals = HeldSignals(serving.drain, end)
+        signals = HeldSignals(serving.drain, end, serving.released)
         try:
             with signals, _Exit(end, serving.drain):
                 async with serving.working({}):
@@ -75,8 +74,8 @@ class WithoutLifespan:
             raise
         finally:
             await self._client.close()
-        if signals.held is not None:
-            signal.raise_signal(signals.held)  # now the server may end
+            if signals.held is not None:
+                signal.raise_signal(signals.held)  # now the server may end
 
 
 async def _until(told: asyncio.Event, *, or_cancelled: Callable[[], None]) -> None:

@@ -93,11 +93,13 @@ class Claimer:
 
     async def found_nothing(self) -> bool:
         """Return whether a claim that starts after this call finds nothing to run here."""
+        found = 0
         for _ in range(2):  # the first may have started before this call
             self._claimed.clear()
             self._again.set()
             await first(self._claimed.wait(), self._draining.wait())
-        return self._found == 0
+            found += self._found  # what the first has claimed runs now, and tasks may follow it
+        return found == 0
 
     async def bring_back(self, ids: Collection[str]) -> None:
         """Claim tasks that were set aside. Those without a free slot are queued, for any worker."""

@@ -35,8 +35,9 @@ class Ends:
         make_notice: MakeNotice,
         clock: Callable[[], datetime],
         health: Health,
+        linger: float,
     ) -> None:
-        self.finisher = Finisher(engine, self, health)
+        self.finisher = Finisher(engine, self, health, linger=linger)
         self._engine = engine
         self._leases = leases
         self._threads = threads
@@ -66,7 +67,7 @@ class Ends:
         self.finisher.add(settled, at_once=self._chains.is_long(leased.task))
 
     def refused(self, settled: Settled) -> None:
-        if leased := self._leases.get(settled.lease):
+        if (leased := self._leases.get(settled.lease)) and settled.begun:
             telemetry.refused(leased.task, settled)
 
     def stored(self, batch: Sequence[Settled]) -> None:

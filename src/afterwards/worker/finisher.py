@@ -28,12 +28,13 @@ class Stored(Protocol):
 
 
 class Finisher:
-    """Collects outcomes of attempts, and has the engine store them."""
+    """Collects outcomes of attempts, and has the engine store them. ``linger`` is the least time between two writes."""
 
-    def __init__(self, engine: Engine, listener: Stored, health: Health) -> None:
+    def __init__(self, engine: Engine, listener: Stored, health: Health, *, linger: float = LINGER) -> None:
         self._engine = engine
         self._listener = listener
         self._health = health
+        self._least = linger
         self._gathered: list[Settled] = []
         self._some = asyncio.Event()
         self._none = asyncio.Event()
@@ -58,7 +59,7 @@ class Finisher:
         last = 0.0
         while True:
             await self._some.wait()
-            await self._linger(last + LINGER - now())
+            await self._linger(last + self._least - now())
             await self.store()
             last = now()
 
@@ -93,7 +94,7 @@ class Finisher:
     async def _finish(self, batch: Sequence[Settled]) -> None:
         try:
             refused = {*await persist(DOING, lambda: self._engine.finish(batch))}
-            for one in batch:
+            for one in batch if refused else ():
                 if one.lease in refused:
                     self._listener.refused(one)
         except Exception as error:  # the others are stored

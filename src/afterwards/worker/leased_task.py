@@ -16,6 +16,7 @@ from afterwards.core.task import FailedTask, Lease, Task
 from afterwards.execution.context import TaskContext
 from afterwards.execution.function import Runnable
 from afterwards.execution.threads import OnCancel, ThreadCall
+from afterwards.execution.timeouts import Deadline
 
 
 class Phase(StrEnum):
@@ -86,6 +87,8 @@ class LeasedTask:
     began_at: float | None = None  # by the event loop's clock
     stop: Outcome | None = None  # the outcome if the attempt is cancelled
     stopped_at: float | None = None  # when it was asked to stop
+    deadline: Deadline | None = None  # set when its attempt begins, if it has a timeout
+    in_thread_at: float | None = None  # when a thread was last seen to run for it
     lost: bool = False  # another worker has the lease: the outcome is dropped
     failed: FailedTask | None = None  # passed to a plain `on_failure` once the outcome is stored
     asked: TaskContext | None = None
@@ -161,6 +164,9 @@ class LeasedTask:
 
     def lending(self) -> AbstractContextManager[None]:
         return self.host.lending(self)
+
+    def must_end_by(self, deadline: Deadline) -> None:
+        self.deadline = deadline
 
     def _show_stop(self) -> None:
         """Tell the function's context, if there is one, that it must stop."""

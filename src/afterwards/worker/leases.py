@@ -35,6 +35,7 @@ class Leases:
         self._lifetime = lifetime
         self.changes = 0  # grows when a lease was taken, and when an outcome was stored
         self._held: dict[Lease, LeasedTask] = {}
+        self._ending: dict[Lease, asyncio.Future[None]] = {}
 
     def __len__(self) -> int:
         return len(self._held)
@@ -58,7 +59,14 @@ class Leases:
         """Forget a task whose outcome is stored, or whose outcome this worker need no longer store."""
         self.suspects.discard(lease)
         self.changes += 1
+        if self._ending and (ending := self._ending.pop(lease, None)) and not ending.done():
+            ending.set_result(None)
         return self._held.pop(lease, None)
+
+    def ending(self, lease: Lease) -> "asyncio.Future[None]":
+        """Return a future that is done when the lease is dropped. Called before its task is added."""
+        ending = self._ending[lease] = asyncio.get_running_loop().create_future()
+        return ending
 
     def leases(self) -> Collection[Lease]:
         return tuple(self._held)

@@ -7,7 +7,6 @@ from time import monotonic
 
 from afterwards import telemetry
 from afterwards.core import quiet_period, settling
-from afterwards.core.clock_correction import CORRECTION
 from afterwards.core.errors import EngineUnavailable, UnknownFunction
 from afterwards.core.options import Options
 from afterwards.core.routing import FORGOTTEN_AFTER
@@ -68,7 +67,7 @@ class Maintenance:
         self._jumped = jumped
         self._waits_for_renewals = waits_for_renewals
         self._lease = options.lease
-        self._wrong = False  # the clock was set back, and the stored times are not corrected yet
+        self._wrong = False  # the clock may have been set back since the stored times were last corrected
         self._quiet = quiet_period.at_start(options.lease, clock(), steady())
 
     async def run(self) -> None:
@@ -91,7 +90,8 @@ class Maintenance:
         """
         self._look()
         if self._wrong:
-            await self._engine.put_right(self._lease)
+            if await self._engine.put_right(self._lease):
+                telemetry.clock_corrected()
             self._wrong = False
         while tasks := await self._lost():
             settled_all = await self._settled(tasks)
@@ -123,7 +123,7 @@ class Maintenance:
         if self._quiet.jump:
             telemetry.clock_jumped(self._quiet.jump)
             self._jumped()
-            self._wrong |= self._quiet.jump < -CORRECTION
+            self._wrong |= self._quiet.jump < timedelta()  # several small steps back make a correction
 
     async def _lost(self) -> list[Task]:
         """Return the tasks of dead workers. A worker that is only silent must have had time to renew its leases."""

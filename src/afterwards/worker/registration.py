@@ -8,11 +8,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from afterwards import telemetry
-from afterwards.core.options import Options
 from afterwards.core.routing import UNROUTABLE_AFTER, LiveWorker, Route, Unroutable
 from afterwards.engine import Engine
 from afterwards.environment import version
-from afterwards.execution.function import Functions
 from afterwards.execution.lateness import Lateness
 from afterwards.execution.plain_runs import PlainRuns
 from afterwards.execution.retrying import keep_doing
@@ -22,21 +20,22 @@ LOOK_EVERY = timedelta(minutes=1)
 
 
 class Registration:
-    """Keeps a worker registered with the engine while it lives."""
+    """Keeps a worker, or a process that only dispatches, registered with the engine while it lives."""
 
     def __init__(
         self,
         engine: Engine,
         id: str,
-        functions: Functions,
-        options: Options,
         *,
+        names: Callable[[], frozenset[str]],
+        queues: frozenset[str] | None,
+        slots: int,
         clock: Callable[[], datetime],
         lateness: Lateness,
         plain_runs: PlainRuns,
     ) -> None:
         self._engine = engine
-        self._functions = functions
+        self._names = names
         self._lateness = lateness
         self._plain_runs = plain_runs
         self._myself = LiveWorker(
@@ -45,8 +44,8 @@ class Registration:
             pid=str(os.getpid()),
             started_at=clock(),
             names=frozenset(),
-            queues=options.queues,
-            slots=options.slots,
+            queues=queues,
+            slots=slots,
             version=version(),
         )
         self._told: frozenset[Route] = frozenset()
@@ -73,7 +72,7 @@ class Registration:
     def _now(self) -> LiveWorker:
         return replace(
             self._myself,
-            names=self._functions.names,
+            names=self._names(),
             lag=self._lateness.longest(),
             running=self._plain_runs.shown(),
         )

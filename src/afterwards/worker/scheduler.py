@@ -68,7 +68,7 @@ class Scheduler:
             found = due(scheduled.schedule, scheduled.missed, after, now)
             try:
                 fires += [Fire(kept.name, at, scheduled.call()) for at in found.fires]
-            except Exception as error:  # user code, for example of a key: it must not stop the other schedules
+            except BaseException as error:  # user code, for example of a key: it must not stop the other schedules
                 telemetry.not_fired(kept.name, error)
             next_look = min(next_look, found.next)
             if found.passed_over:

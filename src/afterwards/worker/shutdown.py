@@ -50,6 +50,7 @@ class Shutdown:
         self._lifetime = lifetime
         self._asked: set[LeasedTask] = set()  # to stop: a second cancellation would interrupt their clean-up
         self._logged: set[LeasedTask] = set()  # as not having stopped
+        self._told = False  # to drain
         self._releasing: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._unregistered = False
@@ -59,8 +60,19 @@ class Shutdown:
 
         Called on the event loop. The lifespan may end long after the signal, because clients stay connected.
         """
-        if self._lifetime.draining.is_set():
+        if self._told:
             self._lifetime.hurried.set()
+        self._told = True
+        self._begin()
+
+    async def released(self) -> None:
+        """Wait until running tasks have been given back and all outcomes are stored. A failing engine may delay it."""
+        await self._lifetime.released.wait()
+        assert self._leaving is not None
+        await asyncio.wait([self._leaving], timeout=LAST_WRITES)
+
+    def _begin(self) -> None:
+        if self._lifetime.draining.is_set():
             return
         self._lifetime.draining.set()
         self._parts.stop(SCHEDULING)
@@ -72,8 +84,7 @@ class Shutdown:
 
     async def finish(self) -> None:
         """Drain, give back tasks that still run after the grace period, and store all outcomes."""
-        if self._releasing is None:
-            self.drain()
+        self._begin()  # nobody has told it to: a signal that comes now is the first
         assert self._releasing is not None
         await asyncio.wait([self._releasing])
         await self._give_back()
@@ -90,6 +101,7 @@ class Shutdown:
         if running := list(self._attempts.running):
             await first(asyncio.wait(running), self._lifetime.hurried.wait(), timeout=self._grace.total_seconds())
         await self._give_back()
+        self._lifetime.released.set()
         self._leaving = self._parts.run_once(self._unregister())
 
     async def _give_back(self) -> None:

@@ -73,6 +73,9 @@ class Stopping:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             now = self._spawner.loop.time()
+            for one in self._attempts.running.values():
+                if one.in_thread:
+                    one.in_thread_at = now
             stubborn = {one for one in self._attempts.running.values() if is_overdue(one, now)}
             for leased in stubborn:
                 if leased in asked:
@@ -109,15 +112,15 @@ class Stopping:
 def is_overdue(leased: LeasedTask, now: float) -> bool:
     """Return whether an attempt should have ended so long ago that it has had time to clean up.
 
-    False for one that is given back or has a running thread: it would begin elsewhere while it still runs here.
+    False for one that is given back or has a running thread: it would begin elsewhere while it still runs here. False
+    for one in a process, which is killed. After a thread, the rest of an attempt has as long to clean up.
     """
     given_back = isinstance(leased.stop, Released) and not leased.lost
-    if not leased.function.is_async or given_back or leased.in_thread or leased.began_at is None:
+    if leased.function.run_in is RunIn.PROCESS or given_back or leased.in_thread or leased.began_at is None:
         return False
-    timeout = options_of(leased.function, leased.task).timeout
-    ends = inf if timeout is None else leased.began_at + timeout.total_seconds()
-    stopped = inf if leased.stopped_at is None else leased.stopped_at
-    return now > min(ends, stopped) + CLEANING_UP
+    ends = leased.deadline.ends_at if leased.deadline else None
+    should_end = min(inf if ends is None else ends, inf if leased.stopped_at is None else leased.stopped_at)
+    return now > max(should_end, leased.in_thread_at or -inf) + CLEANING_UP
 
 
 def _cleans_up_until(leased: LeasedTask) -> float | None:

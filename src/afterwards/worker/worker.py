@@ -1,11 +1,8 @@
 """The worker: claims as many tasks as it has free slots, runs them, and stores how they ended."""
 
 import asyncio
-import uuid
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
 from datetime import datetime
-from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -15,26 +12,15 @@ from afterwards.engine import Claim, Engine
 from afterwards.execution.failure_notice import MakeNotice
 from afterwards.execution.function import Functions
 from afterwards.execution.health import Health
-from afterwards.execution.log_capture import capturing
 from afterwards.execution.plain_runs import PlainRuns
 from afterwards.execution.surroundings import Surroundings
-from afterwards.worker.attempts import Attempts
 from afterwards.worker.claimer import Claimer
-from afterwards.worker.ends import Ends
-from afterwards.worker.heartbeat import HeartbeatThread
 from afterwards.worker.leased_task import Event, LeasedTask, Phase
-from afterwards.worker.leases import Leases
-from afterwards.worker.lifetime import Lifetime
-from afterwards.worker.loop_lag import measure
-from afterwards.worker.maintenance import Maintenance
-from afterwards.worker.parts import CLAIMING, FINISHING, REGISTERING, SCHEDULING, Parts
-from afterwards.worker.registration import Registration
+from afterwards.worker.parts import CLAIMING, SCHEDULING
 from afterwards.worker.scheduler import Scheduler, Timetable
 from afterwards.worker.set_aside import SetAsideReview
-from afterwards.worker.shutdown import Shutdown
 from afterwards.worker.slots import Slots
-from afterwards.worker.spawner import Spawner
-from afterwards.worker.stopping import Stopping
+from afterwards.worker.task_runner import TaskRunner
 from afterwards.worker.unstarted import Unstarted
 
 IDLE_LOOK_EVERY = 0.02
@@ -59,101 +45,51 @@ class Worker:
         health: Health | None = None,
         plain_runs: PlainRuns | None = None,
     ) -> None:
-        self._health = health = health or Health()
-        self.id = uuid.uuid4().hex  # new for each start: a restarted process is another worker
-        self._engine = engine
-        self._surroundings = surroundings
-        self._lifetime = lifetime = Lifetime()
-        self._spawner = spawner = Spawner()
-        self._parts = parts = Parts(lifetime, health)
+        health = health or Health()
         self._slots = slots = Slots[LeasedTask](options.slots)
-        self._leases = leases = Leases(lifetime)
-        self._ends = ends = Ends(
-            *(engine, leases, surroundings.threads, spawner),
-            worker=self.id,
+        self._runner = runner = TaskRunner(
+            *(engine, functions, options, surroundings),
+            slots=slots,
             make_notice=make_notice,
             clock=clock,
             health=health,
-        )
-        self._heartbeat = HeartbeatThread(engine, options.lease, leases, health)
-        self._attempts = Attempts(
-            *(functions, surroundings),
-            slots=slots,
-            leases=leases,
-            ends=ends,
-            heartbeat=self._heartbeat,
-            spawner=spawner,
-            parts=parts,
-            lifetime=lifetime,
-            lateness=health.lateness,
-        )
-        self._claimer = Claimer(
-            *(engine, functions, options, slots),
-            worker=self.id,
-            taker=self._attempts,
-            suspects=leases.suspects,
-            lifetime=lifetime,
-            health=health,
-        )
-        self._stopping = Stopping(self._attempts, leases, spawner, lifetime)
-        self._unstarted = Unstarted(self._attempts, leases)
-        self._registration = Registration(
-            *(engine, self.id, functions, options),
-            clock=clock,
-            lateness=health.lateness,
             plain_runs=plain_runs or PlainRuns(),
         )
-        self._maintenance = Maintenance(
-            *(engine, functions, options),
-            make_notice=make_notice,
-            notify=ends.notify,
-            clock=clock,
+        self.id = runner.id
+        self._leases = runner.leases
+        self._attempts = runner.attempts
+        self._claimer = Claimer(
+            *(engine, functions, options, slots),
+            worker=runner.id,
+            taker=runner.attempts,
+            suspects=runner.leases.suspects,
+            lifetime=runner.lifetime,
             health=health,
-            leaseholder=leases,
-            probe=self._registration.register,
-            jumped=self._heartbeat.hurry,
         )
+        self._unstarted = Unstarted(runner.attempts, runner.leases)
         self._review = SetAsideReview(engine, functions, self._claimer)
         self._scheduler = Scheduler(engine, timetable, clock=clock)
-        self._shutdown = Shutdown(
-            options.grace,
-            slots=slots,
-            leases=leases,
-            attempts=self._attempts,
-            stopping=self._stopping,
-            finisher=ends.finisher,
-            registration=self._registration,
-            parts=parts,
-            lifetime=lifetime,
-        )
 
     async def __aenter__(self) -> Self:
-        self._spawner.open()
-        self.loop = self._spawner.loop
-        async with AsyncExitStack() as stack:
-            await self._heartbeat.start(self._stopping)
-            stack.push_async_callback(self._stop_heartbeat)
-            await stack.enter_async_context(self._attempts.watchdog)
-            stack.enter_context(capturing())
-            self._parts.begin(await stack.enter_async_context(asyncio.TaskGroup()))
-            self._start_parts()
-            self._stack = stack.pop_all()
+        await self._runner.begin(self._start_parts)
+        self.loop = self._runner.loop
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._shutdown.finish()
-        self._surroundings.close()
-        await self._stack.__aexit__(None, None, None)
-        await self._surroundings.ended()
+        await self._runner.end()
 
     def drain(self) -> None:
         """Stop claiming and firing; give back running tasks after the grace period. A second call ends that period.
 
         Called on the event loop.
         """
-        self._shutdown.drain()
+        self._runner.drain()
+
+    async def released(self) -> None:
+        """Wait until a drain has given back all tasks that can be stopped, and this is stored."""
+        await self._runner.released()
 
     async def until_idle(self) -> None:
         """Wait until nothing runs here and no stored task could begin here now. One may later."""
@@ -163,7 +99,7 @@ class Worker:
     # Used by senders of this process (client.LocalWorker).
 
     def offer(self, tasks: int) -> Claim | None:
-        most = 0 if self._lifetime.draining.is_set() else self._slots.hold(tasks)
+        most = 0 if self._runner.lifetime.draining.is_set() else self._slots.hold(tasks)
         return self._claimer.claim(most) if most else None
 
     def hold(self, leased: Sequence[Task], offered: Claim) -> None:
@@ -186,30 +122,16 @@ class Worker:
         self._claimer.ahead.expect(tasks)
 
     def stop(self, task: Task) -> None:
-        self._stopping.cancel(task)
+        self._runner.stop(task)
 
     @property
     def changes(self) -> int:
-        return self._leases.changes + self._heartbeat.noted
+        return self._runner.changes
 
     def _start_parts(self) -> None:
-        start = self._parts.start
+        start = self._runner.parts.start
         start(CLAIMING, self._claimer.run)
-        start(FINISHING, self._ends.finisher.run)
-        start("maintain the store", self._maintenance.run)
         start("review the tasks that are set aside", self._review.run)
-        self._unstarted.start(self._parts)
-        start("stop tasks that do not end", self._stopping.run)
-        start(REGISTERING, self._registration.run)
-        start("measure the event loop", partial(measure, self._health.lateness))
+        self._unstarted.start(self._runner.parts)
         if self._scheduler.needed:
             start(SCHEDULING, self._scheduler.run)
-
-    async def _stop_heartbeat(self) -> None:
-        """Stop renewing, or keep renewing leases of attempts that could not be stopped until they end."""
-        try:
-            if self._leases.to_renew():
-                await self._engine.__aenter__()  # until the heartbeat's thread leaves it
-                self._heartbeat.stay()
-        finally:
-            self._heartbeat.stop()

@@ -12,13 +12,15 @@ from fastapi import FastAPI, Header
 from pydantic import BaseModel
 
 from afterwards import Afterwards, BackgroundTasks, Retry, task
+from chaos.celery_fleet import a_fleet
 from chaos.checker import ON_PURPOSE
 from chaos.history import Diary, What
 from chaos.known import current_task, hold_shortly
 
 hold_shortly()
 app = FastAPI()
-tasks = Afterwards(app, lease=float(os.environ.get("CHAOS_LEASE", 30)))  # on AFTERWARDS_URL
+celery_app, dispatch = a_fleet()
+tasks = Afterwards(app, lease=float(os.environ.get("CHAOS_LEASE", 30)), dispatch=dispatch)  # on AFTERWARDS_URL
 diary = Diary(Path(os.environ["CHAOS_HISTORY"]))
 
 

@@ -99,10 +99,12 @@ class Codec:
         return (*(values.pop(place.name, place.default) for place in places), *rest)
 
     def _refusal(self, given: dict[str, Any]) -> UnstorableArgument:
-        faults = ((name, Json(schema_of(self._types[name])).fault(value)) for name, value in given.items())
-        name, fault = next(((name, fault) for name, fault in faults if fault), (", ".join(given), CHANGED))
-        refused = RefusedArgument if name in given and may_be_sent(given[name]) else UnstorableArgument
-        return refused(self.task, name, fault)
+        for name, value in given.items():
+            json = Json(schema_of(self._types[name]))
+            if fault := json.fault(value):
+                refused = RefusedArgument if may_be_sent(value) or json.breaks_rule(value) else UnstorableArgument
+                return refused(self.task, name, fault)
+        return UnstorableArgument(self.task, ", ".join(given), CHANGED)
 
 
 class ResultCodec:

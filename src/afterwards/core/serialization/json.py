@@ -10,6 +10,7 @@ from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaVa
 
 from afterwards.core.serialization.compare import is_stream, same, type_name, walk
 from afterwards.core.serialization.explain import CHANGED, advice, came_back, first_fault, remedy
+from afterwards.core.serialization.rules import RULES
 from afterwards.core.serialization.schema import WRITTEN, stored_schema
 from afterwards.core.serialization.stand_ins import with_stand_ins
 
@@ -41,6 +42,18 @@ class Json:
     def takes(self, value: Any) -> bool:
         """Return True if the value has the type."""
         return self._mismatch(value) is None
+
+    def breaks_rule(self, value: Any) -> bool:
+        """Return True if the value has the type, and only its contents break a rule of it, such as a minimum."""
+        try:
+            self._validator.validate_python(value, strict=True, by_alias=False, by_name=True)
+            self.load(self._text(value, exclude_unset=False))  # a model that exists is not validated again
+        except ValidationError as error:
+            faults = error.errors(include_url=False, include_input=False, include_context=False)
+            return all(fault["type"] in RULES for fault in faults)
+        except PydanticSerializationError:
+            return False
+        return False
 
     def fault(self, value: Any) -> str | None:
         """Return why the value cannot be stored and what to do, None if it can be stored. It never shows a value."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import Secret, SecretStr
 from pydantic_core import CoreConfig
 
-from afterwards.core.serialization.compare import SCALARS, walk
+from afterwards.core.serialization.compare import SCALARS
 from afterwards.core.serialization.explain import not_plain, schema_of
 from afterwards.core.serialization.zones import ZONED, choices, with_zone
 
@@ -81,9 +81,9 @@ def _plain(value: Any) -> Any:
     try:
         if _is_plain(value):
             return value
+        odd = _first_odd(value)
     except RecursionError:
         raise ValueError("it contains itself or is nested too deeply") from None
-    odd = next((part for part in walk(value) if _is_odd(part)), value)
     raise ValueError(not_plain(odd))
 
 
@@ -93,6 +93,14 @@ def _is_plain(value: Any) -> bool:
     if type(value) is dict:
         return not _is_odd(value) and all(map(_is_plain, value.values()))
     return not _is_odd(value)
+
+
+def _first_odd(value: Any) -> Any:
+    """Return the first part that JSON cannot hold, at any depth, of a value that is not plain."""
+    while not _is_odd(value):
+        parts = value.values() if type(value) is dict else value
+        value = next(part for part in parts if not _is_plain(part))
+    return value
 
 
 def _is_odd(value: Any) -> bool:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from afterwards.client.workers import live_workers
 from afterwards.core.record import TaskRecord
 from afterwards.core.routing import UNROUTABLE_AFTER, Unroutable
 from afterwards.core.task import PENDING, State
 from afterwards.dashboard.charts import TITLES, Chart, chart
-from afterwards.dashboard.pages.workers import alive_ids
 from afterwards.dashboard.throughput import Span, throughput
 from afterwards.engine import Engine, Paused, Query
 
@@ -48,7 +48,7 @@ async def overview_page(engine: Engine, now: datetime, span: Span) -> OverviewPa
         chart=chart(await throughput(engine, span, now)),
         counts=stats.by_state,
         oldest=stats.oldest,
-        workers=len(await alive_ids(engine)),
+        workers=len(await live_workers(engine)),
         paused=await engine.paused(),
         unroutable=await engine.unroutable(UNROUTABLE_AFTER),
         failed=[TaskRecord.of(task, shown=True) for task in failed],

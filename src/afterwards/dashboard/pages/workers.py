@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from afterwards.client.workers import live_workers
+from afterwards.client.workers import live_processes
 from afterwards.core.record import TaskRecord
 from afterwards.core.routing import LiveWorker
 from afterwards.core.task import State
@@ -49,7 +49,12 @@ class WorkersPage:
 
     @property
     def alive(self) -> int:
-        return sum(row.standing is Standing.ALIVE for row in self.workers)
+        return sum(row.standing is Standing.ALIVE and not row.worker.dispatches for row in self.workers)
+
+    @property
+    def dispatching(self) -> int:
+        """The number of live processes that only send tasks to a fleet."""
+        return sum(row.standing is Standing.ALIVE and row.worker.dispatches for row in self.workers)
 
 
 async def workers_page(engine: Engine) -> WorkersPage:
@@ -72,8 +77,8 @@ async def workers_page(engine: Engine) -> WorkersPage:
 
 
 async def alive_ids(engine: Engine) -> frozenset[str]:
-    """Return the ids of the live workers."""
-    return frozenset(worker.id for worker in await live_workers(engine))
+    """Return the ids of the live workers and dispatchers."""
+    return frozenset(worker.id for worker in await live_processes(engine))
 
 
 def _standing(worker: LiveWorker, alive: frozenset[str]) -> Standing:

@@ -9,10 +9,10 @@ from afterwards.core.claim import Paused
 from afterwards.core.queries import Query, Stats
 from afterwards.core.tallies import Tally
 from afterwards.core.task import Task
+from afterwards.engines.memory.dispatches import KeptDispatches
 from afterwards.engines.memory.files import KeptFiles
 from afterwards.engines.memory.kept_tasks import KeptTasks
 from afterwards.engines.memory.schedules import KeptSchedules
-from afterwards.engines.memory.tallies import KeptTallies
 from afterwards.engines.memory.workers import KeptWorkers
 
 
@@ -21,7 +21,7 @@ class Controls(KeptTasks, KeptSchedules, KeptFiles, KeptWorkers):
 
     def __init__(self, *, clock: Callable[[], datetime]) -> None:
         super().__init__(clock=clock)
-        self._tallies = KeptTallies()
+        self._dispatches = KeptDispatches()
 
     async def find(self, query: Query) -> list[Task]:
         with self._lock:
@@ -73,6 +73,7 @@ class Controls(KeptTasks, KeptSchedules, KeptFiles, KeptWorkers):
             self._forget(pruned)
             self._starts.prune(now)
             self._tallies.prune(now)
+            self._dispatches.prune(now)
             self._prune_files(frozenset(pruned), self._tasks.by_id, now)
             self._prune_workers(now)
             return len(pruned)

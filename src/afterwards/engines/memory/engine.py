@@ -1,6 +1,6 @@
 """The engine for tests, and the reference for other engines: dictionaries, and the rules of ``core``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -11,11 +11,12 @@ from afterwards.core import lifecycle, limits, storing, succession, tallies
 from afterwards.core.claim import Claim
 from afterwards.core.clock_correction import corrected, put_back
 from afterwards.core.lifecycle import Start
+from afterwards.core.limits import Candidate, Group, Room
 from afterwards.core.routing import Backlog, Route, Unroutable, unroutable, unserved
 from afterwards.core.settling import Settled
 from afterwards.core.storing import Loaded, Stored
 from afterwards.core.task import Lease, NewTask, State, Task
-from afterwards.engine import Fire, Heartbeat, Held, Transaction
+from afterwards.engine import Dispatched, Fire, Heartbeat, Held, Transaction
 from afterwards.engines.memory.controls import Controls
 from afterwards.engines.memory.moving import KeptMoves
 from afterwards.engines.memory.starts import group_of
@@ -74,24 +75,25 @@ class MemoryEngine(Controls, KeptMoves):
             self._bring_back(self._get([*(claim.ids or ())]), now)
             self._expire(now)
             self._promote(now)
-            lanes = self._tasks.lanes(claim, self._paused)
-            groups = {limits.group_of(lane.name, lane.limit_key, claim.limits) for lane in lanes}
-            rooms = self._starts.rooms(groups, self._tasks.running, claim, now)
-            open_lanes = (
-                lane
-                for lane in lanes
-                if (room := rooms.get(limits.group_of(lane.name, lane.limit_key, claim.limits))) is None or room.count
-            )
-            candidates = (
-                (task, task.suspect, group_of(task, claim)) for task in self._tasks.first(open_lanes, claim.ids)
-            )
+            candidates, rooms = self._candidates(claim, now)
             chosen = [*limits.admit(candidates, rooms, limit=claim.limit, suspects=claim.suspects)]
             taken = [lifecycle.claim(task, claim.worker, claim.lease, now) for task in chosen]
             self._put(taken, now)
             self._starts.add(taken, claim, now)
-            left = self._starts.rooms(groups, self._tasks.running, claim, now)
+            self._dispatches.arrived(claim.starts or ())
+            left = self._starts.rooms(rooms, self._tasks.running, claim, now)
             self._room_at = limits.next_room(left.values())
             return [replace(task, failures=(), logs=()) for task in taken]
+
+    async def dispatch(self, ahead: Claim, *, again: timedelta) -> Dispatched:
+        self._wakeup.clear()
+        with self._lock:
+            now = self._clock()
+            self._expire(now)
+            self._promote(now)
+            candidates, rooms = self._candidates(ahead, now)
+            self._room_at = limits.next_room(rooms.values())
+            return self._dispatches.next(candidates, rooms, limit=ahead.limit, again=again, now=now)
 
     async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
         held = []
@@ -140,6 +142,8 @@ class MemoryEngine(Controls, KeptMoves):
                 if queued_since:
                     self._tasks.queued_since[task.id] = corrected(queued_since, now)
             self._put_workers_right(now)
+            any_wrong = self._tallies.put_right(now) or any_wrong
+            any_wrong = self._put_files_right(now) or any_wrong
             return self._put_schedules_right(now) or any_wrong
 
     async def wait(self, timeout: timedelta) -> None:
@@ -209,7 +213,20 @@ class MemoryEngine(Controls, KeptMoves):
         """Return True if a task without limits waits for the worker: it comes before new tasks."""
         self._promote(now)
         lanes = (lane for lane in self._tasks.lanes(claim, self._paused) if lane.name not in claim.limits)
-        return any(True for _ in self._tasks.first(lanes, claim.ids))
+        return any(True for _ in self._tasks.first(lanes, claim))
+
+    def _candidates(self, claim: Claim, now: datetime) -> tuple[Iterator[Candidate[Task]], dict[Group, Room]]:
+        """Return the tasks that the worker may take, in the order of a claim, and the room that their limits leave."""
+        lanes = self._tasks.lanes(claim, self._paused)
+        groups = {limits.group_of(lane.name, lane.limit_key, claim.limits) for lane in lanes}
+        rooms = self._starts.rooms(groups, self._tasks.running, claim, now)
+        open_lanes = (
+            lane
+            for lane in lanes
+            if (room := rooms.get(limits.group_of(lane.name, lane.limit_key, claim.limits))) is None or room.count
+        )
+        tasks = self._tasks.first(open_lanes, claim)
+        return ((task, task.suspect, group_of(task, claim)) for task in tasks), rooms
 
     def _promote(self, now: datetime) -> None:
         for task in self._tasks.due(now):

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
+from afterwards.core.clock_correction import put_back
 from afterwards.core.serialization.files import UNCLAIMED
 from afterwards.engine import Chunk
 from afterwards.engines.memory.kept import Kept
+
+NEVER = datetime.max.replace(tzinfo=UTC)
+"""The ``until`` of a moved file whose task was stored where it came from."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,6 +44,12 @@ class KeptFiles(Kept):
         for id, file in list(self._files.items()):
             if file.task in tasks and file.task not in stored:
                 del self._files[id]
+
+    def _put_files_right(self, now: datetime) -> bool:
+        wrong = [file for file in self._files.values() if file.until != NEVER and put_back(file.until - UNCLAIMED, now)]
+        for file in wrong:
+            file.until = now + UNCLAIMED
+        return bool(wrong)
 
     def _prune_files(self, pruned: Container[str], stored: Container[str], now: datetime) -> None:
         for id, file in list(self._files.items()):

@@ -8,18 +8,20 @@ from afterwards.core.limits import UNLIMITED
 from afterwards.core.task import State, Task
 from afterwards.engines.memory.kept import Kept
 from afterwards.engines.memory.starts import Starts
+from afterwards.engines.memory.tallies import KeptTallies
 from afterwards.engines.memory.tasks import Tasks
 from afterwards.engines.wakeup import Wakeup
 
 
 class KeptTasks(Kept):
-    """The tasks with their aliases, the pauses, and the starts that count against a rate."""
+    """The tasks with their aliases, the pauses, the starts that count against a rate, and the ends of each minute."""
 
     def __init__(self, *, clock: Callable[[], datetime]) -> None:
         super().__init__(clock=clock)
         self._tasks = Tasks()
         self._aliases: dict[str, str] = {}  # ids of calls that a uniqueness rule answered
         self._starts = Starts()
+        self._tallies = KeptTallies()
         self._paused = Paused()
         self._wakeup = Wakeup()
 

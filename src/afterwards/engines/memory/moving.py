@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import uuid4
 
 from afterwards.core import moving, schedule, storing, succession
 from afterwards.core.claim import NOTHING_PAUSED
-from afterwards.core.moving import CHUNKS_AT_ONCE, Arrived, Batch, MovedChunk, MovedTask
+from afterwards.core.moving import CHUNKS_AT_ONCE, Arrived, Batch, MovedChunk, MovedTask, PutBack
 from afterwards.core.storing import Loaded
 from afterwards.core.task import State, Task
-from afterwards.engines.memory.files import File, KeptFiles
+from afterwards.engines.memory.files import NEVER, File, KeptFiles
 from afterwards.engines.memory.kept_tasks import KeptTasks
 from afterwards.engines.memory.schedules import KeptSchedules
 
-NEVER = datetime.max.replace(tzinfo=UTC)
+Put = Callable[[Sequence[tuple[Task, datetime | None]], datetime], None]
 
 
 class KeptMoves(KeptTasks, KeptSchedules, KeptFiles):
@@ -39,23 +39,31 @@ class KeptMoves(KeptTasks, KeptSchedules, KeptFiles):
             if batch.id in self._taken_over:
                 return Arrived()
             self._taken_over.add(batch.id)
-            self._paused |= batch.paused
-            for one in batch.schedules:
-                self._schedules[one.name] = schedule.moved(self._schedules.get(one.name), one)
-            self._starts.put(batch.starts)
-            for chunk in batch.chunks:
-                file = File(task=chunk.task, until=chunk.until or NEVER)
-                self._files.setdefault(chunk.file, file).chunks[chunk.number] = chunk.content
-            return self._store_moved(batch.tasks, self._clock())
+            return self._put_batch(batch, self._tasks.put_first)
+
+    async def put_back(self) -> PutBack | None:
+        with self._lock:
+            batch, self._outgoing = self._outgoing, None
+            return None if batch is None else PutBack(batch=batch, arrived=self._put_batch(batch, self._tasks.put_last))
+
+    def _put_batch(self, batch: Batch, put: Put) -> Arrived:
+        self._paused |= batch.paused
+        for one in batch.schedules:
+            self._schedules[one.name] = schedule.moved(self._schedules.get(one.name), one)
+        self._starts.put(batch.starts)
+        self._tallies.put(batch.tallies)
+        for chunk in batch.chunks:
+            file = File(task=chunk.task, until=chunk.until or NEVER)
+            self._files.setdefault(chunk.file, file).chunks[chunk.number] = chunk.content
+        return self._store_moved(batch.tasks, self._clock(), put)
 
     def _settings_of(self, limit: int) -> Batch | None:
         paused, self._paused = self._paused, NOTHING_PAUSED
         schedules = tuple(self._schedules.values())
         self._schedules = {}
-        starts = self._starts.take(limit)
-        if paused == NOTHING_PAUSED and not schedules and not starts:
-            return None
-        return Batch(id="", to="", paused=paused, schedules=schedules, starts=starts)
+        starts, tallies = self._starts.take(limit), self._tallies.take(limit)
+        batch = Batch(id="", to="", paused=paused, schedules=schedules, starts=starts, tallies=tallies)
+        return None if batch.is_empty else batch
 
     def _chunks_of_some(self) -> Batch | None:
         every = ((id, file, number) for id, file in self._files.items() for number in sorted(file.chunks))
@@ -88,7 +96,7 @@ class KeptMoves(KeptTasks, KeptSchedules, KeptFiles):
         aliases = tuple(id for id, stands in self._aliases.items() if stands == task.id)
         return MovedTask(task=task, since=since, aliases=aliases)
 
-    def _store_moved(self, tasks: Sequence[MovedTask], now: datetime) -> Arrived:
+    def _store_moved(self, tasks: Sequence[MovedTask], now: datetime, put: Put) -> Arrived:
         by_id = {
             id: self._tasks.by_id[stands]
             for id in moving.needed_ids(tasks)
@@ -97,7 +105,7 @@ class KeptMoves(KeptTasks, KeptSchedules, KeptFiles):
         keys = {key for one in tasks for key in storing.keys_of(one.task)}
         by_key = {key: task for key in keys if (task := self._tasks.with_key(key))}
         arrived = moving.arrive(tasks, Loaded(by_id=by_id, by_key=by_key), now)
-        self._tasks.put_first([(one.task, one.since) for one in arrived.stored], now)
+        put([(one.task, one.since) for one in arrived.stored], now)
         aliases = {alias: one.task.id for one in tasks for alias in one.aliases}
         self._aliases = {id: stands for id, stands in aliases.items() if stands in self._tasks.by_id} | self._aliases
         ended = {one.task.id: one.task for one in arrived.stored if one.task.state.finished}

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from heapq import heappop, heappush, merge
@@ -13,7 +13,7 @@ from afterwards.core import lifecycle
 from afterwards.core.claim import Claim, Paused
 from afterwards.core.search import contains
 from afterwards.core.storing import Key, KeyKind, keys_of
-from afterwards.core.task import State, Task
+from afterwards.core.task import Lease, State, Task
 from afterwards.engine import Query
 
 LAST = datetime.max.replace(tzinfo=UTC)
@@ -78,7 +78,14 @@ class Tasks:
 
     def put_first(self, tasks: Sequence[tuple[Task, datetime | None]], now: datetime) -> None:
         """Store new tasks, newest first, before all others. Each has the instant that its record does not show."""
-        first = min(self._numbers.values(), default=self._next_number)
+        self._put_below(min(self._numbers.values(), default=self._next_number), tasks, now)
+
+    def put_last(self, tasks: Sequence[tuple[Task, datetime | None]], now: datetime) -> None:
+        """Store new tasks, newest first, behind all others, as ``put_first``."""
+        self._next_number += len(tasks)
+        self._put_below(self._next_number, tasks, now)
+
+    def _put_below(self, first: int, tasks: Sequence[tuple[Task, datetime | None]], now: datetime) -> None:
         for number, (task, since) in enumerate(tasks, 1):
             if task.after is not None:
                 self._behind.setdefault(task.after, []).append(task.id)
@@ -186,10 +193,12 @@ class Tasks:
             and not (lane.queue in paused.queues or lane.name in paused.names)
         ]
 
-    def first(self, lanes: Iterable[Lane], ids: Collection[str] | None) -> Iterator[Task]:
-        """Yield the tasks of several lanes in the order of a claim; with ``ids``, only these."""
+    def first(self, lanes: Iterable[Lane], claim: Claim) -> Iterator[Task]:
+        """Yield the tasks of several lanes in the order of a claim, if it names certain tasks only these."""
         places: Iterable[Place] = merge(*(self._lanes[lane] for lane in lanes))
-        return (self.by_id[place.id] for place in places if ids is None or place.id in ids)
+        tasks = (self.by_id[place.id] for place in places if claim.ids is None or place.id in claim.ids)
+        starts = claim.starts
+        return (task for task in tasks if starts is None or Lease(task.id, task.attempt + 1) in starts)
 
     def _set_since(self, task: Task, since: datetime | None) -> None:
         if task.state in (State.SCHEDULED, State.WAITING):

@@ -13,6 +13,7 @@ from afterwards.engines import searching as pieces
 from afterwards.engines.opening import OpenedInEachProcess
 from afterwards.engines.postgres.opened import Opened
 from afterwards.engines.postgres.operations import (
+    dispatching,
     files,
     finishing,
     pausing,
@@ -92,7 +93,7 @@ class Controls(OpenedInEachProcess[Opened]):
             if not count:  # others delete the same ones
                 break
         await self._delete_files_over()
-        for tidy in (pruning.forget_starts, tallying.prune, set_aside.put_odd, registration.forget):
+        for tidy in (pruning.forget_starts, dispatching.forget, tallying.prune, set_aside.put_odd, registration.forget):
             await self._transact(tidy)
         return pruned
 

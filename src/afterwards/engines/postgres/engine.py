@@ -15,7 +15,19 @@ from afterwards.core.schedule import StoredSchedule
 from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, NewTask, Task
 from afterwards.core.urls import parse
-from afterwards.engine import Arrived, Batch, Chunk, Claim, Fire, Heartbeat, Held, Transaction
+from afterwards.engine import (
+    Arrived,
+    Batch,
+    Chunk,
+    Claim,
+    CommitMode,
+    Dispatched,
+    Fire,
+    Heartbeat,
+    Held,
+    PutBack,
+    Transaction,
+)
 from afterwards.engines.postgres import joined, parsing, rows
 from afterwards.engines.postgres.controls import Controls
 from afterwards.engines.postgres.io.address import Address
@@ -127,6 +139,9 @@ class PostgresEngine(Controls):
     async def put_right(self, lease: timedelta) -> bool:
         if not await self._read(partial(clock_correction.is_any_wrong, lease=lease)):
             return False
+        beyond: int | None = clock_correction.BEFORE_ALL
+        while beyond is not None:
+            beyond = await self._transact(partial(clock_correction.put_finished_right, beyond=beyond))
         while await self._transact(partial(clock_correction.put_right, lease=lease)):
             pass
         return True
@@ -144,6 +159,13 @@ class PostgresEngine(Controls):
         if opened.room_at is not None and opened.room_at <= now:
             opened.room_at = None  # once: the next claim sets it again if a rate is used up
         await opened.wakeup.wait(max(timedelta(), min([most, *coming])))
+
+    # The method of ``Dispatching``.
+
+    async def dispatch(self, ahead: Claim, *, again: timedelta) -> Dispatched:
+        opened = self._here()
+        opened.wakeup.clear()
+        return await opened.dispatch(ahead, again)
 
     # The methods of ``Schedules``.
 
@@ -194,9 +216,12 @@ class PostgresEngine(Controls):
     async def take_over(self, batch: Batch) -> Arrived:
         return await self._transact(partial(taking_over.take_over, batch=batch))
 
+    async def put_back(self) -> PutBack | None:
+        return await self._transact(handing_over.put_back)
+
     def join(self, transaction: Transaction) -> Joined | None:
         """Join a transaction. If the engine is not open here, the first one connects for a moment to identify it."""
-        if transaction.dialect != "postgresql":
+        if transaction.dialect != "postgresql" or joined.commit_mode(transaction) is CommitMode.ONE_BY_ONE:
             return None
         opened = self._opened
         if opened is not None and opened.pid == os.getpid() and opened.server.schema is not None:
@@ -206,9 +231,9 @@ class PostgresEngine(Controls):
             identity, schema = self._looked_up = self._looked_up or joined.look_up(self._address)
         if joined.identity_of(transaction) != identity:
             return None
-        joining = Joined(transaction, schema, self._address.clock, self._announce)
+        joining = Joined(transaction, schema, self._address, self._announce)
         if opened is None:  # otherwise our tables exist
-            joining.prepare(self._address)
+            joining.prepare()
         return joining
 
     def _announce(self) -> None:

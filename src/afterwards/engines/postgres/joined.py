@@ -7,16 +7,18 @@ from typing import Any
 import psycopg
 
 from afterwards.core.task import NewTask, Task
-from afterwards.engine import Answer, Transaction
-from afterwards.engines.postgres import rows
+from afterwards.engine import Answer, CommitMode, HasCommitMode, Transaction
+from afterwards.engines.postgres import durability, rows
 from afterwards.engines.postgres.io import schema
 from afterwards.engines.postgres.io.address import Address
-from afterwards.engines.postgres.io.errors import translated, translated_at_connecting
+from afterwards.engines.postgres.io.errors import crossed, translated, translated_at_connecting
 from afterwards.engines.postgres.io.notifying import NOTIFY, channel
 from afterwards.engines.postgres.io.transactions import SERVER_NOW
 from afterwards.engines.postgres.operations import storing
 from afterwards.engines.postgres.operations.storing import Call
 from afterwards.engines.postgres.work import Conflict, Operation, Work
+
+LOOK = f"SELECT *, {durability.COMMIT_LEVEL}, pg_is_in_recovery() FROM ({schema.IDENTITY}) AS found"
 
 MOST_TRIES = 5
 """How often tasks with keys are stored again, because others stored the same keys at the same time."""
@@ -29,29 +31,48 @@ class Joined:
         self,
         transaction: Transaction,
         name: str,
-        clock: Callable[[], datetime] | None,
+        address: Address,
         announce: Callable[[], None],
     ) -> None:
         self._transaction = transaction
         self._schema = name  # of the schema
-        self._clock = clock
+        self._address = address
         self._announce = announce
         self._is_queued = False
 
-    def prepare(self, address: Address) -> None:
+    def prepare(self) -> None:
         """Make sure that our tables exist, if nobody has opened the engine yet."""
-        [(exists,)] = self._execute(schema.HAS_VERSION, (self._schema,)).rows
-        version = int(self._execute(schema.GET_VERSION).rows[0][0]) if exists else 0
-        schema.check(version, address)
+        version = self._version()
+        if version < schema.VERSION:
+            self._execute(schema.TAKE_TURNS)  # others that start now wait until the application commits
+            version = self._version()
         if version < schema.VERSION:
             [(has_schema,)] = self._execute(schema.HAS_SCHEMA, (self._schema,)).rows
             for statement in schema.statements(version, self._schema, create=not has_schema):
                 self._transaction.execute(statement)
 
     def enqueue(self, tasks: Sequence[NewTask]) -> list[Task]:
-        call = Call(tasks)
-        if not call.has_rules:
-            return self._enqueue(tasks, 0)
+        """Store tasks as part of the transaction. Raises QueueFull, EngineUnavailable, and the driver's errors."""
+        try:
+            return self._enqueue_again(tasks) if Call(tasks).has_rules else self._enqueue(tasks, 0)
+        except Conflict as error:
+            raise crossed(self._address.shown) from error
+
+    def committed(self) -> None:
+        if self._is_queued:
+            self._announce()
+
+    def _version(self) -> int:
+        [(exists,)] = self._transaction.execute(schema.HAS_VERSION, (self._schema,)).rows
+        found = self._execute(schema.GET_VERSION).rows if exists else [(0,)]
+        if not found:  # tables made after the transaction's snapshot
+            return schema.VERSION
+        version = int(found[0][0])
+        schema.check(version, self._address)
+        return version
+
+    def _enqueue_again(self, tasks: Sequence[NewTask]) -> list[Task]:
+        """Store tasks with keys, again after others have stored the same ones. Raises Conflict after the last time."""
         for tries in range(MOST_TRIES):
             self._execute("SAVEPOINT afterwards_enqueue")
             try:
@@ -61,31 +82,29 @@ class Joined:
             else:
                 self._execute("RELEASE SAVEPOINT afterwards_enqueue")
                 return stored
-        raise Conflict("other transactions store the same keys all the time")
-
-    def committed(self) -> None:
-        if self._is_queued:
-            self._announce()
+        raise Conflict
 
     def _enqueue(self, tasks: Sequence[NewTask], tries: int) -> list[Task]:
         work = Work(self._now(), repeated=tries, joined=True)
         stored = self._run(storing.enqueue_or_raise(work, tasks))
-        if work.queued:  # sent at the commit: other processes are told even if nobody calls `committed`
+        # Sent at the commit: other processes are told even if nobody calls `committed`. They poll, too, and the server
+        # prepares no transaction that sends anything.
+        if work.queued and commit_mode(self._transaction) is not CommitMode.IN_TWO_PHASES:
             self._execute(NOTIFY, (channel(self._schema), ""))
         self._is_queued |= work.queued
         return stored
 
     def _now(self) -> datetime:
-        if self._clock is not None:
-            return self._clock()
+        if self._address.clock is not None:
+            return self._address.clock()
         [(now,)] = self._execute(f"SELECT {SERVER_NOW}").rows
         return rows.to_instant(now)
 
     def _run(self, operation: Operation[list[Task]]) -> list[Task]:
         try:
-            statement, values = next(operation)
+            requests = next(operation)
             while True:
-                statement, values = operation.send(self._execute(statement, values))
+                requests = operation.send([self._execute(statement, values) for statement, values in requests])
         except StopIteration as end:
             stored: list[Task] = end.value
             return stored
@@ -94,10 +113,17 @@ class Joined:
         return self._transaction.execute(schema.qualified(statement, self._schema), values)
 
 
-def identity_of(transaction: Transaction) -> schema.Identity:
-    """Return the database that a transaction works on."""
-    [found] = transaction.execute(schema.IDENTITY).rows
-    return tuple(found)
+def commit_mode(transaction: Transaction) -> CommitMode:
+    return transaction.commit_mode if isinstance(transaction, HasCommitMode) else CommitMode.TOGETHER
+
+
+def identity_of(transaction: Transaction) -> schema.Identity | None:
+    """Return the database that a transaction works on; None for a standby's copy, where nothing can be stored."""
+    [(identifier, oid, commit_level, is_standby)] = transaction.execute(LOOK).rows
+    if is_standby:
+        return None
+    durability.say_what_is_lost_with(commit_level)
+    return identifier, oid
 
 
 def look_up(address: Address) -> tuple[schema.Identity, str]:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,13 +11,22 @@ from afterwards import telemetry
 from afterwards.core.errors import EngineUnavailable
 from afterwards.core.lifecycle import Start
 from afterwards.core.settling import Settled
-from afterwards.core.task import Lease, State, Task
-from afterwards.engine import Claim
+from afterwards.core.task import Lease, Task
+from afterwards.engine import Claim, Dispatched
 from afterwards.engines.postgres.io.address import Address
 from afterwards.engines.postgres.io.loop import Lane, LoopThread
 from afterwards.engines.postgres.io.notifying import Notifier
 from afterwards.engines.postgres.io.transactions import PATIENCE, Make, Server
-from afterwards.engines.postgres.operations import claiming, finishing, looking, storing, successors
+from afterwards.engines.postgres.likely_lanes import LikelyLanes
+from afterwards.engines.postgres.operations import (
+    claiming,
+    dispatching,
+    finishing,
+    looking,
+    publishing,
+    storing,
+    successors,
+)
 from afterwards.engines.postgres.operations.storing import Call, Stored
 from afterwards.engines.postgres.unclaimed_leases import UnclaimedLeases
 from afterwards.engines.postgres.work import Operation, Work
@@ -49,7 +58,8 @@ class Opened:
         self.room_at: datetime | None = None  # when a rate that a claim found used up lets another task start
         self.thread = thread = LoopThread()
         self.server = Server(address, self._after_commit, partial(thread.spawn, background=True))
-        self.notifier = Notifier(self.server, self.wakeup.set)
+        self._likely = LikelyLanes()
+        self.notifier = Notifier(self.server, self._woken)
         self.unclaimed = UnclaimedLeases(thread, self._finish_one)
         # Calls without rules never wait for the keys and queues of other calls.
         self.enqueue = Lane[Call, Stored](thread, self._enqueue, most=MOST_STORED, size=_size)
@@ -57,6 +67,10 @@ class Opened:
         self.finish = Lane[Sequence[Settled], list[Lease]](thread, self._finish, most=MOST_FINISHED, size=len)
         self.publish = Lane[Sequence[tuple[Lease, Start]], None](thread, self._publish, most=MOST_STORED, size=len)
         self._calls = Lane[Callable[[], Coroutine[Any, Any, Any]], Any](thread, _run_alone, most=0, in_flight=10**6)
+
+    def _woken(self) -> None:
+        self._likely.expect()
+        self.wakeup.set()
 
     def start(self) -> None:
         self.thread.start()
@@ -93,54 +107,64 @@ class Opened:
         )
         return taken
 
+    async def dispatch(self, ahead: Claim, again: timedelta) -> Dispatched:
+        """Choose and mark what to send. If the answer is lost, it is sent after ``again``."""
+        return await self._call(partial(self._dispatch, ahead, again))
+
     async def _call(self, make: Callable[[], Coroutine[Any, Any, R]]) -> R:
         result: R = await self._calls.call(make)
         return result
 
     async def _claim(self, claim: Claim) -> list[Task]:
+        if routes := self._likely.routes(claim):
+            return self._likely.note(
+                claim, await self._leasing(lambda work: claiming.claim_again(work, claim, routes), ())
+            )
         seen = await self.server.ask(looking.look)
+        self._likely.look(claim, seen)
         if not claiming.is_needed(claim, seen):
             return []
-        taken: list[Task] = []
+        return self._likely.note(claim, await self._leasing(lambda work: claiming.claim(work, claim, seen), ()))
 
-        def make(work: Work) -> Operation[list[Task]]:
-            taken[:] = []
-            taken[:] = yield from claiming.claim(work, claim, seen)
-            return taken
-
-        return await self._leasing(make, taken, ())
+    async def _dispatch(self, ahead: Claim, again: timedelta) -> Dispatched:
+        seen = await self.server.ask(looking.look)
+        if not dispatching.is_needed(ahead, seen):
+            return Dispatched([], more=False)
+        make = partial(dispatching.dispatch, ahead=ahead, again=again, seen=seen)
+        return await self.server.transact(make, opening=dispatching.OPENING_OF_A_DISPATCH)
 
     async def _enqueue(self, calls: Sequence[Call]) -> Sequence[Stored]:
-        leased: list[Task] = []
-
         def make(work: Work) -> Operation[list[Stored]]:
-            leased[:] = []
-            stored = yield from storing.enqueue(work, calls)
-            leased[:] = [task for one in stored for task in one.made if task.state is State.RUNNING]
-            return stored
+            return storing.enqueue(work, calls, is_alone=True)
 
-        held = {new.id for call in calls for new in call.tasks if new.held}
         if not any(call.claim for call in calls):
-            return await self.server.transact(make)
-        return await self._leasing(make, leased, held)
+            return await self.server.transact(make, lazily=True)
+        return await self._leasing(make, {new.id for call in calls for new in call.tasks if new.held})
 
-    async def _leasing(self, make: Make[R], leased: Sequence[Task], held: Collection[str]) -> R:
+    async def _leasing(self, make: Make[R], held: Collection[str]) -> R:
         """Run a transaction that leases tasks. If it is not known whether it was committed, they are released."""
+        last = Work()
+
+        def noted(work: Work) -> Operation[R]:
+            nonlocal last
+            last = work
+            return make(work)
+
         try:
-            return await self.server.transact(make, opening=looking.OPENING_OF_A_CLAIM)
+            return await self.server.transact(noted, opening=looking.OPENING_OF_A_CLAIM, lazily=True)
         except EngineUnavailable:
-            self.unclaimed.release(leased, held)
+            self.unclaimed.release(last.leased, held)
             raise
 
     async def _finish(self, calls: Sequence[Sequence[Settled]]) -> Sequence[list[Lease]]:
-        return await self.server.transact(lambda work: finishing.finish(work, calls))
+        return await self.server.transact(lambda work: finishing.finish(work, calls), lazily=True)
 
     async def _finish_one(self, settled: Sequence[Settled]) -> object:
         return await self._finish([settled])
 
     async def _publish(self, calls: Sequence[Sequence[tuple[Lease, Start]]]) -> Sequence[None]:
         starts = [start for call in calls for start in call]
-        await self.server.transact(lambda work: storing.publish(work, starts))
+        await self.server.transact(lambda work: publishing.publish(work, starts), lazily=True)
         return [None] * len(calls)
 
     def _after_commit(self, work: Work) -> None:

@@ -92,6 +92,7 @@ class Controls(OpenedFile):
             (set_aside.put_odd, set_aside.is_any_odd),
             (registration.forget, registration.is_any_forgotten),
             (pruning.delete_old_tallies, pruning.is_any_tally_old),
+            (pruning.delete_old_dispatches, pruning.is_any_dispatch_old),
         ):
             await self._here().writer.ask(ConditionalOperation(function, needed=needed, otherwise=None))
         return pruned

@@ -13,7 +13,7 @@ from afterwards.core.routing import LiveWorker, Unroutable
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.settling import Settled
 from afterwards.core.task import Lease, NewTask, Task
-from afterwards.engine import Arrived, Batch, Chunk, Claim, Fire, Heartbeat, Held, Transaction
+from afterwards.engine import Arrived, Batch, Chunk, Claim, Dispatched, Fire, Heartbeat, Held, PutBack, Transaction
 from afterwards.engines.sqlite import rows
 from afterwards.engines.sqlite.controls import Controls
 from afterwards.engines.sqlite.io import backup
@@ -34,6 +34,7 @@ from afterwards.engines.sqlite.operations import (
     successors,
     taking_over,
 )
+from afterwards.engines.sqlite.operations.dispatching import DispatchTasks
 from afterwards.engines.sqlite.operations.finishing import Finish
 from afterwards.engines.sqlite.operations.joined import Joined, is_on
 from afterwards.engines.sqlite.operations.unclaimed_leases import ClaimTasks, Enqueue, EnqueueAndLease, UnclaimedLeases
@@ -94,6 +95,11 @@ class SQLiteEngine(Controls):
         opened.presence.note(claim.worker)
         return await opened.writer.ask(ClaimTasks(claim, partial(self._unclaimed.release, opened)))
 
+    async def dispatch(self, ahead: Claim, *, again: timedelta) -> Dispatched:
+        opened = self._here()
+        opened.wakeup.clear()
+        return await opened.writer.ask(DispatchTasks(ahead, again, opened.writer.submit))
+
     async def heartbeat(self, beats: Sequence[Heartbeat], *, lease: timedelta) -> list[Held]:
         if not beats:
             return []
@@ -117,19 +123,14 @@ class SQLiteEngine(Controls):
         return tasks
 
     async def put_right(self, lease: timedelta) -> bool:
-        any_wrong = False
-        while await self._put_piece_right(lease):
-            any_wrong = True
-        return any_wrong
-
-    async def _put_piece_right(self, lease: timedelta) -> bool:
-        return await self._here().writer.ask(
-            ConditionalOperation(
-                partial(clock_correction.put_right, lease=lease),
-                needed=partial(clock_correction.is_any_wrong, lease=lease),
-                otherwise=False,
-            )
-        )
+        if not await self._here().reader.call(partial(clock_correction.is_any_wrong, lease=lease)):
+            return False
+        beyond: int | None = clock_correction.BEFORE_ALL
+        while beyond is not None:
+            beyond = await self._here().writer.call(partial(clock_correction.put_finished_right, beyond=beyond))
+        while await self._here().writer.call(partial(clock_correction.put_right, lease=lease)):
+            pass
+        return True
 
     async def delete_files(self, tasks: Sequence[str]) -> None:
         if tasks:
@@ -198,6 +199,9 @@ class SQLiteEngine(Controls):
 
     async def take_over(self, batch: Batch) -> Arrived:
         return await self._here().writer.call(partial(taking_over.take_over, batch=batch))
+
+    async def put_back(self) -> PutBack | None:
+        return await self._here().writer.call(handing_over.put_back)
 
     def _announce(self) -> None:
         """Wake the waiting workers of all processes after a transaction has queued something."""

@@ -5,6 +5,7 @@ from afterwards.testing.conformance.cancelling import Cancelling
 from afterwards.testing.conformance.chains import Chains
 from afterwards.testing.conformance.claiming import Beating, Claiming, Suspecting
 from afterwards.testing.conformance.correcting import Correcting
+from afterwards.testing.conformance.dispatching import Arriving, DispatchedLimits, Dispatching
 from afterwards.testing.conformance.expiring import Expiring, RunningOnce
 from afterwards.testing.conformance.fences import Fences
 from afterwards.testing.conformance.files import UploadedFiles
@@ -37,6 +38,9 @@ class EngineConformance(
     Claiming,
     Suspecting,
     Beating,
+    Dispatching,
+    DispatchedLimits,
+    Arriving,
     Finishing,
     Losing,
     SettingAside,

@@ -3,7 +3,9 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from afterwards.core.settling import Cancelled, Outcome, Raised, Settled
+import pytest
+
+from afterwards.core.settling import Cancelled, Outcome, Raised, Released, SetAside, Settled, Snoozed
 from afterwards.core.tallies import KEPT, Ends, Tally, step_of
 from afterwards.core.task import FIRST_FAILURES, LAST_FAILURES, LOGGED_ATTEMPTS, FailureKind, LogLine, State, Task
 from afterwards.engine import Engine, Query
@@ -188,6 +190,19 @@ class ComingLate(Conformance):
         stored = await self.one(engine, task)
         assert stored.state is State.SUCCEEDED
         assert [failure.kind for failure in stored.failures] == [FailureKind.CRASHED, FailureKind.LATE]
+
+    @pytest.mark.parametrize(
+        "outcome",
+        [Released("nobody waited for it", begun=False), Snoozed(timedelta(), called=False), SetAside("it misfits")],
+    )
+    async def test_a_lease_that_is_given_back_untried_is_not_late(
+        self, engine: Engine, clock: FakeClock, outcome: Outcome
+    ) -> None:
+        task = await self.running(engine)
+        clock.advance(LEASE)
+        await self.lose(engine, [task])
+        assert await self.finish(engine, task, outcome) == [task.lease]
+        assert [failure.kind for failure in (await self.one(engine, task)).failures] == [FailureKind.CRASHED]
 
     async def test_a_repeated_crash_is_not_late(self, engine: Engine) -> None:
         crashed = Raised(error=ValueError("its process died"), kind=FailureKind.CRASHED)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from afterwards.core.tallies import STEP, Ends
 from afterwards.engine import Batch, Chunk, Engine, Fire, Heartbeat, Paused, Query
 from afterwards.testing.clock import START, FakeClock
 from afterwards.testing.conformance.moving_support import (
@@ -17,6 +18,7 @@ from afterwards.testing.conformance.moving_support import (
     MovingConformance,
 )
 from afterwards.testing.conformance.support import (
+    FAILURE,
     LEASE,
     SOON,
     SUCCESS,
@@ -33,6 +35,7 @@ class Moving(MovingConformance):
     ) -> None:
         file = await self.everything(engine, clock)
         before = await self.contents(engine, file)
+        assert len(before.tallies) > 1
         await self.move(engine, other, limit=limit)
         assert await self.contents(other, file) == before
         assert await self.contents(engine, file) == Contents([], Paused(), [], [[]])
@@ -87,6 +90,36 @@ class Moving(MovingConformance):
         assert len(batches) > 1
         assert ids(await other.find(Query()))[::-1] == ids(tasks)
 
+    @pytest.mark.parametrize("limit", [1, EVERYTHING])
+    async def test_every_batch_can_be_put_back_and_moved_again(
+        self, engine: Engine, other: Engine, clock: FakeClock, limit: int
+    ) -> None:
+        file = await self.everything(engine, clock)
+        before = await self.contents(engine, file)
+        done, ways = None, 0
+        while packed := await engine.hand_over("gone", limit=limit, done=done):
+            put = await engine.put_back()
+            assert put and put.batch.id == packed.id and not put.arrived.known
+            assert await engine.put_back() is None
+            again = await engine.hand_over("there", limit=limit)
+            assert again and again.id != packed.id
+            await other.take_over(again)
+            done, ways = again, ways + 1
+        assert ways > 3
+        after = await self.contents(other, file)
+        assert sorted(ids(after.tasks)) == sorted(ids(before.tasks))
+        assert (after.files, after.paused, after.tallies) == (before.files, before.paused, before.tallies)
+
+    async def test_a_task_that_was_put_back_is_claimed_and_followed(self, engine: Engine) -> None:
+        first = self.task()
+        await engine.enqueue([first, second := self.task(after=first.id)])
+        packed = await engine.hand_over("gone", limit=1)
+        assert packed and await engine.get([second.id]) == []
+        [taken] = await self.claim(engine)
+        await self.succeed(engine, taken)
+        assert await engine.put_back()
+        assert ids(await self.claim(engine)) == [second.id]
+
     async def test_what_was_stored_meanwhile_is_moved_too(self, engine: Engine, other: Engine) -> None:
         await engine.enqueue([self.task(), self.task()])
         batch = await engine.hand_over("there", limit=1)
@@ -118,6 +151,21 @@ class Moving(MovingConformance):
         assert await self.claim(engine, limits=ONCE_A_DAY) == []
         clock.advance(DAY)
         assert ids(await self.claim(engine, limits=ONCE_A_DAY)) == [waiting.id]
+
+    async def test_counts_are_added_once_to_those_of_the_same_minute(
+        self, engine: Engine, other: Engine, clock: FakeClock
+    ) -> None:
+        for store in (engine, other):
+            await self.ended(store, FAILURE)
+        clock.advance(STEP)
+        await self.ended(other, SUCCESS)
+        done = None
+        while batch := await other.hand_over("here", limit=1, done=done):
+            for _ in range(2):
+                await engine.take_over(batch)
+            done = batch
+        assert [tally.ends for tally in await engine.tallies(HOUR, STEP)] == [Ends(0, 2, 0), Ends(1, 0, 0)]
+        assert await other.tallies(HOUR, STEP) == []
 
     async def test_pauses_and_schedules_come_before_any_task(self, engine: Engine, other: Engine) -> None:
         await engine.enqueue([self.task()])

@@ -1,6 +1,6 @@
 """Helpers that the tests of moving share: a second engine, one record of each kind, and a whole move."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 from afterwards.core.limits import Limit, Rate
 from afterwards.core.schedule import StoredSchedule
 from afterwards.core.settling import Cancelled, SetAside
+from afterwards.core.tallies import KEPT, STEP, Tally
 from afterwards.core.task import LogLine, Task
 from afterwards.engine import Batch, Chunk, Engine, Fire, Heartbeat, Paused, Query
 from afterwards.engines.memory import MemoryEngine
@@ -41,6 +42,7 @@ class Contents:
     paused: Paused
     schedules: list[StoredSchedule]
     files: list[list[bytes]]
+    tallies: list[Tally] = field(default_factory=list)
 
 
 class MovingConformance(Conformance):
@@ -68,6 +70,7 @@ class MovingConformance(Conformance):
             paused=await engine.paused(),
             schedules=await engine.register_schedules({}),
             files=[await engine.read_chunks(file, start=0, limit=EVERYTHING) for file in files],
+            tallies=await engine.tallies(KEPT, STEP),
         )
 
     async def everything(self, engine: Engine, clock: FakeClock) -> str:

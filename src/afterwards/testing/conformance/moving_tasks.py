@@ -78,7 +78,8 @@ class MovedTasks(MovingConformance):
         await self.succeed(other, *await self.claim(other))
         await other.enqueue(there[1:])
         await engine.enqueue(here)
-        batch = await other.hand_over("here", limit=10)
+        counts = await other.hand_over("here", limit=10)
+        batch = await other.hand_over("here", limit=10, done=counts)
         assert batch
         arrived = await engine.take_over(batch)
         assert {*arrived.without_keys} == {*ids(there[1:])}
@@ -126,7 +127,8 @@ class MovedTasks(MovingConformance):
         await engine.take_over(waiting)
         [taken] = await self.claim(other)
         await self.finish(other, taken, outcome)
-        ended = await other.hand_over("here", limit=1, done=waiting)
+        counts = await other.hand_over("here", limit=1, done=waiting)
+        ended = await other.hand_over("here", limit=1, done=counts)
         assert ended
         await engine.take_over(ended)
         assert await self.states(engine, second) == [state]

@@ -8,7 +8,7 @@ import pytest
 
 from afterwards.core.limits import Limit, Rate
 from afterwards.core.routing import LiveWorker
-from afterwards.core.task import State
+from afterwards.core.task import Lease, State
 from afterwards.engine import Chunk, Engine, Fire, Heartbeat, Held, Paused, Query
 from afterwards.testing.clock import START
 from afterwards.testing.conformance.support import FAILURE, HALF, LEASE, RETRY, SOON, SUCCESS, Conformance, ids
@@ -54,6 +54,17 @@ class ReopeningConformance(Conformance):
             ]
             assert await self.finish(engine, late, SUCCESS) == [late.lease]
             assert await self.finish(engine, task, SUCCESS) == []
+
+    async def test_what_was_dispatched_is_on_its_way_also_for_another_dispatcher(self, open: Open) -> None:
+        ahead = self.claim_for("dispatcher")
+        async with open() as engine:
+            [task] = await engine.enqueue([self.task()])
+            assert len((await engine.dispatch(ahead, again=SOON)).tasks) == 1
+        async with open() as engine, open() as other:
+            assert await other.dispatch(ahead, again=SOON) == ([], False)
+            assert await engine.claim(self.claim_for("fleet", limit=0, starts=[Lease(task.id, 1)])) == []
+            assert len((await other.dispatch(ahead, again=SOON)).tasks) == 1
+            assert await engine.dispatch(ahead, again=SOON) == ([], False)
 
     async def test_keys_and_ids_of_answered_calls_are_remembered(self, open: Open) -> None:
         twin, again = self.task(unique_key="one"), self.task(unique_key="one")

@@ -60,6 +60,7 @@ class Conformance:
         queues: Collection[str] | None = None,
         suspects: int = 1,
         ids: Collection[str] | None = None,
+        starts: Collection[Lease] | None = None,
         limits: Mapping[str, Limit] = MappingProxyType({}),
     ) -> Claim:
         return Claim(
@@ -70,6 +71,7 @@ class Conformance:
             queues=None if queues is None else frozenset(queues),
             suspects=suspects,
             ids=None if ids is None else frozenset(ids),
+            starts=None if starts is None else frozenset(starts),
             limits=limits,
         )
 

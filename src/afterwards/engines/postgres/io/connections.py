@@ -15,6 +15,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from afterwards.core.errors import EngineError, EngineUnavailable
+from afterwards.engines.postgres import durability
 from afterwards.engines.postgres.io.address import Address
 from afterwards.engines.postgres.io.errors import translated_at_connecting
 
@@ -26,14 +27,16 @@ OLDEST = 130000
 MOST = 8
 """Connections of one process, apart from the one that listens."""
 
-HELLO = """
+HELLO = f"""
 SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
-    current_setting('server_encoding')
+    current_setting('server_encoding'), {durability.COMMIT_LEVEL}
 """
 
 # A process that stands still in the middle of a transaction must not keep its locks. And the statistics of a queue are
 # always out of date: each statement has an index that fits, so the planner must not believe that a table is small.
+# Single statements have no BEGIN that names the isolation level, and need no more than this one.
 SETTINGS = {
+    "default_transaction_isolation": "read committed",
     "statement_timeout": "10s",
     "lock_timeout": "3s",
     "idle_in_transaction_session_timeout": "5s",
@@ -134,7 +137,7 @@ class Connections:
             version = connection.info.server_version // 10000
             raise EngineError(f"{shown}: PostgreSQL {version} is too old: {OLDEST // 10000} or newer is needed")
         answer = await connection.execute(HELLO)
-        [(pid, is_standby, is_read_only, encoding)] = await answer.fetchall()
+        [(pid, is_standby, is_read_only, encoding, commit_level)] = await answer.fetchall()
         if is_standby:
             raise EngineUnavailable(
                 f"{shown} is a standby, which cannot be written: give the address of the primary, or several hosts "
@@ -147,6 +150,7 @@ class Connections:
             )
         if encoding != "UTF8":
             raise EngineError(f"{shown}: the database has the encoding {encoding}: create one with the encoding UTF8")
+        durability.say_what_is_lost_with(commit_level)
         if self.pooled is None:  # a pooler makes up the process id with which a statement is cancelled
             self.pooled = pid != connection.info.backend_pid
         if self.pooled:

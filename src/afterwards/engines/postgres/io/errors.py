@@ -7,8 +7,8 @@ import psycopg
 from afterwards.core.errors import AfterwardsError, EngineError, EngineUnavailable, RefusedValue
 from afterwards.core.shortage import is_shortage
 
-REPEATED = frozenset({"40001", "40P01", "23505"})
-"""Errors after which the transaction is repeated: it crossed another one."""
+REPEATED = frozenset({"40001", "40P01", "23505", "26000"})
+"""Errors after which the transaction is repeated: it crossed another one, or somebody deallocated its statements."""
 
 PASSES = {
     "25006": "the server is a standby, or became one, and cannot be written: give the address of the primary, or "
@@ -48,7 +48,7 @@ AT_CONNECTING = (
     (r"database .* does not exist", "there is no such database: create it (createdb), or correct the URL"),
     (r"no pg_hba\.conf entry", "the server lets nobody in from here by this user and database (pg_hba.conf)"),
     (r"permission denied for database", "the user may not connect to the database: GRANT CONNECT ON DATABASE to it"),
-    (r"invalid (port number|integer value|\S+ value)", "correct the URL"),
+    (r"invalid (port number|integer value|\S+ value)|bad value for", "correct the URL"),
     (r"server does not support SSL|SSL error|certificate", "the server and sslmode in the URL do not fit together"),
 )
 
@@ -94,6 +94,11 @@ def translated_at_connecting(error: Exception, shown: str, *, is_first: bool = T
     if advice := _advice(error, said, is_first):
         return _caused(EngineError(f"{shown}: {advice} ({_reason(said)})"), error)
     return _caused(EngineUnavailable(f"{shown} cannot be reached: {_reason(said)}"), error)
+
+
+def crossed(shown: str) -> EngineUnavailable:
+    """Return the error for a transaction that crossed others at every try."""
+    return EngineUnavailable(f"{shown}: other transactions store the same tasks or keys all the time")
 
 
 def _advice(error: psycopg.Error, said: str, is_first: bool) -> str | None:

@@ -13,8 +13,9 @@ from afterwards.core.errors import EngineError
 from afterwards.engines.postgres.io.connections import Connection, cut, discard
 from afterwards.engines.postgres.io.transactions import PATIENCE, Server
 
-INTERVAL = 0.025
-"""Seconds between two notifications of one process. The server lets only one transaction at a time send any."""
+SHORTEST, LONGEST = 0.004, 0.025
+"""Seconds between two notifications of one process: more while hints come all the time. The server lets only one
+transaction at a time send any."""
 
 POLL = timedelta(seconds=0.5)
 """Time after which a waiting worker looks by itself if it gets no notifications."""
@@ -44,16 +45,20 @@ class Notifier:
         self._is_due.set()
 
     async def send(self) -> None:
-        """Send the hints, as long as the engine is open."""
+        """Send the hints, as long as the engine is open. The first is sent at once, later ones together."""
+        pause = SHORTEST
         while True:
-            await self._is_due.wait()
+            if not self._is_due.is_set():
+                pause = SHORTEST
+                await self._is_due.wait()
             self._is_due.clear()
             try:
                 async with self._server.connections.lent() as connection:
                     await _answered(connection, NOTIFY, self._channel, self._token)
             except (EngineError, psycopg.Error):
                 pass  # the workers look by themselves after a while
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(pause)
+            pause = min(LONGEST, 2 * pause)
 
     async def listen(self) -> None:
         """Receive hints, as long as the engine is open. Behind a pooler nobody can."""

@@ -18,7 +18,7 @@ from afterwards.engines.postgres.io.errors import translated
 
 MAJOR = 1  # changes when an older version of this package can no longer work on the tables
 _PACKAGE = "afterwards.engines.postgres"
-STEPS = ("001_tasks.sql", "002_moving.sql", "003_steering.sql")
+STEPS = ("001_tasks.sql", "002_moving.sql", "003_steering.sql", "004_dispatching.sql")
 VERSION = MAJOR * 1000 + len(STEPS)
 
 IDENTITY = """
@@ -31,13 +31,19 @@ Identity = tuple[Any, ...]
 
 FIRST_SCHEMA = "SELECT current_schema()"
 
-HAS_SCHEMA = "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = %s)"
+# A transaction of the application may have an old snapshot: the functions also see what was made after it. But they may
+# ask a cache that is out of date, and the server brings that up to date when a statement names a table.
+HAS_SCHEMA = """
+    SELECT to_regnamespace(quote_ident(name)) IS NOT NULL OR EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = name)
+    FROM (SELECT %s::text AS name) AS wanted
+"""
 
 HAS_VERSION = """
-    SELECT EXISTS (
+    SELECT to_regclass(quote_ident(name) || '.afterwards_schema') IS NOT NULL OR EXISTS (
         SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = %s AND c.relname = 'afterwards_schema'
+        WHERE n.nspname = name AND c.relname = 'afterwards_schema'
     )
+    FROM (SELECT %s::text AS name) AS wanted
 """
 
 GET_VERSION = "SELECT version FROM afterwards_schema"
@@ -57,7 +63,7 @@ TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtextextended('afterwards:migrate'
 
 _TABLE = re.compile(
     r"\bafterwards_(tasks|failures|logs|aliases|starts|paused|files|chunks|schedules|workers|behind|tallies|schema"
-    r"|outgoing|taken_over)\b"
+    r"|outgoing|taken_over|dispatches)\b"
 )
 
 _COMMENT = re.compile(r"--.*")
@@ -140,6 +146,7 @@ async def migrate(connection: Connection, address: Address, schema: str) -> None
 
 
 async def _migrate(connection: Connection, address: Address, schema: str) -> None:
+    await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")  # it must see what others have just made
     await connection.execute("SET LOCAL lock_timeout = 0")
     await connection.execute("SET LOCAL statement_timeout = 0")
     await connection.execute(TAKE_TURNS)
@@ -178,7 +185,8 @@ def _explained(error: psycopg.Error, address: Address) -> Exception:
         ours = EngineError(
             f"{address.shown}: the user may not make or use the tables ({str(error).strip().partition(chr(10))[0]}): "
             "GRANT CREATE, USAGE ON SCHEMA to it (for a new schema CREATE ON DATABASE), or let somebody who may run "
-            "what `afterwards migrate --sql` prints"
+            "what `afterwards migrate --sql` prints, and then GRANT USAGE ON SCHEMA, and SELECT, INSERT, UPDATE, "
+            "DELETE ON ALL TABLES IN SCHEMA to it"
         )
         ours.__cause__ = error
         return ours

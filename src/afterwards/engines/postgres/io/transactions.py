@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Coroutine
+from datetime import datetime
 from typing import Any, TypeVar, cast
 
 import psycopg
@@ -11,11 +11,14 @@ import psycopg
 from afterwards.core.errors import EngineUnavailable
 from afterwards.engine import Answer
 from afterwards.engines.postgres import rows
+from afterwards.engines.postgres.io import messages
 from afterwards.engines.postgres.io.address import Address
-from afterwards.engines.postgres.io.connections import SETTINGS, Connection, Connections, discard
-from afterwards.engines.postgres.io.errors import is_lost, may_be_repeated, translated
+from afterwards.engines.postgres.io.connections import Connection, Connections, discard
+from afterwards.engines.postgres.io.dialogue import Dialogue, Questions, run
+from afterwards.engines.postgres.io.errors import crossed, is_lost, may_be_repeated, translated
+from afterwards.engines.postgres.io.messages import Prepared
 from afterwards.engines.postgres.io.schema import Identity, prepare, qualified
-from afterwards.engines.postgres.work import Conflict, Operation, Work
+from afterwards.engines.postgres.work import NEVER, Conflict, Operation, Request, Work
 
 R = TypeVar("R")
 
@@ -39,9 +42,6 @@ SERVER_CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 OPENING = "SELECT {now}"
 """The SQL with which a transaction begins. Its last statement returns one row, with the time."""
 
-NEVER = datetime.min.replace(tzinfo=UTC)
-"""The time of an operation that does not look at it."""
-
 
 class Server:
     """The server, as operations see it."""
@@ -55,6 +55,7 @@ class Server:
         self._address = address
         self._clock = address.clock
         self._after_commit = after_commit
+        self._prepared_statements = Prepared()
 
     async def prepare(self) -> None:
         """Connect, and make or migrate the tables if necessary. Raises EngineUnavailable or EngineError.
@@ -82,9 +83,13 @@ class Server:
         finally:
             self._prepared = None
 
-    async def transact(self, make: Make[R], *, opening: str = OPENING) -> R:
-        """Run an operation in a transaction. Raises EngineUnavailable, EngineError, or what the operation raises."""
-        return await self._bounded(self._transact(make, opening))
+    async def transact(self, make: Make[R], *, opening: str = OPENING, lazily: bool = False) -> R:
+        """Run an operation in a transaction. Raises EngineUnavailable, EngineError, or what the operation raises.
+
+        With ``lazily``, the transaction begins with the operation's first statements, in the same message. So the
+        operation must not look at the time before them.
+        """
+        return await self._bounded(self._transact(make, opening, lazily))
 
     async def read(self, make: Make[R]) -> R:
         """Run an operation whose statements need no transaction."""
@@ -118,13 +123,13 @@ class Server:
         finally:
             timer.cancel()
 
-    async def _transact(self, make: Make[R], opening: str) -> R:
+    async def _transact(self, make: Make[R], opening: str, lazily: bool) -> R:
         tries, until = 0, time.monotonic() + PATIENCE
         while True:
             try:
                 await self.prepare()
                 async with self.connections.lent() as connection:
-                    work, result = await self._once(connection, make, opening, tries)
+                    work, result = await self._once(connection, make, opening, lazily, tries)
             except Exception as error:
                 tries += 1
                 self._note(error)
@@ -135,32 +140,23 @@ class Server:
             self._after_commit(work)
             return result
 
-    async def _once(self, connection: Connection, make: Make[R], opening: str, tries: int) -> tuple[Work, R]:
+    async def _once(
+        self, connection: Connection, make: Make[R], opening: str, lazily: bool, tries: int
+    ) -> tuple[Work, R]:
+        work = Work(repeated=tries)
+        dialogue = Dialogue(self, connection, work, opening)
         try:
-            work = await self._begin(connection, opening)
-        except psycopg.OperationalError as error:
-            raise NotBegun from error
-        work.repeated = tries
-        try:
-            result = await self._run(connection, make(work))
+            if not lazily:
+                await dialogue.ask(())
+            result = await run(dialogue, make(work))
+            await dialogue.commit()
         except Exception as error:
+            self._prepared_statements.forget(connection)
             await _roll_back(connection)
-            if is_lost(error) and tries == 0:
-                raise NotBegun from error  # nothing of it was committed
+            if dialogue.may_be_repeated_after(error) and (tries == 0 or not dialogue.is_begun):
+                raise NotBegun from error
             raise
-        await connection.execute("COMMIT")
         return work, result
-
-    async def _begin(self, connection: Connection, opening: str = OPENING) -> Work:
-        """Begin a transaction."""
-        begin = "BEGIN"
-        if self.connections.pooled:  # a session belongs to nobody there
-            begin += "".join(f"; SET LOCAL {name} = '{value}'" for name, value in SETTINGS.items())
-        answer = await connection.execute(f"{begin}; {self.text_of(opening)}")
-        while answer.nextset():
-            pass
-        [(now, *opened_with)] = await answer.fetchall()
-        return Work(rows.to_instant(now), opened_with=opened_with)
 
     async def _read(self, make: Make[R], *, is_timed: bool) -> R:
         until = time.monotonic() + PATIENCE
@@ -171,7 +167,7 @@ class Server:
                     if self.connections.pooled:  # settings are those of a transaction there
                         return await self._read_in_transaction(connection, make)
                     work = Work(await self._now(connection) if is_timed else NEVER)
-                    return await self._run(connection, make(work))
+                    return await run(Questions(self, connection), make(work))
             except Exception as error:
                 self._note(error)
                 if last or not is_lost(error) or time.monotonic() >= until:
@@ -179,8 +175,11 @@ class Server:
         raise AssertionError
 
     async def _read_in_transaction(self, connection: Connection, make: Make[R]) -> R:
-        result = await self._run(connection, make(await self._begin(connection)))
-        await connection.execute("COMMIT")
+        work = Work()
+        dialogue = Dialogue(self, connection, work, OPENING)
+        await dialogue.ask(())
+        result = await run(dialogue, make(work))
+        await dialogue.commit()
         return result
 
     async def _now(self, connection: Connection) -> datetime:
@@ -190,20 +189,23 @@ class Server:
         [(now,)] = await answer.fetchall()
         return rows.to_instant(now)
 
-    async def _run(self, connection: Connection, operation: Operation[R]) -> R:
-        try:
-            statement, values = next(operation)
-            while True:
-                answer = await self._execute(connection, statement, values)
-                statement, values = operation.send(answer)
-        except StopIteration as end:
-            result: R = end.value
-            return result
+    @property
+    def pooled(self) -> bool:
+        """Return True behind a pooler, where a session belongs to nobody."""
+        return bool(self.connections.pooled)
 
-    async def _execute(self, connection: Connection, statement: str, values: Sequence[Any]) -> Answer:
+    async def answer(self, connection: Connection, request: Request) -> Answer:
+        """Run one statement."""
+        statement, values = request
+        return await messages.answer(connection, self.text_of(statement), values)
+
+    async def as_text(self, connection: Connection, request: Request) -> str:
+        """Return the SQL of a statement, to be sent together with others."""
+        statement, values = request
         text = self.text_of(statement)
-        cursor = await connection.execute(text, values or None)
-        return Answer(await cursor.fetchall() if cursor.description else [], cursor.rowcount)
+        if self._clock is not None:  # it has another text at another time
+            return messages.inlined(text, values)
+        return await self._prepared_statements.execution(connection, text, values)
 
     def text_of(self, statement: str) -> str:
         """Return a statement with the schema of its tables, and the time."""
@@ -222,7 +224,7 @@ class Server:
 
 
 class NotBegun(Exception):
-    """The connection was lost before anything was committed."""
+    """The connection was lost before anything was committed that must not be done twice."""
 
 
 def _was_rolled_back(error: Exception) -> bool:
@@ -234,7 +236,7 @@ def _last(error: Exception, shown: str) -> Exception:
     if isinstance(error, NotBegun):
         return translated(cast(Exception, error.__cause__), shown)
     if isinstance(error, Conflict):
-        return EngineUnavailable(f"{shown}: other transactions store the same tasks or keys all the time")
+        return crossed(shown)
     return translated(error, shown)
 
 

@@ -1,6 +1,6 @@
 """Claim tasks: take the places that a claim may have, in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from afterwards.core import limits
@@ -9,39 +9,37 @@ from afterwards.core.routing import Route
 from afterwards.core.task import Task
 from afterwards.engine import Claim
 from afterwards.engines.postgres import parsing, rows
-from afterwards.engines.postgres.operations import candidates, finishing, looking, set_aside
+from afterwards.engines.postgres.operations import candidates, dispatching, finishing, looking, set_aside, timing
 from afterwards.engines.postgres.operations.candidates import NOT_OVERDUE, Place
 from afterwards.engines.postgres.operations.limiting import Rooms
 from afterwards.engines.postgres.operations.looking import LIMITED, QUEUED, SUSPECTS, WHERE, Look
 from afterwards.engines.postgres.rows import COLUMNS, SEQ, Row, as_json, recordset
-from afterwards.engines.postgres.work import Operation, Work, change, fetch
+from afterwards.engines.postgres.work import Conflict, Operation, Request, Work, begin, change, fetch, fetch_all
 
-PROMOTE = """
-    UPDATE afterwards_tasks SET state = 'queued', since = run_at, run_at = NULL WHERE seq IN (
-        SELECT seq FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= %s
-        ORDER BY run_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
-    )
-"""
 
-_UPDATE = """
-    UPDATE afterwards_tasks t SET
-        state = 'running', attempt = t.attempt + 1, run_at = NULL, worker = %s, lease_until = %s, started_at = %s,
-        progress = NULL, since = NULL
-    FROM old WHERE t.seq = old.seq
-"""
+def _update(lease_until: str, now: str) -> str:
+    return f"""
+        UPDATE afterwards_tasks t SET
+            state = 'running', attempt = t.attempt + 1, run_at = NULL, worker = %s, lease_until = {lease_until},
+            started_at = {now}, progress = NULL, since = NULL
+        FROM old WHERE t.seq = old.seq
+    """
 
-# The usual claim in one statement: of tasks without limits that are no suspects.
+
+# The usual claim in one statement: of tasks without limits that are no suspects. It is sent with the beginning of its
+# transaction, so it finds out the time, and returns it.
 TAKE_FIRST = f"""
-    WITH old AS MATERIALIZED (
+    WITH moment AS MATERIALIZED (SELECT {{clock}} AS now), old AS MATERIALIZED (
         SELECT place.* FROM unnest(%s::text[], %s::text[]) AS lane (queue, name)
         CROSS JOIN LATERAL (
             SELECT {COLUMNS} FROM afterwards_tasks t
-            WHERE {WHERE[QUEUED]} AND t.queue = lane.queue AND t.name = lane.name AND {NOT_OVERDUE}
+            WHERE {WHERE[QUEUED]} AND t.queue = lane.queue AND t.name = lane.name
+                AND {NOT_OVERDUE.replace("%s", "(SELECT now FROM moment)")}
             ORDER BY t.priority DESC, t.seq LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
         ) AS place
         ORDER BY place.priority DESC, place.seq LIMIT %s
-    ), new AS ({_UPDATE})
-    SELECT * FROM old ORDER BY priority DESC, seq
+    ), new AS ({_update("(SELECT now FROM moment) + %s", "(SELECT now FROM moment)")})
+    SELECT (SELECT now FROM moment), old.* FROM old ORDER BY priority DESC, seq
 """
 
 # It returns the rows as they were: a row that cannot be read is put back. The translation of `lifecycle.claim`.
@@ -50,7 +48,7 @@ TAKE = f"""
         SELECT {COLUMNS} FROM afterwards_tasks t JOIN unnest(%s::bigint[], %s::integer[]) AS chosen (seq, attempt)
             ON t.seq = chosen.seq AND t.attempt = chosen.attempt
         WHERE t.state = 'queued' FOR NO KEY UPDATE OF t SKIP LOCKED
-    ), new AS ({_UPDATE})
+    ), new AS ({_update("%s", "%s")})
     SELECT * FROM old
 """
 
@@ -61,16 +59,13 @@ GIVE_BACK = f"""
     FROM {recordset("new", ["seq", *_TAKEN])} WHERE t.seq = new.seq
 """
 
-MOST_PROMOTED = 1000
-"""Due tasks that one claim queues, so that no transaction takes long if very many become due together."""
-
 MOST_SET_ASIDE = 1000
 """Tasks that one claim sets aside, with a new search each time, so that no transaction takes long."""
 
 
 def is_needed(claim: Claim, seen: Look) -> bool:
     """Return False if a claim would neither take, promote, bring back nor cancel anything."""
-    if seen.is_any_due or seen.is_any_overdue or claim.ids is not None:
+    if timing.is_needed(seen) or claim.ids is not None or claim.starts is not None:
         return True
     kinds = (QUEUED, LIMITED, SUSPECTS) if claim.suspects else (QUEUED, LIMITED)
     return claim.limit > 0 and any(seen.served(claim, kind) for kind in kinds)
@@ -78,40 +73,84 @@ def is_needed(claim: Claim, seen: Look) -> bool:
 
 def claim(work: Work, claim: Claim, seen: Look) -> Operation[list[Task]]:
     """Lease tasks in a transaction with ``OPENING_OF_A_CLAIM``. ``seen`` may be of a moment before."""
+    if not work.repeated and is_usual(claim, seen):
+        yield from _claim_readable(work, claim, seen)
+        if _is_any_paused(work, seen.served(claim, QUEUED)):
+            raise Conflict  # meanwhile: it is repeated without haste
+        return work.leased
+    yield from begin(work)
+    return (yield from _claim_with_care(work, claim, seen))
+
+
+def claim_again(work: Work, claim: Claim, routes: Sequence[Route]) -> Operation[list[Task]]:
+    """Lease the first tasks of the lanes that had some a moment before, and look whether all is as usual.
+
+    Both are sent at once. If the look shows that a claim has to do something else, it is repeated with care.
+    """
+    if work.repeated:
+        return (yield from _claim_with_care(work, claim, (yield from looking.look())))
+    found, taken = yield from fetch_all((looking.LOOK, ()), _take_first(claim, routes))
+    seen = looking.to_look(found)
+    is_as_before = is_usual(claim, seen) and {*routes}.issuperset(seen.served(claim, QUEUED))
+    if taken and not (is_as_before and not _is_any_paused(work, routes)):
+        raise Conflict
+    if taken:
+        work.leased += yield from _taken_first(work, claim, routes, taken)
+    if work.set_aside or (not taken and not is_as_before and is_needed(claim, seen)):
+        yield from _claim_with_care(work, replace(claim, limit=claim.limit - len(work.leased)), seen)
+    return work.leased
+
+
+def _claim_with_care(work: Work, claim: Claim, seen: Look) -> Operation[list[Task]]:
     seen = replace(seen, paused=looking.paused_at(work))
     if claim.ids is not None:
         yield from finishing.bring_back(work, claim.ids)
-    if seen.is_any_overdue and (yield from finishing.expire(work)):
-        work.queued = True  # very many: none of them may start, so the worker has to claim again
-        return []
-    if seen.is_any_due:
-        promoted = yield from change(PROMOTE, work.instant, MOST_PROMOTED)
-        work.queued |= promoted > 0  # other workers may serve tasks that this worker does not
-    if seen.is_any_due or seen.is_any_overdue or claim.ids is not None:
-        seen = yield from looking.look()
-    taken: list[Task] = []
+    if (yield from timing.apply(work, seen)):
+        is_changed = timing.is_needed(seen) or claim.ids is not None
+        yield from _claim_readable(work, claim, (yield from looking.look()) if is_changed else seen)
+    if claim.starts is not None:
+        yield from dispatching.arrived(work, claim.starts, is_refused=claim.limit < 1)
+    return work.leased
+
+
+def is_usual(claim: Claim, seen: Look) -> bool:
+    """Return True if one statement is enough, unless others change something meanwhile."""
+    return not timing.is_needed(seen) and _is_plain(claim, seen) and claim.limit > 0
+
+
+def _is_any_paused(work: Work, routes: Iterable[Route]) -> bool:
+    return any(map(looking.paused_at(work).stops, routes))
+
+
+def _claim_readable(work: Work, claim: Claim, seen: Look) -> Operation[None]:
+    """Lease tasks that can be read, and set aside the others."""
     while len(work.set_aside) < MOST_SET_ASIDE:
         before = len(work.set_aside)
-        taken += yield from _claim(work, claim, seen)
+        taken = yield from _claim(work, claim, seen)
+        work.leased += taken
         if len(work.set_aside) == before:  # the usual case
-            return taken
+            return
         suspects = sum(task.suspect for task in taken)
         claim = replace(claim, limit=claim.limit - len(taken), suspects=max(0, claim.suspects - suspects))
     work.queued = True  # more tasks are behind those set aside: claim again
-    return taken
 
 
 def _claim(work: Work, claim: Claim, seen: Look) -> Operation[list[Task]]:
     if claim.limit < 1:
         return []
     if _is_plain(claim, seen):
-        return (yield from _take_first(work, claim, seen.served(claim, QUEUED)))
+        routes = seen.served(claim, QUEUED)
+        statement, values = _take_first(claim, routes)
+        return (yield from _taken_first(work, claim, routes, (yield from fetch(statement, *values))))
     rooms = Rooms(work, claim)
-    yield from rooms.lock(_names(claim, seen))
-    found = yield from candidates.places(work, claim, seen, rooms)
+    if _names_tasks(claim):
+        found = yield from candidates.named(work, claim, seen)
+        yield from rooms.lock(place.name for place in found)
+    else:
+        yield from rooms.lock(route.name for kind in WHERE for route in seen.served(claim, kind))
+        found = yield from candidates.first(work, claim, seen, rooms)
     yield from rooms.load((place.name, place.limit_key) for place in found)
-    ordered = sorted(found, key=lambda place: (-place.priority, place.seq))
-    places = ((place, place.suspect, rooms.group(place.name, place.limit_key)) for place in ordered)
+    places = candidates.as_candidates(found, rooms)
     chosen = [*limits.admit(places, rooms.known, limit=claim.limit, suspects=claim.suspects)]
     taken = (yield from _take(work, claim, chosen)) if chosen else []
     yield from rooms.note(taken)
@@ -125,23 +164,25 @@ def _is_plain(claim: Claim, seen: Look) -> bool:
     """Return True if no limit and no suspicion has a part in the claim."""
     others = seen.served(claim, LIMITED) or (claim.suspects and seen.served(claim, SUSPECTS))
     limited = any(route.name in claim.limits for route in seen.served(claim, QUEUED))
-    return claim.ids is None and not (others or limited)
+    return not (_names_tasks(claim) or others or limited)
 
 
-def _take_first(work: Work, claim: Claim, routes: Sequence[Route]) -> Operation[list[Task]]:
-    """Lease the first tasks of these lanes."""
+def _names_tasks(claim: Claim) -> bool:
+    return claim.ids is not None or claim.starts is not None
+
+
+def _take_first(claim: Claim, routes: Sequence[Route]) -> Request:
+    """Return the statement that leases the first tasks of these lanes."""
     queues, names = [route.queue for route in routes], [route.name for route in routes]
-    lease = claim.worker, work.after(claim.lease), work.instant
-    found = yield from fetch(TAKE_FIRST, queues, names, work.instant, claim.limit, claim.limit, *lease)
+    return TAKE_FIRST, (queues, names, claim.limit, claim.limit, claim.worker, rows.from_span(claim.lease))
+
+
+def _taken_first(work: Work, claim: Claim, routes: Sequence[Route], found: Sequence[Row]) -> Operation[list[Task]]:
+    """Return the tasks that ``TAKE_FIRST`` has leased."""
     work.queued |= len(routes) > 1 and len(found) == claim.limit  # others have passed by what it locked and left
-    return (yield from _taken(work, claim, found))
-
-
-def _names(claim: Claim, seen: Look) -> set[str]:
-    """Return the names of queued tasks whose functions have limits."""
-    if claim.ids is not None:
-        return {*claim.limits}
-    return {route.name for kind in WHERE for route in seen.served(claim, kind) if route.name in claim.limits}
+    if found:
+        work.now = rows.to_instant(found[0][0])
+    return (yield from _taken(work, claim, [row[1:] for row in found]))
 
 
 def _take(work: Work, claim: Claim, chosen: Sequence[Place]) -> Operation[list[Task]]:

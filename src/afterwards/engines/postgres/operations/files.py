@@ -35,9 +35,9 @@ OVER = """
 KEEP = "UPDATE afterwards_files SET until = NULL WHERE id = ANY (%s::uuid[])"
 
 DELETE_CHUNKS = """
-    DELETE FROM afterwards_chunks WHERE (file, number) IN (
-        SELECT file, number FROM afterwards_chunks WHERE file = ANY (%s::uuid[]) LIMIT %s
-    )
+    DELETE FROM afterwards_chunks WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM afterwards_chunks WHERE file = ANY (%s::uuid[]) LIMIT %s
+    ))
 """
 
 DELETE_EMPTY = """

@@ -13,7 +13,7 @@ from afterwards.engines.postgres.operations.changing import PUT_LOGS
 from afterwards.engines.postgres.operations.successors import LOCK_TASKS
 from afterwards.engines.postgres.operations.tallying import COUNT_HELD
 from afterwards.engines.postgres.rows import COLUMNS, SEQ, Row, as_json, known_ids, recordset
-from afterwards.engines.postgres.work import Operation, Work, change, fetch
+from afterwards.engines.postgres.work import Operation, Work, change, fetch, fetch_all
 
 MOST_EXPIRED = 1000
 """Tasks that one claim cancels, so that no transaction takes long."""
@@ -28,7 +28,7 @@ SUCCEED = f"""
     ), held AS (
         UPDATE afterwards_tasks t SET
             state = 'succeeded', failed = locked.failed, crashed = locked.crashed, suspect = false, losses = 0,
-            lease_until = NULL, finished_at = %s, cancel_requested = NULL, reason = NULL, result = locked.result
+            lease_until = NULL, finished_at = {{now}}, cancel_requested = NULL, reason = NULL, result = locked.result
         FROM locked WHERE t.seq = locked.seq AND t.attempt = locked.attempt AND t.state = 'running'
         RETURNING t.id, t.attempt, t.limit_key, locked.lines
     ), counted AS ({COUNT_HELD}), logged AS (
@@ -128,12 +128,12 @@ def _succeed(work: Work, settled: Sequence[Settled]) -> Operation[set[Lease]]:
         }
         for one in settled
     )
-    found = yield from fetch(SUCCEED, ends, work.instant, tallying.minute_of(work))
+    ids = [one.lease.task_id for one in settled]
+    found, behind = yield from fetch_all((SUCCEED, (ends,)), successors.next_behind(work, ids))
     held = {Lease(id, attempt) for id, attempt, _ in found}
     yield from changing.trim_logs(one.lease for one in settled if one.logs and one.lease in held)
     work.queued |= any(limit_key != UNLIMITED for _, _, limit_key in found)  # others may have waited
-    if held:
-        yield from successors.follow(work, {}, succeeded=[lease.task_id for lease in held])
+    yield from successors.follow_successes(work, [lease.task_id for lease in held], behind)
     return held
 
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 from uuid import uuid4
 
 from afterwards.core import limits, moving
-from afterwards.core.claim import NOTHING_PAUSED, Paused
-from afterwards.core.moving import CHUNKS_AT_ONCE, MOST_BYTES, Batch, MovedChunk, MovedTask
+from afterwards.core.claim import NOTHING_PAUSED
+from afterwards.core.moving import CHUNKS_AT_ONCE, MOST_BYTES, Batch, MovedChunk, MovedTask, PutBack
 from afterwards.core.task import State
 from afterwards.engines.postgres import rows
-from afterwards.engines.postgres.operations import files, pausing, pruning, reading, scheduling
+from afterwards.engines.postgres.operations import files, pausing, pruning, reading, scheduling, taking_over, tallying
 from afterwards.engines.postgres.operations.storing import lock
 from afterwards.engines.postgres.rows import COLUMNS, SEQ, Row
 from afterwards.engines.postgres.work import Operation, Work, change, fetch
@@ -29,9 +29,9 @@ DELETE_OUTGOING = "DELETE FROM afterwards_outgoing WHERE batch = %s::uuid"
 TAKE_SCHEDULES = "DELETE FROM afterwards_schedules RETURNING name, expression, after, last_fire, paused"
 
 TAKE_STARTS = """
-    DELETE FROM afterwards_starts WHERE ctid IN (
+    DELETE FROM afterwards_starts WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM afterwards_starts WHERE until > %s AND until <= %s AND at <= %s LIMIT %s FOR UPDATE
-    )
+    ))
     RETURNING name, limit_key, at, until
 """
 
@@ -81,20 +81,31 @@ def hand_over(work: Work, to: str, limit: int, done: Batch | None) -> Operation[
     return batch
 
 
+def put_back(work: Work) -> Operation[PutBack | None]:
+    """Store the unfinished batch here again. Its chunks are here still."""
+    yield from lock(work, "move", ["in", "out"])
+    for [content] in (yield from fetch(OUTGOING)):
+        batch = moving.of_text(content)
+        yield from change(DELETE_OUTGOING, batch.id)
+        arrived = yield from taking_over.put_back(work, replace(batch, chunks=()))
+        return PutBack(batch=batch, arrived=arrived)
+    return None
+
+
 def _settings(work: Work, limit: int) -> Operation[Batch | None]:
-    """Take out the pauses, the schedules, and starts that still count for rates."""
+    """Take out the pauses, the schedules, starts that still count for rates, and counts of ended attempts."""
     paused = replace((yield from pausing.paused(work)), schedules=frozenset())
     if paused != NOTHING_PAUSED:
         yield from pausing.resume(work, paused)
     schedules = [scheduling.to_schedule(row) for row in (yield from fetch(TAKE_SCHEDULES))]
     began = yield from fetch(TAKE_STARTS, work.instant, rows.LATEST, rows.LATEST, limit)
-    if paused == Paused() and not schedules and not began:
-        return None
     starts = [
         limits.Start((name, limit_key), rows.to_instant(at), rows.to_instant(until))
         for name, limit_key, at, until in began
     ]
-    return Batch(id="", to="", paused=paused, schedules=tuple(schedules), starts=tuple(starts))
+    tallies = tuple((yield from tallying.take(limit)))
+    batch = Batch(id="", to="", paused=paused, schedules=tuple(schedules), starts=tuple(starts), tallies=tallies)
+    return None if batch.is_empty else batch
 
 
 def _chunks() -> Operation[Batch | None]:

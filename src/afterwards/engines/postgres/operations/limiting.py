@@ -49,8 +49,8 @@ class Rooms:
         return limits.group_of(name, limit_key, self._claim.limits)
 
     def lock(self, names: Iterable[str]) -> Operation[None]:
-        """Wait for the other claims of these functions' tasks."""
-        if counted := {self.group(name, "")[0] for name in names}:
+        """Wait for the other claims of those of these functions' tasks that have limits."""
+        if counted := {self.group(name, "")[0] for name in names if name in self._claim.limits}:
             yield from storing.lock(self._work, "limit", counted)
 
     def load(self, tasks: Iterable[tuple[str, str]]) -> Operation[None]:
@@ -70,7 +70,7 @@ class Rooms:
         self.known |= self._rooms(groups)
 
     def note(self, taken: Sequence[Task]) -> Operation[None]:
-        """Remember which tasks were started, and when a used-up rate leaves room again."""
+        """Remember which tasks were started."""
         groups = [(task.name, self.group(task.name, task.limit_key)) for task in taken]
         starts = limits.starts(groups, self._claim.limits, self._work.now)
         if starts:
@@ -88,6 +88,10 @@ class Rooms:
             self._starts.setdefault(one.group, []).append(rows.from_instant(one.at))
         if self._running is not None:
             self._running.update(group for _, group in groups)
+        self.note_next()
+
+    def note_next(self) -> None:
+        """Have workers look again when a used-up rate leaves room."""
         self._work.room_at = limits.next_room(self._rooms(self.known).values())
 
     def _load_running(self) -> Operation[None]:

@@ -1,13 +1,14 @@
 """Find out what there is to do: lanes of queued tasks, due and overdue tasks, pauses."""
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from afterwards.core.claim import Claim, Paused
 from afterwards.core.routing import Route
 from afterwards.engines.postgres import rows
+from afterwards.engines.postgres.rows import Row
 from afterwards.engines.postgres.work import Operation, Work, fetch
 
 QUEUED, LIMITED, SUSPECTS = "queued", "limited", "suspects"
@@ -91,7 +92,12 @@ def serves(claim: Claim, route: Route) -> bool:
 
 
 def look() -> Operation[Look]:
-    [(now, next_due, is_any_overdue, paused, lanes)] = yield from fetch(LOOK)
+    return to_look((yield from fetch(LOOK)))
+
+
+def to_look(found: Sequence[Row]) -> Look:
+    """Return what ``LOOK`` has found."""
+    [(now, next_due, is_any_overdue, paused, lanes)] = found
     by_kind: dict[str, list[Route]] = {}
     for kind, queue, name in json.loads(lanes or "[]"):
         by_kind.setdefault(kind, []).append(Route(name, queue))

@@ -12,13 +12,13 @@ ANY_OVER = f"SELECT EXISTS (SELECT 1 FROM afterwards_tasks WHERE {_OVER})"
 # Others wait until all tasks behind them are decided on.
 _ALL_DECIDED = "NOT EXISTS (SELECT 1 FROM afterwards_behind b WHERE b.task = t.id)"
 
-# The condition is asked again once the row is locked: a requeued task stays.
+# The condition is asked again once the row is locked: a requeued task stays. For the array see `timing.PROMOTE`.
 DELETE_TASKS = f"""
-    DELETE FROM afterwards_tasks WHERE seq IN (
+    DELETE FROM afterwards_tasks WHERE seq = ANY (ARRAY(
         SELECT seq FROM afterwards_tasks t
         WHERE {_OVER} AND {_ALL_DECIDED}
         ORDER BY finished_at + coalesce(retention, 604800000000) LIMIT %s FOR UPDATE SKIP LOCKED
-    )
+    ))
     RETURNING id::text
 """
 

@@ -2,19 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import NamedTuple
 
-from afterwards.core import lifecycle, storing
+from afterwards.core import storing
 from afterwards.core.claim import NOTHING_PAUSED, Claim, Paused
 from afterwards.core.errors import QueueFull
-from afterwards.core.lifecycle import Start
 from afterwards.core.storing import NOTHING_LOADED, Key, KeyKind, Loaded
-from afterwards.core.task import Lease, NewTask, State, Task
+from afterwards.core.task import NewTask, State, Task
 from afterwards.engines.postgres import rows
 from afterwards.engines.postgres.operations import changing, looking, reading, successors
 from afterwards.engines.postgres.rows import COLUMNS, NEW, as_json, known_ids, recordset
-from afterwards.engines.postgres.work import Conflict, Operation, Work, change, fetch
+from afterwards.engines.postgres.work import Conflict, Operation, Work, begin, change, fetch
 
 _DEFAULTS = {"attempt": "0", "failed": "0", "plain": "false", "limit_key": "''", "rerun_after_crash": "true"}
 
@@ -22,8 +20,10 @@ INSERT = f"""
     INSERT INTO afterwards_tasks ({", ".join(NEW)})
     SELECT {", ".join(f"coalesce({name}, {_DEFAULTS[name]})" if name in _DEFAULTS else name for name in NEW)}
     FROM {recordset("new", NEW)}
-    ON CONFLICT DO NOTHING
 """
+
+# In a transaction of the application, an error would end the whole transaction.
+INSERT_JOINED = f"{INSERT} ON CONFLICT DO NOTHING"
 
 INSERT_ALIASES = f"""
     INSERT INTO afterwards_aliases (id, task) SELECT id, task FROM {recordset("new", ["id"], task="uuid")}
@@ -78,20 +78,6 @@ WAITING_IN = """
     FROM unnest(%s::text[]) AS wanted (queue)
 """
 
-PUBLISH = f"""
-    WITH held AS MATERIALIZED (
-        SELECT t.seq, new.run_at, new.chosen
-        FROM {recordset("new", ["id", "attempt", "run_at"], chosen="boolean")}
-        JOIN afterwards_tasks t ON t.id = new.id AND t.attempt = new.attempt
-        WHERE t.state = 'scheduled' ORDER BY t.seq FOR NO KEY UPDATE OF t
-    )
-    UPDATE afterwards_tasks t SET
-        state = CASE WHEN held.run_at IS NULL THEN 'queued' ELSE 'scheduled' END,
-        run_at = held.run_at,
-        since = CASE WHEN held.run_at IS NULL OR (t.since IS NOT NULL AND NOT held.chosen) THEN %s::bigint END
-    FROM held WHERE t.seq = held.seq
-"""
-
 
 class Call(NamedTuple):
     """One call of ``enqueue``."""
@@ -112,10 +98,14 @@ class Stored(NamedTuple):
     made: Sequence[Task] = ()
 
 
-def enqueue(work: Work, calls: Sequence[Call]) -> Operation[list[Stored]]:
-    """Store the tasks of several calls. A full queue refuses its call, and the others are stored."""
-    desk = _Desk(work, calls)
+def enqueue(work: Work, calls: Sequence[Call], *, is_alone: bool = False) -> Operation[list[Stored]]:
+    """Store the tasks of several calls. A full queue refuses its call, and the others are stored.
+
+    ``is_alone``: the transaction does nothing else. It may begin with the statements of this operation.
+    """
+    desk = _Desk(work, calls, is_alone=is_alone)
     yield from desk.load()
+    yield from begin(work)
     stored = [desk.store(call) for call in calls]
     yield from desk.write()
     return stored
@@ -142,26 +132,6 @@ def is_limited(tasks: Sequence[NewTask]) -> bool:
     return bool(storing.limited_queues(tasks))
 
 
-def publish(work: Work, starts: Sequence[tuple[Lease, Start]]) -> Operation[None]:
-    """Queue or schedule held tasks, as if one after the other."""
-    by_lease: dict[Lease, dict[str, object]] = {}
-    for lease, start in starts:
-        if rows.is_uuid(lease.task_id) and by_lease.get(lease, _HELD)["run_at"] is not None:
-            at = lifecycle.start_at(start, work.now)
-            by_lease[lease] = {
-                "id": lease.task_id,
-                "attempt": lease.attempt,
-                "run_at": rows.from_instant(at) if at is not None and at > work.now else None,
-                "chosen": isinstance(start, datetime),
-            }
-    if by_lease:
-        changed = yield from change(PUBLISH, as_json(by_lease.values()), work.instant)
-        work.queued |= changed > 0
-
-
-_HELD = {"run_at": 0}
-
-
 def lock(work: Work, kind: str, names: Iterable[str]) -> Operation[None]:
     """Take these locks until the end of the transaction, in an order that all transactions share.
 
@@ -174,8 +144,9 @@ def lock(work: Work, kind: str, names: Iterable[str]) -> Operation[None]:
 class _Desk:
     """The stored tasks that matter to some calls, and the tasks that these calls add."""
 
-    def __init__(self, work: Work, calls: Sequence[Call]) -> None:
+    def __init__(self, work: Work, calls: Sequence[Call], *, is_alone: bool = False) -> None:
         self._work = work
+        self._is_alone = is_alone  # the transaction does nothing else
         self._calls = calls
         self._tasks = [new for call in calls for new in call.tasks]
         self._by_id: dict[str, Task] = {}
@@ -215,12 +186,8 @@ class _Desk:
         return Stored(stored.answers, stored.made)
 
     def write(self) -> Operation[None]:
-        """Insert the new tasks. Raises Conflict if another transaction has stored one of them, or one with its key."""
-        chosen = {new.id for new in self._tasks if new.run_at is not None}
-        if self._made:
-            added = as_json(rows.from_new(task, at_an_instant=task.id in chosen) for task in self._made)
-            if (yield from change(INSERT, added)) < len(self._made):
-                raise Conflict
+        """Insert the new tasks. It crosses a transaction that has stored one of them, or one with its key."""
+        yield from self._insert()
         if self._aliases:
             aliases = [{"id": rows.id_to_store(id), "task": task} for id, task in self._aliases.items()]
             yield from change(INSERT_ALIASES, as_json(aliases))
@@ -231,6 +198,22 @@ class _Desk:
         self._work.queued |= any(
             task.state is State.QUEUED or (task.state is State.SCHEDULED and task.id not in held) for task in self._made
         )
+
+    def _insert(self) -> Operation[None]:
+        """Insert the new tasks; if nothing else is to be stored, with the commit in the same message."""
+        work, made = self._work, self._made
+        if not made:
+            return
+        chosen = {new.id for new in self._tasks if new.run_at is not None}
+        added = as_json(rows.from_new(task, at_an_instant=task.id in chosen) for task in made)
+        work.leased += [task for task in made if task.state is State.RUNNING]
+        if work.joined:
+            if (yield from change(INSERT_JOINED, added)) < len(made):
+                raise Conflict
+            return
+        work.is_last = self._is_alone and not (self._aliases or any(task.failures for task in made))
+        work.is_repeatable = work.is_last and not work.leased
+        yield from change(INSERT, added)
 
     def _load_predecessors(self) -> Operation[None]:
         after = {new.after for new in self._tasks if new.after is not None}

@@ -16,7 +16,7 @@ from afterwards.core.task import State, Task
 from afterwards.engines.postgres import parsing, rows
 from afterwards.engines.postgres.operations import changing, set_aside
 from afterwards.engines.postgres.rows import COLUMNS, SEQ, Row, as_json, recordset
-from afterwards.engines.postgres.work import Operation, Work, change, fetch
+from afterwards.engines.postgres.work import Operation, Request, Work, change, fetch
 
 FIRST = -(2**63)
 """Below the ``seq`` of every task. Tasks that came from another engine have one below zero."""
@@ -80,12 +80,29 @@ NOTE_ALL = f"""
 DELETE_NOTES = "DELETE FROM afterwards_behind WHERE seq = ANY (%s::bigint[])"
 
 
-def follow(work: Work, ended: Mapping[str, Task | None], *, succeeded: Collection[str] = ()) -> Operation[None]:
-    """Decide on all tasks behind those that ended, and on those behind them in turn; of successes, ids suffice."""
-    direct = [*succeeded, *(id for id, task in ended.items() if task and task.state is State.SUCCEEDED)]
+def follow(work: Work, ended: Mapping[str, Task | None]) -> Operation[None]:
+    """Decide on all tasks behind those that ended, and on those behind them in turn."""
+    direct = [id for id, task in ended.items() if task and task.state is State.SUCCEEDED]
     found = [*(yield from fetch(NEXT_BEHIND, direct, room(work) + 1))] if direct else []
     if others := [id for id in ended if id not in {*direct}]:
         found += yield from waiting_behind(work, others)
+    yield from _follow(work, ended, (), found)
+
+
+def next_behind(work: Work, ids: Sequence[str]) -> Request:
+    """Return the statement that finds the tasks directly behind those that a statement before it ends."""
+    return NEXT_BEHIND, ([*ids], room(work) + 1)
+
+
+def follow_successes(work: Work, succeeded: Sequence[str], found: Sequence[Row]) -> Operation[None]:
+    """Decide on the tasks behind those that succeeded. ``found`` may contain tasks that are behind others."""
+    ids = {*succeeded}
+    yield from _follow(work, {}, succeeded, [row for row in found if row[_AFTER] in ids])
+
+
+def _follow(
+    work: Work, ended: Mapping[str, Task | None], succeeded: Collection[str], found: Sequence[Row]
+) -> Operation[None]:
     if not found:
         return
     some = found[: room(work)]

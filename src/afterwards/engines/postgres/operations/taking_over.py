@@ -10,11 +10,13 @@ from afterwards.core.schedule import StoredSchedule
 from afterwards.core.storing import Key, KeyKind, Loaded
 from afterwards.core.task import Lease, LogLine, Task
 from afterwards.engines.postgres import parsing, rows
-from afterwards.engines.postgres.operations import changing, files, limiting, pausing, scheduling
+from afterwards.engines.postgres.operations import changing, files, limiting, pausing, scheduling, tallying
 from afterwards.engines.postgres.operations.storing import ALIASES, INSERT_ALIASES, LOAD, lock
 from afterwards.engines.postgres.operations.successors import follow
 from afterwards.engines.postgres.rows import TYPES, as_json, known_ids, recordset
 from afterwards.engines.postgres.work import Conflict, Operation, Work, change, fetch
+
+Row = Mapping[str, Any]
 
 TAKE_OVER = "INSERT INTO afterwards_taken_over (batch) VALUES (%s::uuid) ON CONFLICT DO NOTHING"
 
@@ -43,22 +45,43 @@ INSERT_MOVED = f"""
     SELECT {", ".join(TYPES)} FROM {recordset("new", TYPES)} ON CONFLICT DO NOTHING
 """
 
+# The places come from the table's own sequence: who inserts needs no right to use that by itself.
+_WITHOUT_PLACE = [name for name in TYPES if name != "seq"]
+
+INSERT_LAST = f"""
+    INSERT INTO afterwards_tasks ({", ".join(_WITHOUT_PLACE)})
+    SELECT {", ".join(_WITHOUT_PLACE)} FROM {recordset("new", _WITHOUT_PLACE)} ON CONFLICT DO NOTHING
+"""
+
 
 def take_over(work: Work, batch: Batch) -> Operation[Arrived]:
     """Store the records of a batch, unless it was taken over before."""
     yield from lock(work, "move", ["in"])
     if not (yield from change(TAKE_OVER, rows.id_to_store(batch.id))):
         return Arrived()
+    [(lowest,)] = yield from fetch(LOWEST)
+    places = range((lowest or 0) - 1, (lowest or 0) - 1 - len(batch.tasks), -1)
+    return (yield from _put(work, batch, places))
+
+
+def put_back(work: Work, batch: Batch) -> Operation[Arrived]:
+    """Store the records of a batch again that was taken out here. Its tasks come behind all others."""
+    return (yield from _put(work, batch, None))
+
+
+def _put(work: Work, batch: Batch, places: Sequence[int] | None) -> Operation[Arrived]:
+    """Store the records of a batch, its tasks at these places, or behind all others. Whoever calls has the lock."""
     if batch.paused != NOTHING_PAUSED:
         yield from pausing.pause(work, batch.paused)
     yield from _put_schedules(batch.schedules)
     if batch.starts:
         yield from change(limiting.INSERT_STARTS, as_json(map(_from_start, batch.starts)))
+    yield from tallying.put(batch.tallies)
     if batch.chunks:
         yield from _put_chunks(batch.chunks)
     arrived = Arrived()
     if batch.tasks:
-        arrived = yield from _put_tasks(work, batch.tasks)
+        arrived = yield from _put_tasks(work, batch.tasks, places)
     ended = {one.task.id: one.task for one in arrived.stored if one.task.state.finished}
     if ended:
         yield from follow(work, ended)
@@ -101,16 +124,15 @@ def _put_chunks(chunks: Sequence[MovedChunk]) -> Operation[None]:
     yield from change(files.INSERT_CHUNKS, *files.places(chunks), [chunk.content for chunk in chunks])
 
 
-def _put_tasks(work: Work, tasks: Sequence[MovedTask]) -> Operation[Arrived]:
-    """Store tasks before all others, newest first, with their failures, and the aliases of all that were moved.
+def _put_tasks(work: Work, tasks: Sequence[MovedTask], places: Sequence[int] | None) -> Operation[Arrived]:
+    """Store tasks, which come newest first, with their failures, and the aliases of all that were moved.
 
     Raises Conflict if another transaction has stored one of them, or one with its key.
     """
     arrived = moving.arrive(tasks, (yield from _loaded(tasks)), work.now)
-    [(lowest,)] = yield from fetch(LOWEST)
     if arrived.stored:
-        stored = [_from_moved(one, (lowest or 0) - number) for number, one in enumerate(arrived.stored, 1)]
-        if (yield from change(INSERT_MOVED, as_json(stored))) < len(stored):
+        stored = [*map(_from_moved, arrived.stored)]
+        if (yield from _insert(stored, places)) < len(stored):
             raise Conflict
     failures = [
         _storable(rows.from_failure(one.task.id, failure)) for one in arrived.stored for failure in one.task.failures
@@ -122,6 +144,13 @@ def _put_tasks(work: Work, tasks: Sequence[MovedTask]) -> Operation[Arrived]:
     if aliases:
         yield from change(INSERT_ALIASES, as_json(aliases))
     return arrived
+
+
+def _insert(tasks: Sequence[Row], places: Sequence[int] | None) -> Operation[int]:
+    if places is None:
+        return (yield from change(INSERT_LAST, as_json(reversed(tasks))))
+    placed = ({**task, "seq": place} for task, place in zip(tasks, places, strict=False))
+    return (yield from change(INSERT_MOVED, as_json(placed)))
 
 
 def _loaded(tasks: Sequence[MovedTask]) -> Operation[Loaded]:
@@ -148,14 +177,13 @@ def _texts(keys: Iterable[Key], kind: KeyKind) -> list[str]:
     return [key.text for key in keys if key.kind is kind]
 
 
-def _from_moved(one: MovedTask, seq: int) -> Mapping[str, Any]:
-    """Return a moved task as a row for JSON."""
+def _from_moved(one: MovedTask) -> Row:
+    """Return a moved task as a row for JSON, without its place."""
     task = one.task
     return _storable(
         rows.from_new(task)
         | rows.changed(task, 0)
         | {
-            "seq": seq,
             "since": rows.instant_or_none(one.since),
             "plain": task.plain,
             "limit_key": task.limit_key,
@@ -173,7 +201,7 @@ def _logs(task: Task) -> Iterable[tuple[Lease, list[LogLine]]]:
     return by_attempt.items()
 
 
-def _storable(row: Mapping[str, Any]) -> Mapping[str, Any]:
+def _storable(row: Row) -> Row:
     """Return a row without NUL characters, which other engines store in texts and PostgreSQL does not."""
     return {
         name: value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value

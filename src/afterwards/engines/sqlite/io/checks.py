@@ -1,12 +1,16 @@
 """Checks for what makes SQLite unsafe: versions with a bug, and file systems without working locks."""
 
+import errno
 import os
 import re
 from contextlib import suppress
+from logging import WARNING
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from afterwards.core.errors import EngineError, UnsafeFileSystem
+from afterwards.core.text import shown
+from afterwards.telemetry import once
 
 MOUNTS = Path("/proc/self/mounts")
 
@@ -64,6 +68,9 @@ UNSAFE = frozenset(
 """Types of file systems on which SQLite's write-ahead log does not work, with or without ``fuse.`` before them."""
 
 
+IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+
+
 class Mount(NamedTuple):
     point: str
     type: str
@@ -81,6 +88,7 @@ def check_place(path: Path) -> None:
 
     Also raise it for a file that could be opened, but would then lose or refuse stored tasks.
     """
+    _check_length(path)
     if not path.parent.is_dir():
         raise EngineError(f"the folder {path.parent} of {path.name} does not exist: create it, or mount its volume")
     if path.is_dir():
@@ -89,6 +97,15 @@ def check_place(path: Path) -> None:
     _check_names(path)
     for part in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
         _check_writable(part)
+
+
+def _check_length(path: Path) -> None:
+    """Raise EngineError for a name that leaves no room for those of the files beside it."""
+    try:
+        path.with_name(f"{path.name}-journal").stat()  # no other is longer
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise EngineError(f"the name of the file {shown(path.name)} is too long: give a shorter one") from error
 
 
 def _check_names(path: Path) -> None:
@@ -125,6 +142,13 @@ def check_file_system(path: Path) -> None:
         raise EngineError(
             f"{path} is mounted as a single file, but SQLite keeps a log beside it, which would be lost: "
             f"mount its folder instead ({path.parent})"
+        )
+    if mount and mount.type in IN_MEMORY:
+        once(
+            f"in memory {mount.point}",
+            WARNING,
+            f"afterwards: {path} is on {mount.point}, a {mount.type} file system, which is memory: all tasks are lost "
+            "when the machine or the container ends. Give a path on a disk",
         )
     if mount and is_unsafe(mount.type):
         raise UnsafeFileSystem(

@@ -183,7 +183,7 @@ def say_what_joining_risks() -> None:
         once(
             "wal reset bug, joined",
             WARNING,
-            f"afterwards: SQLite {sqlite3.sqlite_version} can damage a file, though rarely, when two connections write "
-            "at the same instant (sqlite.org/wal.html#walresetbug), and tasks share a file with the application's "
-            "sessions: install SQLite 3.51.3 or later",
+            "afterwards: install SQLite 3.51.3 or later, because tasks share a file with the application's sessions, "
+            f"and SQLite {sqlite3.sqlite_version} can damage a file, though rarely, when two connections write at the "
+            "same instant (sqlite.org/wal.html#walresetbug)",
         )

@@ -25,6 +25,8 @@ _STEPS = tuple(
         "005_queued_since.sql",
         "006_moving.sql",
         "007_steering.sql",
+        "008_dispatches.sql",
+        "009_lanes.sql",
     )
 )
 VERSION = MAJOR * 1000 + len(_STEPS)

@@ -11,16 +11,20 @@ from typing import Any
 
 from afterwards import telemetry
 from afterwards.core.errors import EngineError, EngineUnavailable
-from afterwards.engines.sqlite.io.connection import BEGIN_WRITING, COMMIT, ROLLBACK, Connection, OwnConnection
+from afterwards.engines.sqlite.io.connection import (
+    BEGIN_WRITING,
+    COMMIT,
+    NEXT_DUE,
+    ROLLBACK,
+    Connection,
+    OwnConnection,
+)
 from afterwards.engines.sqlite.io.errors import is_locked
 from afterwards.engines.sqlite.io.file_holder import FileHolder, FilesChanged
 from afterwards.engines.sqlite.io.operation import Operation
 from afterwards.engines.sqlite.io.peers import WriteLock
-from afterwards.engines.sqlite.shapes import LATEST
 
 DATA_VERSION = "PRAGMA data_version"
-
-NEXT_DUE = f"SELECT min(run_at) FROM afterwards_tasks WHERE state = 'scheduled' AND run_at <= {LATEST}"
 
 MOST_CHANGES = 3
 """How often an operation is tried again because files were deleted or replaced."""
@@ -122,7 +126,7 @@ class Writer(FileHolder):
             living = (one for one in operations if one.error is None)  # some gave up meanwhile
             wanted = sorted(living, key=attrgetter("turn"))
             results = _results(connection, wanted)
-            due = connection.look().next_due
+            due = connection.next_due()
         for operation, result in zip(wanted, results, strict=True):
             operation.result, operation.error = result, None
         self._after_commit(connection, due)
@@ -134,7 +138,9 @@ class Writer(FileHolder):
         self._disconnect_if_changed()
         connection = self._connected()
         connection.begin(self._clock())
-        return any(operation.is_needed(connection) for operation in operations)
+        needed = any(operation.is_needed(connection) for operation in operations)
+        self._note_room(connection)
+        return needed
 
     @contextmanager
     def _transaction(self, connection: OwnConnection, *, careful: bool) -> Iterator[None]:
@@ -151,8 +157,7 @@ class Writer(FileHolder):
                 raise
 
     def _after_commit(self, connection: Connection, due: int | None) -> None:
-        if connection.room_at is not None:
-            self.room_at, connection.room_at = connection.room_at, None
+        self._note_room(connection)
         sooner = due is not None and (self.next_due is None or due < self.next_due)
         self.next_due = due
         if connection.queued or sooner:
@@ -161,6 +166,10 @@ class Writer(FileHolder):
             self.submit([self._go_on()])
         for one in connection.set_aside:
             telemetry.set_aside(one.id, one.name, one.reason)
+
+    def _note_room(self, connection: Connection) -> None:
+        if connection.room_at is not None:
+            self.room_at, connection.room_at = connection.room_at, None
 
     # Handle changes by other processes.
 

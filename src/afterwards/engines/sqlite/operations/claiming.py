@@ -1,13 +1,13 @@
 """Claim tasks. Every function runs in a transaction that others share."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 from afterwards.core import limits
 from afterwards.core.limits import Candidate, Group
 from afterwards.core.routing import Route
-from afterwards.core.task import Task
+from afterwards.core.task import Lease, Task
 from afterwards.engine import Claim
 from afterwards.engines.sqlite import many, parsing, placeholders, rows, shapes
 from afterwards.engines.sqlite.columns import COLUMNS
@@ -54,11 +54,11 @@ MOST_PROMOTED = 1000
 MOST_SET_ASIDE = 1000
 """Tasks that one claim sets aside, with a new search each time, so that no transaction takes long."""
 
-Place = tuple[int, int, int, Group]
-"""The place of a queued task: minus its priority, its seq, whether it is a suspect, and its group."""
+Place = tuple[int, int, int, Group, str]
+"""The place of a queued task: minus its priority, its seq, whether it is a suspect, its group, and its queue."""
 
 QUEUED_BY_ID = """
-    SELECT -priority, seq, suspect, queue, name, limit_key FROM afterwards_tasks
+    SELECT -priority, seq, suspect, queue, name, limit_key, id, attempt FROM afterwards_tasks
     WHERE id IN ({places}) AND state = 'queued'
 """
 
@@ -66,23 +66,31 @@ QUEUED_BY_ID = """
 def claim(connection: Connection, claim: Claim, look: Look) -> list[Task]:
     look = promote(connection, look)
     taken: list[Task] = []
+    for _ in searches(connection):
+        some = _claim(connection, claim, look)
+        taken += some
+        if connection.set_aside:  # rare: others come instead
+            suspects = sum(task.suspect for task in some)
+            claim = replace(claim, limit=claim.limit - len(some), suspects=max(0, claim.suspects - suspects))
+    return taken
+
+
+def searches(connection: Connection) -> Iterator[None]:
+    """Yield for each search of the queued tasks: a row that one sets aside leaves its place to another."""
     while len(connection.set_aside) < MOST_SET_ASIDE:
         before = len(connection.set_aside)
-        taken += _claim(connection, claim, look)
+        yield
         if connection.odd_lanes:
             set_aside.clear_lanes(connection)
         if len(connection.set_aside) == before:  # the usual case
-            return taken
-        suspects = sum(task.suspect for task in taken)
-        claim = replace(claim, limit=claim.limit - len(taken), suspects=max(0, claim.suspects - suspects))
-    connection.queued = True  # more tasks are behind those set aside: claim again
-    return taken
+            return
+    connection.queued = True  # more tasks are behind those set aside: search again
 
 
 def _claim(connection: Connection, claim: Claim, look: Look) -> list[Task]:
     rooms = Rooms(connection, claim)
-    places = sorted(_places(connection, claim, look, rooms))
-    candidates = ((seq, suspect == SUSPECT, group) for _, seq, suspect, group in places)
+    found = sorted(places(connection, claim, look, rooms))
+    candidates = ((seq, suspect == SUSPECT, group) for _, seq, suspect, group, _ in found)
     seqs = list(limits.admit(candidates, rooms.known, limit=claim.limit, suspects=claim.suspects))
     taken = [task for some in placeholders.pieces(seqs) for task in _take(connection, claim, some)]
     rooms.note(taken)
@@ -94,8 +102,8 @@ def is_there_any(connection: Connection, claim: Claim) -> bool:
     look = connection.look()
     if look.due or look.overdue:
         return True
-    if claim.ids is not None:
-        return True  # some may have to be brought back
+    if claim.ids is not None or claim.starts:
+        return True  # some may have to be brought back, or are on their way no more
     suspicions = (INNOCENT, SUSPECT) if claim.suspects else (INNOCENT,)
     any_queued = claim.limit > 0 and any(is_any(connection, claim, look, one) for one in suspicions)
     return any_queued or connection.odd_lanes
@@ -103,7 +111,7 @@ def is_there_any(connection: Connection, claim: Claim) -> bool:
 
 def anything_for(connection: Connection, claim: Claim) -> bool:
     """Return True if a task without limits is stored that the worker could take, or could but for its suspicion."""
-    wanted = claim.names, claim.queues, claim.ids
+    wanted = claim.names, claim.queues, claim.ids, claim.starts
     if not connection.queued and connection.idle_for == wanted:  # asked before in this transaction
         return False
     connection.flush()
@@ -118,8 +126,8 @@ def _anything_for(connection: Connection, claim: Claim) -> bool:
         return False
     look = promote(connection, look)
     claim = replace(claim, names=claim.names - frozenset(claim.limits)) if claim.limits else claim
-    if claim.ids is not None:
-        return any(True for _ in _places_by_id(connection, claim, claim.ids))
+    if (named := _named(claim)) is not None:
+        return any(True for _ in _places_by_id(connection, claim, named))
     return any(is_any(connection, claim, look, suspicion) for suspicion in (INNOCENT, SUSPECT))
 
 
@@ -132,24 +140,28 @@ def promote(connection: Connection, look: Look) -> Look:
     return connection.look()
 
 
-def _places(connection: Connection, claim: Claim, look: Look, rooms: Rooms) -> Iterator[Place]:
-    """Yield the places of the best tasks that the worker may take, from each lane at most as many as from all."""
-    if claim.ids is not None:
-        yield from _places_by_id(connection, claim, claim.ids, rooms)
+def places(connection: Connection, claim: Claim, look: Look, rooms: Rooms, *, queues: int = 1) -> Iterator[Place]:
+    """Yield the places of the best tasks that the worker may take, from each lane at most as many as from all.
+
+    These also suffice for as many tasks from each of ``queues`` queues: the tasks of another queue may use up the room
+    of as many of a bundle's tasks as that queue gives.
+    """
+    if (named := _named(claim)) is not None:
+        yield from _places_by_id(connection, claim, named, rooms)
         return
     for suspicion, most in ((INNOCENT, claim.limit), (SUSPECT, min(claim.limit, claim.suspects))):
         if most > 0:
             for lane in lanes(connection, claim, look, suspicion):
                 yield from _places_in(connection, lane, rooms, most)
             for bundle in bundles(connection, claim, look, suspicion):
-                yield from _places_beside(connection, bundle, rooms, most)
+                yield from _places_beside(connection, bundle, rooms, most * queues)
 
 
 def _places_in(connection: Connection, lane: Lane, rooms: Rooms, most: int) -> Iterator[Place]:
     group = rooms.group(lane.name, lane.limit_key)
     if left := rooms.left(group, most):
         for place in lane.places(connection, left):
-            yield (*place, group)
+            yield (*place, group, lane.queue)
 
 
 def _places_beside(connection: Connection, bundle: Bundle, rooms: Rooms, most: int) -> Iterator[Place]:
@@ -166,44 +178,75 @@ def _places_beside(connection: Connection, bundle: Bundle, rooms: Rooms, most: i
             continue
         group = rooms.group(bundle.name, limit_key)
         rooms.look_up(group)
-        candidates.append((cast(Place, (*place, group)), False, group))
-    places = list(limits.admit(candidates, rooms.known, limit=most, suspects=0))
-    if len(places) >= most or len(first) < looked_at:
-        yield from places
+        candidates.append((cast(Place, (*place, group, bundle.queue)), False, group))
+    found = list(limits.admit(candidates, rooms.known, limit=most, suspects=0))
+    if len(found) >= most or len(first) < looked_at:
+        yield from found
         return
     for lane in bundle.lanes(connection):
         yield from _places_in(connection, lane, rooms, most)
 
 
+def _named(claim: Claim) -> Collection[str] | None:
+    """Return the ids of the only tasks that the worker may take, None if it may take any."""
+    if claim.starts is None:
+        return claim.ids
+    arrived = {lease.task_id for lease in claim.starts}
+    return arrived if claim.ids is None else arrived & claim.ids
+
+
 def _places_by_id(
-    connection: Connection, claim: Claim, ids: Iterable[str], rooms: Rooms | None = None
+    connection: Connection, claim: Claim, ids: Collection[str], rooms: Rooms | None = None
 ) -> Iterator[Place]:
-    for *place, queue, name, limit_key in many.select(connection, QUEUED_BY_ID, [rows.key(id) for id in ids]):
-        served = name in claim.names and (claim.queues is None or queue in claim.queues)
+    found = many.select(connection, QUEUED_BY_ID, [rows.key(id) for id in ids])
+    for *place, queue, name, limit_key, id, attempt in found:
+        served = name in claim.names and (claim.queues is None or queue in claim.queues) and _starts(claim, id, attempt)
         group = limits.group_of(name, limit_key, claim.limits)
         if (
             served
             and not connection.paused.stops(Route(name, queue))
             and (rooms is None or rooms.left(group, claim.limit))
         ):
-            yield cast(Place, (*place, group))
+            yield cast(Place, (*place, group, queue))
+
+
+def _starts(claim: Claim, id: bytes, attempt: Any) -> bool:
+    """Return True if the next attempt of a task may start by this claim."""
+    return claim.starts is None or (isinstance(attempt, int) and Lease(rows.to_id(id), attempt + 1) in claim.starts)
 
 
 def _take(connection: Connection, claim: Claim, seqs: Sequence[int]) -> list[Task]:
     """Lease the tasks at these places, in this order."""
-    values = claim.worker, connection.after(claim.lease), connection.instant
-    named = placeholders.padded(seqs)
-    as_taken = connection.execute(placeholders.sized(TAKEN, len(named)), (*values, *named))
-    found = {row[-1]: row for row in as_taken}
-    taken: dict[int, Task] = {}
-    for seq in seqs:
-        try:
-            if connection.odd_texts:
-                shapes.check_texts(found[seq])
-            taken[seq] = parsing.to_task(found[seq])
-        except UnreadableRow as error:
-            set_aside.put(connection, found[seq], str(error))
+    values = _values(connection, claim)
+    taken = _as_taken(connection, values, seqs)
     if taken:
         named = placeholders.padded([*taken])
         connection.execute(placeholders.sized(TAKE, len(named)), (*values, *named))
     return [*taken.values()]
+
+
+def as_taken(connection: Connection, claim: Claim, seqs: Sequence[int]) -> dict[int, Task]:
+    """Return the tasks at these places as they would be after the claim. Set aside those that it could not take."""
+    tasks: dict[int, Task] = {}
+    for some in placeholders.pieces(seqs):
+        tasks |= _as_taken(connection, _values(connection, claim), some)
+    return tasks
+
+
+def _values(connection: Connection, claim: Claim) -> tuple[str, int, int]:
+    """Return the values of ``TO_TAKE``."""
+    return claim.worker, connection.after(claim.lease), connection.instant
+
+
+def _as_taken(connection: Connection, values: Sequence[Any], seqs: Sequence[int]) -> dict[int, Task]:
+    named = placeholders.padded(seqs)
+    found = {row[-1]: row for row in connection.execute(placeholders.sized(TAKEN, len(named)), (*values, *named))}
+    tasks: dict[int, Task] = {}
+    for seq in seqs:
+        try:
+            if connection.odd_texts:
+                shapes.check_texts(found[seq])
+            tasks[seq] = parsing.to_task(found[seq])
+        except UnreadableRow as error:
+            set_aside.put(connection, found[seq], str(error))
+    return tasks

@@ -1,22 +1,33 @@
-"""Correct stored instants after a clock correction. Every function runs in a transaction that others share."""
+"""Correct stored instants after a clock correction. Every function runs in a transaction that others share.
+
+No index tells when tasks ended, only when their retention is over. So it is asked of the record that is kept for the
+longest: if all have the same retention, that is the one that ended last. All finished tasks are read only if something
+is wrong. While workers ran, there is more than records: attempts were counted, and workers were seen. These are
+corrected after the records, so that an interrupted correction is done again.
+"""
 
 from collections.abc import Sequence
 from datetime import timedelta
 
 from afterwards.core import lifecycle
 from afterwards.core.clock_correction import CORRECTION, corrected
+from afterwards.core.serialization.files import UNCLAIMED
+from afterwards.core.tallies import Ends
 from afterwards.engines.sqlite import many, rows
-from afterwards.engines.sqlite.columns import COLUMNS
+from afterwards.engines.sqlite.columns import COLUMNS, LIMITED, QUEUED
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import reading, set_aside
 
 AT_ONCE = 1000
-"""Tasks that one transaction corrects."""
+"""Tasks that one transaction corrects, finished tasks that it reads, and files that it corrects."""
 
+BEFORE_ALL = -(2**63)
+"""A place before those of all tasks."""
 
-WRONG = """
+WRONG = f"""
     SELECT EXISTS (SELECT 1 FROM afterwards_schedules WHERE after > ?)
         OR EXISTS (SELECT 1 FROM afterwards_workers WHERE seen_at > ?)
+        OR EXISTS (SELECT 1 FROM afterwards_tallies WHERE at > ?)
         OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'running' AND lease_until > ?)
         OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'scheduled' AND run_at > ? AND queued_at > ?)
         OR EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'waiting' AND run_at > ? AND queued_at > ?)
@@ -26,9 +37,36 @@ WRONG = """
                 AND aside_from IS NULL
         )
         OR EXISTS (
-            SELECT 1 FROM afterwards_tasks INDEXED BY afterwards_queued_since
-            WHERE state = 'queued' AND coalesce(queued_at, created_at) > ?
+            SELECT 1 FROM afterwards_tasks INDEXED BY afterwards_queued
+            WHERE {QUEUED} AND coalesce(queued_at, created_at) > ?
         )
+        OR EXISTS (
+            SELECT 1 FROM afterwards_tasks INDEXED BY afterwards_limited_first
+            WHERE {LIMITED} AND coalesce(queued_at, created_at) > ?
+        )
+        OR EXISTS (SELECT 1 FROM afterwards_files WHERE until > ?)
+        OR ? < (
+            SELECT finished_at FROM afterwards_tasks INDEXED BY afterwards_over
+            WHERE finished_at IS NOT NULL AND typeof(finished_at) = 'integer'
+            ORDER BY finished_at + coalesce(retention, 604800000000) DESC LIMIT 1
+        )
+"""
+
+NEXT_PLACES = """
+    SELECT count(*), max(seq) FROM (SELECT seq FROM afterwards_tasks WHERE seq > ? ORDER BY seq LIMIT ?)
+"""
+
+# It translates `lifecycle.put_right`.
+PUT_FINISHED_RIGHT = """
+    UPDATE afterwards_tasks SET
+        created_at = CASE WHEN created_at > ? THEN ? ELSE created_at END,
+        started_at = CASE WHEN started_at > ? THEN ? ELSE started_at END,
+        finished_at = ?
+    WHERE seq > ? AND seq <= ? AND finished_at > ? AND typeof(finished_at) = 'integer'
+"""
+
+PUT_FILES_RIGHT = """
+    UPDATE afterwards_files SET until = ? WHERE id IN (SELECT id FROM afterwards_files WHERE until > ? LIMIT ?)
 """
 
 WRONG_TASKS = f"""
@@ -44,8 +82,11 @@ WRONG_TASKS = f"""
         WHERE expires_at IS NOT NULL AND finished_at IS NULL AND expires_at > ? AND created_at > ?
             AND aside_from IS NULL
         UNION
-        SELECT seq FROM afterwards_tasks INDEXED BY afterwards_queued_since
-        WHERE state = 'queued' AND coalesce(queued_at, created_at) > ?
+        SELECT seq FROM afterwards_tasks INDEXED BY afterwards_queued
+        WHERE {QUEUED} AND coalesce(queued_at, created_at) > ?
+        UNION
+        SELECT seq FROM afterwards_tasks INDEXED BY afterwards_limited_first
+        WHERE {LIMITED} AND coalesce(queued_at, created_at) > ?
     )
     ORDER BY seq LIMIT ?
 """
@@ -55,6 +96,10 @@ PUT_SCHEDULES_RIGHT = "UPDATE afterwards_schedules SET after = ? WHERE after > ?
 PUT_WORKERS_RIGHT = "UPDATE afterwards_workers SET seen_at = ? WHERE seen_at > ?"
 
 PUT_STARTS_RIGHT = "DELETE FROM afterwards_starts WHERE at > ?"
+
+WRONG_ENDS = "SELECT sum(succeeded), sum(failed), sum(retried) FROM afterwards_tallies WHERE at > ?"
+
+DELETE_WRONG_TALLIES = "DELETE FROM afterwards_tallies WHERE at > ?"
 
 PUT_TASKS_RIGHT = """
     WITH new (run_at, expires_at, lease_until, created_at, queued_at, id) AS (VALUES {rows})
@@ -67,21 +112,41 @@ PUT_TASKS_RIGHT = """
 
 def is_any_wrong(connection: Connection, lease: timedelta) -> bool:
     latest, longest = _latest(connection, lease)
-    [found] = connection.execute(WRONG, (latest, latest, longest, *[latest] * 7)).fetchone()
+    until = connection.after(CORRECTION + UNCLAIMED)
+    [found] = connection.execute(WRONG, (latest, latest, latest, longest, *[latest] * 8, until, latest)).fetchone()
     return bool(found)
 
 
+def put_finished_right(connection: Connection, beyond: int) -> int | None:
+    """Correct the finished tasks among those at the next places. Returns the last place, None if it was the last."""
+    [(count, last)] = connection.execute(NEXT_PLACES, (beyond, AT_ONCE)).fetchall()
+    if count:
+        latest, now = connection.after(CORRECTION), connection.instant
+        connection.execute(PUT_FINISHED_RIGHT, (latest, now, latest, now, now, beyond, last, latest))
+    return last if count == AT_ONCE else None
+
+
 def put_right(connection: Connection, lease: timedelta) -> bool:
-    """Correct one piece. Returns True."""
+    """Correct up to ``AT_ONCE`` tasks and files, and everything else. Returns True if there may be more of them."""
     latest, longest = _latest(connection, lease)
     connection.execute(PUT_SCHEDULES_RIGHT, (connection.instant, latest))
     connection.execute(PUT_WORKERS_RIGHT, (connection.instant, latest))
     connection.execute(PUT_STARTS_RIGHT, (latest,))
-    wrong = (*[latest] * 4, longest, *[latest] * 3, AT_ONCE)
+    _put_tallies_right(connection, latest)
+    until, no_longer = connection.after(UNCLAIMED), connection.after(CORRECTION + UNCLAIMED)
+    files = connection.execute(PUT_FILES_RIGHT, (until, no_longer, AT_ONCE)).rowcount
+    wrong = (*[latest] * 4, longest, *[latest] * 4, AT_ONCE)
     found: Sequence[rows.Row] = connection.execute(WRONG_TASKS, wrong).fetchall()
     many.update(connection, PUT_TASKS_RIGHT, [right for row in found for right in _put_right(connection, row, lease)])
     connection.queued = True  # the next due task may be due earlier than before
-    return True
+    return AT_ONCE in (len(found), files)
+
+
+def _put_tallies_right(connection: Connection, latest: int) -> None:
+    """Count attempts that ended later than now as ended now."""
+    [ends] = connection.execute(WRONG_ENDS, (latest,)).fetchall()
+    connection.execute(DELETE_WRONG_TALLIES, (latest,))
+    connection.note_ends(Ends(*(int(number or 0) for number in ends)))
 
 
 def _put_right(connection: Connection, row: rows.Row, lease: timedelta) -> list[rows.Row]:

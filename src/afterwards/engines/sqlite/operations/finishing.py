@@ -11,7 +11,7 @@ from afterwards.core.tallies import Ends, ends_of
 from afterwards.core.task import Lease, State, Task
 from afterwards.engines.sqlite import placeholders, rows
 from afterwards.engines.sqlite.columns import COLUMNS
-from afterwards.engines.sqlite.io.connection import Connection
+from afterwards.engines.sqlite.io.connection import Connection, Look
 from afterwards.engines.sqlite.io.operation import FunctionOperation
 from afterwards.engines.sqlite.operations import changing, reading, storing, successors
 
@@ -246,7 +246,20 @@ def _settle_each(connection: Connection, settled: Sequence[Settled]) -> Sequence
     return finished.accepted
 
 
-def expire(connection: Connection) -> None:
+def look_without_overdue(connection: Connection) -> Look:
+    """Cancel tasks that did not start in time. Returns the work that there is now.
+
+    If some are overdue still, there were very many: none of them may start, so the caller has to look again later.
+    """
+    look = connection.look()
+    if look.overdue:
+        _expire(connection)
+        look = connection.look()
+        connection.queued |= look.overdue
+    return look
+
+
+def _expire(connection: Connection) -> None:
     """Cancel tasks that did not start in time, and those behind them."""
     found = connection.execute(OVERDUE, (connection.instant, MOST_EXPIRED)).fetchall()
     overdue = successors.readable(connection, ((row, reading.task_of(connection, row)) for row in found))

@@ -6,12 +6,13 @@ from uuid import uuid4
 
 from afterwards.core import limits, moving
 from afterwards.core.claim import NOTHING_PAUSED
-from afterwards.core.moving import CHUNKS_AT_ONCE, MOST_BYTES, Batch, MovedChunk, MovedTask
+from afterwards.core.moving import CHUNKS_AT_ONCE, MOST_BYTES, Batch, MovedChunk, MovedTask, PutBack
+from afterwards.core.tallies import Ends, Tally
 from afterwards.core.task import Failure, FailureKind, State
 from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.columns import COLUMNS
 from afterwards.engines.sqlite.io.connection import Connection
-from afterwards.engines.sqlite.operations import files, pausing, pruning, reading
+from afterwards.engines.sqlite.operations import files, pausing, pruning, reading, taking_over
 from afterwards.engines.sqlite.operations.scheduling import schedules
 from afterwards.engines.sqlite.shapes import LATEST, is_text
 
@@ -35,6 +36,10 @@ COUNTING_STARTS = """
 """
 
 DELETE_STARTS = "DELETE FROM afterwards_starts WHERE rowid IN ({places})"
+
+TALLIES = "SELECT at, succeeded, failed, retried FROM afterwards_tallies WHERE at <= ? ORDER BY at LIMIT ?"
+
+DELETE_TALLIES = "DELETE FROM afterwards_tallies WHERE at IN ({places})"
 
 CHUNKS = """
     SELECT file, task, number, content, until,
@@ -88,8 +93,17 @@ def hand_over(connection: Connection, to: str, limit: int, done: Batch | None) -
     return batch
 
 
+def put_back(connection: Connection) -> PutBack | None:
+    """Store the unfinished batch here again. Its chunks are here still."""
+    for [content] in connection.execute(OUTGOING).fetchall():
+        batch = moving.of_text(content)
+        connection.execute(DELETE_OUTGOING, (rows.key(batch.id),))
+        return PutBack(batch=batch, arrived=taking_over.put_back(connection, replace(batch, chunks=())))
+    return None
+
+
 def _settings(connection: Connection, limit: int) -> Batch | None:
-    """Take out the pauses, the schedules, and starts that still count for rates."""
+    """Take out the pauses, the schedules, starts that still count for rates, and counts of ended attempts."""
     paused = connection.paused
     found = [one for one in schedules(connection) if is_text(one.name) and is_text(one.expression)]
     if paused != NOTHING_PAUSED:
@@ -98,13 +112,20 @@ def _settings(connection: Connection, limit: int) -> Batch | None:
     values = (connection.instant, LATEST, LATEST, limit)
     began = [row for row in connection.execute(COUNTING_STARTS, values).fetchall() if all(map(is_text, row[1:3]))]
     many.change(connection, DELETE_STARTS, [rowid for rowid, *_ in began])
-    if paused == NOTHING_PAUSED and not found and not began:
-        return None
     starts = tuple(
         limits.Start((name, limit_key), rows.to_instant(at), rows.to_instant(until))
         for _, name, limit_key, at, until in began
     )
-    return Batch(id="", to="", paused=paused, schedules=tuple(found), starts=starts)
+    batch = Batch(
+        id="", to="", paused=paused, schedules=tuple(found), starts=starts, tallies=_tallies(connection, limit)
+    )
+    return None if batch.is_empty else batch
+
+
+def _tallies(connection: Connection, limit: int) -> tuple[Tally, ...]:
+    found = connection.execute(TALLIES, (LATEST, limit)).fetchall()
+    many.change(connection, DELETE_TALLIES, [at for at, *_ in found])
+    return tuple(Tally(rows.to_instant(at), Ends(*map(int, numbers))) for at, *numbers in found)
 
 
 def _chunks(connection: Connection) -> Batch | None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from afterwards.core.clock_correction import CORRECTION
+from afterwards.core.dispatching import FORGOTTEN_AFTER
 from afterwards.core.tallies import KEPT
 from afterwards.engines.sqlite import many, rows
 from afterwards.engines.sqlite.io.connection import Connection
@@ -43,6 +45,10 @@ ANY_OLD_TALLY = "SELECT 1 FROM afterwards_tallies WHERE at <= ? LIMIT 1"
 
 DELETE_TALLIES = "DELETE FROM afterwards_tallies WHERE at <= ?"
 
+ANY_OLD_DISPATCH = "SELECT 1 FROM afterwards_dispatches WHERE at <= ? OR at > ? LIMIT 1"
+
+DELETE_DISPATCHES = "DELETE FROM afterwards_dispatches WHERE at <= ? OR at > ?"
+
 
 def prune(connection: Connection, limit: int) -> int:
     keys = rows.all_raw(key for [key] in connection.execute(OVER, (connection.instant, limit)))
@@ -74,6 +80,19 @@ def is_any_tally_old(connection: Connection) -> bool:
 
 def delete_old_tallies(connection: Connection) -> None:
     connection.execute(DELETE_TALLIES, (connection.after(-KEPT),))
+
+
+def is_any_dispatch_old(connection: Connection) -> bool:
+    return connection.execute(ANY_OLD_DISPATCH, _remembered(connection)).fetchone() is not None
+
+
+def delete_old_dispatches(connection: Connection) -> None:
+    connection.execute(DELETE_DISPATCHES, _remembered(connection))
+
+
+def _remembered(connection: Connection) -> tuple[int, int]:
+    """Return the instants between which a dispatch is remembered. They translate ``dispatching.forgotten``."""
+    return connection.after(-FORGOTTEN_AFTER), connection.after(CORRECTION)
 
 
 def is_any_over(connection: Connection) -> bool:

@@ -9,7 +9,7 @@ from afterwards.core.tallies import Ends, Tally, step_of
 from afterwards.core.task import Failure, LogLine, State, Task
 from afterwards.engine import Stats
 from afterwards.engines.sqlite import many, rows, shapes
-from afterwards.engines.sqlite.columns import ASIDE, COLUMNS
+from afterwards.engines.sqlite.columns import ASIDE, COLUMNS, LIMITED, QUEUED
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.operations import salvage
 from afterwards.engines.sqlite.rows import Row
@@ -39,11 +39,12 @@ COUNTS = f"""
     WHERE {ASIDE} GROUP BY 1, 2
 """
 
-OLDEST = """
+OLDEST = f"""
     SELECT (
-        SELECT coalesce(queued_at, created_at) FROM afterwards_tasks INDEXED BY afterwards_queued_since
-        WHERE state = 'queued' AND coalesce(queued_at, created_at) IS NOT NULL
-        ORDER BY coalesce(queued_at, created_at) LIMIT 1
+        SELECT min(coalesce(queued_at, created_at)) FROM afterwards_tasks INDEXED BY afterwards_queued WHERE {QUEUED}
+    ), (
+        SELECT min(coalesce(queued_at, created_at)) FROM afterwards_tasks INDEXED BY afterwards_limited_first
+        WHERE {LIMITED}
     ), (
         SELECT run_at FROM afterwards_tasks INDEXED BY afterwards_scheduled
         WHERE state = 'scheduled' AND run_at <= ? ORDER BY run_at LIMIT 1

@@ -39,7 +39,7 @@ BACKLOG = """
 """
 
 LIMITED_BACKLOG = """
-    SELECT count(*), min(coalesce(queued_at, created_at)) FROM afterwards_tasks INDEXED BY afterwards_limited
+    SELECT count(*), min(coalesce(queued_at, created_at)) FROM afterwards_tasks INDEXED BY afterwards_limited_first
     WHERE state = 'queued' AND limit_key != '' AND suspect IN (0, 1) AND queue = ? AND name = ?
         AND coalesce(queued_at, created_at) <= ?
 """

@@ -29,10 +29,14 @@ NEXT_BEHIND = f"""
     SELECT {COLUMNS} FROM afterwards_tasks WHERE state = 'waiting' AND after IN ({{places}}) LIMIT ?
 """
 
-# A task comes before those behind it, so that the limit cuts off no task between two others.
+# A task comes before those behind it, so that the last limit cuts off no task between two others. The first limit keeps
+# each piece from reading all tasks directly behind these. The index has their order: `ORDER BY seq` would sort them.
 ALL_BEHIND = f"""
     WITH RECURSIVE behind (task, place) AS (
-        SELECT id, seq FROM afterwards_tasks WHERE state = 'waiting' AND after IN ({{places}})
+        SELECT * FROM (
+            SELECT id, seq FROM afterwards_tasks WHERE state = 'waiting' AND after IN ({{places}})
+            ORDER BY after, seq LIMIT ?
+        )
         UNION
         SELECT id, seq FROM behind CROSS JOIN afterwards_tasks ON state = 'waiting' AND after = task
         LIMIT ?
@@ -40,12 +44,18 @@ ALL_BEHIND = f"""
     SELECT {COLUMNS} FROM behind CROSS JOIN afterwards_tasks ON seq = place
 """
 
-BEHIND_WHICH_ANY_WAIT = "SELECT DISTINCT after FROM afterwards_tasks WHERE state = 'waiting' AND after IN ({places})"
+BEHIND_WHICH_ANY_WAIT = """
+    WITH ended (task) AS (VALUES {rows})
+    SELECT task FROM ended WHERE EXISTS (SELECT 1 FROM afterwards_tasks WHERE state = 'waiting' AND after = task)
+"""
 
 ALL_CANCELLED_BEHIND = f"""
     WITH RECURSIVE behind (task, place) AS (
-        SELECT id, seq FROM afterwards_tasks INDEXED BY afterwards_cancelled_for_another
-        WHERE cause IS NOT NULL AND after IN ({{places}}) AND seq > ? AND state = 'cancelled'
+        SELECT * FROM (
+            SELECT id, seq FROM afterwards_tasks INDEXED BY afterwards_cancelled_for_another
+            WHERE cause IS NOT NULL AND after IN ({{places}}) AND seq > ? AND state = 'cancelled'
+            ORDER BY after, seq LIMIT ?
+        )
         UNION
         SELECT id, seq FROM behind CROSS JOIN afterwards_tasks INDEXED BY afterwards_cancelled_for_another
         ON cause IS NOT NULL AND after = task AND state = 'cancelled'
@@ -55,8 +65,12 @@ ALL_CANCELLED_BEHIND = f"""
 """
 
 LAST_CANCELLED_BEHIND = """
-    SELECT after, max(seq) FROM afterwards_tasks INDEXED BY afterwards_cancelled_for_another
-    WHERE cause IS NOT NULL AND after IN ({places}) AND state = 'cancelled' GROUP BY after
+    WITH again (task) AS (VALUES {rows})
+    SELECT task, (
+        SELECT seq FROM afterwards_tasks INDEXED BY afterwards_cancelled_for_another
+        WHERE cause IS NOT NULL AND after = task AND state = 'cancelled' ORDER BY seq DESC LIMIT 1
+    )
+    FROM again
 """
 
 TAKEN_KEYS = "SELECT unique_key FROM afterwards_tasks WHERE unique_key IN ({places}) AND finished_at IS NULL"
@@ -83,7 +97,7 @@ def follow(connection: Connection, ended: Mapping[str, Task | None], *, succeede
 
 def waiting_behind(connection: Connection, ids: Collection[str]) -> list[reading.Found]:
     """Return the tasks that wait behind these, at any depth, at most one more than may be decided on."""
-    return _found(connection, ALL_BEHIND, ids) if ids and connection.look().waiting else []
+    return _found(connection, ALL_BEHIND, ids, room(connection) + 1) if ids and connection.look().waiting else []
 
 
 def readable(connection: Connection, found: Iterable[reading.Found]) -> list[Task]:
@@ -99,7 +113,7 @@ def readable(connection: Connection, found: Iterable[reading.Found]) -> list[Tas
 
 def cancelled_behind(connection: Connection, ids: Iterable[str], beyond: int = FIRST) -> list[reading.Found]:
     """Return the tasks that were cancelled because of these, limited as in ``waiting_behind``."""
-    return _found(connection, ALL_CANCELLED_BEHIND, ids, beyond)
+    return _found(connection, ALL_CANCELLED_BEHIND, ids, beyond, room(connection) + 1)
 
 
 def taken_keys(connection: Connection, tasks: Iterable[Task]) -> set[str]:
@@ -117,8 +131,8 @@ def put(connection: Connection, changed: Sequence[Task]) -> None:
 
 def note_left(connection: Connection, ended: Sequence[str]) -> None:
     """Note which of the tasks that ended still have tasks waiting behind them."""
-    left = many.select(connection, BEHIND_WHICH_ANY_WAIT, [rows.key(id) for id in ended])
-    _note(connection, [(rows.raw(key), 0, FIRST) for [key] in left])
+    left = many.select_by_rows(connection, BEHIND_WHICH_ANY_WAIT, [(rows.key(id),) for id in ended])
+    _note(connection, [(rows.raw(key), 0, FIRST) for key in dict.fromkeys(key for [key] in left)])
 
 
 def revive(
@@ -142,8 +156,8 @@ def note_left_cancelled(
     for row, task in looked_at:
         if task.after in last:
             last[task.after] = max(last[task.after], row[-1])
-    left = many.select(connection, LAST_CANCELLED_BEHIND, [rows.key(id) for id in last])
-    by_id = {rows.to_id(key): seq for key, seq in left}
+    left = many.select_by_rows(connection, LAST_CANCELLED_BEHIND, [(rows.key(id),) for id in last])
+    by_id = {rows.to_id(key): seq for key, seq in left if seq is not None}
     _note(connection, [(rows.key(id), 1, last[id]) for id, seq in by_id.items() if seq > last[id]])
 
 

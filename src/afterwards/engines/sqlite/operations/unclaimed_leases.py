@@ -15,7 +15,7 @@ from afterwards.engine import Claim
 from afterwards.engines.sqlite.io.connection import Connection
 from afterwards.engines.sqlite.io.operation import ConditionalOperation, FunctionOperation, Operation, Turn
 from afterwards.engines.sqlite.io.runtime import Opened
-from afterwards.engines.sqlite.operations import claiming, finishing, storing
+from afterwards.engines.sqlite.operations import claiming, dispatching, finishing, storing
 
 MOST_REMEMBERED = 1000
 """Leases that are remembered because a repeated call might find them."""
@@ -121,13 +121,11 @@ class ClaimTasks(ConditionalOperation[list[Task]]):
 
 
 def _claim(connection: Connection, claim: Claim) -> list[Task]:
+    if claim.starts:
+        dispatching.arrived(connection, claim.starts)
     if claim.ids is not None:
         finishing.bring_back(connection, claim.ids)
-    look = connection.look()
+    look = finishing.look_without_overdue(connection)
     if look.overdue:
-        finishing.expire(connection)
-        look = connection.look()
-        if look.overdue:  # very many: none of them may start, so the worker has to claim again
-            connection.queued = True
-            return []
+        return []
     return claiming.claim(connection, claim, look)

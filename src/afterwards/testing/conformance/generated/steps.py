@@ -118,6 +118,8 @@ STEPS: list[tuple[int, Callable[..., Awaitable[None]], dict[str, Draw]]] = [
     (4, World.claim, {"suspects": _among(0, 1, 2)}),
     (3, World.claim, {"limit": _among(1, 2, 3)}),
     (2, World.claim, {"names": _names, "queues": _maybe(_queues), "numbers": _maybe(_numbers)}),
+    (2, World.dispatch, {"limit": _among(1, 2, 100), "names": _names, "queues": _maybe(_queues)}),
+    (2, World.claim, {"arrived": _numbers}),
     (6, World.finish, {"numbers": _numbers, "outcome": _outcome, "retries": _among(0, 1, 2), "lines": _among(0, 0, 2)}),
     (2, World.heartbeat, {"numbers": _numbers, "progress": _among(None, Progress(done=1), Progress(done=2, total=3))}),
     (1, World.look_for_expired, {}),

@@ -74,6 +74,7 @@ class World:
         queues: frozenset[str] | None = None,
         suspects: int = 1,
         numbers: list[int] | None = None,
+        arrived: list[int] | None = None,
     ) -> None:
         claim = Claim(
             worker="worker",
@@ -83,12 +84,17 @@ class World:
             queues=queues,
             suspects=suspects,
             ids=None if numbers is None else frozenset(self._ids(numbers)),
+            starts=None if arrived is None else frozenset(self._next_attempts(arrived)),
             limits=LIMITS,
         )
         taken = await self._both(lambda engine: engine.claim(claim))
         self.attempts += taken
         for task in taken:
             self.starts.setdefault(group_of(task.name, task.limit_key, LIMITS), []).append(self.clock())
+
+    async def dispatch(self, limit: int, names: frozenset[str], queues: frozenset[str] | None) -> None:
+        ahead = Claim(worker="dispatcher", limit=limit, lease=LEASE, names=names, queues=queues, limits=LIMITS)
+        await self._both(lambda engine: engine.dispatch(ahead, again=20 * SECOND))
 
     async def pause(self, paused: Paused) -> None:
         await self._both(lambda engine: engine.pause(paused))
@@ -263,6 +269,9 @@ class World:
 
     def _tasks(self, numbers: Sequence[int]) -> list[Task]:
         return [self.stored[id] for id in self._ids(numbers) if id in self.stored]
+
+    def _next_attempts(self, numbers: Sequence[int]) -> list[Lease]:
+        return [Lease(task.id, task.attempt + 1) for task in self._tasks(numbers)]
 
     def _attempts(self, numbers: Sequence[int]) -> list[Task]:
         return _counted_back(self.attempts, numbers)

@@ -1,0 +1,3 @@
+from face.fixtures import said, url
+
+__all__ = ["said", "url"]

@@ -1,0 +1,1 @@
+"""Applications whose tasks run on a Celery fleet."""

@@ -9,9 +9,9 @@ from uuid import uuid4
 from celery import Celery
 
 
-def an_application(broker: str = "memory://", **settings: Any) -> Celery:
+def an_application(broker: str = "memory://", backend: Any = None, **settings: Any) -> Celery:
     """A Celery application whose queues no other test uses."""
-    app = Celery(f"fleet-{uuid4().hex[:6]}", broker=broker, set_as_current=False)
+    app = Celery(f"fleet-{uuid4().hex[:6]}", broker=broker, backend=backend, set_as_current=False)
     app.conf.update(task_default_queue=uuid4().hex, **settings)
     return app
 

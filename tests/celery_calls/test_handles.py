@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.backends.base import BaseBackend
 from fastapi import FastAPI
 
 from afterwards import Afterwards, InvalidOption, NotFinished, TaskFailed
@@ -75,6 +76,22 @@ async def test_a_failure_has_the_exception_as_its_cause(tasks: Afterwards, fleet
     with pytest.raises(TaskFailed, match="is FAILURE: ValueError: no such order") as caught:
         await handle.result(timeout=60)
     assert isinstance(caught.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize("look", range(1, 9))
+async def test_it_may_finish_between_any_two_looks_at_the_backend(tasks: Afterwards, look: int) -> None:
+    class FinishesAtALook(BaseBackend):  # type: ignore[misc]
+        looks = 0
+
+        def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+            self.looks += 1
+            failed = {"status": "FAILURE", "result": self.prepare_exception(ValueError("no such order"), "json")}
+            return {"task_id": task_id, **(failed if self.looks >= look else {"status": "PENDING", "result": None})}
+
+    fleet = an_application(backend=FinishesAtALook)
+    handle: Any = await tasks.enqueue(fleet.signature("shop.fail"), "no such order")
+    with pytest.raises(TaskFailed, match="is FAILURE: ValueError: no such order"):
+        await handle.result(timeout=60)
 
 
 async def test_a_revoked_task_does_not_run(tasks: Afterwards, fleet: Celery) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,6 +191,8 @@ async def add_wait_in_thread(text: str, tasks: BackgroundTasks) -> None:
 
 def write_application(folder: Path, *lines: str) -> None:
     """Write ``main.py``: the application, and these lines at its end."""
+    # Python takes compiled code for current when the source has the same second and size.
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
     (folder / "main.py").write_text("\n".join([APPLICATION, *(dedent(line) for line in lines)]))
 
 

@@ -88,9 +88,13 @@ class CeleryHandle(ShownAsId, Generic[R]):
         return f"CeleryHandle({self.id!r})"
 
     async def _finished(self) -> tuple[str, Any]:
+        """Return the final state, and the result or exception.
+
+        Celery's result asks its backend at each look, until it has seen a final state: so that is looked for first.
+        """
         pause = FIRST_LOOK
         while True:
-            state, value, ready = await self._ask(lambda result: (result.state, result.result, result.ready()))
+            ready, state, value = await self._ask(lambda result: (result.ready(), result.state, result.result))
             if ready:
                 return state, value
             await asyncio.sleep(pause)

@@ -10,14 +10,19 @@ from postgres_calls import TIMEOUT, new, until, waiting_in
 
 from afterwards.core.errors import EngineUnavailable
 from afterwards.engine import Query
+from afterwards.engines.memory import MemoryEngine
 from afterwards.engines.postgres import PostgresEngine
 from afterwards.engines.postgres.io import notifying, schema, transactions
+from afterwards.engines.postgres.io.connections import SETTINGS
 from servers.postgres import PostgresServer
 from servers.proxy import Forward, Hold, Proxy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres_server")]
 
 LONG = timedelta(minutes=10)
+SLOW = Forward(0.005, 0.005)
+"""A line on which a batch takes seconds."""
+
 CONNECTING = 5.0
 """Seconds that an attempt to connect takes if nobody answers."""
 
@@ -56,6 +61,31 @@ async def test_a_read_is_not_repeated_after_its_time(
             assert time.monotonic() - began < CONNECTING
             monkeypatch.undo()
             proxy.switch(Forward())
+
+
+async def test_a_large_batch_of_a_move_may_take_longer_than_other_calls(
+    postgres: PostgresServer, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
+        monkeypatch.setitem(SETTINGS, setting, "500ms")
+    with Proxy(postgres.port) as proxy:
+        url = postgres_url.replace(f":{postgres.port}/", f":{proxy.port}/")
+        async with PostgresEngine(url) as engine, MemoryEngine() as other:
+            tasks = [new(arguments=f'{{"text": "{"x" * 1024 * 1024}"}}') for _ in range(3)]
+            await engine.enqueue(tasks)
+            monkeypatch.setattr(transactions, "PATIENCE", 0.5)
+            proxy.switch(SLOW)
+            assert await engine.hand_over("there", limit=10)
+            assert await engine.put_back()
+            batch = await engine.hand_over("there", limit=10)
+            assert batch
+            await other.take_over(batch)
+            assert await engine.hand_over("there", limit=10, done=batch) is None
+            batch = await other.hand_over("here", limit=10)
+            assert batch
+            await engine.take_over(batch)
+            monkeypatch.undo()
+            assert [task.id for task in await engine.get([task.id for task in tasks])] == [task.id for task in tasks]
 
 
 async def test_a_connection_for_hints_that_is_lost_without_a_word_is_replaced(

@@ -211,13 +211,13 @@ class PostgresEngine(Controls):
 
     async def hand_over(self, to: str, *, limit: int, done: Batch | None = None) -> Batch | None:
         await self._finish_behind()  # tasks that wait for a decision stay where their predecessor is
-        return await self._transact(partial(handing_over.hand_over, to=to, limit=limit, done=done))
+        return await self._here().move(partial(handing_over.hand_over, to=to, limit=limit, done=done))
 
     async def take_over(self, batch: Batch) -> Arrived:
-        return await self._transact(partial(taking_over.take_over, batch=batch))
+        return await self._here().move(partial(taking_over.take_over, batch=batch))
 
     async def put_back(self) -> PutBack | None:
-        return await self._transact(handing_over.put_back)
+        return await self._here().move(handing_over.put_back)
 
     def join(self, transaction: Transaction) -> Joined | None:
         """Join a transaction. If the engine is not open here, the first one connects for a moment to identify it."""

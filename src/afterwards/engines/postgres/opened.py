@@ -94,6 +94,9 @@ class Opened:
     async def transact(self, make: Make[R]) -> R:
         return await self._call(partial(self.server.transact, make))
 
+    async def move(self, make: Make[R]) -> R:
+        return await self._call(partial(self.server.move, make))
+
     async def read(self, make: Make[R]) -> R:
         return await self._call(partial(self.server.read, make))
 

@@ -34,6 +34,9 @@ MOST_TRIES = 8
 PATIENCE = 5.0
 """Seconds after which a call is answered with EngineUnavailable, whatever the server does."""
 
+PATIENCE_OF_A_MOVE = 60.0
+"""The same for a batch of a move: megabytes, maybe on a slow line, for which no request waits."""
+
 SERVER_NOW = "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint"
 
 SERVER_CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
@@ -41,6 +44,13 @@ SERVER_CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 OPENING = "SELECT {now}"
 """The SQL with which a transaction begins. Its last statement returns one row, with the time."""
+
+# The server takes a transaction for idle until it has all of a statement.
+OPENING_OF_A_MOVE = f"""
+SET LOCAL statement_timeout = '{PATIENCE_OF_A_MOVE:g}s';
+SET LOCAL idle_in_transaction_session_timeout = '{PATIENCE_OF_A_MOVE:g}s';
+{OPENING}
+"""
 
 
 class Server:
@@ -89,17 +99,23 @@ class Server:
         With ``lazily``, the transaction begins with the operation's first statements, in the same message. So the
         operation must not look at the time before them.
         """
-        return await self._bounded(self._transact(make, opening, lazily))
+        return await self._bounded(self._transact(make, opening, lazily, PATIENCE), PATIENCE)
+
+    async def move(self, make: Make[R]) -> R:
+        """Run an operation that moves a batch, in a transaction that may take longer."""
+        return await self._bounded(
+            self._transact(make, OPENING_OF_A_MOVE, False, PATIENCE_OF_A_MOVE), PATIENCE_OF_A_MOVE
+        )
 
     async def read(self, make: Make[R]) -> R:
         """Run an operation whose statements need no transaction."""
-        return await self._bounded(self._read(make, is_timed=True))
+        return await self._bounded(self._read(make, is_timed=True), PATIENCE)
 
     async def ask(self, question: Callable[[], Operation[R]]) -> R:
         """Run an operation whose statements need no transaction, and no time but ``{now}``. It is one trip shorter."""
-        return await self._bounded(self._read(lambda _: question(), is_timed=False))
+        return await self._bounded(self._read(lambda _: question(), is_timed=False), PATIENCE)
 
-    async def _bounded(self, call: Coroutine[Any, Any, R]) -> R:
+    async def _bounded(self, call: Coroutine[Any, Any, R], patience: float) -> R:
         """Run a call so long as its callers can wait."""
         task, is_late = asyncio.current_task(), False
 
@@ -110,7 +126,7 @@ class Server:
             if task and not self.connections.cut_off(task):  # it waits for a connection
                 task.cancel()
 
-        timer = asyncio.get_running_loop().call_later(PATIENCE, give_up)
+        timer = asyncio.get_running_loop().call_later(patience, give_up)
         try:
             return await call
         except (asyncio.CancelledError, EngineUnavailable) as error:
@@ -119,12 +135,12 @@ class Server:
             if task and isinstance(error, asyncio.CancelledError):
                 task.uncancel()
             shown = self._address.shown
-            raise EngineUnavailable(f"{shown} has not answered for {PATIENCE:g} seconds") from error
+            raise EngineUnavailable(f"{shown} has not answered for {patience:g} seconds") from error
         finally:
             timer.cancel()
 
-    async def _transact(self, make: Make[R], opening: str, lazily: bool) -> R:
-        tries, until = 0, time.monotonic() + PATIENCE
+    async def _transact(self, make: Make[R], opening: str, lazily: bool, patience: float) -> R:
+        tries, until = 0, time.monotonic() + patience
         while True:
             try:
                 await self.prepare()

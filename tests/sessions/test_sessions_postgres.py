@@ -220,6 +220,18 @@ async def test_what_is_no_connection_is_refused(postgres_url: str) -> None:
             BackgroundTasks().configure(connection=connection)
 
 
+async def test_a_session_beside_a_connection_is_refused_in_either_order(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as connection, Session() as session:
+        one: dict[str, Any] = {"session": session}
+        other: dict[str, Any] = {"connection": connection}
+        for first, second in ((one, other), (other, one)):
+            background_tasks = BackgroundTasks()
+            background_tasks.configure(**first)
+            with pytest.raises(InvalidOption, match="both given"):
+                background_tasks.configure(**second)
+            background_tasks.configure(**dict.fromkeys(first), **second)
+
+
 # What a commit promises.
 
 

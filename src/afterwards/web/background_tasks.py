@@ -38,6 +38,8 @@ R = TypeVar("R")
 FASTAPIS_ADD_TASK = fastapi.BackgroundTasks.add_task
 """FastAPI's method. Tests may replace it by a mock, agents by a wrapper. Calls that a wrapper adds are stored, too."""
 
+BOTH_GIVEN = "configure: session and connection are both given: give one of them, and None for the other"
+
 
 class BackgroundTasks(Buffer):
     """The tasks of a request.
@@ -103,10 +105,14 @@ class BackgroundTasks(Buffer):
 
         ``session``: an SQLAlchemy ``Session`` or ``AsyncSession``. Its next commit, wherever that is, stores the tasks,
         and a rollback drops them, like objects given to ``session.add``. None ends that. If the session works on the
-        file in which the tasks are kept, they commit together with its rows; if not, they are stored after its commit.
+        file or the database in which the tasks are kept, they commit together with its rows; if not, they are stored
+        after its commit.
         They take their place in the request's order when they are stored. If the session is never committed they are
         not stored, which is logged when the request has ended. If the handler raises, tasks that are not committed by
         then are not stored.
+        Only one transaction writes to an SQLite file at a time. While the session's has written and not ended, other
+        writes (``flush``, tasks without the session, ``await f.enqueue()``) wait for 5 seconds at most, and then raise
+        EngineUnavailable: commit first, or give them the session, too.
 
         ``connection``: a ``Connection`` of psycopg's, on the database of the tasks. ``add_task`` inserts each task in
         its open transaction at once, so that both commit or roll back together, whatever becomes of the request. What
@@ -118,9 +124,6 @@ class BackgroundTasks(Buffer):
         one, and applies to this method and path. If you give the key, the first task has it unchanged, for
         ``tasks.get(key=...)``, the next ones have ``key:2``, ``key:3`` and so on. Any client may choose any key, so
         prefix a client's key with its owner (``f"{user.id}:{key}"``).
-        Only one transaction writes to that file at a time. While the session's transaction has written and not ended,
-        other writes (``flush``, tasks without the session, ``await f.enqueue()``) wait for 5 seconds at most, and then
-        raise EngineUnavailable: commit first, or give them the session, too.
         """
         check_names(BackgroundTasks.configure, unknown)
         if ordered is not None:
@@ -130,11 +133,13 @@ class BackgroundTasks(Buffer):
         if session is not AS_CONFIGURED:
             if session is not None:
                 check_session(session)
+                if connection is AS_CONFIGURED and self._connection is not None:
+                    raise InvalidOption(BOTH_GIVEN)
             self._session = session
         if connection is not AS_CONFIGURED:
             if connection is not None:
                 if self._session is not None:
-                    raise InvalidOption("configure: session and connection are both given: give one of them")
+                    raise InvalidOption(BOTH_GIVEN)
                 check_sync_connection(connection, "await f.options(connection=...).enqueue(...)")
             self._connection = connection
         if idempotency_key is not None:

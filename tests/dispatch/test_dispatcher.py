@@ -1,5 +1,6 @@
 """The dispatcher: sends what may start, once, and keeps the store in order."""
 
+from dataclasses import replace
 from datetime import timedelta
 from time import monotonic
 from typing import Any
@@ -10,9 +11,10 @@ from afterwards import State, task
 from afterwards.core.errors import EngineUnavailable
 from afterwards.core.lifecycle import HOLD
 from afterwards.core.retry import Retry
+from afterwards.core.routing import LiveWorker
 from afterwards.core.schedule import Every, Missed
 from afterwards.core.settling import SetAside, settle
-from afterwards.core.task import Lease, NewTask
+from afterwards.core.task import Lease, NewTask, Task
 from afterwards.engine import Claim
 from afterwards.engines.memory import MemoryEngine
 from afterwards.execution.health import Health
@@ -89,6 +91,28 @@ async def test_no_more_are_sent_than_may_be_on_their_way(engine: MemoryEngine) -
         await until(lambda: len(pool.sent) == 2)
         sent = [one.lease for one in pool.sent]
     assert sent == [Lease(tasks[1].id, 1), Lease(tasks[2].id, 1)]
+
+
+async def test_what_no_process_of_the_fleet_knows_keeps_nothing_from_being_sent(
+    engine: MemoryEngine, clock: FakeClock
+) -> None:
+    pool, new = Pool(ahead=2), a_note("one")
+    unknown = [a_call(once, arguments="{}") for _ in range(3)]
+    old = LiveWorker(id="old", host="h", pid="1", started_at=clock(), names=frozenset({"note"}))
+    await engine.announce([old])
+
+    async def claimed_by(worker: LiveWorker) -> list[Task]:
+        starts = frozenset(one.lease for one in pool.sent)
+        pool.sent.clear()
+        return await engine.claim(Claim(worker=worker.id, limit=9, lease=HOLD, names=worker.names, starts=starts))
+
+    async with dispatching(engine, pool):
+        await engine.enqueue([*unknown, new])
+        [claimed] = await until_async(lambda: claimed_by(old))
+        assert claimed.id == new.id
+        newer = replace(old, id="newer", names=frozenset({"note", "once"}))
+        await engine.announce([newer])
+        assert await until_async(lambda: claimed_by(newer))
 
 
 async def test_what_the_broker_does_not_accept_is_sent_later_in_order(

@@ -7,6 +7,7 @@ import socket
 import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -108,6 +109,36 @@ async def test_a_queue_that_celery_does_not_allow_stops_no_other_queue(
     await CeleryDispatch(app).send([*dispatches(1, "unknown"), *dispatches(2, queue)])
     assert len(arrived(broker.url, queue)) == 2
     assert 'the queue "unknown": Celery\'s setting task_queues does not have it' in caplog.text
+
+
+async def test_a_full_queue_stops_no_other_queue(
+    app: Celery, broker: ServerProcess, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuses = broker.url.startswith("amqp")  # Redis has no full queues
+    full = f"{queue}-a"
+    limited = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    app.conf.task_queues = [Queue(full, routing_key=full, queue_arguments=limited), Queue(queue, routing_key=queue)]
+    app.conf.task_default_queue = queue
+    fleet = CeleryDispatch(app)
+    for _ in range(2):
+        await fleet.send([*dispatches(3, full), *dispatches(2, queue)])
+    assert len(arrived(broker.url, queue)) == 4
+    assert len(arrived(broker.url, full)) == (1 if refuses else 6)
+    assert (f'no task can be sent to the queue "{full}": the broker refused' in caplog.text) == refuses
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["refuses", "hangs"])
+async def test_the_first_of_several_brokers_that_answers_gets_the_messages(
+    broker: ServerProcess, queue: str, hangs: bool
+) -> None:
+    with ExitStack() as stack:
+        others = [stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=100)) for _ in range(2)]
+        scheme = broker.url.partition(":")[0]
+        urls = [f"{scheme}://127.0.0.1:{other.getsockname()[1]}/" for other in others]
+        if not hangs:
+            stack.close()
+        await CeleryDispatch(Celery("sender", broker=";".join([*urls, broker.url]))).send(dispatches(1, queue))
+    assert len(arrived(broker.url, queue)) == 1
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from uuid import uuid4
 from afterwards.core.options import Options
 from afterwards.core.task import FailedTask
 from afterwards.dispatch.fleet import Fleet
+from afterwards.dispatch.known_names import KnownNames
 from afterwards.dispatch.sending import DISPATCHING, Sending
 from afterwards.engine import Claim, Engine
 from afterwards.execution.failure_notice import MakeNotice, call_on_failure
@@ -60,6 +61,7 @@ class Dispatcher:
         self._parts = Parts(lifetime, health)
         self._spawner = Spawner()
         self._threads = Threads(options.threads)  # for a plain `on_failure` of a task that was lost
+        self._known = KnownNames(engine)
         self._sending = Sending(engine, fleet, ahead=self._ahead, lifetime=lifetime, health=health)
         self._registration = Registration(
             *(engine, self.id),
@@ -122,7 +124,7 @@ class Dispatcher:
             worker=self.id,
             limit=self._fleet.ahead,
             lease=self._options.lease,
-            names=self._functions.names,
+            names=self._known.among(self._functions.names),
             queues=self._options.queues,
             limits=self._functions.limits,
         )
@@ -133,6 +135,7 @@ class Dispatcher:
     def _start_parts(self) -> None:
         start = self._parts.start
         start(DISPATCHING, self._sending.run)
+        start("look which functions the fleet knows", self._known.run)
         start("maintain the store", self._maintenance.run)
         start("review the tasks that are set aside", self._review.run)
         start(REGISTERING, self._registration.run)

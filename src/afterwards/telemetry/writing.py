@@ -8,7 +8,7 @@ from functools import partial
 from math import inf
 from time import monotonic
 
-from afterwards.core.errors import EngineUnavailable
+from afterwards.core.errors import BrokerUnavailable, EngineUnavailable
 from afterwards.core.process_state import ProcessState
 from afterwards.core.redaction import HIDDEN, redactor_of
 from afterwards.core.task import Task
@@ -107,8 +107,11 @@ def described(error: BaseException | None) -> str:
 
 
 def unless_away(error: BaseException) -> BaseException | None:
-    """Return an exception to log with its traceback; None if the store is away: it would be the same each time."""
-    return None if isinstance(error, EngineUnavailable) else error
+    """Return an exception to log with its traceback; None if the store or a broker is away.
+
+    It would be the same each time.
+    """
+    return None if isinstance(error, (EngineUnavailable, BrokerUnavailable)) else error
 
 
 def _write_with(error: BaseException, log_line: Callable[..., None], message: str, hide: Callable[[str], str]) -> None:

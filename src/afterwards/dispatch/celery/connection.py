@@ -39,13 +39,14 @@ class Confirms:
         self._publish = channel.basic_publish
         self._sent = 0
         self._unconfirmed: set[int] = set()
+        self._some_refused = False
         channel.confirm_select()
         channel.events["basic_ack"].add(self._acknowledged)
         channel.events["basic_nack"].add(self._refused)
         channel.basic_publish = self._counted
 
     def wait(self) -> None:
-        """Return when all have been confirmed. Raises TimeoutError or Refused."""
+        """Return when all have been confirmed. Raises TimeoutError, and Refused once each message has its answer."""
         until = monotonic() + ANSWER_WITHIN
         while self._unconfirmed:
             left = until - monotonic()
@@ -55,6 +56,9 @@ class Confirms:
             self._connection.drain_events(timeout=left)
             if len(self._unconfirmed) < before:  # many messages may take a slow broker longer than one
                 until = monotonic() + ANSWER_WITHIN
+        if self._some_refused:
+            self._some_refused = False
+            raise Refused("the broker refused a message: its queue may be full, or its disk")
 
     def _counted(self, *args: Any, **kwargs: Any) -> Any:
         self._sent += 1
@@ -67,7 +71,8 @@ class Confirms:
         self._unconfirmed -= covered
 
     def _refused(self, delivery_tag: int, multiple: bool) -> None:
-        raise Refused("the broker refused a message: its queue may be full, or its disk")
+        self._some_refused = True
+        self._acknowledged(delivery_tag, multiple)
 
 
 class BrokerConnection:
@@ -108,8 +113,9 @@ class BrokerConnection:
 
 
 def connect(kombu: Any) -> None:
-    """Open a connection that was made with BOUNDED, in bounded time."""
-    kombu.ensure_connection(max_retries=1, interval_start=0, timeout=ANSWER_WITHIN)
+    """Open a connection that was made with BOUNDED, in bounded time, to the first of its brokers that answers."""
+    brokers = max(1, len(kombu.alt))  # none is listed if there is one
+    kombu.ensure_connection(max_retries=max(1, brokers - 1), interval_start=0, timeout=brokers * ANSWER_WITHIN)
 
 
 def with_connection(

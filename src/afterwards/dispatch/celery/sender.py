@@ -11,7 +11,13 @@ from celery import Celery
 
 from afterwards.core.text import text_of
 from afterwards.core.urls import without_passwords
-from afterwards.dispatch.celery.connection import ANSWER_WITHIN, BrokerConnection, errors_of, with_connection
+from afterwards.dispatch.celery.connection import (
+    ANSWER_WITHIN,
+    BrokerConnection,
+    Refused,
+    errors_of,
+    with_connection,
+)
 from afterwards.dispatch.celery.message import NAME, arguments_of
 from afterwards.dispatch.celery.priority import priority_of
 from afterwards.dispatch.celery.threads import Opened, Threads
@@ -47,8 +53,8 @@ class Sender:
 def _send_all(app: Celery, dispatches: Sequence[Dispatch], connection: BrokerConnection) -> None:
     """Send all, in this order, and return when the broker has accepted them.
 
-    The messages of a queue that Celery's settings do not allow, or that the broker has with other settings, are left
-    out, and an error is logged: those of other queues must not wait for it.
+    The messages of a queue that Celery's settings do not allow, that is full, or that the broker has with other
+    settings, are left out, and an error is logged: those of other queues must not wait for it.
     """
     # A server of Redis refuses every command for the same reason, as when its memory is full.
     errors_of_queues = connection.kombu.channel_errors if connection.kind == "amqp" else ()
@@ -60,6 +66,8 @@ def _send_all(app: Celery, dispatches: Sequence[Dispatch], connection: BrokerCon
             continue
         try:
             _send_to(app, queue, [*some], connection)
+        except Refused as error:
+            fleet.no_queue(name, text_of(error))
         except errors_of_queues as error:
             fleet.no_queue(name, text_of(error))
             connection.open_channel()

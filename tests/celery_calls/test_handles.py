@@ -95,7 +95,9 @@ async def test_it_may_finish_between_any_two_looks_at_the_backend(tasks: Afterwa
 
 
 async def test_a_revoked_task_does_not_run(tasks: Afterwards, fleet: Celery) -> None:
-    handle: Any = await tasks.enqueue(fleet.signature("shop.add", args=(1, 2), countdown=2))
+    before: Any = await tasks.enqueue(fleet.signature("shop.add"), 1, 2)
+    await before.result(timeout=60)  # from now on the worker hears what is told to all
+    handle: Any = await tasks.enqueue(fleet.signature("shop.add", args=(1, 2), countdown=20))
     with pytest.raises(NotFinished, match="did not finish within"):
         await handle.result(timeout=0.01)
     await handle.cancel()

@@ -15,6 +15,7 @@ import pytest
 
 from afterwards.cli.errors import ExitCode
 from face.processes import ENVIRONMENT, TIMEOUT, Program, eventually, output, record, uvicorn, write_application
+from servers.postgres import free_port
 
 STORE = """
 import asyncio
@@ -75,13 +76,6 @@ def ran(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
 
 def diary(folder: Path) -> list[str]:
     return sorted((folder / "diary.txt").read_text().split())
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def test_a_burst_runs_all_there_is_and_what_follows_it(tmp_path: Path) -> None:

@@ -9,20 +9,21 @@ import pytest
 from afterwards import State, task
 from afterwards.core.errors import EngineUnavailable
 from afterwards.core.settling import Settled
-from afterwards.core.task import FailureKind, Lease, NewTask, Task
+from afterwards.core.task import FailureKind, Lease, NewTask
 from afterwards.engine import Claim
 from afterwards.engines.memory import MemoryEngine
-from dispatch.pool import SECOND, Pool, Unwell, a_call, a_worker, bringing, dispatching, when
+from dispatch.pool import SECOND, Pool, Unwell, a_call, a_worker, bringing, dispatching
 from face.diary import note, take
 from face.serving import until, until_async
 
 pytestmark = [pytest.mark.anyio, pytest.mark.afterwards(real=True)]
 
-go = threading.Event()
+began, go = threading.Event(), threading.Event()
 
 
 @task(name="thread_until_told")
 def thread_until_told() -> None:
+    began.set()
     go.wait(60)
 
 
@@ -42,10 +43,6 @@ def a_long_one(text: str = "long") -> NewTask:
 def first(new: NewTask) -> Lease:
     """Return the lease of a task's first attempt."""
     return Lease(new.id, 1)
-
-
-def runs(new: Task) -> bool:
-    return new.state is State.RUNNING
 
 
 async def test_it_claims_nothing_by_itself(engine: MemoryEngine, said: list[str]) -> None:
@@ -233,12 +230,13 @@ async def test_what_arrives_in_a_drain_is_sent_to_another_at_once(engine: Memory
 
 async def test_a_drain_does_not_wait_for_a_thread_that_cannot_be_stopped(engine: MemoryEngine) -> None:
     new = a_call(thread_until_told, arguments="{}")
+    began.clear()
     go.clear()
     try:
         async with a_worker(engine, grace=timedelta()) as worker:
             await engine.enqueue([new])
             running = asyncio.create_task(worker.run(first(new)))
-            await when(engine, new, runs)
+            await until(began.is_set)  # a task that is leased and not begun would be given back
             worker.drain()
             assert await asyncio.wait_for(running, 60)
             [task] = await engine.get([new.id])

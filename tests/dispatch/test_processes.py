@@ -371,8 +371,9 @@ def test_a_dispatcher_that_is_stuck_is_seen_by_the_probe(tmp_path: Path) -> None
     with server(tmp_path) as web:
         eventually(lambda: web.get("/healthz").status_code == 200)
         web.post("/note/one")
-        eventually(lambda: web.get("/healthz").status_code == 503)
-        assert "the dispatcher has not sent tasks for" in web.get("/healthz").json()["detail"]
+        unwell = eventually(lambda: answer if (answer := web.get("/healthz")).status_code == 503 else None)
+        assert unwell is not None
+        assert "the dispatcher has not sent tasks for" in unwell.json()["detail"]
 
 
 def test_a_dispatcher_that_fails_refuses_tasks(tmp_path: Path) -> None:

@@ -127,9 +127,15 @@ def test_a_second_signal_ends_the_grace_period(make_fleet: MakeFleet, pool: str,
 def test_a_signal_that_arrives_twice_at_once_is_one_request(make_fleet: MakeFleet) -> None:
     """A service manager signals the group of processes, and a parent passes its own on."""
     fleet = make_fleet(again=NEVER, grace=TIMEOUT)
-    worker, running = draining(fleet)
+    worker = fleet.worker("--concurrency", "1")
+    fleet.web()
+    running = fleet.add("gated", "gate")
+    fleet.wrote(r"gate began in \d+")
     worker.signal(signal.SIGTERM)
+    worker.says("Warm shutdown")  # two signals at the same instant may be one
+    worker.signal(signal.SIGTERM)  # at once: after PASSED_ON_WITHIN it would be another request
     worker.says(r"(?s)Warm shutdown.*Warm shutdown")
+    worker.says("afterwards: draining")
     fleet.open("gate")
     assert fleet.succeeded(running)["attempt"] == 1
     assert worker.ends(TIMEOUT) == 0

@@ -42,7 +42,7 @@ def write_pid_and_wait(file: str, go: str) -> int:
     return os.getpid()
 
 
-@task(run_in="process", timeout=0.3)
+@task(run_in="process", timeout=2)
 def write_pid_and_hang(file: str) -> None:
     Path(file).write_text(f"{os.getpid()}\n")
     time.sleep(60)

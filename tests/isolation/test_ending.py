@@ -27,7 +27,7 @@ async def test_at_its_timeout_it_is_killed(url: str, tmp_path: Path) -> None:
         assert await (await functions.add.enqueue(1)).result(timeout=20) == 3, "the next one has a process"
     [failure] = record.failures
     assert (record.state, failure.kind, failure.type) == (State.FAILED, FailureKind.TIMED_OUT, "TimeoutError")
-    assert "timeout of 0.3 s" in failure.message
+    assert "timeout of 2 s" in failure.message
 
 
 async def test_a_timeout_may_be_longer_than_the_system_waits_at_once(url: str) -> None:
@@ -38,12 +38,12 @@ async def test_a_timeout_may_be_longer_than_the_system_waits_at_once(url: str) -
 async def test_at_its_timeout_it_is_killed_even_if_it_holds_the_gil(url: str, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     async with working(url):
-        record = await finished(await functions.hold_the_gil.options(timeout=0.3).enqueue(str(file), 60))
+        record = await finished(await functions.hold_the_gil.options(timeout=2).enqueue(str(file), 60))
         ended = time.monotonic()
         pid = pid_in(file)
         assert pid
         await until(lambda: not lives(pid))
-        assert time.monotonic() - ended < 1
+        assert time.monotonic() - ended < 20  # it would hold it for ever
     assert [failure.kind for failure in record.failures] == [FailureKind.TIMED_OUT]
 
 

@@ -37,15 +37,20 @@ asyncio.run(store())
 """
 
 SMALL_BATCHES = """
-import sys
+import asyncio, os, sys
+from itertools import count
 from afterwards.cli import mover
 from afterwards.cli.main import run
 mover.BATCH = 5
 started = mover.refuse_live_workers
+numbers = count(1)
 
 async def refuse_live_workers(source) -> None:
     await started(source)
     print("moving", flush=True)
+    if next(numbers) == 2:
+        while os.path.exists("stay"):
+            await asyncio.sleep(0.01)
 
 mover.refuse_live_workers = refuse_live_workers
 sys.argv = ["afterwards", "move", sys.argv[1], sys.argv[2], "--yes"]
@@ -230,9 +235,11 @@ def test_people_are_asked(folder: Path, answer: bytes, moved: int) -> None:
 def test_ctrl_c_ends_it_after_a_batch_and_it_goes_on_later(folder: Path) -> None:
     store(folder, 2000)
     (folder / "small.py").write_text(SMALL_BATCHES)
+    (folder / "stay").touch()  # or it may be done before the signal arrives
     with Program([sys.executable, "small.py", SOURCE, DESTINATION], folder) as moving:
         moving.says("moving\nmoving")
         moving.signal(signal.SIGINT)
+        (folder / "stay").unlink()
         assert moving.ends(TIMEOUT) == ExitCode.FAILED
         assert "interrupted. Nothing is lost: run the same command again" in moving.output
     assert move(folder).returncode == ExitCode.DONE

@@ -237,9 +237,9 @@ async def test_a_short_lease_is_renewed_while_much_progress_is_made(tmp_path: Pa
     @task
     async def busy_for_long() -> None:
         for _ in progress(range(300)):
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.01)
 
-    async with working(an_engine(tmp_path), lease=0.3):
+    async with working(an_engine(tmp_path), lease=1):
         record = await finished(await busy_for_long.enqueue())
     assert (record.state, record.attempt) == (State.SUCCEEDED, 1)
 

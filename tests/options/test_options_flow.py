@@ -110,7 +110,7 @@ async def test_a_call_comes_after_a_task_of_another_request(tmp_path: Path) -> N
 
     @app.post("/begin")
     async def begin(background_tasks: BackgroundTasks) -> str:
-        return background_tasks.add_task(step.options(delay=0.2), "begun").id
+        return background_tasks.add_task(step.options(delay=3600), "begun").id
 
     @app.post("/end/{id}")
     async def end(id: str, background_tasks: BackgroundTasks) -> None:
@@ -120,6 +120,8 @@ async def test_a_call_comes_after_a_task_of_another_request(tmp_path: Path) -> N
     async with serving(app) as http:
         id = (await http.post("/begin")).json()
         await http.post(f"/end/{id}")
+        await until(lambda: said == ["apart"])
+        await (await tasks.get(id)).start_now()
         await until(lambda: len(said) == 3)
     assert said == ["apart", "begun", "ended"]
 
@@ -202,7 +204,7 @@ async def test_a_task_that_was_not_begun_in_time_is_cancelled_and_those_behind_i
 
 async def test_a_retry_that_comes_too_late_is_not_begun(tmp_path: Path) -> None:
     async with working(an_engine(tmp_path)):
-        slow = stumble.options(retries=Retry(3, wait=0.2, jitter=False), expires=0.1)
+        slow = stumble.options(retries=Retry(3, wait=3, jitter=False), expires=2)
         ended = await finished(await slow.enqueue("stumbles", 9))
     assert (ended.state, ended.reason, len(ended.failures)) == (State.CANCELLED, EXPIRED, 1)
 

@@ -84,7 +84,7 @@ def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
     write_application(tmp_path, STREAMS)
     with uvicorn(tmp_path) as server, open_streams(server, 3):  # which are not read from now on
         server.signal(signal.SIGTERM)
-        server.ends(within=5)
+        server.ends(within=15)
 
 
 def test_a_server_without_a_lifespan_ends_too(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ UNSTOPPABLE = ["in_a_thread", "slow_to_stop", "will_not_stop", "with_a_dependenc
 
 
 def write_it(folder: Path, **options: object) -> None:
-    asked = ", ".join(f"{name}={value}" for name, value in {"grace": 0.1, "lease": 1, **options}.items())
+    asked = ", ".join(f"{name}={value}" for name, value in {"grace": 0.1, "lease": 3, **options}.items())
     write_application(folder, APPLICATION, f"Afterwards(app, {asked})")
 
 

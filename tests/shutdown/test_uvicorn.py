@@ -34,12 +34,13 @@ async def events(tasks: BackgroundTasks) -> StreamingResponse:
             await asyncio.sleep(0.02)
     return StreamingResponse(body(), media_type="text/event-stream")
 
-@app.get("/slow/{seconds}")
-async def slow(seconds: float, tasks: BackgroundTasks) -> str:
+@app.get("/slow")
+async def slow(tasks: BackgroundTasks) -> str:
     tasks.add_task(note, "added by a slow request")
     await tasks.flush()
     write("slow")
-    await asyncio.sleep(seconds)
+    while not os.path.exists("answer"):
+        await asyncio.sleep(0.01)
     return "done"
 """
 
@@ -102,7 +103,7 @@ def test_nothing_is_claimed_after_the_signal_although_a_client_is_connected(tmp_
             (tmp_path / "go").touch()
             server.writes("stored", "task ended")
             assert server.process.poll() is None
-        server.ends(within=5)
+        server.ends(within=15)
     assert sorted(server.diary()) == ["stored", "task began", "task ended"]
     assert [task["state"] for task in record(tmp_path, "note")] == ["queued", "queued"]
 
@@ -132,10 +133,12 @@ def test_a_request_that_ends_after_the_signal_has_its_tasks_queued_at_once(tmp_p
     write_application(tmp_path, STREAM, "Afterwards(app)")
     with uvicorn(tmp_path) as server, httpx.stream("GET", f"{server.url}/events", timeout=20):
         answers: list[httpx.Response] = []
-        asking = threading.Thread(target=lambda: answers.append(server.get("/slow/1")))
+        asking = threading.Thread(target=lambda: answers.append(server.get("/slow")))
         asking.start()
         server.writes("slow")
         server.signal(signal.SIGTERM)
+        server.says("Waiting for connections to close")
+        (tmp_path / "answer").touch()
         asking.join()
         assert answers[0].json() == "done"
         eventually(lambda: record(tmp_path, "note")[0]["state"] == "queued")
@@ -163,7 +166,7 @@ def test_a_second_ctrl_c_ends_at_once_although_a_client_is_connected(tmp_path: P
         server.signal(signal.SIGINT)
         server.says("Waiting for connections to close")
         server.signal(signal.SIGINT)
-        server.ends(within=5)
+        server.ends(within=15)
     assert record(tmp_path, "wait_until_told")[0]["kinds"] == ["released"]
 
 

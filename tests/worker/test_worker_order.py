@@ -87,7 +87,7 @@ async def test_a_retry_and_a_snooze_hold_those_behind(url: str, said: list[str],
 async def test_a_delayed_call_leaves_the_chain(url: str, said: list[str]) -> None:
     def add(tasks: BackgroundTasks) -> None:
         tasks.add_task(note, "1")
-        tasks.add_task(note.options(delay=0.2), "delayed")
+        tasks.add_task(note.options(delay=2), "delayed")
         tasks.add_task(note, "2")
 
     await asked(url, add)

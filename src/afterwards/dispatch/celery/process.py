@@ -47,13 +47,13 @@ class Process:
         lease = lease_of(arguments, named)
         if lease is None:
             fleet.forged(repr(arguments)[:100])
-        elif self._runtime is not None:
-            self._runtime.run(lease)
+        elif (runtime := self._runtime) is not None:  # another thread may end it meanwhile
+            runtime.run(lease)
 
     def drain(self, times: int = 1) -> None:
         self._shuts_down.set()
-        if self._runtime is not None:
-            self._runtime.drain(times)
+        if (runtime := self._runtime) is not None:
+            runtime.drain(times)
 
     def end(self) -> None:
         """Give back what still runs, and leave the application's lifespan."""

@@ -36,7 +36,7 @@ def test_it_makes_the_tables_and_says_when_there_is_nothing_to_do(url: str) -> N
     assert code == 1 and json.loads(said)["pending"] > 10
     code, said, _ = migrate("--check", url=url)
     assert (code, tables(url)) == (1, 0)
-    assert "pending: run `afterwards migrate`" in said
+    assert "statements not run yet: run `afterwards migrate`" in said
     code, said, _ = migrate("--url", url)
     assert (code, "was migrated" in said) == (0, True)
     assert tables(url) > 10

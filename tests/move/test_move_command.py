@@ -225,7 +225,7 @@ def test_people_are_asked(folder: Path, answer: bytes, moved: int) -> None:
     _, error = asked.communicate(timeout=TIMEOUT)
     os.close(ours)
     os.close(theirs)
-    assert "3 tasks will be moved from sqlite:///" in error
+    assert "This moves 3 tasks from sqlite:///" in error
     assert (asked.returncode == 0) is bool(moved)
     assert ("nothing was moved" in error) is not bool(moved)
     assert (folder / "new.db").exists() is bool(moved)

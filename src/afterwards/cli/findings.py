@@ -171,7 +171,9 @@ def of_database(version: int, *, pooled: bool, pending: int, now: datetime, here
     if pooled:
         yield Finding("pooler", Level.OK, "there is one, as PgBouncer: workers poll instead of being notified")
     if pending:
-        yield Finding("migrations", Level.PROBLEM, f"{pending} statements are pending: run `afterwards migrate`")
+        yield Finding(
+            "migrations", Level.PROBLEM, f"{counted(pending, 'statement')} not run yet: run `afterwards migrate`"
+        )
     else:
         yield Finding("migrations", Level.OK, "the tables are up to date")
     difference = abs(now - here)

@@ -33,7 +33,7 @@ def migrate(sql: Sql = False, check: Check = False, as_json: AsJson = False, url
         typer.echo(_script(waited_for(store, _pending(store.url))), nl=False)
     elif check:
         statements = waited_for(store, _pending(store.url))
-        said = f"{shown}: {len(statements)} statements are pending: run `afterwards migrate`"
+        said = f"{shown}: {output.counted(len(statements), 'statement')} not run yet: run `afterwards migrate`"
         _print({"pending": len(statements)}, said if statements else f"{shown} is up to date", as_json=as_json)
         if statements:
             raise typer.Exit(ExitCode.FAILED)

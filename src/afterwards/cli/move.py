@@ -106,7 +106,8 @@ def _ask(tasks: int, source: str, destination: str, *, yes: bool) -> None:
         return
     asking.must_be_possible("whether to move the tasks")
     output.say(
-        f"{tasks:,} tasks will be moved from {source} to {destination}. No process may use the source meanwhile."
+        f"This moves {output.counted(tasks, 'task')} from {source} to {destination}. "
+        "No process may use the source meanwhile."
     )
     if not asking.agreed("Move them?"):
         raise CommandError("nothing was moved")

@@ -74,6 +74,25 @@ def move(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def answer_to(folder: Path, answer: bytes, *arguments: str) -> tuple[int, str]:
+    """Give an answer at a terminal. Returns the exit code, and the text on standard error."""
+    ours, theirs = pty.openpty()
+    asked = subprocess.Popen(
+        command(*arguments),
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.write(ours, answer)
+    _, error = asked.communicate(timeout=TIMEOUT)
+    os.close(ours)
+    os.close(theirs)
+    return asked.returncode, error
+
+
 def tasks_in(store: Path | str) -> list[Task]:
     """All tasks in a file or at the URL of a server, in the order stored."""
 
@@ -211,22 +230,9 @@ def test_bad_input_gets_a_clear_line_and_makes_no_file(
 @pytest.mark.parametrize(("answer", "moved"), [(b"n\n", 0), (b"y\n", 3)])
 def test_people_are_asked(folder: Path, answer: bytes, moved: int) -> None:
     store(folder, 3)
-    ours, theirs = pty.openpty()
-    asked = subprocess.Popen(
-        command(SOURCE, DESTINATION),
-        cwd=folder,
-        env=ENVIRONMENT,
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    os.write(ours, answer)
-    _, error = asked.communicate(timeout=TIMEOUT)
-    os.close(ours)
-    os.close(theirs)
+    code, error = answer_to(folder, answer, SOURCE, DESTINATION)
     assert "This moves 3 tasks from sqlite:///" in error
-    assert (asked.returncode == 0) is bool(moved)
+    assert (code == 0) is bool(moved)
     assert ("nothing was moved" in error) is not bool(moved)
     assert (folder / "new.db").exists() is bool(moved)
     assert len(tasks_in(folder / "afterwards.db")) == 3 - moved

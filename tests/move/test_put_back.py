@@ -1,8 +1,6 @@
 """``afterwards move --put-back``: the batch that was on its way to a store that is gone."""
 
 import json
-import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +9,7 @@ import pytest
 
 from afterwards.cli.errors import ExitCode
 from face.processes import ENVIRONMENT, TIMEOUT, output, write_application
-from move.test_move_command import SOURCE, command, move, store, tasks_in
+from move.test_move_command import SOURCE, answer_to, move, store, tasks_in
 
 PACK = """
 import asyncio, sys
@@ -100,20 +98,7 @@ def test_tasks_that_the_destination_has_after_all_are_not_doubled_there(folder: 
 def test_people_are_told_what_nobody_knows(folder: Path, answer: bytes, left: int) -> None:
     store(folder, 12)
     pack(folder, SOURCE)
-    ours, theirs = pty.openpty()
-    asked = subprocess.Popen(
-        command("--put-back", SOURCE),
-        cwd=folder,
-        env=ENVIRONMENT,
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    os.write(ours, answer)
-    _, error = asked.communicate(timeout=TIMEOUT)
-    os.close(ours)
-    os.close(theirs)
+    _, error = answer_to(folder, answer, "--put-back", SOURCE)
     assert "Nobody knows here whether the other store has it, too" in " ".join(error.split())
     assert len(tasks_in(folder / "afterwards.db")) == left
 

@@ -13,10 +13,10 @@ from rich.text import Text
 from afterwards.cli import output, times
 from afterwards.cli.options import App, AsJson, Url
 from afterwards.cli.store import named, run
-from afterwards.client.workers import live_workers
 from afterwards.core.tallies import Ends, total
 from afterwards.core.task import State
 from afterwards.engine import Engine, Stats
+from afterwards.worker.live_processes import live_workers
 
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on until Ctrl-C. With --json, a line each time.")]
 Every = Annotated[float, typer.Option("--every", min=0.2, metavar="SECONDS", help="The time between two looks.")]

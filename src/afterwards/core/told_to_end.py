@@ -12,7 +12,7 @@ second). After that time, a second signal ends the process at once.
 
 
 class Asked(StrEnum):
-    """What a signal asks of a process."""
+    """The request that a signal makes of a process."""
 
     END = "end"
     END_NOW = "end now"

@@ -6,7 +6,6 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException
 
-from afterwards.client.workers import live_processes
 from afterwards.core.errors import UnknownFunction
 from afterwards.core.routing import FORGOTTEN_AFTER, LiveWorker
 from afterwards.dashboard import actions, numbers, schedules, shapes
@@ -15,6 +14,7 @@ from afterwards.dashboard.site import Acting, Site, Visited
 from afterwards.dashboard.throughput import Span, throughput
 from afterwards.engine import Paused
 from afterwards.tasks.registry import registry
+from afterwards.worker.live_processes import live_processes
 
 NO_SCHEDULE: dict[int | str, dict[str, Any]] = {
     404: {"model": shapes.Refused, "description": "There is no such schedule"}

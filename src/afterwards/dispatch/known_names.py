@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
-from afterwards.core.routing import ALIVE
 from afterwards.engine import Engine
 from afterwards.execution.retrying import keep_doing
+from afterwards.worker.live_processes import live_workers
 
 LOOK_EVERY = timedelta(seconds=2)
 
@@ -25,8 +25,7 @@ class KnownNames:
         await keep_doing("look which functions the fleet knows", LOOK_EVERY, self.look)
 
     async def look(self) -> None:
-        seen = await self._engine.workers(ALIVE)
-        names = [worker.names for worker in seen if not (worker.has_left or worker.dispatches)]
+        names = [worker.names for worker in await live_workers(self._engine)]
         self._known = frozenset().union(*names) if names else None
 
     def among(self, names: frozenset[str]) -> frozenset[str]:

@@ -7,13 +7,13 @@ from dataclasses import replace
 from afterwards import telemetry
 from afterwards.client.client import Client
 from afterwards.client.steering import pages
-from afterwards.client.workers import live_workers
 from afterwards.core.errors import UnknownFunction
 from afterwards.core.problems import Problem, ProblemKind, Tally
 from afterwards.core.task import FINISHED, State, Task
 from afterwards.engine import Engine, Query
 from afterwards.execution.decoding import misfits
 from afterwards.tasks.registry import registry
+from afterwards.worker.live_processes import live_workers
 
 PAGE = 1000
 """Tasks that are read at once: each page costs a look at all queued ones, of which it has the newest."""

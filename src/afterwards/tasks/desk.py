@@ -9,7 +9,6 @@ from typing import Any, Never, Unpack
 from afterwards.client import steering
 from afterwards.client.client import Client
 from afterwards.client.handle import CANCELLED_BY_APPLICATION, TaskHandle, checked_reason
-from afterwards.client.workers import live_workers
 from afterwards.core.claim import Paused, PausedTasks
 from afterwards.core.errors import InvalidOption, UnknownFunction, UnknownTask
 from afterwards.core.keys import as_key
@@ -20,6 +19,7 @@ from afterwards.core.text import shown
 from afterwards.tasks.filters import Which, WhichOrAll, check_unnamed, checked_limit, filter_of, filter_to_change
 from afterwards.tasks.function import TaskFunction
 from afterwards.tasks.registry import registry
+from afterwards.worker.live_processes import live_workers
 
 
 class TaskPage(list[TaskRecord]):

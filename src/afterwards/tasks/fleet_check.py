@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 
 from afterwards.client.steering import pages
-from afterwards.client.workers import live_workers
 from afterwards.core.problems import Problem, ProblemKind, Tally
 from afterwards.core.routing import LiveWorker, Route, unserved
 from afterwards.core.task import Task
 from afterwards.engine import Engine
 from afterwards.tasks.compatibility import UNFINISHED
+from afterwards.worker.live_processes import live_workers
 
 
 async def unserved_tasks(engine: Engine) -> list[Problem]:

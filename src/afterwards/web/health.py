@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from afterwards import telemetry
 from afterwards.client import probes
 from afterwards.client.client import Client
-from afterwards.client.workers import live_processes
 from afterwards.core.claim import Paused
 from afterwards.core.errors import EngineError
 from afterwards.core.routing import LiveWorker
@@ -20,6 +19,7 @@ from afterwards.core.task import State
 from afterwards.core.verdict import Verdict
 from afterwards.engine import Engine, Stats
 from afterwards.web.exposition import CONTENT_TYPE, Gauge, Sample, exposed
+from afterwards.worker.live_processes import live_processes
 
 WINDOWS = {"5m": timedelta(minutes=5), "1h": timedelta(hours=1)}
 """The spans until now in which ended attempts are counted, by their label."""

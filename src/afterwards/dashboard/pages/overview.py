@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from afterwards.client.workers import live_workers
 from afterwards.core.record import TaskRecord
 from afterwards.core.routing import UNROUTABLE_AFTER, Unroutable
 from afterwards.core.task import PENDING, State
 from afterwards.dashboard.charts import TITLES, Chart, chart
 from afterwards.dashboard.throughput import Span, throughput
 from afterwards.engine import Engine, Paused, Query
+from afterwards.worker.live_processes import live_workers
 
 LAST_FAILED = 8
 

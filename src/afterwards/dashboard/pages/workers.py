@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from afterwards.client.workers import live_processes
 from afterwards.core.record import TaskRecord
 from afterwards.core.routing import LiveWorker
 from afterwards.core.task import State
 from afterwards.engine import Engine, Query
+from afterwards.worker.live_processes import live_processes
 
 SEEN_WITHIN = timedelta(minutes=15)
 """Workers that were not seen for longer are left out."""

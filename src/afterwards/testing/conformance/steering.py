@@ -14,9 +14,10 @@ from afterwards.testing.conformance.support import FAILURE, RETRY, SNOOZE, SOON,
 class Searching(Conformance):
     """Filters of lists, and counts of what matches."""
 
-    @pytest.mark.parametrize("text", ["greet", "GREET", "ada", "/signup", "né", "%", "_", "'", "\\", "Boom", "boom: x"])
+    # None of these can be a part of an id by chance, as "ada" can.
+    @pytest.mark.parametrize("text", ["greet", "GREET", "tom", "/signup", "né", "%", "_", "'", "\\", "Boom", "boom: x"])
     async def test_a_text_is_found_where_it_is(self, engine: Engine, text: str) -> None:
-        place = {"arguments": '{"name":"Ada né % _ \' \\\\"}', "origin": "POST /signup"}
+        place = {"arguments": '{"name":"Tom né % _ \' \\\\"}', "origin": "POST /signup"}
         if text.lower().startswith("boom"):
             found = await self.ended(engine, Raised(error=Boom("X")), **place)
         else:
